@@ -1,0 +1,1 @@
+"""MDAL-CIML: which multimodal cases to label next, and a segmentation that learns from them."""

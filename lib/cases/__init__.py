@@ -1,0 +1,1 @@
+"""What a case is: found, checked, read, put on one grid, cached."""

@@ -1,0 +1,70 @@
+"""One patient's study: several modalities, one id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+
+class CaseError(ValueError):
+    """A file or a case that cannot be used; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one 3-D volume lies: a file, one channel of a 4-D file, or a folder of DICOM slices.
+
+    Attributes:
+        path: File or DICOM folder.
+        channel: Index into the fourth dimension of a 4-D NIfTI; None for a 3-D source.
+        scale: Stored value x scale = value in the modality's unit (HU, SUV; MR has none).
+        series: DICOM SeriesInstanceUID, where `path` holds more than one series.
+    """
+
+    path: Path
+    channel: int | None = None
+    scale: float = 1.0
+    series: str | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A study under one id; every sibling volume is an alias of that id.
+
+    Attributes:
+        id: Unique in the pool, safe as a file name.
+        modalities: Volume of each modality that the case has, in the pool's order.
+        label: Reference contour found beside the images, if any.
+        patient: Group for cross-validation: cases of one patient are never split.
+        layout: Name of the layout that found it.
+    """
+
+    id: str
+    modalities: Mapping[str, Source]
+    label: Path | None = None
+    patient: str = ""
+    layout: str = ""
+    aliases: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        """Freeze the mapping, default the patient, refuse what could not be a file name."""
+        if not is_safe_name(self.id):
+            raise CaseError(
+                f"a case id must be letters, digits, dot, dash, underscore or space, and start with "
+                f"a letter or digit; got {self.id!r}. Rename the folder or file."
+            )
+        if not self.modalities:
+            raise CaseError(f"case {self.id} must have at least one modality; got none.")
+        object.__setattr__(self, "modalities", MappingProxyType(dict(self.modalities)))
+        object.__setattr__(self, "patient", self.patient or self.id)
+
+
+_SAFE_NAME = re.compile(r"[^\W_][\w .+@()\-]{0,127}")
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a name can be a file name and part of an URL: no separator, no leading dot, no control."""
+    return bool(_SAFE_NAME.fullmatch(name)) and ".." not in name and not name.endswith((".", " "))

@@ -1,0 +1,72 @@
+"""Names of modalities, and what their numbers mean."""
+
+from __future__ import annotations
+
+import re
+
+# The field's names; the left side is what a listing, an error and a client show.
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "T1": ("t1w", "t1n", "t1pre", "t1_pre"),
+    "T1ce": ("t1c", "t1gd", "t1post", "t1_post", "t1_ce", "t1_gd", "t1km"),
+    "T2": ("t2w",),
+    "FLAIR": ("t2f", "t2flair", "t2_flair", "t2-flair", "flair_t2"),
+    "DWI": (),
+    "ADC": (),
+    "SWI": (),
+    "PD": (),
+    "MR": ("mri",),
+    "MR_T1": ("mr-t1", "mrt1"),
+    "MR_T2": ("mr-t2", "mrt2"),
+    "CT": ("cect",),
+    "PET": ("pt", "suv", "fdg", "fdg_pet", "pet_fdg"),
+}
+LABEL_NAMES = ("gtv", "seg", "label", "labels", "lesion", "mask", "segmentation", "tumor", "tumour")
+
+_CANONICAL = {
+    word.lower(): name for name, synonyms in SYNONYMS.items() for word in (name, *synonyms)
+}
+_STORED_SCALE = re.compile(r"(?P<name>.+)_SUVx(?P<factor>\d+)", re.IGNORECASE)
+
+# Earlier is preferred as the grid of a case: fine soft-tissue detail first, the coarse PET last.
+REFERENCE_ORDER = ("T1ce", "FLAIR", "T2", "T1", "MR_T1", "MR_T2", "MR", "CT")
+
+
+def parse_modality(word: str, extra: tuple[str, ...] = ()) -> tuple[str, float] | None:
+    """Canonical name and stored scale of a modality as a file or folder spells it.
+
+    `PET_SUVx100` means that the file stores SUV x 100, so its scale is 0.01.
+
+    Args:
+        word: File stem, suffix, folder or channel name.
+        extra: Further names that this site uses, matched without regard to case.
+
+    Returns:
+        (name, scale), or None when the word is no known modality.
+    """
+    scale = 1.0
+    if match := _STORED_SCALE.fullmatch(word):
+        word, scale = match["name"], 1.0 / int(match["factor"]) if int(match["factor"]) else 1.0
+    site = {name.lower(): name for name in extra}
+    name = site.get(word.lower()) or _CANONICAL.get(word.lower())
+    return (name, scale) if name else None
+
+
+def is_label_name(word: str) -> bool:
+    """Whether a file stem or suffix is a usual name for a reference contour."""
+    return word.lower() in LABEL_NAMES
+
+
+def kind(modality: str) -> str:
+    """`CT` (Hounsfield units), `PET` (SUV) or `MR` (arbitrary units), by the modality's name."""
+    upper = modality.upper()
+    if upper.startswith("CT"):
+        return "CT"
+    return "PET" if upper.startswith("PET") else "MR"
+
+
+def default_reference(modalities: tuple[str, ...]) -> str:
+    """Modality whose grid a case takes when the site names none."""
+    for name in REFERENCE_ORDER:
+        if name in modalities:
+            return name
+    return modalities[0]

@@ -1,0 +1,196 @@
+"""A case as one memory-mapped array: every modality on the reference's grid, normalised, cached once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.cases.body import body_mask
+from lib.cases.case import Case, CaseError
+from lib.cases.image import MAX_VOXELS, Grid, Volume, read_volume, resample
+from lib.cases.modalities import REFERENCE_ORDER, kind
+from lib.cases.records import Records
+
+FORMAT_VERSION = 1  # raise when the arrays below change their meaning
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How cases become arrays; part of the cache key.
+
+    Attributes:
+        modalities: Channels, in this order; a case that lacks one has zeros there.
+        reference: Modality whose grid a case takes; a case that lacks it takes its best other one.
+        ct_window: HU mapped to -1 and 1; soft tissue by default.
+        pet_ceiling: SUV mapped to 1; uptake above it is clipped at 4 times that.
+        max_voxels: Refused from the header.
+    """
+
+    modalities: tuple[str, ...]
+    reference: str
+    ct_window: tuple[float, float] = (-160.0, 240.0)
+    pet_ceiling: float = 5.0
+    max_voxels: int = MAX_VOXELS
+
+    def __post_init__(self) -> None:
+        """Refuse a reference that is none of the modalities."""
+        if self.reference not in self.modalities:
+            raise CaseError(f"reference must be one of {', '.join(self.modalities)}; got {self.reference!r}. "
+                            "Set --conf reference.")
+
+    def reference_of(self, case: Case) -> str:
+        """The modality whose grid this case takes."""
+        order = (self.reference, *REFERENCE_ORDER, *case.modalities)
+        return next(name for name in order if name in case.modalities)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """One case, ready for a network.
+
+    Attributes:
+        array: (M, D, H, W) float16, memory-mapped, read-only; channels as in `modalities`.
+        foreground: (D, H, W) bool, inside the body of the reference.
+        present: (M,) bool; an absent modality's channel is zero.
+        grid: The reference's.
+    """
+
+    id: str
+    modalities: tuple[str, ...]
+    array: NDArray[np.float16]
+    foreground: NDArray[np.bool_]
+    present: NDArray[np.bool_]
+    grid: Grid
+
+
+class VolumeCache:
+    """Prepared cases on disk, keyed by content and settings, bounded in bytes, safe between processes."""
+
+    def __init__(self, folder: Path, preparation: Preparation, records: Records, *, max_bytes: int) -> None:
+        """Keep at most `max_bytes` under `folder`; the case longest unused goes first."""
+        self.folder, self.preparation, self.records, self.max_bytes = folder, preparation, records, max_bytes
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def key(self, case: Case) -> str:
+        """Name of a case's entry: what it holds and how it was made."""
+        text = json.dumps([FORMAT_VERSION, self.records.content_hash(case), asdict(self.preparation)])
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def get(self, case: Case) -> PreparedCase:
+        """The prepared case, from the cache or made now.
+
+        Raises:
+            CaseError: If a file of the case cannot be used.
+        """
+        entry = self.folder / self.key(case)
+        if not (entry / "case.json").exists():
+            self._store(entry, prepare(case, self.preparation))
+        os.utime(entry)
+        return _load(entry)
+
+    def size(self) -> int:
+        """Bytes in use."""
+        return sum(file.stat().st_size for file in self.folder.glob("*/*"))
+
+    def _store(self, entry: Path, case: PreparedCase) -> None:
+        part = Path(tempfile.mkdtemp(prefix=".part-", dir=self.folder))
+        try:
+            np.save(part / "array.npy", case.array)
+            np.save(part / "foreground.npy", case.foreground)
+            meta = {"id": case.id, "modalities": case.modalities, "present": case.present.tolist(),
+                    "affine": case.grid.affine.tolist()}
+            (part / "case.json").write_text(json.dumps(meta))
+            self._make_room(sum(file.stat().st_size for file in part.iterdir()))
+            try:
+                part.rename(entry)
+            except OSError:  # another process made it meanwhile; theirs is the same
+                if not (entry / "case.json").exists():
+                    raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _make_room(self, needed: int) -> None:
+        if needed > self.max_bytes:
+            raise CaseError(f"the cache must hold at least one case ({needed / 1e6:.0f} MB); it is bounded to "
+                            f"{self.max_bytes / 1e6:.0f} MB. Raise --conf cache_gb.")
+        entries = [entry for entry in self.folder.iterdir() if not entry.name.startswith(".part-")]
+        sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
+        excess = sum(sizes.values()) + needed - self.max_bytes
+        for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime):
+            if excess <= 0:
+                break
+            shutil.rmtree(entry, ignore_errors=True)
+            excess -= sizes[entry]
+
+
+def prepare(case: Case, preparation: Preparation) -> PreparedCase:
+    """Read, resample to the reference's grid and normalise every modality of a case.
+
+    Raises:
+        CaseError: If a file cannot be read or holds values that are not finite.
+    """
+    name = preparation.reference_of(case)
+    volumes = {name: read_volume(case.modalities[name], max_voxels=preparation.max_voxels)}
+    grid = volumes[name].grid
+    foreground = body_mask(volumes[name].array, name)
+    array = np.zeros((len(preparation.modalities), *grid.shape), dtype=np.float16)
+    present = np.zeros(len(preparation.modalities), dtype=bool)
+    for channel, modality in enumerate(preparation.modalities):
+        if modality not in case.modalities:
+            continue
+        volume = volumes.get(modality) or read_volume(case.modalities[modality], max_voxels=preparation.max_voxels)
+        if not np.isfinite(volume.array).all():
+            raise CaseError(f"{case.modalities[modality].path} must hold finite values; it has NaN or infinity. "
+                            "Export it again.")
+        array[channel] = normalise(_on_grid(volume, grid, modality), modality, foreground, preparation)
+        present[channel] = True
+    return PreparedCase(case.id, preparation.modalities, array, foreground, present, grid)
+
+
+def normalise(
+    array: NDArray[Any], modality: str, foreground: NDArray[np.bool_], preparation: Preparation
+) -> NDArray[np.float16]:
+    """Values of about unit size, by what the modality's numbers mean.
+
+    CT: the HU window to [-1, 1], clipped. PET: SUV / ceiling, clipped to [0, 4]. MR: z-score inside the
+    foreground, clipped to [-5, 5], zero outside.
+
+    Args:
+        array: (D, H, W) in HU, SUV or arbitrary units.
+        modality: Its name.
+        foreground: (D, H, W), where MR statistics are taken.
+        preparation: Window and ceiling.
+    """
+    match kind(modality):
+        case "CT":
+            low, high = preparation.ct_window
+            scaled = np.clip((array - low) / (high - low) * 2.0 - 1.0, -1.0, 1.0)
+        case "PET":
+            scaled = np.clip(array / preparation.pet_ceiling, 0.0, 4.0)
+        case _:
+            inside = array[foreground] if foreground.any() else array.ravel()
+            deviation = float(inside.std())
+            scaled = np.clip((array - inside.mean()) / (deviation or 1.0), -5.0, 5.0)
+            scaled = np.where(foreground, scaled, 0.0) if foreground.any() else scaled
+    return np.asarray(scaled, dtype=np.float16)
+
+
+def _on_grid(volume: Volume, grid: Grid, modality: str) -> NDArray[Any]:
+    return resample(volume, grid, fill=-1000.0 if kind(modality) == "CT" else 0.0).array
+
+
+def _load(entry: Path) -> PreparedCase:
+    meta = json.loads((entry / "case.json").read_text())
+    array = np.load(entry / "array.npy", mmap_mode="r")
+    foreground = np.load(entry / "foreground.npy", mmap_mode="r")
+    return PreparedCase(meta["id"], tuple(meta["modalities"]), array, foreground, np.array(meta["present"]),
+                        Grid(array.shape[1:], np.array(meta["affine"])))
