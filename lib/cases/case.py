@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 
 class CaseError(ValueError):
@@ -47,10 +46,9 @@ class Case:
     label: Path | None = None
     patient: str = ""
     layout: str = ""
-    aliases: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        """Freeze the mapping, default the patient, refuse what could not be a file name."""
+        """Default the patient, refuse what could not be a file name."""
         if not is_safe_name(self.id):
             raise CaseError(
                 f"a case id must be letters, digits, dot, dash, underscore or space, and start with "
@@ -58,7 +56,6 @@ class Case:
             )
         if not self.modalities:
             raise CaseError(f"case {self.id} must have at least one modality; got none.")
-        object.__setattr__(self, "modalities", MappingProxyType(dict(self.modalities)))
         object.__setattr__(self, "patient", self.patient or self.id)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from lib.atomic import replacing
 from lib.cases import dicom
 from lib.cases.case import CaseError, Source
 
@@ -170,15 +170,10 @@ def write_nifti(volume: Volume, path: Path) -> None:
     Raises:
         OSError: If the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        image = nib.Nifti1Image(volume.array.T, volume.grid.affine)
-        image.header.set_xyzt_units("mm")
+    image = nib.Nifti1Image(volume.array.T, volume.grid.affine)
+    image.header.set_xyzt_units("mm")
+    with replacing(path) as part:
         image.to_filename(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _nifti_header(source: Source) -> tuple[tuple[int, int, int], NDArray[np.float64]]:

@@ -27,8 +27,10 @@ _CANONICAL = {
 }
 _STORED_SCALE = re.compile(r"(?P<name>.+)_SUVx(?P<factor>\d+)", re.IGNORECASE)
 
+MODALITY_ORDER = {name: rank for rank, name in enumerate(SYNONYMS)}
+
 # Earlier is preferred as the grid of a case: fine soft-tissue detail first, the coarse PET last.
-REFERENCE_ORDER = ("T1ce", "FLAIR", "T2", "T1", "MR_T1", "MR_T2", "MR", "CT")
+REFERENCE_ORDER = ("T1ce", "FLAIR", "T2", "T1", "MR_T1", "MR_T2", "MR", "CT", "PET")
 
 
 def parse_modality(word: str, extra: tuple[str, ...] = ()) -> tuple[str, float] | None:

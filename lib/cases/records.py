@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,18 @@ class Records:
         return self.content_hashes([case])[case.id]
 
     def content_hashes(self, cases: Iterable[Case]) -> dict[str, str]:
-        """Content hash of each case, by id; a case with an unreadable file is left out."""
+        """Content hash of each case, by id.
+
+        Raises:
+            CaseError: If a file is gone or unreadable.
+        """
         cases = list(cases)
         wanted = {str(source.path): source for case in cases for source in case.modalities.values()}
         with self._connect() as database:
-            known = {path: (stamp, value) for path, stamp, value in database.execute("SELECT * FROM content")}
+            marks = ", ".join("?" * len(wanted))
+            rows = (database.execute(f"SELECT * FROM content WHERE path IN ({marks})", list(wanted))
+                    if len(wanted) <= 500 else database.execute("SELECT * FROM content"))
+            known = {path: (stamp, value) for path, stamp, value in rows}
         with ThreadPoolExecutor() as pool:
             stamps = dict(zip(wanted, pool.map(_stamp, wanted.values()), strict=True))
             stale = [path for path, stamp in stamps.items() if known.get(path, ("", ""))[0] != stamp]
@@ -70,8 +78,10 @@ class Records:
             database.executemany("INSERT OR REPLACE INTO measurement VALUES (?, ?)",
                                  [(key, json.dumps(value)) for key, value in measurements.items()])
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=30.0)
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.path, timeout=30.0)) as database, database:
+            yield database
 
 
 def _stamp(source: Source) -> str:

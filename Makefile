@@ -1,0 +1,41 @@
+# make demo   serve the samples on http://127.0.0.1:8000 with a plan computed
+# make test   run every test
+# make lint   style, types, arrows between the packages
+# make bench  print the tables of benchmarks/ that run on the samples
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := build/demo
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/runtime.stamp
+	mkdir -p $(DEMO)
+	cp -R samples/sts $(DEMO)/
+	$(BIN)/python main.py serve $(DEMO)/sts --port $(PORT) --conf study_labels=ignore
+
+test: $(VENV)/development.stamp
+	$(BIN)/pytest
+
+lint: $(VENV)/development.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/development.stamp
+	$(BIN)/python -m benchmarks.next_sample
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/runtime.stamp: requirements.txt constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 11), "Python 3.11 is needed; found " + sys.version + ". Call make PYTHON=/path/to/python3.11"'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --progress-bar off -r requirements.txt -c constraints.txt
+	touch $@
+
+$(VENV)/development.stamp: $(VENV)/runtime.stamp requirements-dev.txt
+	$(BIN)/pip install --quiet --progress-bar off -r requirements-dev.txt -c constraints.txt
+	touch $@

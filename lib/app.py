@@ -1,0 +1,156 @@
+"""The MONAI Label app: wiring and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
+
+from lib.cases.case import CaseError
+from lib.datastores.local import CaseDatastore
+from lib.refusal import Refusal
+from lib.tables import as_text, check_table, pool_table
+from lib.settings import read_settings
+from lib.site import Site
+from lib.tasks.infer import CimlInfer
+from lib.tasks.scoring import ModalityDifferenceScoring
+from lib.tasks.strategies import DESCRIPTIONS, PlannedStrategy
+from lib.tasks.train import CimlTrain
+
+logger = logging.getLogger(__name__)
+
+
+class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no types
+    """Multimodal cases: which to label first (MDAL), where the lesion is (CIML)."""
+
+    def __init__(self, app_dir: str, studies: str, conf: Mapping[str, Any]) -> None:
+        """Find the cases and offer the tasks; nothing is computed yet.
+
+        Raises:
+            MONAILabelException: If a setting or the studies do not fit.
+        """
+        try:
+            settings = read_settings(conf)
+            if studies.startswith(("http://", "https://")):
+                raise CaseError(f"studies must be a folder; DICOMweb is not served yet, got {studies}.")
+            self.site = Site(Path(studies), settings)
+            self.site.preparation, self.site.decomposition  # noqa: B018  refuse a bad reference or label table now
+        except ValueError as err:
+            raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, str(err)) from err
+        super().__init__(app_dir, studies, dict(conf), name="MDAL-CIML", version="0.1",
+                         description="Which multimodal cases to label first, and a segmentation that learns from them")
+
+    def init_datastore(self) -> Datastore:
+        """Cases as images."""
+        return CaseDatastore(self.site)
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """One model."""
+        return {"ciml": CimlInfer(self.site, self._model_file)}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """One trainer: clients read the statistics of the first only."""
+        return {"ciml": CimlTrain(self.site, self._model_file)}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """Every order of the plan; `random`, the only name that OHIF asks for, is the site's default."""
+        strategies = {name: PlannedStrategy(self.site, name) for name in DESCRIPTIONS}
+        if self.site.settings.strategy not in strategies:
+            raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, "--conf strategy must be one of "
+                                      f"{', '.join(strategies)}; got {self.site.settings.strategy!r}.")
+        return {**strategies, "random": strategies[self.site.settings.strategy]}
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        """One method."""
+        return {"mdal": ModalityDifferenceScoring(self.site)}
+
+    def on_init_complete(self) -> None:
+        """Check the pool, then score it if it changed; the start waits for the check only a little."""
+        super().on_init_complete()
+        checking = threading.Thread(target=self._check_then_score, name="pool-check", daemon=True)
+        checking.start()
+        checking.join(self.site.settings.check_wait_s)
+        if checking.is_alive():
+            logger.info("the pool check goes on; cases are served meanwhile")
+
+    def async_scoring(self, method: str | None, params: Any = None) -> Any:
+        """Enqueue scoring; the automatic one only once the pool is checked and the plan is older than the pool.
+
+        MONAI Label asks for it at start, after training and at each Next Sample; a child process a time would
+        be started to find that nothing changed.
+        """
+        if method is None and (not self.site.verdicts or self._plan_is_current()):
+            return {}
+        return super().async_scoring(method, params)
+
+    def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The next case by the strategy that the request names."""
+        name = str(request.get("strategy") or "random")
+        strategy = self._strategies.get(name)
+        if strategy is None:
+            raise Refusal(f"strategy must be one of {', '.join(self._strategies)}; got {name[:40]!r}.", status=404)
+        answer: dict[str, Any] = strategy(request, self._datastore)
+        if not answer:
+            return {}
+        return {**answer, "path": self._datastore.get_image_uri(answer["id"])}
+
+    def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Segment a case, or one of its volumes by that volume's id; nothing else is ever opened.
+
+        Raises:
+            Refusal: If the model or the image is none of ours.
+        """
+        task = self._infers.get(request.get("model"))
+        if task is None:
+            raise Refusal(f"model must be one of {', '.join(self._infers)}; got {str(request.get('model'))[:40]!r}.",
+                          status=404)
+        image = request.get("image")
+        if not isinstance(image, str):
+            raise Refusal("image must be the id of a case or of one of its volumes.")
+        case, modality = self._datastore.resolve(image)
+        try:
+            file, about = task({**request, "case": case, "modality": modality})
+        except ValueError as err:
+            raise Refusal(str(err)) from err
+        label = file
+        if request.get("save_label"):
+            tag = str(request.get("label_tag") or "original")
+            label = self._datastore.save_label(case.id, file, tag, {"model": request["model"], "params": about})
+        return {"label": label, "tag": "original", "file": file, "params": about}
+
+    def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Refused: there are no whole-slide images here."""
+        raise Refusal("this app has no whole-slide images; ask /infer/ciml for a case.", status=404)
+
+    def on_save_label(self, image_id: str, label_id: str) -> None:
+        """A case is labelled: it is in nobody's hands any more."""
+        case, _ = self._datastore.resolve(image_id)
+        self.site.plan.release(case.id, annotator=None)
+        logger.info("label saved for %s", case.id)
+
+    @property
+    def _model_file(self) -> Path:
+        return self.site.work / "model" / "ciml.pt"
+
+    def _plan_is_current(self) -> bool:
+        current = self.site.plan.current()
+        return current is not None and current.about.get("fingerprint") == self.site.fingerprint()
+
+    def _check_then_score(self) -> None:
+        try:
+            self.site.check()
+            logger.info("pool\n%s%s", as_text(pool_table(self.site)), as_text(check_table(self.site)))
+            if self._auto_update_scoring:
+                self.async_scoring(None)
+        except Exception:
+            logger.exception("the pool check failed; every case is served")

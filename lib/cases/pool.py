@@ -1,0 +1,104 @@
+"""The cases of a studies folder, what was left out and why, and every name a case answers to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from lib.cases.case import Case, CaseError
+from lib.cases.image import stem_of
+from lib.cases.modalities import MODALITY_ORDER
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file or folder that is no part of any case, and what to do about it."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        """As one sentence for a log or a table."""
+        return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Every case under a folder.
+
+    Attributes:
+        root: The studies folder.
+        layout: How its cases are laid out.
+        cases: Ordered by id.
+        skipped: What was found and not used.
+    """
+
+    root: Path
+    layout: str
+    cases: tuple[Case, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    @cached_property
+    def modalities(self) -> tuple[str, ...]:
+        """Every modality that any case has, in the field's usual order."""
+        names = {name for case in self.cases for name in case.modalities}
+        return tuple(sorted(names, key=lambda name: (MODALITY_ORDER.get(name, len(MODALITY_ORDER)), name)))
+
+    @cached_property
+    def by_id(self) -> dict[str, Case]:
+        """Cases by id."""
+        return {case.id: case for case in self.cases}
+
+    @cached_property
+    def incomplete(self) -> tuple[Case, ...]:
+        """Cases that lack a modality which others have."""
+        return tuple(case for case in self.cases if len(case.modalities) < len(self.modalities))
+
+    @cached_property
+    def _aliases(self) -> dict[str, tuple[str, str | None]]:
+        names: dict[str, tuple[str, str | None]] = {}
+        stems = Counter(stem_of(s.path) for case in self.cases for s in case.modalities.values())
+        for case in self.cases:
+            for modality, source in case.modalities.items():
+                target = (case.id, modality)
+                relative = source.path.relative_to(self.root) if source.path.is_relative_to(self.root) else None
+                names[f"{case.id}_{modality}"] = names[f"{case.id}/{modality}"] = target
+                if source.channel is None and relative is not None:
+                    names[relative.as_posix()] = target
+                    if stems[stem_of(source.path)] == 1:
+                        names[source.path.name] = names[stem_of(source.path)] = target
+                if source.series:
+                    names[source.series] = target
+        names |= {case.id: (case.id, None) for case in self.cases}
+        return names
+
+    def resolve(self, name: str) -> tuple[Case, str | None]:
+        """The case that a name means, and the modality where the name is a sibling's.
+
+        A name is looked up, never opened: what no case answers to is refused.
+
+        Raises:
+            CaseError: If no case has this name.
+        """
+        found = self._aliases.get(name)
+        if found is None:
+            shown = name if len(name) <= 80 else name[:80] + "…"
+            raise CaseError(f"an image must be the id of a case or of one of its volumes; got {shown!r}, "
+                            f"which none of {len(self.cases)} cases answers to.")
+        return self.by_id[found[0]], found[1]
+
+
+def make_pool(root: Path, layout: str, cases: Iterable[Case], skipped: Iterable[Skipped]) -> Pool:
+    """A pool with its cases in order; of two cases with one id (`a` and `A` included) the first stays."""
+    kept: dict[str, Case] = {}
+    left_out = list(skipped)
+    for case in sorted(cases, key=lambda case: (case.id.lower(), case.id)):
+        if first := kept.get(case.id.lower()):
+            source = next(iter(case.modalities.values()))
+            left_out.append(Skipped(source.path, f"its id {case.id!r} is that of {first.id!r}. Rename one."))
+        else:
+            kept[case.id.lower()] = case
+    return Pool(root, layout, tuple(kept.values()), tuple(left_out))

@@ -1,0 +1,132 @@
+"""`python main.py COMMAND`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import requests
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lib.atomic import replacing
+from lib.cases.case import CaseError
+from lib.settings import read_settings
+from lib.site import Site
+from lib.tables import check_table, pool_table, settings_table
+
+ROOT = Path(__file__).resolve().parent.parent
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+                  help="MDAL-CIML: which multimodal cases to label next, and a segmentation that learns from them.")
+console = Console()
+
+Studies = Annotated[Path, typer.Argument(help="Folder that holds the patients.", show_default=False)]
+Conf = Annotated[list[str] | None, typer.Option("--conf", "-c", metavar="KEY=VALUE", show_default=False,
+                                                help="A setting; `python main.py settings` lists them.")]
+
+
+def main() -> None:
+    """Run a command; a bad input ends with its sentence, Ctrl-C without a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app()
+    except CaseError as err:
+        console.print(f"[red]{err}[/]", highlight=False)
+        raise SystemExit(2) from err
+    except KeyboardInterrupt as err:
+        console.print("stopped; what was finished is kept")
+        raise SystemExit(130) from err
+
+
+@app.command(epilog="Example: python main.py check samples/sts --output check.json")
+def check(
+    studies: Studies,
+    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.", show_default=False)] = None,
+    conf: Conf = None,
+) -> None:
+    """Find the cases of a folder and check them: readable, complete, lying on each other."""
+    site = Site(studies, read_settings(_pairs(conf)))
+    with Progress(TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                  console=console, transient=True) as progress:
+        task = progress.add_task("check", total=len(site.pool.cases))
+        site.check(lambda done, of: progress.update(task, completed=done, total=of))
+    console.print(pool_table(site))
+    console.print(check_table(site))
+    if output:
+        with replacing(output) as part:
+            part.write_text(json.dumps(check_document(site), indent=1, allow_nan=False))
+        console.print(f"written: {output}")
+
+
+@app.command(epilog="Example: python main.py settings")
+def settings() -> None:
+    """List every setting with its default, unit and meaning."""
+    console.print(settings_table())
+
+
+@app.command(epilog="Example: python main.py serve samples/sts --conf study_labels=ignore")
+def serve(
+    studies: Studies,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 serves the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    conf: Conf = None,
+) -> None:
+    """Serve a folder to 3D Slicer and OHIF: checks the pool, computes the plan, answers Next Sample."""
+    pairs = _pairs(conf)
+    site = Site(studies, read_settings(pairs))  # refuse what does not fit before anything is started
+    console.print(pool_table(site))
+    from monailabel.main import Main  # takes seconds to import; the other commands do without
+
+    arguments = ["start_server", "--app", str(ROOT / "apps" / "mdal_ciml"), "--studies", str(site.studies),
+                 "--host", host, "--port", str(port)]
+    for key, value in pairs.items():
+        arguments += ["--conf", key, value]
+    threading.Thread(target=_announce, args=(host, port), daemon=True).start()
+    server = Main()
+    server.action_start_server(server.args_parser().parse_args(arguments))
+
+
+def check_document(site: Site) -> dict[str, Any]:
+    """Result of the pool check as JSON: every case, its state and the measured reasons."""
+    return {
+        "studies": str(site.studies), "layout": site.pool.layout, "modalities": list(site.pool.modalities),
+        "cases": {id: verdict.to_json() for id, verdict in site.verdicts.items()},
+        "skipped": [{"path": str(item.path), "reason": item.reason} for item in site.pool.skipped],
+    }
+
+
+def _announce(host: str, port: int) -> None:
+    """Say where to go once the server answers, and when the plan is there."""
+    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    told = ""
+    while True:
+        time.sleep(1.0)
+        try:
+            progress = requests.get(f"{address}/info/", timeout=30).json()["scoring"]["mdal"]["progress"]
+        except (requests.RequestException, ValueError, KeyError):
+            continue
+        if not told:
+            told = "serving"
+            console.print(f"\n[bold green]serving[/] on {address}\n"
+                          f"  1. 3D Slicer: extension MONAI Label, server {address}, Next Sample\n"
+                          f"  2. OHIF, with a DICOMweb server: {address}/ohif/\n"
+                          f"  3. the interface, with every call to try: {address}/\n")
+        if progress.get("state") in ("done", "failed", "interrupted"):
+            console.print(f"[bold]plan[/]: {progress['message']}; Next Sample is answered by it"
+                          if progress["state"] == "done" else f"[red]no plan[/]: {progress['message']}")
+            return
+
+
+def _pairs(conf: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for item in conf or []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise CaseError(f"--conf must be KEY=VALUE; got {item!r}. See `python main.py settings`.")
+        pairs[key.strip()] = value.strip()
+    return pairs

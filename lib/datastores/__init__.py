@@ -1,0 +1,1 @@
+"""MONAI Label datastores whose ids are cases."""

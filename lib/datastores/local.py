@@ -1,0 +1,337 @@
+"""A folder of studies as a MONAI Label datastore; its image ids are cases."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+
+from lib.atomic import replacing
+from lib.cases.case import Case, CaseError, Source
+from lib.cases.image import FILE_SUFFIXES, Volume, read_grid, read_volume, resample, suffix_of
+from lib.datastores.exports import Exports
+from lib.datastores.register import Register
+from lib.refusal import Refusal
+from lib.site import Site
+
+FINAL, ORIGINAL = DefaultLabelTag.FINAL.value, DefaultLabelTag.ORIGINAL.value
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
+    """Cases as images, labels under `labels/TAG/CASE.nii.gz`, both listed in datastore_v2.json.
+
+    Every sibling of a case is an alias of it: a label saved for one is the case's label. A client's name is
+    only ever looked up, so nothing outside the studies can be named.
+    """
+
+    def __init__(self, site: Site) -> None:
+        """Serve a site's cases."""
+        self.site = site
+        self.labels_folder = site.studies / "labels"
+        self._register = Register(site.studies / "datastore_v2.json")
+        self._exports = Exports(site.work / "images", max_voxels=site.settings.max_voxels)
+
+    def name(self) -> str:
+        """Name that a person gave, or the folder's."""
+        return str(self._register.content.get("name") or self.site.studies.name)
+
+    def set_name(self, name: str) -> None:
+        """Set the name."""
+        self._register.change(lambda content: content.update(name=name))
+
+    def description(self) -> str:
+        """Description that a person gave."""
+        return str(self._register.content.get("description", ""))
+
+    def set_description(self, description: str) -> None:
+        """Set the description."""
+        self._register.change(lambda content: content.update(description=description))
+
+    def list_images(self) -> list[str]:
+        """Ids of the cases that are served."""
+        return [case.id for case in self.site.served]
+
+    def get_image_uri(self, image_id: str) -> str:
+        """A uniquely named 3-D file: of the sibling that was named, else of the case's reference."""
+        with _refusing():
+            case, modality = self.resolve(image_id)
+            return str(self._exports.file(case, modality))
+
+    def get_image(self, image_id: str, params: Any = None) -> Any:
+        """The same file, opened."""
+        return Path(self.get_image_uri(image_id)).open("rb")
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """What clients show: the unique file name, the case, its modalities, and stored notes."""
+        case, modality = self.resolve(image_id)
+        stored = self._record(case).get("image", {}).get("info", {})
+        return {**stored, "name": self._exports.path(case, modality).name, "case": case.id, "modality": modality,
+                "modalities": list(case.modalities)}
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Store notes on a case.
+
+        The stamp `strategy` that MONAI Label adds at each Next Sample is left out: the plan's events hold who
+        was offered what, and the register is not rewritten for it.
+        """
+        notes = {key: value for key, value in info.items() if key != "strategy"}
+        if notes:
+            case, _ = self.resolve(image_id)
+            self._change(case, lambda record: record["image"]["info"].update(_checked_json(notes)))
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Refused: a case is several files."""
+        raise Refusal("images must be put in the studies folder, all volumes of a case together; one file cannot be "
+                      "uploaded. Copy the case there and restart the server.")
+
+    def remove_image(self, image_id: str) -> None:
+        """Refused: the server changes nobody's images."""
+        raise Refusal("images must be removed in the studies folder by a person; the server never deletes them.")
+
+    def labels_of(self, case: Case) -> dict[str, Path]:
+        """File of each label by tag, saved ones before those found beside the images."""
+        found = {tag: self._label_path(case, tag, label.get("ext", ".nii.gz"))
+                 for tag, label in self._record(case).get("labels", {}).items()}
+        if case.label is not None and self.site.settings.study_labels != "ignore":
+            found.setdefault(self.site.settings.study_labels, case.label)
+        return found
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        """Label id by tag; a case's label has the case's id."""
+        case, _ = self.resolve(image_id)
+        return {tag: case.id for tag in self.labels_of(case)}
+
+    def get_label_by_image_id(self, image_id: str, tag: str) -> str:
+        """Label id for a tag; empty where there is none."""
+        return self.get_labels_by_image_id(image_id).get(tag, "")
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """File of a label."""
+        case, path = self._label(label_id, label_tag)
+        return str(path if path.is_relative_to(self.labels_folder) else self._exports.label(case, path))
+
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> Any:
+        """File of a label, opened."""
+        return Path(self.get_label_uri(label_id, label_tag)).open("rb")
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        """What was stored with a label."""
+        case, _ = self._label(label_id, label_tag)
+        info: dict[str, Any] = self._record(case).get("labels", {}).get(label_tag, {}).get("info", {})
+        return info
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        """Store notes on a saved label."""
+        case, path = self._label(label_id, label_tag)
+        if not path.is_relative_to(self.labels_folder):
+            raise Refusal(f"only a saved label can carry notes; {case.id}'s lies beside its images.")
+        self._change(case, lambda record: record["labels"][label_tag]["info"].update(_checked_json(info)))
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Store a reader's label, or a model's, as it is.
+
+        The file is in place before the register names it; both are replaced atomically.
+
+        Raises:
+            Refusal: If the tag, the image or the label cannot be; nothing is written then.
+        """
+        case, _ = self.resolve(image_id)
+        tag, file = _checked_tag(label_tag), Path(label_filename)
+        with _refusing():
+            self._check_label(case, file)
+        info = _checked_json(label_info or {})
+        with replacing(self._label_path(case, tag, suffix_of(file))) as part:
+            shutil.copyfile(file, part)
+        self._change(case, lambda record: record["labels"].update({tag: {"ext": suffix_of(file), "info": info}}))
+        for other in FILE_SUFFIXES:
+            if other != suffix_of(file):
+                self._label_path(case, tag, other).unlink(missing_ok=True)
+        return case.id
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Remove a saved label; one beside the images is a person's file and stays."""
+        case, path = self._label(label_id, label_tag)
+        if not path.is_relative_to(self.labels_folder):
+            raise Refusal(f"the label of {case.id} lies beside its images; the server never deletes those. "
+                          "Set --conf study_labels ignore to leave them out.")
+        self._change(case, lambda record: record["labels"].pop(label_tag, None))
+        path.unlink(missing_ok=True)
+
+    def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """Ids of the cases with a label of this tag, `final` by default."""
+        labelled = self.labelled(label_tag or FINAL)
+        return [case_id for case_id in self.list_images() if case_id in labelled]
+
+    def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """Ids of the served cases without a label of this tag."""
+        labelled = self.labelled(label_tag or FINAL)
+        return [case_id for case_id in self.list_images() if case_id not in labelled]
+
+    def unavailable(self) -> set[str]:
+        """Ids of the cases that nobody is to label: labelled already, or quarantined."""
+        return self.labelled() | self.site.quarantined
+
+    def labelled(self, tag: str = FINAL) -> set[str]:
+        """Ids of all cases with a label of this tag."""
+        found = {case_id for case_id, record in self._register.objects.items() if tag in record.get("labels", {})}
+        if self.site.settings.study_labels == tag:
+            found |= {case.id for case in self.site.pool.cases if case.label is not None}
+        return found
+
+    def read_label(self, case: Case, tag: str = FINAL) -> Volume:
+        """A case's label with this app's values 1..n, on the grid that it was drawn on, uint8.
+
+        Values are mapped by the segments' names where the client told them, as clients renumber; segments
+        with other names are background here and stay in the stored file.
+
+        Raises:
+            CaseError: If the case has none, or it cannot be read.
+        """
+        path = self.labels_of(case).get(tag)
+        if path is None:
+            raise CaseError(f"case {case.id} must have a label tagged {tag}; it has none.")
+        volume = read_volume(Source(path), max_voxels=self.site.settings.max_voxels)
+        ours = self.site.decomposition.labels
+        info = self._record(case).get("labels", {}).get(tag, {}).get("info", {})
+        named = {str(item.get("name")): item.get("idx") for item in info.get("label_info") or [] if "idx" in item}
+        values = {int(named.get(name, -1)) if named else value: value for name, value in ours.items()}
+        array = np.zeros(volume.array.shape, dtype=np.uint8)
+        for theirs, value in values.items():
+            array[volume.array == theirs] = value
+        return Volume(array, volume.grid)
+
+    def datalist(self) -> list[dict[str, Any]]:
+        """Image and final label of each labelled case."""
+        return [{"image": self.get_image_uri(id), "label": self.get_label_uri(id, FINAL)}
+                for id in self.get_labeled_images()]
+
+    def get_dataset_archive(self, limit_cases: int | None) -> str:
+        """A ZIP of the labelled cases: every volume, the label, the register."""
+        cases = [case for case in self.site.served if case.id in self.labelled()][:limit_cases]
+        with tempfile.NamedTemporaryFile(prefix="dataset-", suffix=".zip", delete=False) as file:
+            with zipfile.ZipFile(file, "w") as archive:
+                for case in cases:
+                    for modality in case.modalities:
+                        volume = self._exports.file(case, modality)
+                        archive.write(volume, f"{case.id}/{volume.name}")
+                    label = self.labels_of(case)[FINAL]
+                    archive.write(label, f"labels/final/{case.id}{suffix_of(label)}")
+        return file.name
+
+    def refresh(self) -> None:
+        """Nothing to do: the register is read again whenever it changed."""
+
+    def status(self) -> dict[str, Any]:
+        """Counts that clients show as progress."""
+        tags: dict[str, int] = {}
+        for record in self._register.objects.values():
+            for tag in record.get("labels", {}):
+                tags[tag] = tags.get(tag, 0) + 1
+        return {"total": len(self.list_images()), "completed": len(self.get_labeled_images()), "label_tags": tags,
+                "quarantined": len(self.site.pool.cases) - len(self.site.served)}
+
+    def json(self) -> dict[str, Any]:
+        """Every served case with its labels, in MONAI Label's form."""
+        objects = {}
+        for case in self.site.served:
+            record = self._record(case)
+            objects[case.id] = {
+                "image": {"ext": suffix_of(self._exports.path(case, self._reference(case))),
+                          "info": self.get_image_info(case.id)},
+                "labels": {tag: {"ext": suffix_of(path), "info": record.get("labels", {}).get(tag, {}).get("info", {})}
+                           for tag, path in self.labels_of(case).items()},
+            }
+        return {"name": self.name(), "description": self.description(), "objects": objects}
+
+    def existing_path(self, case: Case) -> str:
+        """Path of the reference's file; a client on another machine, or before it was made, downloads it."""
+        return str(self._exports.path(case, self._reference(case)))
+
+    def _reference(self, case: Case) -> str:
+        return self.site.preparation.reference_of(case)
+
+    def resolve(self, name: str) -> tuple[Case, str]:
+        """The served case that a name means, and the sibling it names, else the case's reference.
+
+        Raises:
+            Refusal: 404 if no served case has this name.
+        """
+        with _refusing(status=404):
+            case, modality = self.site.resolve(name)
+            return case, modality or self._reference(case)
+
+    def _label(self, label_id: str, tag: str) -> tuple[Case, Path]:
+        case, _ = self.resolve(label_id)
+        path = self.labels_of(case).get(_checked_tag(tag))
+        if path is None:
+            raise Refusal(f"case {case.id} has no label tagged {tag}.", status=404)
+        return case, path
+
+    def _label_path(self, case: Case, tag: str, suffix: str) -> Path:
+        folder = self.labels_folder / tag
+        if not folder.resolve().is_relative_to(self.site.studies):
+            raise Refusal(f"labels tagged {tag} must lie in the studies folder; labels/{tag} is a link to elsewhere. "
+                          "Remove the link.")
+        return folder / f"{case.id}{suffix}"
+
+    def _record(self, case: Case) -> dict[str, Any]:
+        return self._register.objects.get(case.id, {})
+
+    def _change(self, case: Case, edit: Any) -> None:
+        def apply(content: dict[str, Any]) -> None:
+            record = content["objects"].setdefault(case.id, {})
+            record.setdefault("image", {}).setdefault("info", {})
+            record.setdefault("labels", {})
+            edit(record)
+
+        self._register.change(apply)
+
+    def _check_label(self, case: Case, file: Path) -> None:
+        if not suffix_of(file) or file.name.lower().endswith(".seg.nrrd"):
+            raise CaseError(f"a label must be a label map in {', '.join(FILE_SUFFIXES)}; got {file.name[-20:]!r}. "
+                            "Save it as a label map.")
+        label = read_volume(Source(file), max_voxels=self.site.settings.max_voxels)
+        if not np.isfinite(label.array).all() or (label.array != np.round(label.array)).any() or label.array.min() < 0:
+            raise CaseError("a label must hold whole numbers from 0; got others. Save segments as a label map.")
+        if label.array.any():
+            sources = case.modalities.values()
+            if not any(_overlaps(label, source) for source in sources):
+                raise CaseError(f"a label must lie on its case; this one lies outside every volume of {case.id}. "
+                                "Is it another patient's?")
+
+
+def _overlaps(label: Volume, source: Source) -> bool:
+    return bool(resample(label, read_grid(source), nearest=True).array.any())
+
+
+def _checked_json(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError as err:
+        raise Refusal("what is stored with a case must be JSON with finite numbers; got NaN or infinity.") from err
+    return value
+
+
+def _checked_tag(tag: str) -> str:
+    if not _TAG.fullmatch(tag or ""):
+        raise Refusal(f"a label's tag must be letters, digits, dash and underscore; got {tag[:80]!r}.")
+    return tag
+
+
+@contextmanager
+def _refusing(*, status: int = 400) -> Iterator[None]:
+    """Turn a domain error into what a client understands."""
+    try:
+        yield
+    except CaseError as err:
+        raise Refusal(str(err), status=status) from err

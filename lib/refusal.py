@@ -1,0 +1,19 @@
+"""What a client gets when it asked for something that cannot be: a status and a sentence."""
+
+from __future__ import annotations
+
+from fastapi import HTTPException
+from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
+
+
+class Refusal(MONAILabelException, HTTPException):
+    """A MONAI Label error that its HTTP layer answers with 4xx and the sentence.
+
+    MONAI Label 0.8.5 has no handler for its own exceptions: they reach a client as 500 without a word.
+    Being an HTTPException too, this one reaches it as meant.
+    """
+
+    def __init__(self, sentence: str, *, status: int = 400) -> None:
+        """Refuse with a sentence that says what must hold, what was received and what to do."""
+        MONAILabelException.__init__(self, MONAILabelError.INVALID_INPUT, sentence)
+        HTTPException.__init__(self, status_code=status, detail=sentence)

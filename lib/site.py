@@ -1,0 +1,139 @@
+"""A studies folder under a site's settings: its pool, what may be served, where things are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from lib.cases.case import Case, CaseError
+from lib.cases.check import Verdict, check_pool
+from lib.cases.layouts import find_pool
+from lib.cases.modalities import default_reference
+from lib.cases.pool import Pool
+from lib.cases.records import Records
+from lib.cases.volumes import Preparation, VolumeCache
+from lib.ciml.decomposition import Decomposition, decomposition_for
+from lib.plan.store import PlanStore
+from lib.settings import AppSettings
+
+
+class Quarantined(CaseError):
+    """A case that the pool check holds back."""
+
+
+class Site:
+    """What the server and the command line both need of one studies folder.
+
+    Attributes:
+        work: Folder of the plan, the models and the cache.
+        verdicts: Result of the pool check by case; empty until `check` has run.
+        quarantined: Ids of the cases that the check holds back and nobody released.
+        served: The other cases.
+    """
+
+    def __init__(self, studies: Path, settings: AppSettings) -> None:
+        """Find the cases.
+
+        Raises:
+            CaseError: If the folder, the layout or the reference does not fit.
+        """
+        self.settings = settings
+        self.studies = studies.resolve()
+        self.work = Path(settings.work_dir).resolve() if settings.work_dir else self.studies / ".mdal"
+        self.pool: Pool = find_pool(self.studies, layout=settings.layout, modalities=settings.modalities,
+                                    follow_links=settings.follow_links)
+        self.verdicts: dict[str, Verdict] = {}
+        self.quarantined: set[str] = set()
+        self.served: tuple[Case, ...] = self.pool.cases
+        self._checking = threading.Lock()
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        """How the pool's cases become arrays."""
+        modalities = self.pool.modalities
+        if not modalities:
+            raise CaseError(f"studies must hold at least one case; none was found under {self.studies}. "
+                            "Run `python main.py check` to see what was skipped and why.")
+        settings = self.settings
+        return Preparation(modalities, settings.reference or default_reference(modalities), settings.ct_window,
+                           settings.pet_ceiling, settings.max_voxels)
+
+    @cached_property
+    def records(self) -> Records:
+        """What is known of files that were read before."""
+        return Records(self.work / "records.sqlite")
+
+    @cached_property
+    def cache(self) -> VolumeCache:
+        """Prepared cases."""
+        return VolumeCache(self.work / "cache", self.preparation, self.records,
+                           max_bytes=int(self.settings.cache_gb * 1e9))
+
+    @cached_property
+    def plan(self) -> PlanStore:
+        """The plan's database."""
+        return PlanStore(self.settings.database_url) if self.settings.database_url else PlanStore.beside(self.work)
+
+    @cached_property
+    def decomposition(self) -> Decomposition:
+        """Labels, regions and subtasks."""
+        return decomposition_for(self.pool.modalities, preset=self.settings.decomposition,
+                                 labels=self.settings.labels or None)
+
+    def check(self, on_progress: Callable[[int, int], None] | None = None) -> Mapping[str, Verdict]:
+        """Run the pool check; what was measured before is not measured again."""
+        with self._checking:
+            if self.pool.cases:
+                self.verdicts = check_pool(self.pool.cases, self.preparation, self.records,
+                                           workers=self.settings.workers or os.cpu_count() or 1,
+                                           on_progress=on_progress)
+            self.quarantined = {id for id, verdict in self.verdicts.items()
+                                if verdict.status == "quarantined" and id not in self.settings.released}
+            self.served = tuple(case for case in self.pool.cases if case.id not in self.quarantined)
+        return self.verdicts
+
+    def resolve(self, name: str) -> tuple[Case, str | None]:
+        """The served case that a name means, and the modality where the name is a sibling's.
+
+        Raises:
+            CaseError: If no case has this name.
+            Quarantined: If the case is held back; the message says why.
+        """
+        case, modality = self.pool.resolve(name)
+        if case.id in self.quarantined:
+            why = " ".join(finding.sentence for finding in self.verdicts[case.id].findings)
+            raise Quarantined(f"case {case.id} is quarantined. {why} Once it was looked at: --conf released {case.id}")
+        return case, modality
+
+    def fingerprint(self) -> str:
+        """Hash of every file's name, size and time and of the settings: cheap, changes whenever a plan may."""
+        stamps = [[case.id, name, *_stat(source.path)] for case in self.pool.cases
+                  for name, source in case.modalities.items()]
+        return _digest([stamps, self.scoring_settings])
+
+    def content(self) -> str:
+        """Hash of what the served cases hold and of the settings that change their scores."""
+        return _digest([sorted(self.records.content_hashes(self.served).items()), self.scoring_settings])
+
+    @property
+    def scoring_settings(self) -> dict[str, object]:
+        """The settings that a plan depends on."""
+        keys = ("seed", "folds", "repeats", "scoring_steps", "reference", "ct_window", "pet_ceiling", "released")
+        return self.settings.model_dump(mode="json", include=set(keys))
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return (-1, -1)
+    return (stat.st_size, stat.st_mtime_ns)
+
+
+def _digest(value: object) -> str:
+    return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()

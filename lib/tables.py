@@ -1,0 +1,71 @@
+"""What a person reads in a terminal: the pool, its check, the settings."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from lib.settings import AppSettings, unit_of
+from lib.site import Site
+
+_MARKS = {"ok": "[green]ok[/]", "warned": "[yellow]warned[/]", "quarantined": "[red]quarantined[/]"}
+_LISTED = 40  # rows of a table before the rest is counted
+
+
+def pool_table(site: Site) -> Table:
+    """The pool in one row, and what was skipped."""
+    pool, states = site.pool, Counter(verdict.status for verdict in site.verdicts.values())
+    table = Table(title=f"Pool {pool.root}", title_justify="left", caption_justify="left")
+    for column in ("layout", "cases", "modalities", "incomplete", "warned", "quarantined", "skipped files"):
+        table.add_column(column, overflow="fold")
+    table.add_row(pool.layout, str(len(pool.cases)), ", ".join(pool.modalities), str(len(pool.incomplete)),
+                  str(states["warned"]), str(len(site.quarantined)), str(len(pool.skipped)))
+    if pool.skipped:
+        shown = [f"skipped {item}" for item in pool.skipped[:_LISTED]]
+        more = [f"… and {len(pool.skipped) - _LISTED} more"] if len(pool.skipped) > _LISTED else []
+        table.caption = "\n".join(shown + more).replace("[", r"\[")
+    return table
+
+
+def check_table(site: Site) -> Table:
+    """Each case that is warned or quarantined, with its reasons."""
+    table = Table(title="Pool check", title_justify="left", caption_justify="left")
+    table.add_column("case", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    flagged = {id: verdict for id, verdict in site.verdicts.items() if verdict.status != "ok"}
+    for id, verdict in sorted(flagged.items(), key=lambda item: (item[1].status, item[0]))[:_LISTED]:
+        state = _MARKS[verdict.status] + (" (released)" if id in site.settings.released else "")
+        table.add_row(id, state, "\n".join(finding.sentence for finding in verdict.findings).replace("[", r"\["))
+    if len(flagged) > _LISTED:
+        table.caption = f"… and {len(flagged) - _LISTED} more; --output FILE writes all"
+    if not flagged:
+        table.add_row("all", _MARKS["ok"], f"{len(site.verdicts)} cases, nothing found")
+    return table
+
+
+def settings_table() -> Table:
+    """Every `--conf` key."""
+    table = Table(title="Settings: --conf KEY VALUE", title_justify="left")
+    for column in ("key", "default", "unit", "meaning"):
+        table.add_column(column, overflow="fold", no_wrap=column == "key")
+    for key, field in AppSettings.model_fields.items():
+        table.add_row(key, _shown(field.default), unit_of(key), field.description)
+    return table
+
+
+def as_text(content: RenderableType, *, width: int = 140) -> str:
+    """A table as plain text, for a log."""
+    stream = io.StringIO()
+    Console(file=stream, width=width, color_system=None).print(content)
+    return stream.getvalue()
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value) or "(empty)"
+    return str(value).lower() if isinstance(value, bool) else str(value) or "(empty)"

@@ -1,0 +1,1 @@
+"""MONAI Label's tasks: which case next, scoring, pre-segmentation, training."""

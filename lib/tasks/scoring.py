@@ -1,0 +1,46 @@
+"""Scoring of the pool, in MONAI Label's child process."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+
+from lib.datastores.local import CaseDatastore
+from lib.planning import JOB, plan_pool
+from lib.site import Site
+
+logger = logging.getLogger(__name__)
+
+
+class ModalityDifferenceScoring(ScoringMethod):  # type: ignore[misc]  # monailabel has no types
+    """Check the pool, score every case's modality difference, write the plan."""
+
+    def __init__(self, site: Site) -> None:
+        """Score a site's pool."""
+        super().__init__("MDAL as reconstructed from its abstract: one-shot plan of which cases to label first")
+        self.site = site
+
+    def info(self) -> dict[str, Any]:
+        """Description and how far a running scoring is."""
+        return {"description": self.description, "progress": self.site.plan.progress(JOB)}
+
+    def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
+        """Bring the plan up to date; at once where nothing changed."""
+        start, told = time.monotonic(), 0.0
+
+        def tell(done: float, message: str) -> None:
+            nonlocal told
+            if time.monotonic() - told >= 2.0:
+                told = time.monotonic()
+                elapsed = told - start
+                left = f", {elapsed * (1 - done) / done:.0f} s left" if done > 0.02 else ""
+                logger.info("scoring %3.0f %%: %s%s", 100 * done, message, left)
+
+        plan = plan_pool(self.site, on_progress=tell)
+        current = self.site.plan.current()
+        return {"plan": plan, "seconds": round(time.monotonic() - start, 1),
+                "gates": current.about.get("gates", {}) if current else {}}

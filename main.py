@@ -1,0 +1,8 @@
+"""Command line of MDAL-CIML; also what `monailabel start_server --app .` loads."""
+
+if __name__ == "__main__":
+    from lib.command_line import main
+
+    main()
+else:
+    from lib.app import MdalCimlApp  # noqa: F401  MONAI Label looks for it here

@@ -1,0 +1,308 @@
+import json
+import time
+from pathlib import Path
+
+import nibabel as nib
+import nrrd
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from lib.cases.case import CaseError
+from lib.cases.image import read_grid, read_volume
+from lib.cases.layouts import find_pool
+from lib.cases.pool import Pool
+from tests.conftest import SAMPLES, write_image
+
+
+def reasons(pool: Pool) -> str:
+    return "\n".join(str(item) for item in pool.skipped)
+
+
+def write_nrrd(path: Path, **header: object) -> Path:
+    values = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    usual = {"space": "left-posterior-superior", "space directions": np.diag([1.0, 1.5, 2.0]),
+             "space origin": np.array([1.0, 2.0, 3.0])}
+    nrrd.write(str(path), values, {key: value for key, value in {**usual, **header}.items() if value is not None})
+    return path
+
+
+def write_series(folder: Path, *, modality: str, description: str, study: str, slices: int = 4,
+                 skip: int | None = None, frame: str = "1.2.3", **tags: object) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    uid = generate_uid()
+    for place in range(slices):
+        if place == skip:
+            continue
+        header = pydicom.Dataset()
+        header.file_meta = FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+        header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID = generate_uid()
+        header.Modality, header.SeriesDescription, header.PatientID = modality, description, "p"
+        header.StudyInstanceUID, header.SeriesInstanceUID, header.FrameOfReferenceUID = study, uid, frame
+        header.Rows, header.Columns, header.PixelSpacing, header.SliceThickness = 5, 6, [1.0, 1.0], 2.0
+        header.ImagePositionPatient, header.ImageOrientationPatient = [0, 0, 2.0 * place], [1, 0, 0, 0, 1, 0]
+        header.BitsAllocated = header.BitsStored = 16
+        header.HighBit, header.PixelRepresentation, header.SamplesPerPixel = 15, 0, 1
+        header.PhotometricInterpretation, header.InstanceNumber = "MONOCHROME2", place
+        header.PixelData = np.full((5, 6), place, dtype=np.uint16).tobytes()
+        for name, value in tags.items():
+            setattr(header, name, value)
+        header.is_little_endian, header.is_implicit_VR = True, False
+        pydicom.dcmwrite(folder / f"{place}.dcm", header, write_like_original=False)
+    return uid
+
+
+def test_a_folder_a_patient_is_a_case_with_its_modalities_and_label() -> None:
+    pool = find_pool(SAMPLES)
+    case = pool.by_id["STS_002"]
+    assert (pool.layout, len(pool.cases)) == ("folder", 16)
+    assert pool.modalities == ("MR_T1", "CT", "PET")
+    assert case.label == SAMPLES / "STS_002" / "GTV.nii.gz"
+    assert case.modalities["PET"].scale == pytest.approx(0.01)
+    assert read_volume(case.modalities["PET"]).array.max() == pytest.approx(21.01, abs=1e-4)
+
+
+def test_a_folder_with_an_unknown_file_names_it_and_says_what_to_do(tmp_path: Path) -> None:
+    write_image(tmp_path / "p1" / "CT.nii.gz")
+    write_image(tmp_path / "p1" / "wibble.nii.gz")
+    pool = find_pool(tmp_path)
+    assert list(pool.by_id["p1"].modalities) == ["CT"]
+    assert "wibble.nii.gz" in reasons(pool)
+    assert "--conf modalities" in reasons(pool)
+
+
+def test_a_sites_own_modality_is_found_once_it_is_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "p1" / "CT.nii.gz")
+    write_image(tmp_path / "p1" / "wibble.nii.gz")
+    assert find_pool(tmp_path, modalities=("Wibble",)).modalities == ("CT", "Wibble")
+
+
+def test_two_files_for_one_modality_are_not_chosen_between_in_silence(tmp_path: Path) -> None:
+    write_image(tmp_path / "p1" / "T1.nii.gz")
+    write_image(tmp_path / "p1" / "t1w.nii.gz")
+    assert "must have one T1" in reasons(find_pool(tmp_path))
+
+
+@pytest.mark.parametrize(("folder", "names", "modalities", "patient"), [
+    ("BraTS20_Training_001", ["_t1", "_t1ce", "_t2", "_flair", "_seg"], ("T1", "T1ce", "T2", "FLAIR"),
+     "BraTS20_Training_001"),
+    ("BraTS-GLI-00001-000", ["-t1n", "-t1c", "-t2w", "-t2f", "-seg"], ("T1", "T1ce", "T2", "FLAIR"),
+     "BraTS-GLI-00001"),
+])
+def test_both_brats_namings_are_found(
+    tmp_path: Path, folder: str, names: list[str], modalities: tuple[str, ...], patient: str
+) -> None:
+    for name in names:
+        write_image(tmp_path / folder / f"{folder}{name}.nii.gz")
+    pool = find_pool(tmp_path)
+    assert (pool.layout, pool.modalities, pool.cases[0].patient) == ("brats", modalities, patient)
+    assert pool.cases[0].label is not None
+
+
+def test_two_time_points_of_a_brats_patient_are_two_cases_of_one_patient(tmp_path: Path) -> None:
+    for visit in ("000", "001"):
+        write_image(tmp_path / f"BraTS-GLI-00007-{visit}" / f"BraTS-GLI-00007-{visit}-t1n.nii.gz")
+    cases = find_pool(tmp_path).cases
+    assert len(cases) == 2
+    assert {case.patient for case in cases} == {"BraTS-GLI-00007"}
+
+
+def test_a_misnamed_brats_file_is_named_with_the_remedy(tmp_path: Path) -> None:
+    write_image(tmp_path / "BraTS20_Training_001" / "BraTS20_Training_001_t1.nii.gz")
+    write_image(tmp_path / "BraTS20_Training_001" / "BraTS20_Training_001_tt9.nii.gz")
+    text = reasons(find_pool(tmp_path))
+    assert "BraTS20_Training_001_tt9.nii.gz" in text
+    assert "Rename it" in text
+
+
+def test_flat_files_are_grouped_by_what_precedes_the_modality(tmp_path: Path) -> None:
+    for name in ("p01_T1.nrrd", "p01_FLAIR.nrrd", "p02_T1.nrrd"):
+        write_nrrd(tmp_path / name)
+    write_image(tmp_path / "p02_x_MR_T1.nii.gz")
+    pool = find_pool(tmp_path)
+    assert pool.layout == "flat"
+    assert sorted(pool.by_id) == ["p01", "p02", "p02_x"]
+    assert list(pool.by_id["p02_x"].modalities) == ["MR_T1"]
+    assert len(pool.incomplete) == 3
+
+
+def test_a_flat_file_without_a_modality_is_named_with_the_remedy(tmp_path: Path) -> None:
+    write_image(tmp_path / "p01_T1.nii.gz")
+    write_image(tmp_path / "p01_left.nii.gz")
+    assert "p01_left.nii.gz: its name must end with a modality" in reasons(find_pool(tmp_path))
+
+
+def test_nnunet_channels_take_the_names_of_dataset_json(tmp_path: Path) -> None:
+    for channel in range(2):
+        write_image(tmp_path / "imagesTr" / f"case_01_000{channel}.nii.gz")
+    write_image(tmp_path / "labelsTr" / "case_01.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T2w", "1": "CT"}}))
+    pool = find_pool(tmp_path)
+    assert (pool.layout, pool.modalities, list(pool.by_id)) == ("nnunet", ("T2", "CT"), ["case_01"])
+    assert pool.cases[0].label == tmp_path / "labelsTr" / "case_01.nii.gz"
+
+
+def test_an_nnunet_channel_missing_from_dataset_json_is_named_with_the_remedy(tmp_path: Path) -> None:
+    write_image(tmp_path / "imagesTr" / "a_0000.nii.gz")
+    write_image(tmp_path / "imagesTr" / "a_0001.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}}))
+    text = reasons(find_pool(tmp_path))
+    assert "a_0001.nii.gz: dataset.json must name its channel 1" in text
+
+
+def test_a_dataset_json_with_an_unknown_channel_name_is_refused(tmp_path: Path) -> None:
+    write_image(tmp_path / "imagesTr" / "a_0000.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "wibble"}}))
+    with pytest.raises(CaseError, match=r"dataset\.json must name channel 0 after a modality"):
+        find_pool(tmp_path, layout="nnunet")
+
+
+def write_decathlon(root: Path, *, channels: int) -> None:
+    write_image(root / "imagesTr" / "BRATS_001.nii.gz", shape=(4, 5, 6, channels))
+    table = {"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd"}}
+    (root / "dataset.json").write_text(json.dumps(table))
+
+
+def test_a_decathlon_file_is_split_into_its_modalities(tmp_path: Path) -> None:
+    write_decathlon(tmp_path, channels=3)
+    pool = find_pool(tmp_path)
+    case = pool.by_id["BRATS_001"]
+    whole = np.asarray(nib.load(tmp_path / "imagesTr" / "BRATS_001.nii.gz").dataobj)
+    assert (pool.layout, pool.modalities) == ("decathlon", ("T1", "T1ce", "FLAIR"))
+    np.testing.assert_array_equal(read_volume(case.modalities["T1ce"]).array, whole[..., 2].T)
+
+
+def test_a_decathlon_file_with_other_channels_is_named_with_the_remedy(tmp_path: Path) -> None:
+    write_decathlon(tmp_path, channels=2)
+    text = reasons(find_pool(tmp_path, layout="decathlon"))
+    assert "BRATS_001.nii.gz: it must have the 3 channels" in text
+    assert "Correct dataset.json" in text
+
+
+def test_an_nrrd_lies_where_its_header_says(tmp_path: Path) -> None:
+    source = find_pool(write_nrrd(tmp_path / "a_CT.nrrd").parent).cases[0].modalities["CT"]
+    volume = read_volume(source)
+    np.testing.assert_allclose(volume.grid.affine[:3, 3], (-1.0, -2.0, 3.0))
+    assert volume.grid.spacing == pytest.approx((2.0, 1.5, 1.0))
+    assert volume.array[4, 3, 2] == 59
+
+
+@pytest.mark.parametrize(("header", "sentence"), [
+    ({"space directions": None, "space": None, "space origin": None}, "no 'space directions'"),
+    ({"space": "scanner-xyz"}, "must use the space"),
+])
+def test_an_nrrd_that_does_not_say_where_it_lies_is_refused(
+    tmp_path: Path, header: dict[str, object], sentence: str
+) -> None:
+    source = find_pool(write_nrrd(tmp_path / "a_CT.nrrd", **header).parent).cases[0].modalities["CT"]
+    with pytest.raises(CaseError, match=sentence) as caught:
+        read_grid(source)
+    assert "a_CT.nrrd" in str(caught.value)
+    assert "Export it again" in str(caught.value)
+
+
+def test_a_truncated_nifti_names_the_file_and_the_remedy(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a_CT.nii.gz", shape=(30, 30, 30))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    source = find_pool(tmp_path).cases[0].modalities["CT"]
+    with pytest.raises(CaseError, match=r"a_CT\.nii\.gz must be complete.*Copy or export it again"):
+        read_volume(source)
+
+
+def test_a_volume_over_the_cap_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a_CT.nii.gz", shape=(30, 30, 30))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])  # decoding it would fail otherwise
+    with pytest.raises(CaseError, match="at most 1,000 voxels"):
+        read_volume(find_pool(tmp_path).cases[0].modalities["CT"], max_voxels=1000)
+
+
+def test_series_of_one_study_are_one_case(tmp_path: Path) -> None:
+    study = generate_uid()
+    ct = write_series(tmp_path / "p1" / "s1", modality="CT", description="abdomen", study=study)
+    write_series(tmp_path / "p1" / "s2", modality="MR", description="Ax T2 FLAIR", study=study)
+    write_series(tmp_path / "p1" / "s3", modality="MR", description="t1 mprage post Gd", study=study)
+    pool = find_pool(tmp_path)
+    assert (pool.layout, list(pool.by_id)) == ("dicom", ["p1"])
+    assert pool.modalities == ("T1ce", "FLAIR", "CT")
+    assert pool.resolve(ct)[1] == "CT"
+    volume = read_volume(pool.cases[0].modalities["CT"])
+    assert volume.grid.shape == (4, 5, 6)
+    np.testing.assert_array_equal(volume.array[:, 0, 0], range(4))
+
+
+def test_a_series_in_another_frame_of_reference_is_another_case(tmp_path: Path) -> None:
+    study = generate_uid()
+    write_series(tmp_path / "p1" / "CT", modality="CT", description="", study=study)
+    write_series(tmp_path / "p1" / "T1", modality="MR", description="", study=study)
+    write_series(tmp_path / "p1" / "T2", modality="MR", description="", study=study, frame="9.9.9")
+    pool = find_pool(tmp_path)
+    assert {id: list(case.modalities) for id, case in pool.by_id.items()} == {"p1": ["CT", "T1"], "p1_2": ["T2"]}
+
+
+def test_a_dicom_series_with_a_missing_slice_names_the_gap_and_the_remedy(tmp_path: Path) -> None:
+    study = generate_uid()
+    write_series(tmp_path / "p1" / "CT", modality="CT", description="", study=study)
+    write_series(tmp_path / "p1" / "T1", modality="MR", description="", study=study, slices=7, skip=3)
+    text = reasons(find_pool(tmp_path))
+    assert "between 2.dcm and 4.dcm there are 4.00 mm" in text
+    assert "export the series again" in text
+
+
+def test_pet_in_becquerel_becomes_suv_by_body_weight(tmp_path: Path) -> None:
+    tracer = pydicom.Dataset()
+    tracer.RadionuclideTotalDose, tracer.RadionuclideHalfLife = 3.6e8, 3600.0
+    tracer.RadiopharmaceuticalStartTime = "100000"
+    write_series(tmp_path / "p1" / "PT", modality="PT", description="", study="1.2", Units="BQML", PatientWeight=72.0,
+                 DecayCorrection="START", SeriesTime="110000", RadiopharmaceuticalInformationSequence=[tracer])
+    volume = read_volume(find_pool(tmp_path).cases[0].modalities["PET"])
+    np.testing.assert_allclose(volume.array[3, 0, 0], 3 * 72000.0 / 1.8e8, rtol=1e-6)  # one half-life later
+
+
+def test_pet_without_a_dose_is_refused_rather_than_shown_as_suv(tmp_path: Path) -> None:
+    write_series(tmp_path / "p1" / "PT", modality="PT", description="", study="1.2", Units="BQML", PatientWeight=72.0)
+    text = reasons(find_pool(tmp_path))
+    assert "weight, injected dose and times" in text
+
+
+def test_a_link_to_outside_the_studies_is_not_followed(tmp_path: Path) -> None:
+    outside = write_image(tmp_path / "outside" / "secret.nii.gz")
+    studies = write_image(tmp_path / "studies" / "p1" / "CT.nii.gz").parent.parent
+    (studies / "p1" / "PET.nii.gz").symlink_to(outside)
+    pool = find_pool(studies)
+    assert list(pool.by_id["p1"].modalities) == ["CT"]
+    assert "link to outside" in reasons(pool)
+    assert list(find_pool(studies, follow_links=True).by_id["p1"].modalities) == ["CT", "PET"]
+
+
+def test_every_sibling_is_an_alias_of_its_case() -> None:
+    pool = find_pool(SAMPLES)
+    for alias in ("STS_002_CT", "STS_002/CT", "STS_002/CT.nii.gz"):
+        case, modality = pool.resolve(alias)
+        assert (case.id, modality) == ("STS_002", "CT")
+    assert pool.resolve("STS_002") == (pool.by_id["STS_002"], None)
+    with pytest.raises(CaseError, match="none of 16 cases"):
+        pool.resolve("CT.nii.gz")  # sixteen files have this name
+
+
+def test_an_empty_folder_gives_an_empty_pool_and_a_missing_one_a_sentence(tmp_path: Path) -> None:
+    assert find_pool(tmp_path).cases == ()
+    with pytest.raises(CaseError, match="studies must be a folder"):
+        find_pool(tmp_path / "none")
+    with pytest.raises(CaseError, match="layout must be auto or one of"):
+        find_pool(tmp_path, layout="wibble")
+
+
+def test_ten_thousand_folders_are_found_in_seconds(tmp_path: Path) -> None:
+    for number in range(10_000):
+        folder = tmp_path / f"p{number:05}"
+        folder.mkdir()
+        (folder / "CT.nii.gz").touch()
+        (folder / "PET.nii.gz").touch()
+    before = time.monotonic()
+    pool = find_pool(tmp_path)
+    assert len(pool.cases) == 10_000
+    assert time.monotonic() - before < 5.0
