@@ -16,12 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lib.atomic import replacing
 from lib.cases.case import CaseError
+from lib.cases.check import PoolReport
 from lib.settings import read_settings
 from lib.site import Site
 from lib.tables import check_table, pool_table, settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
                   help="MDAL-CIML: which multimodal cases to label next, and a segmentation that learns from them.")
 console = Console()
 
@@ -95,7 +96,7 @@ def check_document(site: Site) -> dict[str, Any]:
     """Result of the pool check as JSON: every case, its state and the measured reasons."""
     return {
         "studies": str(site.studies), "layout": site.pool.layout, "modalities": list(site.pool.modalities),
-        "cases": {id: verdict.to_json() for id, verdict in site.verdicts.items()},
+        **PoolReport(site.verdicts).to_json(),
         "skipped": [{"path": str(item.path), "reason": item.reason} for item in site.pool.skipped],
     }
 

@@ -44,7 +44,7 @@ class AppSettings(BaseModel):
     ct_window: Numbers = _key((-160.0, 240.0), "CT values mapped to -1 and 1", "HU")
     pet_ceiling: float = _key(5.0, "PET value mapped to 1", "SUV", gt=0)
     workers: int = _key(0, "Cases checked at the same time; 0: one for each core", "cases", ge=0)
-    check_wait_s: float = _key(5.0, "How long the start waits for the pool check before it goes on behind it", "s", ge=0)
+    check_wait_s: float = _key(3.0, "How long the start waits for the pool check before it goes on behind it", "s", ge=0)
 
     # which case next
     strategy: str = _key("diversemd", "Strategy that answers under the name random, the only one that OHIF asks for")

@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         self.site = site
         self.labels_folder = site.studies / "labels"
         self._register = Register(site.studies / "datastore_v2.json")
+        self._labelled: tuple[Any, dict[str, Set[str]]] = (None, {})  # by tag, for one reading of the register
+        self._beside = frozenset(case.id for case in site.pool.cases if case.label is not None)
         self._exports = Exports(site.work / "images", max_voxels=site.settings.max_voxels)
 
     def name(self) -> str:
@@ -177,16 +179,20 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         labelled = self.labelled(label_tag or FINAL)
         return [case_id for case_id in self.list_images() if case_id not in labelled]
 
-    def unavailable(self) -> set[str]:
+    def unavailable(self) -> Set[str]:
         """Ids of the cases that nobody is to label: labelled already, or quarantined."""
         return self.labelled() | self.site.quarantined
 
-    def labelled(self, tag: str = FINAL) -> set[str]:
-        """Ids of all cases with a label of this tag."""
-        found = {case_id for case_id, record in self._register.objects.items() if tag in record.get("labels", {})}
-        if self.site.settings.study_labels == tag:
-            found |= {case.id for case in self.site.pool.cases if case.label is not None}
-        return found
+    def labelled(self, tag: str = FINAL) -> Set[str]:
+        """Ids of all cases with a label of this tag. Not to be modified."""
+        objects = self._register.objects
+        if self._labelled[0] is not objects:
+            self._labelled = (objects, {})
+        if tag not in self._labelled[1]:
+            saved = {id for id, record in objects.items() if tag in record.get("labels", {})}
+            beside = self._beside if self.site.settings.study_labels == tag else frozenset()
+            self._labelled[1][tag] = (saved & self.site.pool.by_id.keys()) | beside
+        return self._labelled[1][tag]
 
     def read_label(self, case: Case, tag: str = FINAL) -> Volume:
         """A case's label with this app's values 1..n, on the grid that it was drawn on, uint8.
@@ -237,8 +243,8 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         for record in self._register.objects.values():
             for tag in record.get("labels", {}):
                 tags[tag] = tags.get(tag, 0) + 1
-        return {"total": len(self.list_images()), "completed": len(self.get_labeled_images()), "label_tags": tags,
-                "quarantined": len(self.site.pool.cases) - len(self.site.served)}
+        return {"total": len(self.site.served), "completed": len(self.labelled() - self.site.quarantined),
+                "label_tags": tags, "quarantined": len(self.site.quarantined)}
 
     def json(self) -> dict[str, Any]:
         """Every served case with its labels, in MONAI Label's form."""

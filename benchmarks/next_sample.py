@@ -1,0 +1,110 @@
+"""How long a start and a Next Sample take on 10,000 cases, beside MONAI Label's own `random` in the same run.
+
+Both servers are real processes asked over HTTP. Ours serves folders of two volumes a case with an ordered plan
+in place; the rival is a bare MONAI Label app on its LocalDatastore with one file a case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import requests
+from rich.console import Console
+from rich.table import Table
+
+from lib.plan.store import CaseScore, PlanStore
+from tests.server import APP, serving
+
+RESULTS = Path(__file__).parent / "results" / "next_sample.csv"
+RIVAL = """
+from monailabel.interfaces.app import MONAILabelApp
+
+
+class Rival(MONAILabelApp):
+    def __init__(self, app_dir, studies, conf):
+        super().__init__(app_dir, studies, conf, name="rival")
+"""
+
+
+def main() -> None:
+    """Make both pools, measure both servers, print a table, write a CSV."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog="Example: python -m benchmarks.next_sample --cases 10000 --calls 300")
+    parser.add_argument("--cases", type=int, default=10_000, help="cases in the pool (default 10000)")
+    parser.add_argument("--calls", type=int, default=300, help="Next Samples measured (default 300)")
+    arguments = parser.parse_args()
+    console, rows = Console(), []
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs, app = (Path(folder) / name for name in ("ours", "theirs", "rival"))
+        console.print(f"writing {arguments.cases} cases …")
+        ids = make_pools(ours, theirs, arguments.cases)
+        write_plan(ours, ids)
+        app.mkdir()
+        (app / "main.py").write_text(RIVAL)
+        console.print("measuring …")
+        rows.append(measure("MDAL-CIML, diversemd", ours, APP, "diversemd", arguments.calls))
+        rows.append(measure("MONAI Label, random", theirs, app, "random", arguments.calls))
+    table = Table(title=f"{arguments.cases} cases, {arguments.calls} Next Samples over HTTP", title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column == "server" else "right")
+    for row in rows:
+        table.add_row(*[value if isinstance(value, str) else f"{value:.1f}" for value in row.values()])
+    console.print(table)
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def make_pools(ours: Path, theirs: Path, count: int) -> list[str]:
+    """Tiny volumes: a folder of CT and PET a case for us, one flat file a case for the rival."""
+    theirs.mkdir(parents=True)
+    image = nib.Nifti1Image(np.zeros((8, 8, 8), dtype=np.uint8), np.diag([2.0, 2.0, 2.0, 1.0]))
+    header, rng, ids = image.to_bytes()[:-512], np.random.default_rng(0), []
+    for number in range(count):
+        id = f"case_{number:05}"
+        (ours / id).mkdir(parents=True)
+        for modality in ("CT", "PET"):
+            (ours / id / f"{modality}.nii").write_bytes(header + rng.bytes(512))
+        (theirs / f"{id}.nii").write_bytes((ours / id / "CT.nii").read_bytes())
+        ids.append(id)
+    return ids
+
+
+def write_plan(studies: Path, ids: list[str]) -> None:
+    """A plan as scoring leaves it, with made-up scores: how it is read is measured, not how it is made."""
+    rng = np.random.default_rng(0)
+    order = [ids[place] for place in rng.permutation(len(ids))]
+    details = {"most_different_pair": "CT–PET", "difference_by_pair": {"CT–PET": 0.0}}
+    PlanStore.beside(studies / ".mdal").write(
+        content="benchmark", seed=0, about={}, orders={"diversemd": order, "mdal": order, "uniform": order},
+        scores={id: CaseScore(float(rng.normal()), float(rng.uniform(0, 100)), details) for id in ids})
+
+
+def measure(name: str, studies: Path, app: Path, strategy: str, calls: int) -> dict[str, str | float]:
+    """Seconds to the first answer, then milliseconds of each Next Sample."""
+    start = time.monotonic()
+    with serving(studies, app=app, environment={"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}) as address:
+        started = time.monotonic() - start
+        session, times = requests.Session(), []
+        for call in range(calls):
+            before = time.perf_counter()
+            answer = session.post(f"{address}/activelearning/{strategy}", json={"client_id": f"reader {call % 5}"})
+            times.append(1000.0 * (time.perf_counter() - before))
+            answer.raise_for_status()
+            if not answer.json().get("id"):
+                sys.exit(f"{name}: no case was offered at call {call}")
+    return {"server": name, "start s": started, "p50 ms": float(np.percentile(times, 50)),
+            "p99 ms": float(np.percentile(times, 99)), "max ms": max(times)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""How many damaged cases does the pool check catch, and how many sound ones does it flag?
+
+    python -m benchmarks.pool_check samples/sts --reference MR_T1 --copies 8 --seed 0
+
+Each copy is damaged in one modality and judged within the pool of the other, undamaged patients. Patients
+that the check flags as they are give no copies. `content` counts what is caught by grey values alone,
+without the rules on headers, fields of view and duplicates.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from lib.cases.case import Case
+from lib.cases.check import PoolReport, check_pool
+from lib.cases.image import Grid, Volume, read_volume, resample, write_nifti
+from lib.cases.layouts import find_pool
+from lib.cases.modalities import default_reference, kind
+from lib.cases.records import Records
+from lib.cases.volumes import Preparation
+
+SHIFT_MM = 15.0
+NOT_VOXELS = {"grid", "spacing", "extent", "coverage", "no_overlap", "duplicate", "duplicate_image"}
+KINDS = (
+    "NaN", "zero", "constant", "truncated file", "shift in header", "shift of voxels", "mirrored left-right",
+    "other patient, file", "other patient, regridded", "voxel size in header",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A case with one damaged modality."""
+
+    case: Case
+    modality: str
+    kind: str
+    detail: str
+
+
+def damaged(
+    kind_: str, case: Case, modality: str, donor: Case, rng: np.random.Generator, folder: Path
+) -> Copy:
+    """Write a damaged volume into `folder`; the original stays as it is."""
+    source = case.modalities[modality]
+    path = folder / f"{case.id}_{modality}.nii.gz"
+    if kind_ == "truncated file":
+        content, part = source.path.read_bytes(), rng.uniform(0.2, 0.95)
+        path = path.with_suffix("").with_suffix("".join(source.path.suffixes[-2:]))
+        path.write_bytes(content[: int(part * len(content))])
+        detail = f"{part:.0%} kept"
+    else:
+        volume, detail = _damage(kind_, read_volume(source), donor, modality, rng)
+        stored = volume.array / np.float32(source.scale)
+        if np.isfinite(stored).all():
+            stored = np.rint(stored).astype(np.int16)
+        write_nifti(Volume(stored, volume.grid), path)
+    return Copy(replace(case, modalities={**case.modalities, modality: replace(source, path=path)}),
+                modality, kind_, detail)  # fmt: skip
+
+
+def _damage(
+    kind_: str, volume: Volume, donor: Case, modality: str, rng: np.random.Generator
+) -> tuple[Volume, str]:
+    array, grid = volume.array.copy(), volume.grid
+    axis, sign = int(rng.integers(3)), int(rng.choice([-1, 1]))
+    match kind_:
+        case "NaN":
+            part = float(rng.choice([0.01, 1.0]))
+            array[rng.random(array.shape) < part] = np.nan
+            return Volume(array, grid), f"{part:.0%} of voxels"
+        case "zero" | "constant":
+            value = 0.0 if kind_ == "zero" else float(rng.integers(1, 300))
+            return Volume(np.full_like(array, value), grid), f"{value:g}"
+        case "shift of voxels":
+            steps = sign * round(SHIFT_MM / grid.spacing[axis])
+            return Volume(np.roll(array, steps, axis), grid), f"{steps} voxels along {'DHW'[axis]}"
+        case "shift in header":
+            affine = grid.affine.copy()
+            affine[:3, 3] += sign * SHIFT_MM * affine[:3, 2 - axis] / grid.spacing[axis]
+            return Volume(array, Grid(grid.shape, affine)), f"{sign * SHIFT_MM:+.0f} mm along {'DHW'[axis]}"
+        case "mirrored left-right":
+            side = 2 - int(np.abs(grid.affine[0, :3]).argmax())
+            return Volume(np.ascontiguousarray(np.flip(array, side)), grid), "DHW"[side]
+        case "voxel size in header":
+            factor, axes = (
+                float(rng.choice([0.5, 0.75, 4 / 3, 2.0])),
+                [[0, 1, 2], [axis]][int(rng.integers(2))],
+            )
+            affine = grid.affine.copy()
+            affine[:3, [2 - k for k in axes]] *= factor
+            return Volume(
+                array, Grid(grid.shape, affine)
+            ), f"x {factor:.2f} along {''.join('DHW'[k] for k in axes)}"
+    other = read_volume(donor.modalities[modality])
+    return (other if kind_ == "other patient, file" else _centred(other, grid)), donor.id
+
+
+def _centred(volume: Volume, grid: Grid) -> Volume:
+    """Another patient's volume laid on this grid, centre on centre."""
+    affine = volume.grid.affine.copy()
+    affine[:3, 3] += _centre(grid) - _centre(volume.grid)
+    return resample(Volume(volume.array, Grid(volume.grid.shape, affine)), grid)
+
+
+def _centre(grid: Grid) -> NDArray[np.float64]:
+    index = (np.array(grid.shape[::-1]) - 1) / 2
+    return np.asarray((grid.affine @ [*index, 1.0])[:3])
+
+
+def copies(cases: list[Case], count: int, rng: np.random.Generator, folder: Path) -> Iterator[Copy]:
+    """`count` copies of every kind, patients and modalities drawn at random; another patient's is the PET."""
+    for kind_ in KINDS:
+        for index in rng.permutation(len(cases))[:count]:
+            case = cases[int(index)]
+            donor = cases[int((index + rng.integers(1, len(cases))) % len(cases))]
+            names = sorted(name for name in case.modalities if name in donor.modalities)
+            if kind_.startswith("other"):
+                names = [name for name in names if kind(name) == "PET"] or names
+            yield damaged(kind_, case, str(rng.choice(names)), donor, rng, folder)
+
+
+def main(
+    pool: Annotated[Path, typer.Argument(help="Studies folder, such as samples/sts.")],
+    reference: Annotated[str, typer.Option(help="Modality whose grid is taken.")] = "",
+    count: Annotated[int, typer.Option("--copies", help="Damaged copies of each kind.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of patients, modalities and damages.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    output: Annotated[Path, typer.Option(help="One row a copy.")] = Path("benchmarks/results/pool_check.csv"),
+) -> None:
+    """Count what the pool check catches: python -m benchmarks.pool_check samples/sts --copies 8."""
+    console, rng = Console(), np.random.default_rng(seed)
+    found = find_pool(pool)
+    preparation = Preparation(found.modalities, reference or default_reference(found.modalities))
+    caught: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, output.open("w", newline="") as file:
+        records = Records(Path(folder) / "records.sqlite")
+        sound = check_pool(found.cases, preparation, records, workers=workers)
+        _print_flagged(console, PoolReport(sound))
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["kind", "case", "modality", "detail", "status", "caught", "content", "reasons"])
+        cases = [case for case in found.cases if sound[case.id].status == "ok"]
+        for copy in copies(cases, count, rng, Path(folder)):
+            others = [case for case in found.cases if case.id != copy.case.id]
+            verdict = check_pool([*others, copy.case], preparation, records, workers=1)[copy.case.id]
+            codes = [finding.code for finding in verdict.findings if copy.modality in finding.modalities]
+            content = bool(set(codes) - NOT_VOXELS)
+            caught[copy.kind].append((bool(codes), content, verdict.status == "quarantined"))
+            row = [copy.kind, copy.case.id, copy.modality, copy.detail, verdict.status, bool(codes), content]
+            rows.writerow([*row, " ".join(sorted(set(codes)))])
+            file.flush()
+            copy.case.modalities[copy.modality].path.unlink()
+    _print_caught(console, caught)
+
+
+def _print_flagged(console: Console, report: PoolReport) -> None:
+    counts = ", ".join(f"{number} {status}" for status, number in report.count().items())
+    table = Table("case", "status", "reason", title=f"Undamaged: {counts}")
+    for id, verdict in report.verdicts.items():
+        for finding in verdict.findings:
+            table.add_row(id, verdict.status, finding.sentence)
+    console.print(table)
+
+
+def _print_caught(console: Console, caught: dict[str, list[tuple[bool, bool, bool]]]) -> None:
+    table = Table("damage", "caught", "by content", "quarantined", title="Damaged on purpose")
+    everything = [row for rows in caught.values() for row in rows]
+    for name, rows in [*caught.items(), ("all", everything)]:
+        table.add_row(name, *(f"{sum(column)} / {len(rows)}" for column in zip(*rows, strict=True)))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,259 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lib.cases.image import read_grid
+from lib.datastores.local import CaseDatastore
+from lib.refusal import Refusal
+from lib.settings import AppSettings
+from lib.site import Site
+from tests.conftest import SAMPLES, write_image
+
+Samples = Callable[..., Path]
+
+
+def open_datastore(studies: Path, **settings: object) -> CaseDatastore:
+    return CaseDatastore(Site(studies, AppSettings(**settings)))
+
+
+def label_for(datastore: CaseDatastore, case_id: str, path: Path, value: int = 1) -> Path:
+    grid = read_grid(datastore.site.pool.by_id[case_id].modalities["MR_T1"])
+    array = np.zeros(grid.shape, dtype=np.uint8)
+    array[5:9, 10:20, 10:20] = value
+    nib.save(nib.Nifti1Image(array.T, grid.affine), path)
+    return path
+
+
+def test_the_ids_of_images_are_cases(samples: Samples) -> None:
+    assert open_datastore(samples("STS_002", "STS_008")).list_images() == ["STS_002", "STS_008"]
+
+
+def test_a_case_downloads_as_its_reference_and_a_sibling_as_itself_under_unique_names(samples: Samples) -> None:
+    datastore = open_datastore(samples("STS_002", "STS_008"))
+    names = {"STS_002": "STS_002_MR_T1.nii.gz", "STS_002_CT": "STS_002_CT.nii.gz",
+             "STS_008": "STS_008_MR_T1.nii.gz", "STS_008/PET": "STS_008_PET.nii.gz"}
+    for image, name in names.items():
+        path = Path(datastore.get_image_uri(image))
+        assert path.name == name == datastore.get_image_info(image)["name"]
+        assert sitk.ReadImage(str(path)).GetDimension() == 3
+
+
+def test_a_link_that_another_process_made_is_kept(samples: Samples) -> None:
+    studies = samples("STS_002")
+    first = open_datastore(studies).get_image_uri("STS_002")
+    before = os.lstat(first).st_ino
+    assert open_datastore(studies).get_image_uri("STS_002") == first
+    assert os.lstat(first).st_ino == before
+
+
+def test_a_label_saved_for_a_sibling_is_the_cases_label(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002", "STS_008", labels=False))
+    file = label_for(datastore, "STS_002", tmp_path / "label.nii.gz")
+    assert datastore.save_label("STS_002_CT", str(file), "final", {"client_id": "a"}) == "STS_002"
+    assert datastore.get_labeled_images() == ["STS_002"]
+    assert datastore.get_unlabeled_images() == ["STS_008"]
+    assert Path(datastore.get_label_uri("STS_002_PET", "final")).read_bytes() == file.read_bytes()
+    assert datastore.get_label_info("STS_002", "final") == {"client_id": "a"}
+    assert datastore.status() == {"total": 2, "completed": 1, "label_tags": {"final": 1}, "quarantined": 0}
+    assert datastore.json()["objects"]["STS_002"]["labels"]["final"]["ext"] == ".nii.gz"
+
+
+def test_labels_survive_a_restart_and_can_be_removed(samples: Samples, tmp_path: Path) -> None:
+    studies = samples("STS_002", labels=False)
+    datastore = open_datastore(studies)
+    datastore.save_label("STS_002", str(label_for(datastore, "STS_002", tmp_path / "x.nii.gz")), "final", {})
+    again = open_datastore(studies)
+    assert again.get_label_by_image_id("STS_002", "final") == "STS_002"
+    again.remove_label("STS_002", "final")
+    assert open_datastore(studies).get_labeled_images() == []
+    assert not list((studies / "labels").rglob("*.nii.gz"))
+
+
+@pytest.mark.parametrize(("setting", "final", "original"), [("final", 1, 0), ("original", 0, 1), ("ignore", 0, 0)])
+def test_a_contour_beside_the_images_counts_as_the_site_says(
+    samples: Samples, setting: str, final: int, original: int
+) -> None:
+    datastore = open_datastore(samples("STS_002"), study_labels=setting)
+    assert len(datastore.get_labeled_images("final")) == final
+    assert len(datastore.get_labeled_images("original")) == original
+
+
+def test_a_contour_beside_the_images_is_never_deleted(samples: Samples) -> None:
+    datastore = open_datastore(samples("STS_002"))
+    with pytest.raises(Refusal, match="never deletes"):
+        datastore.remove_label("STS_002", "final")
+    assert (datastore.site.studies / "STS_002" / "GTV.nii.gz").exists()
+
+
+def test_a_clients_segment_names_decide_over_its_numbers(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    file = label_for(datastore, "STS_002", tmp_path / "x.nii.gz", value=3)
+    segments = [{"name": "vessel", "idx": 1}, {"name": "lesion", "idx": 3}]
+    datastore.save_label("STS_002", str(file), "final", {"label_info": segments})
+    label = datastore.read_label(datastore.site.pool.by_id["STS_002"])
+    assert sorted(np.unique(label.array)) == [0, 1]
+    assert label.array.sum() == 400
+
+
+@pytest.mark.parametrize(("change", "sentence"), [
+    (lambda array: array + 0.5, "whole numbers"),
+    (lambda array: np.where(array == 0, np.nan, array), "whole numbers"),
+    (lambda array: -array, "whole numbers"),
+])
+def test_a_label_with_impossible_values_is_refused_and_nothing_is_lost(
+    samples: Samples, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], sentence: str
+) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    good = label_for(datastore, "STS_002", tmp_path / "good.nii.gz")
+    datastore.save_label("STS_002", str(good), "final", {})
+    image = nib.load(good)
+    nib.save(nib.Nifti1Image(change(image.get_fdata()), image.affine), tmp_path / "bad.nii.gz")
+    with pytest.raises(Refusal, match=sentence):
+        datastore.save_label("STS_002", str(tmp_path / "bad.nii.gz"), "final", {})
+    assert Path(datastore.get_label_uri("STS_002", "final")).read_bytes() == good.read_bytes()
+
+
+def test_a_label_of_another_place_is_refused(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    image = nib.load(label_for(datastore, "STS_002", tmp_path / "x.nii.gz"))
+    far = image.affine.copy()
+    far[:3, 3] += 5000
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), far), tmp_path / "far.nii.gz")
+    with pytest.raises(Refusal, match="lies outside every volume"):
+        datastore.save_label("STS_002", str(tmp_path / "far.nii.gz"), "final", {})
+
+
+def test_an_empty_label_is_an_answer(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    file = label_for(datastore, "STS_002", tmp_path / "x.nii.gz", value=0)
+    datastore.save_label("STS_002", str(file), "final", {})
+    assert datastore.get_labeled_images() == ["STS_002"]
+
+
+def test_notes_that_are_not_json_are_refused_before_anything_is_written(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    file = label_for(datastore, "STS_002", tmp_path / "x.nii.gz")
+    with pytest.raises(Refusal, match="finite"):
+        datastore.save_label("STS_002", str(file), "final", {"score": float("nan")})
+    assert datastore.get_labeled_images() == []
+    datastore.update_image_info("STS_002", {"note": "small"})
+    with pytest.raises(Refusal, match="finite"):
+        datastore.update_image_info("STS_002", {"note": float("inf")})
+    assert datastore.get_image_info("STS_002")["note"] == "small"
+
+
+def test_the_stamp_of_a_strategy_does_not_rewrite_the_register(samples: Samples) -> None:
+    datastore = open_datastore(samples("STS_002"))
+    datastore.update_image_info("STS_002", {"strategy": {"mdal": {"ts": 1}}})
+    assert not (datastore.site.studies / "datastore_v2.json").exists()
+
+
+def test_a_slice_folder_and_a_channel_become_one_file_each(tmp_path: Path) -> None:
+    studies = tmp_path / "studies"
+    write_image(studies / "imagesTr" / "a.nii.gz", shape=(5, 6, 7, 2))
+    (studies / "dataset.json").write_text(json.dumps({"modality": {"0": "T1", "1": "T2"}}))
+    datastore = open_datastore(studies)
+    whole = np.asarray(nib.load(studies / "imagesTr" / "a.nii.gz").dataobj)
+    for channel, name in enumerate(("T1", "T2")):
+        path = Path(datastore.get_image_uri(f"a_{name}"))
+        assert path.name == f"a_{name}.nii.gz"
+        np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), whole[..., channel])
+
+
+def test_images_are_neither_uploaded_nor_removed(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002"))
+    with pytest.raises(Refusal, match="cannot be uploaded"):
+        datastore.add_image("../x", str(tmp_path / "x.nii.gz"), {})
+    with pytest.raises(Refusal, match="never deletes"):
+        datastore.remove_image("STS_002")
+
+
+def test_a_linked_labels_folder_is_not_written_through(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (datastore.site.studies / "labels").mkdir()
+    (datastore.site.studies / "labels" / "evil").symlink_to(outside)
+    file = label_for(datastore, "STS_002", tmp_path / "x.nii.gz")
+    with pytest.raises(Refusal, match="is a link to elsewhere"):
+        datastore.save_label("STS_002", str(file), "evil", {})
+    assert not list(outside.iterdir())
+
+
+NASTY = st.one_of(
+    st.sampled_from([
+        "../x", "../../etc/passwd", "/etc/passwd", "STS_002/../STS_008", "STS_002\x00", "\x00", "..", ".", "",
+        "STS_002/../../outside/secret.nii.gz", "link", "link/secret.nii.gz", "\u2025/x", "\uff0e\uff0e/x",
+        "\u2024\u2024\u2215x", "%2e%2e%2fx", "..%00", "C:\\x", "file:///etc/passwd", "STS_002/CT.nii.gz/..",
+    ]),
+    st.text(max_size=40),
+    st.text(alphabet="./\\\x00\uff0e\u2025STS_0028", max_size=20),
+)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> tuple[CaseDatastore, Path, Path]:
+    """A datastore, a secret outside of it that a link points to, and a good label."""
+    root = tmp_path_factory.mktemp("guarded")
+    (root / "outside").mkdir()
+    (root / "outside" / "secret.nii.gz").write_text("secret")
+    studies = root / "studies"
+    studies.mkdir()
+    for id in ("STS_002", "STS_008"):
+        (studies / id).mkdir()
+        for file in (SAMPLES / id).iterdir():
+            if file.name != "GTV.nii.gz":
+                (studies / id / file.name).write_bytes(file.read_bytes())
+    (studies / "link").symlink_to(root / "outside")
+    datastore = open_datastore(studies)
+    label = label_for(datastore, "STS_002", root / "label.nii.gz")
+    return datastore, root, label
+
+
+def files_of(root: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=NASTY)
+def test_a_name_that_no_case_has_is_refused_whatever_it_looks_like(
+    guarded: tuple[CaseDatastore, Path, Path], name: str
+) -> None:
+    datastore, root, label = guarded
+    if name in datastore.site.pool._aliases:
+        return
+    before = files_of(root)
+    for call in (
+        lambda: datastore.get_image_uri(name), lambda: datastore.get_image_info(name),
+        lambda: datastore.get_label_uri(name, "final"), lambda: datastore.remove_label(name, "final"),
+        lambda: datastore.save_label(name, str(label), "final", {}),
+        lambda: datastore.update_image_info(name, {"note": "x"}), lambda: datastore.get_labels_by_image_id(name),
+    ):
+        with pytest.raises(Refusal) as caught:
+            call()
+        assert caught.value.status_code == 404
+        assert caught.value.detail.startswith("an image must be the id")
+    assert files_of(root) == before
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tag=NASTY)
+def test_a_tag_that_could_leave_its_folder_is_refused(guarded: tuple[CaseDatastore, Path, Path], tag: str) -> None:
+    datastore, root, label = guarded
+    if tag.isascii() and tag.replace("_", "").replace("-", "").isalnum() and tag[0].isalnum():
+        return
+    before = files_of(root)
+    for call in (lambda: datastore.save_label("STS_002", str(label), tag, {}),
+                 lambda: datastore.get_label_uri("STS_002", tag), lambda: datastore.remove_label("STS_002", tag)):
+        with pytest.raises(Refusal, match="tag must be letters") as caught:
+            call()
+        assert 400 <= caught.value.status_code < 500
+    assert files_of(root) == before
