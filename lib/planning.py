@@ -85,7 +85,8 @@ def _make(site: Site, content: str, tell: Progress) -> int:
         return site.plan.write(content=content, seed=seed, scores={id: CaseScore() for id in ids},
                                orders={name: order for name in SELECTORS}, about=about)
     about["gates"] = {name: value if math.isfinite(value) else None for name, value in scores.gates.items()}
-    orders = {name: select(scores.features, scores.md, scores.ids, len(ids), np.random.default_rng(seed))
+    budget = max(1, round(site.settings.budget * len(ids)))
+    orders = {name: select(scores.features, scores.md, scores.ids, budget, np.random.default_rng(seed))
               for name, select in SELECTORS.items()}
     return site.plan.write(content=content, seed=seed, orders=orders, about=about,
                            scores={id: _case_score(scores, place) for place, id in enumerate(scores.ids)})
@@ -93,7 +94,7 @@ def _make(site: Site, content: str, tell: Progress) -> int:
 
 def _score(site: Site, cases: tuple[Case, ...], tell: Progress) -> PoolScores:
     settings = ScoringSettings(folds=site.settings.folds, seeds=site.settings.repeats,
-                               **({"steps": site.settings.scoring_steps} if site.settings.scoring_steps else {}))
+                               steps=site.settings.scoring_steps or None)
     read = 0
 
     def read_case(case: Case) -> Any:
@@ -116,7 +117,7 @@ def _case_score(scores: PoolScores, place: int) -> CaseScore:
                    if math.isfinite(value)}
     nats = {pair: float(value) for pair, value in zip(scores.pairs, scores.pmi_nats[place], strict=True)
             if math.isfinite(value)}
-    return CaseScore(float(scores.md[place]), float(scores.md_percentile[place]), {
-        "difference_by_pair": differences, "pmi_nats_by_pair": nats,
-        "most_different_pair": max(differences, key=lambda pair: (differences[pair], pair)),
-    })
+    details: dict[str, Any] = {"difference_by_pair": differences, "pmi_nats_by_pair": nats}
+    if differences:
+        details["most_different_pair"] = max(differences, key=lambda pair: (differences[pair], pair))
+    return CaseScore(float(scores.md[place]), float(scores.md_percentile[place]), details)

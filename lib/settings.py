@@ -48,6 +48,7 @@ class AppSettings(BaseModel):
 
     # which case next
     strategy: str = _key("diversemd", "Strategy that answers under the name random, the only one that OHIF asks for")
+    budget: float = _key(0.2, "Share of the pool that is to be labelled; DiverseMD makes as many groups", "1", gt=0, le=1)
     no_plan: Literal["random", "error"] = _key(
         "random", "Next Sample before the plan is there: a random unlabelled case that says so, or an error")
     lease_minutes: float = _key(120.0, "How long a case offered to one reader is kept from the others", "min", gt=0)

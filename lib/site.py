@@ -123,7 +123,7 @@ class Site:
     @property
     def scoring_settings(self) -> dict[str, object]:
         """The settings that a plan depends on."""
-        keys = ("seed", "folds", "repeats", "scoring_steps", "reference", "ct_window", "pet_ceiling", "released")
+        keys = ("seed", "budget", "folds", "repeats", "scoring_steps", "reference", "ct_window", "pet_ceiling", "released")
         return self.settings.model_dump(mode="json", include=set(keys))
 
 

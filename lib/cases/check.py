@@ -100,7 +100,7 @@ def _measure_all(
     if workers == 1 or len(cases) < ALONE:
         yield from ((case, work(case)) for case in cases)
         return
-    work, done = partial(_measure_on_one_thread, preparation=preparation), 0
+    work, done = partial(_on_one_thread, work), 0
     while done < len(cases):
         with _processes(workers) as pool:
             try:
@@ -134,9 +134,9 @@ def _processes(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, context, initializer=site.addsitedir, initargs=(str(package),))
 
 
-def _measure_on_one_thread(case: Case, preparation: Preparation) -> dict[str, Any]:
+def _on_one_thread(work: Callable[[Case], dict[str, Any]], case: Case) -> dict[str, Any]:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # type: ignore[no-untyped-call]
-    return measure(case, preparation)
+    return work(case)
 
 
 def _content_hashes(cases: Sequence[Case], records: Records) -> dict[str, str]:

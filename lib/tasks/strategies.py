@@ -54,8 +54,11 @@ class PlannedStrategy(Strategy):  # type: ignore[misc]  # monailabel has no type
         if self.site.settings.no_plan == "error":
             raise Refusal(f"the plan is not ready ({progress['state']}, {100 * progress['done']:.0f} % done). Try again "
                           "later, or ask for the strategy uniform.", status=503)
+        warnings = ["There is no plan yet: this is a random unlabelled case."]
+        if not self.site.verdicts:
+            warnings.append("The pool check is not finished: this case may be found unusable.")
         return {**progress, "state": "scoring" if progress["state"] == "running" else progress["state"],
-                "warnings": ["There is no plan yet: this is a random unlabelled case."]}
+                "warnings": warnings}
 
 
 def uniform_order(site: Site) -> tuple[str, ...]:
@@ -73,9 +76,9 @@ def _facts(offer: Offer, planned: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {"rank": offer.rank, "of": offer.of, "lease_until": offer.until.isoformat(timespec="seconds")}
     if not planned or score.difference is None or score.percentile is None:
         return facts | {"reason": f"Case {offer.rank} of {offer.of} in a uniform order."}
-    pair = score.details["most_different_pair"]
+    pair = score.details.get("most_different_pair")
     return facts | {
         "difference": score.difference, "percentile": score.percentile, **score.details,
         "reason": f"Case {offer.rank} of {offer.of}: its modalities differ more than those of "
-                  f"{score.percentile:.0f} % of the pool, {pair} most.",
+                  f"{score.percentile:.0f} % of the pool" + (f", {pair} most." if pair else "."),
     }

@@ -20,7 +20,8 @@ from lib.cases.image import resample
 from lib.ciml.checkpoint import load, save
 from lib.ciml.network import CimlNetwork, NetworkSettings
 from lib.ciml.patches import TrainingCase
-from lib.ciml.training import EpochReport, TrainingSettings, train, validate
+from lib.ciml.training import EpochReport, TrainingSettings, train
+from lib.ciml.validation import validate
 from lib.datastores.local import CaseDatastore
 from lib.planning import device_of
 from lib.refusal import Refusal

@@ -77,7 +77,7 @@ def test_next_case_image_pre_segmentation_label_training_better_pre_segmentation
 
         stats = train(address)
         assert (stats["published"], stats["version"]) == (True, 1)
-        assert (stats["training_cases"], stats["validation_cases"]) == (5, 1)
+        assert (stats["training_cases"], stats["validation_cases"]) == (4, 2)
         overlaps = {}
         for id in (first, second):
             label, about = infer(reader, id)

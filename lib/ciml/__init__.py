@@ -1,0 +1,1 @@
+"""CIML: complementary information mutual learning, as reconstructed from its abstract."""

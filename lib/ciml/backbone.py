@@ -1,0 +1,81 @@
+"""The halves of a U-Net: features of one modality at every level, and back from them to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from monai.networks.blocks.convolutions import Convolution
+from monai.networks.layers.factories import Conv
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Encoder(nn.Module):
+    """Features of one modality at every level."""
+
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[tuple[int, ...]], *, spatial_dims: int
+    ) -> None:
+        """Build one stage a level, each downsampling by its stride."""
+        super().__init__()
+        self.stages = nn.ModuleList(
+            _stage(before, after, stride, spatial_dims)
+            for before, after, stride in zip((1, *channels), channels, strides, strict=False)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Finest level first.
+
+        Args:
+            x: (B, 1, D, H, W).
+        """
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+class Decoder(nn.Module):
+    """From the bottleneck up: project, upsample, add the skip, convolve."""
+
+    def __init__(self, regions: int, channels: Sequence[int], *, spatial_dims: int) -> None:
+        """Build for features of `channels`, finest first."""
+        super().__init__()
+        convolution = Conv[Conv.CONV, spatial_dims]
+        pairs = list(pairwise(channels))
+        self.projections = nn.ModuleList(convolution(coarse, fine, kernel_size=1) for fine, coarse in pairs)
+        self.stages = nn.ModuleList(
+            _stage(fine, fine, (1,) * spatial_dims, spatial_dims) for fine, _ in pairs
+        )
+        self.head = convolution(channels[0], regions, kernel_size=1)
+        self.mode = "trilinear" if spatial_dims == 3 else "bilinear"
+
+    def forward(self, features: list[Tensor], shape: torch.Size) -> Tensor:
+        """Logits at the input's size; interpolated where the stem downsampled.
+
+        Args:
+            features: Of every level, finest first.
+            shape: Spatial size of the input.
+        """
+        x = features[-1]
+        for level in reversed(range(len(self.stages))):
+            x = functional.interpolate(
+                self.projections[level](x), size=features[level].shape[2:], mode="nearest"
+            )
+            x = self.stages[level](x + features[level])
+        logits: Tensor = self.head(x)
+        if logits.shape[2:] == shape:
+            return logits
+        return functional.interpolate(logits, size=shape, mode=self.mode, align_corners=False)
+
+
+def _stage(before: int, after: int, stride: tuple[int, ...], spatial_dims: int) -> nn.Sequential:
+    """Two convolutions with instance normalisation; the first downsamples."""
+    norm, act = ("instance", {"affine": True}), ("leakyrelu", {"negative_slope": 0.01})
+    return nn.Sequential(
+        Convolution(spatial_dims, before, after, strides=stride, adn_ordering="NA", norm=norm, act=act),
+        Convolution(spatial_dims, after, after, adn_ordering="NA", norm=norm, act=act),
+    )

@@ -1,0 +1,107 @@
+"""A network in one file: enough to rebuild it, and nothing that could run code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib.atomic import replacing
+from lib.ciml.decomposition import Decomposition
+from lib.ciml.network import CimlNetwork, NetworkSettings
+
+FORMAT = "mdal-ciml/ciml"
+VERSION = 1
+
+
+def save(path: Path, network: CimlNetwork, metadata: Mapping[str, Any]) -> None:
+    """Write atomically: a reader sees the earlier file or the new one, whole.
+
+    Args:
+        path: Replaced if it exists; its folder is made.
+        network: Weights, modalities, decomposition and settings are kept.
+        metadata: What JSON can hold: training figures, versions, a date.
+
+    Raises:
+        TypeError: If the metadata holds something else.
+        OSError: If the folder cannot be written.
+    """
+    header = json.dumps(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "modalities": network.modalities,
+            "decomposition": network.decomposition.to_dict(),
+            "settings": network.settings.to_dict(),
+            "metadata": dict(metadata),
+        }
+    )
+    weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    with replacing(path) as part:
+        torch.save({"header": header, "weights": weights, "digest": _digest(header, weights)}, part)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> tuple[CimlNetwork, dict[str, Any]]:
+    """The network, ready for use, and its metadata.
+
+    Args:
+        path: What `save` wrote.
+        device: Where to put the weights.
+
+    Raises:
+        ValueError: If the file is damaged or no checkpoint of this app.
+        OSError: If it cannot be opened.
+    """
+    header, weights = _read(path, device)
+    try:
+        network = CimlNetwork(
+            Decomposition.from_dict(header["decomposition"]),
+            tuple(header["modalities"]),
+            NetworkSettings.from_dict(header["settings"]),
+        )
+        network.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as err:
+        raise ValueError(f"{path} must describe the network it holds; {err}. Train again.") from err
+    return network.to(device).eval(), dict(header["metadata"])
+
+
+def _read(path: Path, device: torch.device | str) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        with path.open("rb") as stream:
+            content = torch.load(stream, map_location=device, weights_only=True)
+        header, weights = json.loads(content["header"]), content["weights"]
+        if content["digest"] != _digest(content["header"], weights):  # a flipped bit loads without complaint
+            raise ValueError("its digest differs")
+    except FileNotFoundError:
+        raise
+    except (
+        RuntimeError,
+        pickle.UnpicklingError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+    ) as err:
+        raise ValueError(
+            f"{path} must be a complete checkpoint of this app; it is damaged or another kind of file. "
+            "Copy it again, or train again."
+        ) from err
+    if not isinstance(header, dict) or header.get("format") != FORMAT or header.get("version") != VERSION:
+        raise ValueError(
+            f"{path} must be a checkpoint of {FORMAT} version {VERSION}; it is another. Train again."
+        )
+    return header, weights
+
+
+def _digest(header: str, weights: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.blake2b(header.encode(), digest_size=16)
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

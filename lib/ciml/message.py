@@ -1,0 +1,92 @@
+"""A message from one modality to another: what it says, where, and with how much noise.
+
+CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670). From auxiliary a to
+primary p:
+
+    s          = mean_c F_p, max_c F_p, mean_c F_a, max_c F_a      (B, 4, D, H, W)
+    A          = sigmoid(conv(s))                                   cross-modal spatial attention
+    mu, logvar = conv(A * F_a)
+    z          = mu + exp(logvar / 2) * eps   in training, mu in use
+    F_p'       = F_p + sum_a conv_out(z_a)                          conv_out starts at zero
+
+The decoder already sees F_p, so what z repeats of it costs KL and wins nothing. There is no learned prior
+given x_p: it would penalise the part that complements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from monai.networks.layers.factories import Conv
+from torch import Generator, Tensor, nn
+
+MAX_LOGVAR = 8.0  # exp(8) is far beyond any useful noise, and finite in every precision
+
+
+@dataclass(frozen=True, eq=False)
+class Message:
+    """What one modality told one subtask at one level.
+
+    Attributes:
+        sender: Modality.
+        subtask: Receiver.
+        level: 0 is the finest; the last is the bottleneck.
+        mu: (B, Cz, D, H, W) mean of z.
+        logvar: (B, Cz, D, H, W) logarithm of its variance.
+        attention: (B, 1, D, H, W) in (0, 1).
+        present: (B,) bool; where False nothing was sent.
+    """
+
+    sender: str
+    subtask: str
+    level: int
+    mu: Tensor
+    logvar: Tensor
+    attention: Tensor
+    present: Tensor
+
+
+class MessageChannel(nn.Module):
+    """The equations at the top of this module, for one sender, receiver and level."""
+
+    def __init__(
+        self, channels: int, message_channels: int, *, spatial_dims: int = 3, strict_markov: bool = False
+    ) -> None:
+        """Build for features of `channels`; `strict_markov` takes the attention from the sender alone."""
+        super().__init__()
+        convolution = Conv[Conv.CONV, spatial_dims]
+        self.strict_markov = strict_markov
+        self.attention = convolution(2 if strict_markov else 4, 1, kernel_size=3, padding=1)
+        self.posterior = convolution(channels, 2 * message_channels, kernel_size=1)
+        self.out = convolution(message_channels, channels, kernel_size=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(
+        self, primary: Tensor, auxiliary: Tensor, *, generator: Generator | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What to add to the primary's features, then mu, logvar and attention.
+
+        Args:
+            primary: F_p, (B, C, D, H, W).
+            auxiliary: F_a, same shape.
+            generator: Source of the noise in training.
+        """
+        sources = (auxiliary,) if self.strict_markov else (primary, auxiliary)
+        attention = torch.sigmoid(self.attention(torch.cat(list(_summaries(*sources)), dim=1)))
+        mu, logvar = self.posterior(attention * auxiliary).chunk(2, dim=1)
+        logvar = logvar.clamp(-MAX_LOGVAR, MAX_LOGVAR)
+        z = mu
+        if self.training:
+            noise = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
+            z = mu + torch.exp(logvar / 2) * noise
+        return self.out(z), mu, logvar, attention
+
+
+def _summaries(*features: Tensor) -> Iterator[Tensor]:
+    """Mean and maximum over the channels of each."""
+    for tensor in features:
+        yield tensor.mean(dim=1, keepdim=True)
+        yield tensor.amax(dim=1, keepdim=True)
