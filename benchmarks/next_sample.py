@@ -1,7 +1,7 @@
-"""How long a start and a Next Sample take on 10,000 cases, beside MONAI Label's own `random` in the same run.
+"""How long a start and a Next Sample take on 10,000 cases, beside MONAI Label's own `random` in one run.
 
-Both servers are real processes asked over HTTP. Ours serves folders of two volumes a case with an ordered plan
-in place; the rival is a bare MONAI Label app on its LocalDatastore with one file a case.
+Both servers are real processes asked over HTTP. Ours serves folders of two volumes a case with an ordered
+plan in place; the rival is a bare MONAI Label app on its LocalDatastore with one file a case.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ class Rival(MONAILabelApp):
 
 def main() -> None:
     """Make both pools, measure both servers, print a table, write a CSV."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     epilog="Example: python -m benchmarks.next_sample --cases 10000 --calls 300")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Example: python -m benchmarks.next_sample --cases 10000 --calls 300",
+    )
     parser.add_argument("--cases", type=int, default=10_000, help="cases in the pool (default 10000)")
     parser.add_argument("--calls", type=int, default=300, help="Next Samples measured (default 300)")
     arguments = parser.parse_args()
@@ -51,7 +54,9 @@ def main() -> None:
         console.print("measuring …")
         rows.append(measure("MDAL-CIML, diversemd", ours, APP, "diversemd", arguments.calls))
         rows.append(measure("MONAI Label, random", theirs, app, "random", arguments.calls))
-    table = Table(title=f"{arguments.cases} cases, {arguments.calls} Next Samples over HTTP", title_justify="left")
+    table = Table(
+        title=f"{arguments.cases} cases, {arguments.calls} Next Samples over HTTP", title_justify="left"
+    )
     for column in rows[0]:
         table.add_column(column, justify="left" if column == "server" else "right")
     for row in rows:
@@ -85,8 +90,12 @@ def write_plan(studies: Path, ids: list[str]) -> None:
     order = [ids[place] for place in rng.permutation(len(ids))]
     details = {"most_different_pair": "CT–PET", "difference_by_pair": {"CT–PET": 0.0}}
     PlanStore.beside(studies / ".mdal").write(
-        content="benchmark", seed=0, about={}, orders={"diversemd": order, "mdal": order, "uniform": order},
-        scores={id: CaseScore(float(rng.normal()), float(rng.uniform(0, 100)), details) for id in ids})
+        content="benchmark",
+        seed=0,
+        about={},
+        orders={"diversemd": order, "mdal": order, "uniform": order},
+        scores={id: CaseScore(float(rng.normal()), float(rng.uniform(0, 100)), details) for id in ids},
+    )
 
 
 def measure(name: str, studies: Path, app: Path, strategy: str, calls: int) -> dict[str, str | float]:
@@ -97,13 +106,20 @@ def measure(name: str, studies: Path, app: Path, strategy: str, calls: int) -> d
         session, times = requests.Session(), []
         for call in range(calls):
             before = time.perf_counter()
-            answer = session.post(f"{address}/activelearning/{strategy}", json={"client_id": f"reader {call % 5}"})
+            answer = session.post(
+                f"{address}/activelearning/{strategy}", json={"client_id": f"reader {call % 5}"}
+            )
             times.append(1000.0 * (time.perf_counter() - before))
             answer.raise_for_status()
             if not answer.json().get("id"):
                 sys.exit(f"{name}: no case was offered at call {call}")
-    return {"server": name, "start s": started, "p50 ms": float(np.percentile(times, 50)),
-            "p99 ms": float(np.percentile(times, 99)), "max ms": max(times)}
+    return {
+        "server": name,
+        "start s": started,
+        "p50 ms": float(np.percentile(times, 50)),
+        "p99 ms": float(np.percentile(times, 99)),
+        "max ms": max(times),
+    }
 
 
 if __name__ == "__main__":

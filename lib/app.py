@@ -19,9 +19,9 @@ from monailabel.interfaces.tasks.train import TrainTask
 from lib.cases.case import CaseError
 from lib.datastores.local import CaseDatastore
 from lib.refusal import Refusal
-from lib.tables import as_text, check_table, pool_table
 from lib.settings import read_settings
 from lib.site import Site
+from lib.tables import as_text, check_table, pool_table
 from lib.tasks.infer import CimlInfer
 from lib.tasks.scoring import ModalityDifferenceScoring
 from lib.tasks.strategies import DESCRIPTIONS, PlannedStrategy
@@ -47,8 +47,14 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
             self.site.preparation, self.site.decomposition  # noqa: B018  refuse a bad reference or label table now
         except ValueError as err:
             raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, str(err)) from err
-        super().__init__(app_dir, studies, dict(conf), name="MDAL-CIML", version="0.1",
-                         description="Which multimodal cases to label first, and a segmentation that learns from them")
+        super().__init__(
+            app_dir,
+            studies,
+            dict(conf),
+            name="MDAL-CIML",
+            version="0.1",
+            description="Which multimodal cases to label first, and a segmentation that learns from them",
+        )
 
     def init_datastore(self) -> Datastore:
         """Cases as images."""
@@ -66,8 +72,11 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
         """Every order of the plan; `random`, the only name that OHIF asks for, is the site's default."""
         strategies = {name: PlannedStrategy(self.site, name) for name in DESCRIPTIONS}
         if self.site.settings.strategy not in strategies:
-            raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, "--conf strategy must be one of "
-                                      f"{', '.join(strategies)}; got {self.site.settings.strategy!r}.")
+            raise MONAILabelException(
+                MONAILabelError.APP_INIT_ERROR,
+                "--conf strategy must be one of "
+                f"{', '.join(strategies)}; got {self.site.settings.strategy!r}.",
+            )
         return {**strategies, "random": strategies[self.site.settings.strategy]}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
@@ -84,7 +93,7 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
             logger.info("the pool check goes on; cases are served meanwhile")
 
     def async_scoring(self, method: str | None, params: Any = None) -> Any:
-        """Enqueue scoring; the automatic one only once the pool is checked and the plan is older than the pool.
+        """Enqueue scoring; the automatic one only once the pool is checked, and only if the pool changed.
 
         MONAI Label asks for it at start, after training and at each Next Sample; a child process a time would
         be started to find that nothing changed.
@@ -98,7 +107,9 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
         name = str(request.get("strategy") or "random")
         strategy = self._strategies.get(name)
         if strategy is None:
-            raise Refusal(f"strategy must be one of {', '.join(self._strategies)}; got {name[:40]!r}.", status=404)
+            raise Refusal(
+                f"strategy must be one of {', '.join(self._strategies)}; got {name[:40]!r}.", status=404
+            )
         answer: dict[str, Any] = strategy(request, self._datastore)
         if not answer:
             return {}
@@ -112,8 +123,10 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
         """
         task = self._infers.get(request.get("model"))
         if task is None:
-            raise Refusal(f"model must be one of {', '.join(self._infers)}; got {str(request.get('model'))[:40]!r}.",
-                          status=404)
+            raise Refusal(
+                f"model must be one of {', '.join(self._infers)}; got {str(request.get('model'))[:40]!r}.",
+                status=404,
+            )
         image = request.get("image")
         if not isinstance(image, str):
             raise Refusal("image must be the id of a case or of one of its volumes.")
@@ -125,7 +138,9 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
         label = file
         if request.get("save_label"):
             tag = str(request.get("label_tag") or "original")
-            label = self._datastore.save_label(case.id, file, tag, {"model": request["model"], "params": about})
+            label = self._datastore.save_label(
+                case.id, file, tag, {"model": request["model"], "params": about}
+            )
         return {"label": label, "tag": "original", "file": file, "params": about}
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:

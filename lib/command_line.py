@@ -22,13 +22,26 @@ from lib.site import Site
 from lib.tables import check_table, pool_table, settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
-                  help="MDAL-CIML: which multimodal cases to label next, and a segmentation that learns from them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="MDAL-CIML: which multimodal cases to label next, and a segmentation that learns from them.",
+)
 console = Console()
 
 Studies = Annotated[Path, typer.Argument(help="Folder that holds the patients.", show_default=False)]
-Conf = Annotated[list[str] | None, typer.Option("--conf", "-c", metavar="KEY=VALUE", show_default=False,
-                                                help="A setting; `python main.py settings` lists them.")]
+Conf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--conf",
+        "-c",
+        metavar="KEY=VALUE",
+        show_default=False,
+        help="A setting; `python main.py settings` lists them.",
+    ),
+]
 
 
 def main() -> None:
@@ -47,13 +60,21 @@ def main() -> None:
 @app.command(epilog="Example: python main.py check samples/sts --output check.json")
 def check(
     studies: Studies,
-    output: Annotated[Path | None, typer.Option(help="Also write the result as JSON.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Also write the result as JSON.", show_default=False)
+    ] = None,
     conf: Conf = None,
 ) -> None:
     """Find the cases of a folder and check them: readable, complete, lying on each other."""
     site = Site(studies, read_settings(_pairs(conf)))
-    with Progress(TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                  console=console, transient=True) as progress:
+    with Progress(
+        TextColumn("checking"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
         task = progress.add_task("check", total=len(site.pool.cases))
         site.check(lambda done, of: progress.update(task, completed=done, total=of))
     console.print(pool_table(site))
@@ -73,7 +94,9 @@ def settings() -> None:
 @app.command(epilog="Example: python main.py serve samples/sts --conf study_labels=ignore")
 def serve(
     studies: Studies,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 serves the network.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 serves the network.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     conf: Conf = None,
 ) -> None:
@@ -83,8 +106,17 @@ def serve(
     console.print(pool_table(site))
     from monailabel.main import Main  # takes seconds to import; the other commands do without
 
-    arguments = ["start_server", "--app", str(ROOT / "apps" / "mdal_ciml"), "--studies", str(site.studies),
-                 "--host", host, "--port", str(port)]
+    arguments = [
+        "start_server",
+        "--app",
+        str(ROOT / "apps" / "mdal_ciml"),
+        "--studies",
+        str(site.studies),
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
     for key, value in pairs.items():
         arguments += ["--conf", key, value]
     threading.Thread(target=_announce, args=(host, port), daemon=True).start()
@@ -95,7 +127,9 @@ def serve(
 def check_document(site: Site) -> dict[str, Any]:
     """Result of the pool check as JSON: every case, its state and the measured reasons."""
     return {
-        "studies": str(site.studies), "layout": site.pool.layout, "modalities": list(site.pool.modalities),
+        "studies": str(site.studies),
+        "layout": site.pool.layout,
+        "modalities": list(site.pool.modalities),
         **PoolReport(site.verdicts).to_json(),
         "skipped": [{"path": str(item.path), "reason": item.reason} for item in site.pool.skipped],
     }
@@ -113,13 +147,18 @@ def _announce(host: str, port: int) -> None:
             continue
         if not told:
             told = "serving"
-            console.print(f"\n[bold green]serving[/] on {address}\n"
-                          f"  1. 3D Slicer: extension MONAI Label, server {address}, Next Sample\n"
-                          f"  2. OHIF, with a DICOMweb server: {address}/ohif/\n"
-                          f"  3. the interface, with every call to try: {address}/\n")
+            console.print(
+                f"\n[bold green]serving[/] on {address}\n"
+                f"  1. 3D Slicer: extension MONAI Label, server {address}, Next Sample\n"
+                f"  2. OHIF, with a DICOMweb server: {address}/ohif/\n"
+                f"  3. the interface, with every call to try: {address}/\n"
+            )
         if progress.get("state") in ("done", "failed", "interrupted"):
-            console.print(f"[bold]plan[/]: {progress['message']}; Next Sample is answered by it"
-                          if progress["state"] == "done" else f"[red]no plan[/]: {progress['message']}")
+            console.print(
+                f"[bold]plan[/]: {progress['message']}; Next Sample is answered by it"
+                if progress["state"] == "done"
+                else f"[red]no plan[/]: {progress['message']}"
+            )
             return
 
 

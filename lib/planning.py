@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from lib.cases.case import Case
+from lib.compute import device_of
 from lib.mdal.score import PoolScores, ScoringSettings, score_pool
 from lib.mdal.selection import SELECTORS
 from lib.mdal.views import write_views
@@ -64,37 +64,47 @@ def plan_pool(site: Site, *, on_progress: Progress | None = None) -> int:
         raise
 
 
-def device_of(name: str) -> torch.device:
-    """The device that a setting means; `auto` is the first GPU, or the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
-
-
 def _make(site: Site, content: str, tell: Progress) -> int:
     cases, seed = site.served, site.settings.seed
     ids = [case.id for case in cases]
-    about: dict[str, Any] = {"software": {name: version(name) for name in ("monai", "torch", "scikit-learn")},
-                             "settings": site.scoring_settings, "fingerprint": site.fingerprint(), "warnings": []}
+    about: dict[str, Any] = {
+        "software": {name: version(name) for name in ("monai", "torch", "scikit-learn")},
+        "settings": site.scoring_settings,
+        "fingerprint": site.fingerprint(),
+        "warnings": [],
+    }
     try:
         scores = _score(site, cases, tell)
     except ValueError as err:
         logger.warning("the pool could not be scored: %s", err)
         about["warnings"] = [f"Cases are offered in uniform order: {err}"]
         order = [ids[place] for place in np.random.default_rng(seed).permutation(len(ids))]
-        return site.plan.write(content=content, seed=seed, scores={id: CaseScore() for id in ids},
-                               orders={name: order for name in SELECTORS}, about=about)
+        return site.plan.write(
+            content=content,
+            seed=seed,
+            scores={id: CaseScore() for id in ids},
+            orders={name: order for name in SELECTORS},
+            about=about,
+        )
     about["gates"] = {name: value if math.isfinite(value) else None for name, value in scores.gates.items()}
     budget = max(1, round(site.settings.budget * len(ids)))
-    orders = {name: select(scores.features, scores.md, scores.ids, budget, np.random.default_rng(seed))
-              for name, select in SELECTORS.items()}
-    return site.plan.write(content=content, seed=seed, orders=orders, about=about,
-                           scores={id: _case_score(scores, place) for place, id in enumerate(scores.ids)})
+    orders = {
+        name: select(scores.features, scores.md, scores.ids, budget, np.random.default_rng(seed))
+        for name, select in SELECTORS.items()
+    }
+    return site.plan.write(
+        content=content,
+        seed=seed,
+        orders=orders,
+        about=about,
+        scores={id: _case_score(scores, place) for place, id in enumerate(scores.ids)},
+    )
 
 
 def _score(site: Site, cases: tuple[Case, ...], tell: Progress) -> PoolScores:
-    settings = ScoringSettings(folds=site.settings.folds, seeds=site.settings.repeats,
-                               steps=site.settings.scoring_steps or None)
+    settings = ScoringSettings(
+        folds=site.settings.folds, seeds=site.settings.repeats, steps=site.settings.scoring_steps or None
+    )
     read = 0
 
     def read_case(case: Case) -> Any:
@@ -106,17 +116,28 @@ def _score(site: Site, cases: tuple[Case, ...], tell: Progress) -> PoolScores:
     with tempfile.TemporaryDirectory(dir=site.work, prefix="views-") as folder:
         views = write_views(cases, read_case, Path(folder) / "views.npy")
         return score_pool(
-            [case.id for case in cases], [case.patient for case in cases], views, site.preparation.modalities,
-            settings, seed=site.settings.seed, device=device_of(site.settings.device),
+            [case.id for case in cases],
+            [case.patient for case in cases],
+            views,
+            site.preparation.modalities,
+            settings,
+            seed=site.settings.seed,
+            device=device_of(site.settings.device),
             on_progress=lambda done, message: tell(_READ + (1.0 - _READ) * done, message),
         )
 
 
 def _case_score(scores: PoolScores, place: int) -> CaseScore:
-    differences = {pair: float(value) for pair, value in zip(scores.pairs, scores.pair_md[place], strict=True)
-                   if math.isfinite(value)}
-    nats = {pair: float(value) for pair, value in zip(scores.pairs, scores.pmi_nats[place], strict=True)
-            if math.isfinite(value)}
+    differences = {
+        pair: float(value)
+        for pair, value in zip(scores.pairs, scores.pair_md[place], strict=True)
+        if math.isfinite(value)
+    }
+    nats = {
+        pair: float(value)
+        for pair, value in zip(scores.pairs, scores.pmi_nats[place], strict=True)
+        if math.isfinite(value)
+    }
     details: dict[str, Any] = {"difference_by_pair": differences, "pmi_nats_by_pair": nats}
     if differences:
         details["most_different_pair"] = max(differences, key=lambda pair: (differences[pair], pair))

@@ -14,7 +14,9 @@ _OF_MONAI_LABEL = {"server_mode"}  # keys that the framework itself reads from -
 
 
 def _words(value: Any) -> Any:
-    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+    return (
+        tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+    )
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
@@ -34,35 +36,55 @@ class AppSettings(BaseModel):
     layout: str = _key("auto", "How the studies lie on disk; auto takes the first layout that finds a case")
     modalities: Words = _key((), "Further names of modalities that this site uses, separated by commas")
     reference: str = _key("", "Modality whose grid a case takes; empty: the finest of the usual order")
-    follow_links: bool = _key(False, "Also use files and folders that are links to outside the studies folder")
+    follow_links: bool = _key(
+        False, "Also use files and folders that are links to outside the studies folder"
+    )
     study_labels: Literal["final", "original", "ignore"] = _key(
-        "final", "What a contour found beside the images is: a finished label, a start for the reader, or nothing")
-    released: Words = _key((), "Cases that a person looked at and took out of quarantine, separated by commas")
+        "final",
+        "What a contour found beside the images is: a finished label, a start for the reader, or nothing",
+    )
+    released: Words = _key(
+        (), "Cases that a person looked at and took out of quarantine, separated by commas"
+    )
     work_dir: str = _key("", "Where the plan, models and cache live; empty: .mdal in the studies folder")
     cache_gb: float = _key(20.0, "Most that prepared cases may take on disk", "GB", gt=0)
     max_voxels: int = _key(MAX_VOXELS, "A larger volume is refused from its header", "voxels", gt=0)
     ct_window: Numbers = _key((-160.0, 240.0), "CT values mapped to -1 and 1", "HU")
     pet_ceiling: float = _key(5.0, "PET value mapped to 1", "SUV", gt=0)
     workers: int = _key(0, "Cases checked at the same time; 0: one for each core", "cases", ge=0)
-    check_wait_s: float = _key(3.0, "How long the start waits for the pool check before it goes on behind it", "s", ge=0)
+    check_wait_s: float = _key(
+        3.0, "How long the start waits for the pool check before it goes on behind it", "s", ge=0
+    )
 
     # which case next
-    strategy: str = _key("diversemd", "Strategy that answers under the name random, the only one that OHIF asks for")
-    budget: float = _key(0.2, "Share of the pool that is to be labelled; DiverseMD makes as many groups", "1", gt=0, le=1)
+    strategy: str = _key(
+        "diversemd", "Strategy that answers under the name random, the only one that OHIF asks for"
+    )
+    budget: float = _key(
+        0.2, "Share of the pool that is to be labelled; DiverseMD makes as many groups", "1", gt=0, le=1
+    )
     no_plan: Literal["random", "error"] = _key(
-        "random", "Next Sample before the plan is there: a random unlabelled case that says so, or an error")
-    lease_minutes: float = _key(120.0, "How long a case offered to one reader is kept from the others", "min", gt=0)
+        "random", "Next Sample before the plan is there: a random unlabelled case that says so, or an error"
+    )
+    lease_minutes: float = _key(
+        120.0, "How long a case offered to one reader is kept from the others", "min", gt=0
+    )
     database_url: str = _key("", "Database of the plan, any that SQLAlchemy takes; empty: SQLite in work_dir")
     seed: int = _key(0, "Same pool, settings and seed: same plan", ge=0)
     folds: int = _key(5, "Parts of the pool; each is scored by models that never saw it", "folds", ge=2)
     repeats: int = _key(3, "Trainings averaged for a case's score, each from another seed", "trainings", ge=1)
-    scoring_steps: int = _key(0, "Contrastive steps of one training; 0: by the size of the pool and the device",
-                              "steps", ge=0)
+    scoring_steps: int = _key(
+        0, "Contrastive steps of one training; 0: by the size of the pool and the device", "steps", ge=0
+    )
 
     # where the lesion is
-    labels: Words = _key((), "Names of the labels 1..n, separated by commas; empty: those of the decomposition")
+    labels: Words = _key(
+        (), "Names of the labels 1..n, separated by commas; empty: those of the decomposition"
+    )
     decomposition: str = _key("auto", "Table of subtasks: auto, glioma_mr, pet_ct, pet_ct_mr or generic")
-    network: Literal["auto", "tiny", "base", "large"] = _key("auto", "Size of the network; auto: tiny on a CPU, base on a GPU")
+    network: Literal["auto", "tiny", "base", "large"] = _key(
+        "auto", "Size of the network; auto: tiny on a CPU, base on a GPU"
+    )
     train_epochs: int = _key(0, "Epochs of one training; 0: by device", "epochs", ge=0)
     minimum_labels: int = _key(2, "Labelled patients that a training needs", "patients", ge=2)
     validation_share: float = _key(0.2, "Share of labelled patients kept for validation", "1", gt=0, lt=1)
@@ -77,15 +99,19 @@ def read_settings(conf: Mapping[str, Any]) -> AppSettings:
     """
     ours = {key: value for key, value in conf.items() if key not in _OF_MONAI_LABEL}
     if unknown := sorted(set(ours) - set(AppSettings.model_fields)):
-        raise CaseError(f"--conf {unknown[0]} is not a key of this app. It must be one of "
-                        f"{', '.join(AppSettings.model_fields)}. See `python main.py settings`.")
+        raise CaseError(
+            f"--conf {unknown[0]} is not a key of this app. It must be one of "
+            f"{', '.join(AppSettings.model_fields)}. See `python main.py settings`."
+        )
     try:
         return AppSettings(**ours)
     except ValidationError as err:
         first = err.errors()[0]
         key = str(first["loc"][0])
-        raise CaseError(f"--conf {key} must be: {AppSettings.model_fields[key].description}. {first['msg']}; "
-                        f"got {first['input']!r}.") from err
+        raise CaseError(
+            f"--conf {key} must be: {AppSettings.model_fields[key].description}. {first['msg']}; "
+            f"got {first['input']!r}."
+        ) from err
 
 
 def unit_of(key: str) -> str:

@@ -45,8 +45,12 @@ class Site:
         self.settings = settings
         self.studies = studies.resolve()
         self.work = Path(settings.work_dir).resolve() if settings.work_dir else self.studies / ".mdal"
-        self.pool: Pool = find_pool(self.studies, layout=settings.layout, modalities=settings.modalities,
-                                    follow_links=settings.follow_links)
+        self.pool: Pool = find_pool(
+            self.studies,
+            layout=settings.layout,
+            modalities=settings.modalities,
+            follow_links=settings.follow_links,
+        )
         self.verdicts: dict[str, Verdict] = {}
         self.quarantined: set[str] = set()
         self.served: tuple[Case, ...] = self.pool.cases
@@ -57,11 +61,18 @@ class Site:
         """How the pool's cases become arrays."""
         modalities = self.pool.modalities
         if not modalities:
-            raise CaseError(f"studies must hold at least one case; none was found under {self.studies}. "
-                            "Run `python main.py check` to see what was skipped and why.")
+            raise CaseError(
+                f"studies must hold at least one case; none was found under {self.studies}. "
+                "Run `python main.py check` to see what was skipped and why."
+            )
         settings = self.settings
-        return Preparation(modalities, settings.reference or default_reference(modalities), settings.ct_window,
-                           settings.pet_ceiling, settings.max_voxels)
+        return Preparation(
+            modalities,
+            settings.reference or default_reference(modalities),
+            settings.ct_window,
+            settings.pet_ceiling,
+            settings.max_voxels,
+        )
 
     @cached_property
     def records(self) -> Records:
@@ -71,29 +82,42 @@ class Site:
     @cached_property
     def cache(self) -> VolumeCache:
         """Prepared cases."""
-        return VolumeCache(self.work / "cache", self.preparation, self.records,
-                           max_bytes=int(self.settings.cache_gb * 1e9))
+        return VolumeCache(
+            self.work / "cache", self.preparation, self.records, max_bytes=int(self.settings.cache_gb * 1e9)
+        )
 
     @cached_property
     def plan(self) -> PlanStore:
         """The plan's database."""
-        return PlanStore(self.settings.database_url) if self.settings.database_url else PlanStore.beside(self.work)
+        return (
+            PlanStore(self.settings.database_url)
+            if self.settings.database_url
+            else PlanStore.beside(self.work)
+        )
 
     @cached_property
     def decomposition(self) -> Decomposition:
         """Labels, regions and subtasks."""
-        return decomposition_for(self.pool.modalities, preset=self.settings.decomposition,
-                                 labels=self.settings.labels or None)
+        return decomposition_for(
+            self.pool.modalities, preset=self.settings.decomposition, labels=self.settings.labels or None
+        )
 
     def check(self, on_progress: Callable[[int, int], None] | None = None) -> Mapping[str, Verdict]:
         """Run the pool check; what was measured before is not measured again."""
         with self._checking:
             if self.pool.cases:
-                self.verdicts = check_pool(self.pool.cases, self.preparation, self.records,
-                                           workers=self.settings.workers or os.cpu_count() or 1,
-                                           on_progress=on_progress)
-            self.quarantined = {id for id, verdict in self.verdicts.items()
-                                if verdict.status == "quarantined" and id not in self.settings.released}
+                self.verdicts = check_pool(
+                    self.pool.cases,
+                    self.preparation,
+                    self.records,
+                    workers=self.settings.workers or os.cpu_count() or 1,
+                    on_progress=on_progress,
+                )
+            self.quarantined = {
+                id
+                for id, verdict in self.verdicts.items()
+                if verdict.status == "quarantined" and id not in self.settings.released
+            }
             self.served = tuple(case for case in self.pool.cases if case.id not in self.quarantined)
         return self.verdicts
 
@@ -107,13 +131,18 @@ class Site:
         case, modality = self.pool.resolve(name)
         if case.id in self.quarantined:
             why = " ".join(finding.sentence for finding in self.verdicts[case.id].findings)
-            raise Quarantined(f"case {case.id} is quarantined. {why} Once it was looked at: --conf released {case.id}")
+            raise Quarantined(
+                f"case {case.id} is quarantined. {why} Once it was looked at: --conf released {case.id}"
+            )
         return case, modality
 
     def fingerprint(self) -> str:
-        """Hash of every file's name, size and time and of the settings: cheap, changes whenever a plan may."""
-        stamps = [[case.id, name, *_stat(source.path)] for case in self.pool.cases
-                  for name, source in case.modalities.items()]
+        """Hash of files' names, sizes and times and of the settings: cheap, changes whenever a plan may."""
+        stamps = [
+            [case.id, name, *_stat(source.path)]
+            for case in self.pool.cases
+            for name, source in case.modalities.items()
+        ]
         return _digest([stamps, self.scoring_settings])
 
     def content(self) -> str:
@@ -123,7 +152,17 @@ class Site:
     @property
     def scoring_settings(self) -> dict[str, object]:
         """The settings that a plan depends on."""
-        keys = ("seed", "budget", "folds", "repeats", "scoring_steps", "reference", "ct_window", "pet_ceiling", "released")
+        keys = (
+            "seed",
+            "budget",
+            "folds",
+            "repeats",
+            "scoring_steps",
+            "reference",
+            "ct_window",
+            "pet_ceiling",
+            "released",
+        )
         return self.settings.model_dump(mode="json", include=set(keys))
 
 

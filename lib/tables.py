@@ -22,8 +22,15 @@ def pool_table(site: Site) -> Table:
     table = Table(title=f"Pool {pool.root}", title_justify="left", caption_justify="left")
     for column in ("layout", "cases", "modalities", "incomplete", "warned", "quarantined", "skipped files"):
         table.add_column(column, overflow="fold")
-    table.add_row(pool.layout, str(len(pool.cases)), ", ".join(pool.modalities), str(len(pool.incomplete)),
-                  str(states["warned"]), str(len(site.quarantined)), str(len(pool.skipped)))
+    table.add_row(
+        pool.layout,
+        str(len(pool.cases)),
+        ", ".join(pool.modalities),
+        str(len(pool.incomplete)),
+        str(states["warned"]),
+        str(len(site.quarantined)),
+        str(len(pool.skipped)),
+    )
     if pool.skipped:
         shown = [f"skipped {item}" for item in pool.skipped[:_LISTED]]
         more = [f"… and {len(pool.skipped) - _LISTED} more"] if len(pool.skipped) > _LISTED else []
@@ -40,7 +47,9 @@ def check_table(site: Site) -> Table:
     flagged = {id: verdict for id, verdict in site.verdicts.items() if verdict.status != "ok"}
     for id, verdict in sorted(flagged.items(), key=lambda item: (item[1].status, item[0]))[:_LISTED]:
         state = _MARKS[verdict.status] + (" (released)" if id in site.settings.released else "")
-        table.add_row(id, state, "\n".join(finding.sentence for finding in verdict.findings).replace("[", r"\["))
+        table.add_row(
+            id, state, "\n".join(finding.sentence for finding in verdict.findings).replace("[", r"\[")
+        )
     if len(flagged) > _LISTED:
         table.caption = f"… and {len(flagged) - _LISTED} more; --output FILE writes all"
     if not flagged:

@@ -13,7 +13,9 @@ import pytest
 SAMPLES = Path(__file__).parent.parent / "samples" / "sts"
 
 
-def write_image(path: Path, *, shape: tuple[int, ...] = (6, 7, 8), seed: int = 0, spacing: float = 2.0) -> Path:
+def write_image(
+    path: Path, *, shape: tuple[int, ...] = (6, 7, 8), seed: int = 0, spacing: float = 2.0
+) -> Path:
     """A small NIfTI of noise on a grid with an offset; made along with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     affine = np.diag([spacing, spacing, spacing, 1.0])

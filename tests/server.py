@@ -22,26 +22,52 @@ APP = ROOT / "apps" / "mdal_ciml"
 
 @contextmanager
 def serving(
-    studies: Path, *, conf: Mapping[str, object] | None = None, app: Path | str = APP, cwd: Path | None = None,
-    log: Path | None = None, environment: Mapping[str, str] | None = None,
+    studies: Path,
+    *,
+    conf: Mapping[str, object] | None = None,
+    app: Path | str = APP,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """`monailabel start_server` in a process of its own; yields its address, kills it and its children after."""
+    """`monailabel start_server` in a process of its own; yields its address, kills it and its children."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     binaries = Path(sys.executable).parent  # the script `monailabel` runs the `python` that it finds first
     path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
-    command = [str(binaries / "monailabel"), "start_server", "--app", str(app), "--studies",
-               str(studies), "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        str(binaries / "monailabel"),
+        "start_server",
+        "--app",
+        str(app),
+        "--studies",
+        str(studies),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     for key, value in (conf or {}).items():
         command += ["--conf", key, str(value)]
     log = log or studies.parent / f"{studies.name}.log"
     with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=cwd or ROOT, stdout=output, stderr=subprocess.STDOUT,
-                                   env={**os.environ, "PATH": path, **(environment or {})}, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=cwd or ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PATH": path, **(environment or {})},
+            start_new_session=True,
+        )
         try:
             address = f"http://127.0.0.1:{port}"
-            wait_until(lambda: process.poll() is not None or _answers(address), seconds=120, what="the server", log=log)
+            wait_until(
+                lambda: process.poll() is not None or _answers(address),
+                seconds=120,
+                what="the server",
+                log=log,
+            )
             if process.poll() is not None:
                 raise RuntimeError(f"the server ended at start:\n{log.read_text()[-3000:]}")
             yield address
@@ -56,7 +82,9 @@ def wait_until(done: Any, *, seconds: float, what: str, log: Path | None = None)
     end = time.monotonic() + seconds
     while not done():
         if time.monotonic() > end:
-            raise TimeoutError(f"{what} was not ready in {seconds:.0f} s\n{log.read_text()[-3000:] if log else ''}")
+            raise TimeoutError(
+                f"{what} was not ready in {seconds:.0f} s\n{log.read_text()[-3000:] if log else ''}"
+            )
         time.sleep(0.3)
 
 
@@ -88,7 +116,9 @@ def train(address: str, *, seconds: float = 600, **parameters: Any) -> dict[str,
 
 def slicer_client(address: str, **arguments: Any) -> Any:
     """`MONAILabelClient` as the Slicer plugin of the installed wheel has it."""
-    path = Path(sys.prefix) / "monailabel" / "plugins" / "slicer" / "MONAILabel" / "MONAILabelLib" / "client.py"
+    path = (
+        Path(sys.prefix) / "monailabel" / "plugins" / "slicer" / "MONAILabel" / "MONAILabelLib" / "client.py"
+    )
     spec = importlib.util.spec_from_file_location("slicer_monailabel_client", path)
     assert spec is not None
     assert spec.loader is not None

@@ -5,8 +5,15 @@ from lib.settings import AppSettings, read_settings, unit_of
 
 
 def test_values_from_the_command_line_become_what_they_mean() -> None:
-    settings = read_settings({"modalities": "ADC, PERF", "ct_window": "-100,300", "follow_links": "true", "folds": "3",
-                              "server_mode": "true"})
+    settings = read_settings(
+        {
+            "modalities": "ADC, PERF",
+            "ct_window": "-100,300",
+            "follow_links": "true",
+            "folds": "3",
+            "server_mode": "true",
+        }
+    )
     assert settings.modalities == ("ADC", "PERF")
     assert settings.ct_window == (-100.0, 300.0)
     assert settings.follow_links is True
@@ -19,9 +26,13 @@ def test_an_unknown_key_is_refused_with_the_list() -> None:
     assert all(key in str(caught.value) for key in AppSettings.model_fields)
 
 
-@pytest.mark.parametrize(("key", "value"), [("folds", "1"), ("cache_gb", "-1"), ("study_labels", "maybe"),
-                                            ("ct_window", "5"), ("seed", "x")])
-def test_a_value_that_does_not_fit_says_what_the_key_means_and_what_was_received(key: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("folds", "1"), ("cache_gb", "-1"), ("study_labels", "maybe"), ("ct_window", "5"), ("seed", "x")],
+)
+def test_a_value_that_does_not_fit_says_what_the_key_means_and_what_was_received(
+    key: str, value: str
+) -> None:
     with pytest.raises(CaseError, match=f"--conf {key} must be: ") as caught:
         read_settings({key: value})
     assert value in str(caught.value)

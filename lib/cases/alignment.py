@@ -89,7 +89,7 @@ def alignment(x: NDArray[np.intp], y: NDArray[np.intp], grid: Grid) -> dict[str,
     )
     reach = (d, h, w)
     agreement, best, move = align(x, y, reach)
-    worlds = nib.orientations.io_orientation(grid.affine)[::-1, 0]  # type: ignore[no-untyped-call]
+    worlds = nib.orientations.io_orientation(grid.affine)[::-1, 0]
     mirrored = {MIRRORS[int(worlds[axis])]: align(x, np.flip(y, axis), reach)[1] for axis in range(3)}
     shift = grid.affine[:3, :3] @ np.array(move[::-1], dtype=float)
     return {"agreement": agreement, "best": best, "shift_mm": shift.tolist(), "mirrored": mirrored}

@@ -135,7 +135,7 @@ def _processes(workers: int) -> ProcessPoolExecutor:
 
 
 def _on_one_thread(work: Callable[[Case], dict[str, Any]], case: Case) -> dict[str, Any]:
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # type: ignore[no-untyped-call]
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return work(case)
 
 

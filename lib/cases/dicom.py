@@ -17,10 +17,29 @@ from pydicom.errors import InvalidDicomError
 from lib.cases.case import CaseError
 
 _TAGS = [
-    "Modality", "SeriesDescription", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID",
-    "PatientID", "PatientWeight", "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient",
-    "ImageOrientationPatient", "InstanceNumber", "Units", "DecayCorrection", "SeriesDate", "SeriesTime",
-    "AcquisitionDate", "AcquisitionTime", "RadiopharmaceuticalInformationSequence", "StudyDate", "StudyTime",
+    "Modality",
+    "SeriesDescription",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "PatientID",
+    "PatientWeight",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "InstanceNumber",
+    "Units",
+    "DecayCorrection",
+    "SeriesDate",
+    "SeriesTime",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "RadiopharmaceuticalInformationSequence",
+    "StudyDate",
+    "StudyTime",
 ]
 
 
@@ -57,8 +76,10 @@ def read_series(folder: Path, uid: str | None = None) -> Series:
     if uid is None and len(headers) == 1:
         uid = next(iter(headers))
     if uid not in headers:
-        raise CaseError(f"{folder} must hold one DICOM series; found {len(headers)}"
-                        f"{' without ' + uid if uid else ''}. Put each series in a folder of its own.")
+        raise CaseError(
+            f"{folder} must hold one DICOM series; found {len(headers)}"
+            f"{' without ' + uid if uid else ''}. Put each series in a folder of its own."
+        )
     return _assemble(folder, dict(headers[uid]))
 
 
@@ -86,18 +107,28 @@ def _headers(folder: Path, _modified_ns: int) -> dict[str, tuple[tuple[Path, Dat
 def _assemble(folder: Path, slices: dict[Path, Dataset]) -> Series:
     first = next(iter(slices.values()))
     if len(slices) < 2:
-        raise CaseError(f"{folder} must hold at least two slices; found {len(slices)}. Export the whole series.")
+        raise CaseError(
+            f"{folder} must hold at least two slices; found {len(slices)}. Export the whole series."
+        )
     for path, header in slices.items():
-        missing = [tag for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-                   if tag not in header]
+        missing = [
+            tag
+            for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+            if tag not in header
+        ]
         if missing:
-            raise CaseError(f"{path} must say where it lies; it has no {', '.join(missing)}. Export the "
-                            "original series, not a secondary capture.")
+            raise CaseError(
+                f"{path} must say where it lies; it has no {', '.join(missing)}. Export the "
+                "original series, not a secondary capture."
+            )
         same = (header.Rows, header.Columns) == (first.Rows, first.Columns) and np.allclose(
-            header.ImageOrientationPatient, first.ImageOrientationPatient, atol=1e-4)
+            header.ImageOrientationPatient, first.ImageOrientationPatient, atol=1e-4
+        )
         if not same:
-            raise CaseError(f"{path} must have the size and orientation of the other slices of {folder}; it "
-                            "differs (a localizer?). Put each orientation in a folder of its own.")
+            raise CaseError(
+                f"{path} must have the size and orientation of the other slices of {folder}; it "
+                "differs (a localizer?). Put each orientation in a folder of its own."
+            )
     row, column = np.reshape(np.asarray(first.ImageOrientationPatient, dtype=float), (2, 3))
     normal = np.cross(row, column)
     order = sorted(slices, key=lambda path: float(np.dot(normal, slices[path].ImagePositionPatient)))
@@ -106,20 +137,27 @@ def _assemble(folder: Path, slices: dict[Path, Dataset]) -> Series:
     step = float(np.median(gaps))
     if step <= 1e-3 or np.abs(gaps - step).max() > max(0.1 * step, 0.05):
         worst = int(np.abs(gaps - step).argmax())
-        raise CaseError(f"{folder} must have evenly spaced slices ({step:.2f} mm); between {order[worst].name} and "
-                        f"{order[worst + 1].name} there are {gaps[worst]:.2f} mm. A slice is missing or double: "
-                        "export the series again.")
+        raise CaseError(
+            f"{folder} must have evenly spaced slices ({step:.2f} mm); between {order[worst].name} and "
+            f"{order[worst + 1].name} there are {gaps[worst]:.2f} mm. A slice is missing or double: "
+            "export the series again."
+        )
     affine = np.eye(4)
     affine[:3, 0] = row * float(first.PixelSpacing[1])
     affine[:3, 1] = column * float(first.PixelSpacing[0])
     affine[:3, 2] = (positions[-1] - positions[0]) / (len(order) - 1)
     affine[:3, 3] = positions[0]
     return Series(
-        uid=str(first.SeriesInstanceUID), study=str(first.get("StudyInstanceUID", "")),
-        frame_of_reference=str(first.get("FrameOfReferenceUID", "")), patient=str(first.get("PatientID", "")),
-        modality=str(first.get("Modality", "")), description=str(first.get("SeriesDescription", "")),
-        files=tuple(order), shape=(len(order), int(first.Rows), int(first.Columns)),
-        affine_lps=affine, suv_factor=suv_factor(first, folder),
+        uid=str(first.SeriesInstanceUID),
+        study=str(first.get("StudyInstanceUID", "")),
+        frame_of_reference=str(first.get("FrameOfReferenceUID", "")),
+        patient=str(first.get("PatientID", "")),
+        modality=str(first.get("Modality", "")),
+        description=str(first.get("SeriesDescription", "")),
+        files=tuple(order),
+        shape=(len(order), int(first.Rows), int(first.Columns)),
+        affine_lps=affine,
+        suv_factor=suv_factor(first, folder),
     )
 
 
@@ -135,8 +173,10 @@ def suv_factor(header: Dataset, name: Path | str) -> float:
     if header.get("Modality") != "PT" or header.get("Units") == "GML":
         return 1.0
     if header.get("Units") != "BQML":
-        raise CaseError(f"{name} must be a PET series in BQML or GML; got {header.get('Units')!r}. "
-                        "Reconstruct or convert it to SUV.")
+        raise CaseError(
+            f"{name} must be a PET series in BQML or GML; got {header.get('Units')!r}. "
+            "Reconstruct or convert it to SUV."
+        )
     try:
         tracer = header.RadiopharmaceuticalInformationSequence[0]
         dose, weight = float(tracer.RadionuclideTotalDose), float(header.PatientWeight) * 1000.0
@@ -147,8 +187,10 @@ def suv_factor(header: Dataset, name: Path | str) -> float:
         if dose <= 0 or weight <= 0:
             raise ValueError(f"dose {dose}, weight {weight}")
     except (AttributeError, IndexError, TypeError, ValueError) as err:
-        raise CaseError(f"{name} must carry weight, injected dose and times to compute SUV; {err}. "
-                        "Export the PET with its radiopharmaceutical information.") from err
+        raise CaseError(
+            f"{name} must carry weight, injected dose and times to compute SUV; {err}. "
+            "Export the PET with its radiopharmaceutical information."
+        ) from err
     return weight / dose
 
 

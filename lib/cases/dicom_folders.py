@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lib.cases.case import Case, CaseError, Source
 from lib.cases.dicom import Series, list_series, read_series
 from lib.cases.image import suffix_of
 from lib.cases.modalities import parse_modality
-
-Skip = Callable[[Path, str], None]
+from lib.cases.pool import Pool
+from lib.cases.studies import Studies, case_or_skip
 
 # (DICOM Modality, pattern in SeriesDescription) -> our name; the first that fits decides.
 RULES: tuple[tuple[str, str, str], ...] = (
@@ -26,37 +26,51 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ("MR", r"dwi|diff|trace", "DWI"),
     ("MR", r"t1|mprage|spgr|bravo", "T1"),
 )
+Found = tuple[Path, Series]
 
 
-def dicom_cases(folders: list[Path], extra: tuple[str, ...], skip: Skip) -> list[Case]:
-    """One case for each study and frame of reference below a patient's folder."""
-    cases: list[Case] = []
-    for patient in folders:
-        groups: dict[tuple[str, str], dict[str, Series]] = defaultdict(dict)
-        places: dict[str, Path] = {}
-        for folder, series in _series_below(patient, skip):
-            name = _modality(series, folder, extra)
-            if name is None:
-                skip(folder, f"no rule names a modality for {series.modality} '{series.description}'. Name the "
-                             "folder after its modality (T1, CT, …).")
-                continue
-            group = groups[series.study, series.frame_of_reference]
-            places[series.uid] = folder
-            if name in group:
-                kept, left = sorted((group[name], series), key=lambda s: (-len(s.files), s.uid))
-                skip(places[left.uid], f"case {patient.name} must have one {name}; the series with the most slices "
-                                       f"is taken ({len(kept.files)}, not {len(left.files)}).")
-                series = kept
-            group[name] = series
-        ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-        for number, (_, group) in enumerate(ordered):
-            id = patient.name if number == 0 else f"{patient.name}_{number + 1}"
-            sources = {name: Source(places[s.uid], series=s.uid) for name, s in group.items()}
-            cases.append(Case(id, sources, patient=next(iter(group.values())).patient or patient.name, layout="dicom"))
-    return cases
+def find_dicom(studies: Studies) -> Pool:
+    """A folder a patient, below it a folder a series; a case is one study and frame of reference."""
+    cases: list[Case | None] = []
+    for patient in (Path(entry.path) for entry in studies.folders()):
+        groups: dict[tuple[str, str], dict[str, list[Found]]] = defaultdict(lambda: defaultdict(list))
+        for folder, series in _series_below(studies, patient):
+            if name := _modality(series, folder, studies.extra):
+                groups[series.study, series.frame_of_reference][name].append((folder, series))
+            else:
+                studies.skip(
+                    folder,
+                    f"no rule names a modality for {series.modality} '{series.description}'. Name the "
+                    "folder after its modality (T1, CT, …).",
+                )
+        for number, key in enumerate(sorted(groups, key=lambda key: (-len(groups[key]), key))):
+            chosen = {name: _choose(studies, name, several) for name, several in groups[key].items()}
+            cases.append(
+                case_or_skip(
+                    studies,
+                    patient.name if number == 0 else f"{patient.name}_{number + 1}",
+                    {name: Source(folder, series=series.uid) for name, (folder, series) in chosen.items()},
+                    None,
+                    layout="dicom",
+                    patient=next(iter(chosen.values()))[1].patient or patient.name,
+                )
+            )
+    return studies.pool("dicom", cases)
 
 
-def _series_below(patient: Path, skip: Skip) -> Iterator[tuple[Path, Series]]:
+def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:
+    """Of several series of one modality the one with the most slices; the others are noted."""
+    first, *others = sorted(several, key=lambda found: (-len(found[1].files), found[1].uid))
+    for folder, series in others:
+        studies.skip(
+            folder,
+            f"a case must have one {name}; the series with the most slices is taken "
+            f"({len(first[1].files)}, not {len(series.files)}).",
+        )
+    return first
+
+
+def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
     for place, below, files in os.walk(patient):
         below[:] = sorted(name for name in below if not name.startswith("."))
         folder = Path(place)
@@ -66,7 +80,7 @@ def _series_below(patient: Path, skip: Skip) -> Iterator[tuple[Path, Series]]:
             try:
                 yield folder, read_series(folder, uid)
             except CaseError as err:
-                skip(folder, str(err))
+                studies.skip(folder, str(err))
 
 
 def _modality(series: Series, folder: Path, extra: tuple[str, ...]) -> str | None:

@@ -40,8 +40,10 @@ class Grid:
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise CaseError(f"a volume must have three axes of at least one voxel; got {self.shape}.")
         if not np.isfinite(self.affine).all() or abs(np.linalg.det(self.affine[:3, :3])) < 1e-9:
-            raise CaseError("the header's orientation matrix must be finite and invertible; got "
-                            f"{np.array2string(self.affine[:3, :3], precision=3)}. Export it again.")
+            raise CaseError(
+                "the header's orientation matrix must be finite and invertible; got "
+                f"{np.array2string(self.affine[:3, :3], precision=3)}. Export it again."
+            )
 
     @cached_property
     def spacing(self) -> tuple[float, float, float]:
@@ -58,8 +60,15 @@ class Grid:
         """Whether both grids put every voxel at the same place, within `tolerance` mm at the corners."""
         if self.shape != other.shape:
             return False
-        corners = np.array([[i, j, k, 1] for k in (0, self.shape[0]) for j in (0, self.shape[1])
-                            for i in (0, self.shape[2])], dtype=float)
+        corners = np.array(
+            [
+                [i, j, k, 1]
+                for k in (0, self.shape[0])
+                for j in (0, self.shape[1])
+                for i in (0, self.shape[2])
+            ],
+            dtype=float,
+        )
         return bool(np.abs((self.affine - other.affine) @ corners.T).max() <= tolerance)
 
 
@@ -100,8 +109,9 @@ def read_grid(source: Source) -> Grid:
     except CaseError:
         raise
     except Exception as err:  # nibabel and pynrrd raise many kinds on a damaged header
-        raise CaseError(f"{source.path} must be a readable image; its header is damaged ({err}). "
-                        "Export it again.") from err
+        raise CaseError(
+            f"{source.path} must be a readable image; its header is damaged ({err}). Export it again."
+        ) from err
     return Grid(shape, affine)
 
 
@@ -118,8 +128,10 @@ def read_volume(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
     grid = read_grid(source)
     voxels = int(np.prod(grid.shape))
     if voxels > max_voxels:
-        raise CaseError(f"{source.path} must have at most {max_voxels:,} voxels; its header says {voxels:,}. "
-                        "Crop or resample it, or raise --conf max_voxels.")
+        raise CaseError(
+            f"{source.path} must have at most {max_voxels:,} voxels; its header says {voxels:,}. "
+            "Crop or resample it, or raise --conf max_voxels."
+        )
     try:
         if source.path.is_dir():
             array = _decode_slices(source)
@@ -131,11 +143,14 @@ def read_volume(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
             array = np.asarray(proxy[..., source.channel] if source.channel is not None else proxy)
             array = array.reshape(grid.shape[::-1]).T
     except (EOFError, OSError, ValueError, zlib.error, RuntimeError, nrrd.NRRDError) as err:
-        raise CaseError(f"{source.path} must be complete; it ends early or is damaged ({err}). "
-                        "Copy or export it again.") from err
+        raise CaseError(
+            f"{source.path} must be complete; it ends early or is damaged ({err}). Copy or export it again."
+        ) from err
     if np.iscomplexobj(array) or array.dtype.fields:
-        raise CaseError(f"{source.path} must hold one real number a voxel; got {array.dtype}. "
-                        "Export magnitude or grey values.")
+        raise CaseError(
+            f"{source.path} must hold one real number a voxel; got {array.dtype}. "
+            "Export magnitude or grey values."
+        )
     values = np.ascontiguousarray(array, dtype=np.float32)
     return Volume(values * np.float32(source.scale) if source.scale != 1.0 else values, grid)
 
@@ -152,8 +167,11 @@ def resample(volume: Volume, grid: Grid, *, nearest: bool = False, fill: float =
     if volume.grid.same_as(grid):
         return Volume(volume.array, grid)
     moved = sitk.Resample(
-        to_itk(volume), _itk_reference(grid), sitk.Transform(3, sitk.sitkIdentity),
-        sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear, fill,
+        to_itk(volume),
+        _itk_reference(grid),
+        sitk.Transform(3, sitk.sitkIdentity),
+        sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear,
+        fill,
     )
     return Volume(sitk.GetArrayFromImage(moved), grid)
 
@@ -181,14 +199,18 @@ def _nifti_header(source: Source) -> tuple[tuple[int, int, int], NDArray[np.floa
     shape = image.shape
     if source.channel is not None:
         if len(shape) != 4 or source.channel >= shape[3]:
-            raise CaseError(f"{source.path} must have at least {source.channel + 1} channels along its "
-                            f"fourth axis; got shape {shape}. Check dataset.json against the file.")
+            raise CaseError(
+                f"{source.path} must have at least {source.channel + 1} channels along its "
+                f"fourth axis; got shape {shape}. Check dataset.json against the file."
+            )
         shape = shape[:3]
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3:
-        raise CaseError(f"{source.path} must be one 3-D volume; got shape {shape}. Split it by modality, "
-                        "or describe it in a Decathlon dataset.json.")
+        raise CaseError(
+            f"{source.path} must be one 3-D volume; got shape {shape}. Split it by modality, "
+            "or describe it in a Decathlon dataset.json."
+        )
     return (int(shape[2]), int(shape[1]), int(shape[0])), np.asarray(image.affine, dtype=float)
 
 
@@ -196,20 +218,26 @@ def _nrrd_header(source: Source) -> tuple[tuple[int, int, int], NDArray[np.float
     header = nrrd.read_header(str(source.path))
     sizes = tuple(int(size) for size in header["sizes"])
     if len(sizes) != 3:
-        raise CaseError(f"{source.path} must be one 3-D volume; its header says sizes {sizes}. Export one "
-                        "file a modality.")
+        raise CaseError(
+            f"{source.path} must be one 3-D volume; its header says sizes {sizes}. Export one "
+            "file a modality."
+        )
     directions, space = header.get("space directions"), str(header.get("space", "")).lower()
     if directions is None:
-        raise CaseError(f"{source.path} must say where its voxels lie; its header has no 'space directions'. "
-                        "Export it again from the viewer.")
+        raise CaseError(
+            f"{source.path} must say where its voxels lie; its header has no 'space directions'. "
+            "Export it again from the viewer."
+        )
     affine = np.eye(4)
     affine[:3, :3] = np.asarray(directions, dtype=float).T
     affine[:3, 3] = np.asarray(header.get("space origin", (0.0, 0.0, 0.0)), dtype=float)
     if space in ("left-posterior-superior", "lps"):
         affine = _RAS_LPS @ affine
     elif space not in ("right-anterior-superior", "ras"):
-        raise CaseError(f"{source.path} must use the space left-posterior-superior or right-anterior-superior; "
-                        f"got {space or 'none'!r}. Export it again from the viewer.")
+        raise CaseError(
+            f"{source.path} must use the space left-posterior-superior or right-anterior-superior; "
+            f"got {space or 'none'!r}. Export it again from the viewer."
+        )
     return (sizes[2], sizes[1], sizes[0]), affine
 
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.cases import datasets, dicom_folders
 from lib.cases.case import Case, CaseError, Source
-from lib.cases.image import FILE_SUFFIXES, stem_of, suffix_of
+from lib.cases.image import stem_of
 from lib.cases.modalities import is_label_name, parse_modality
-from lib.cases.pool import Pool, Skipped, make_pool
+from lib.cases.pool import Pool, Skipped
+from lib.cases.studies import Studies, case_or_skip
 
-_OURS = {"labels", "model", "logs", "bin"}  # written beside the studies by the server
 _BRATS = re.compile(r"(?P<patient>BraTS.*?-\d{5}|BraTS\w*?_\d+)(?:-\d{3})?", re.IGNORECASE)
-_NOT_A_MODALITY = ("its name must end with a modality (T1, T1ce, T2, FLAIR, CT, PET, …); {word!r} is none. "
-                   "Rename it, or name the modality with --conf modalities.")
+_NOT_A_MODALITY = (
+    "its name must end with a modality (T1, T1ce, T2, FLAIR, CT, PET, …); {word!r} is none. "
+    "Rename it, or name the modality with --conf modalities."
+)
 
 
-def find_pool(root: Path, *, layout: str = "auto", modalities: tuple[str, ...] = (), follow_links: bool = False) -> Pool:
+def find_pool(
+    root: Path, *, layout: str = "auto", modalities: tuple[str, ...] = (), follow_links: bool = False
+) -> Pool:
     """Every case under a folder.
 
     Args:
@@ -38,7 +41,9 @@ def find_pool(root: Path, *, layout: str = "auto", modalities: tuple[str, ...] =
         raise CaseError(f"studies must be a folder; {root} is none. Give the folder that holds the patients.")
     if layout != "auto":
         if layout not in LAYOUTS:
-            raise CaseError(f"layout must be auto or one of {', '.join(LAYOUTS)}; got {layout!r}. Set --conf layout.")
+            raise CaseError(
+                f"layout must be auto or one of {', '.join(LAYOUTS)}; got {layout!r}. Set --conf layout."
+            )
         return LAYOUTS[layout](Studies(root, modalities, follow_links))
     skipped: dict[Path, Skipped] = {}
     for finder in LAYOUTS.values():
@@ -50,52 +55,6 @@ def find_pool(root: Path, *, layout: str = "auto", modalities: tuple[str, ...] =
             return pool
         skipped |= {item.path: item for item in pool.skipped}
     return Pool(root, "none", (), tuple(skipped.values()))
-
-
-@dataclass
-class Studies:
-    """A folder being searched: its entries, and what had to be left out."""
-
-    root: Path
-    extra: tuple[str, ...] = ()
-    follow_links: bool = False
-    skipped: list[Skipped] = field(default_factory=list)
-
-    def entries(self, folder: Path) -> list[os.DirEntry[str]]:
-        """What lies in a folder, in order, without hidden entries and links to outside the root."""
-        with os.scandir(folder) as scan:
-            found = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda e: e.name)
-        return [entry for entry in found if self._inside(entry)]
-
-    def folders(self) -> Iterator[os.DirEntry[str]]:
-        """Folders of the root that are not the server's own."""
-        return (entry for entry in self.entries(self.root) if entry.is_dir() and entry.name not in _OURS)
-
-    def images(self, folder: Path) -> Iterator[Path]:
-        """Volume files of a folder; any other file is noted."""
-        for entry in self.entries(folder):
-            if not entry.is_file():
-                continue
-            path = Path(entry.path)
-            if suffix_of(path):
-                yield path
-            elif path.suffix.lower() in {".gz", ".mha", ".mhd", ".img", ".hdr", ".mgz", ".nhdr"}:
-                self.skip(path, f"only {', '.join(FILE_SUFFIXES)} and DICOM are read. Convert it.")
-
-    def skip(self, path: Path, reason: str) -> None:
-        """Note what is not used."""
-        self.skipped.append(Skipped(path, reason))
-
-    def pool(self, layout: str, cases: list[Case]) -> Pool:
-        """The result of the search."""
-        return make_pool(self.root, layout, cases, self.skipped)
-
-    def _inside(self, entry: os.DirEntry[str]) -> bool:
-        if self.follow_links or not entry.is_symlink() or Path(entry.path).resolve().is_relative_to(self.root):
-            return True
-        self.skip(Path(entry.path), "it is a link to outside the studies folder. Copy the file, or set "
-                                    "--conf follow_links true.")
-        return False
 
 
 @dataclass
@@ -111,8 +70,11 @@ class _Draft:
         if parsed := parse_modality(word, studies.extra):
             name, scale = parsed
             if name in self.modalities:
-                studies.skip(path, f"case {self.id} must have one {name}; {self.modalities[name].path.name} is "
-                                   "taken. Remove one of them.")
+                studies.skip(
+                    path,
+                    f"case {self.id} must have one {name}; {self.modalities[name].path.name} is "
+                    "taken. Remove one of them.",
+                )
             else:
                 self.modalities[name] = Source(path, scale=scale)
             return True
@@ -127,13 +89,13 @@ class _Draft:
             return None
         if len(self.labels) > 1:
             names = ", ".join(path.name for path in self.labels[1:])
-            studies.skip(self.labels[0].parent, f"case {self.id} must have one label; {self.labels[0].name} is "
-                                                f"taken, not {names}. Remove the others.")
-        try:
-            return Case(self.id, self.modalities, self.labels[0] if self.labels else None, patient, layout)
-        except CaseError as err:
-            studies.skip(next(iter(self.modalities.values())).path, str(err))
-            return None
+            studies.skip(
+                self.labels[0].parent,
+                f"case {self.id} must have one label; {self.labels[0].name} is "
+                f"taken, not {names}. Remove the others.",
+            )
+        label = self.labels[0] if self.labels else None
+        return case_or_skip(studies, self.id, self.modalities, label, layout=layout, patient=patient)
 
 
 def find_folders(studies: Studies) -> Pool:
@@ -161,8 +123,11 @@ def find_brats(studies: Studies) -> Pool:
         id, _, word = stem_of(path).rpartition("-" if re.match(r"BraTS-", path.name, re.IGNORECASE) else "_")
         if not _BRATS.fullmatch(id):
             if path.name.lower().startswith("brats"):
-                studies.skip(path, "a BraTS file must be named like BraTS20_Training_001_t1ce or "
-                                   "BraTS-GLI-00001-000-t1c. Rename it.")
+                studies.skip(
+                    path,
+                    "a BraTS file must be named like BraTS20_Training_001_t1ce or "
+                    "BraTS-GLI-00001-000-t1c. Rename it.",
+                )
         elif not drafts.setdefault(id, _Draft(id)).add(studies, path, word):
             studies.skip(path, _NOT_A_MODALITY.format(word=word))
     cases = []
@@ -178,7 +143,9 @@ def find_flat(studies: Studies) -> Pool:
     drafts: dict[str, _Draft] = defaultdict(lambda: _Draft(""))
     for path in studies.images(studies.root):
         stem = stem_of(path)
-        for separator in sorted(re.finditer(r"[_-]", stem), key=lambda match: match.start()):  # longest suffix first
+        for separator in sorted(
+            re.finditer(r"[_-]", stem), key=lambda match: match.start()
+        ):  # longest suffix first
             id, word = stem[: separator.start()], stem[separator.end() :]
             if id and (parse_modality(word, studies.extra) or is_label_name(word)):
                 drafts[id].id = id
@@ -190,29 +157,13 @@ def find_flat(studies: Studies) -> Pool:
     return studies.pool("flat", cases)
 
 
-def find_nnunet(studies: Studies) -> Pool:
-    """nnU-Net: `imagesTr/case_0000.nii.gz`, channels named in dataset.json."""
-    return studies.pool("nnunet", datasets.nnunet_cases(studies.root, studies.extra, studies.skip))
-
-
-def find_decathlon(studies: Studies) -> Pool:
-    """Medical Segmentation Decathlon: 4-D NIfTI, channels named in dataset.json."""
-    return studies.pool("decathlon", datasets.decathlon_cases(studies.root, studies.extra, studies.skip))
-
-
-def find_dicom(studies: Studies) -> Pool:
-    """A folder a patient, below it a folder a DICOM series."""
-    folders = [Path(entry.path) for entry in studies.folders()]
-    return studies.pool("dicom", dicom_folders.dicom_cases(folders, studies.extra, studies.skip))
-
-
 LAYOUTS: dict[str, Callable[[Studies], Pool]] = {
-    "nnunet": find_nnunet,
-    "decathlon": find_decathlon,
+    "nnunet": datasets.find_nnunet,
+    "decathlon": datasets.find_decathlon,
     "brats": find_brats,
     "folder": find_folders,
     "flat": find_flat,
-    "dicom": find_dicom,
+    "dicom": dicom_folders.find_dicom,
 }
 
 

@@ -69,7 +69,7 @@ def describe(volume: Volume) -> dict[str, Any]:
         "shape": list(grid.shape),
         "spacing": list(grid.spacing),
         "affine": grid.affine.tolist(),
-        "axes": "".join(nib.orientations.aff2axcodes(grid.affine)),  # type: ignore[no-untyped-call]
+        "axes": "".join(nib.orientations.aff2axcodes(grid.affine)),
         "finite": 1.0 if whole else float(finite.mean()),
         "min": low,
         "max": high,

@@ -9,22 +9,25 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "T1": ("t1w", "t1n", "t1pre", "t1_pre"),
     "T1ce": ("t1c", "t1gd", "t1post", "t1_post", "t1_ce", "t1_gd", "t1km"),
     "T2": ("t2w",),
-    "FLAIR": ("t2f", "t2flair", "t2_flair", "t2-flair", "flair_t2"),
+    "FLAIR": ("t2f", "t2flair", "t2_flair", "flair_t2"),
     "DWI": (),
     "ADC": (),
     "SWI": (),
     "PD": (),
     "MR": ("mri",),
-    "MR_T1": ("mr-t1", "mrt1"),
-    "MR_T2": ("mr-t2", "mrt2"),
+    "MR_T1": ("mrt1",),
+    "MR_T2": ("mrt2",),
     "CT": ("cect",),
     "PET": ("pt", "suv", "fdg", "fdg_pet", "pet_fdg"),
 }
 LABEL_NAMES = ("gtv", "seg", "label", "labels", "lesion", "mask", "segmentation", "tumor", "tumour")
 
-_CANONICAL = {
-    word.lower(): name for name, synonyms in SYNONYMS.items() for word in (name, *synonyms)
-}
+
+def _plain(word: str) -> str:
+    return word.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+_CANONICAL = {_plain(word): name for name, synonyms in SYNONYMS.items() for word in (name, *synonyms)}
 _STORED_SCALE = re.compile(r"(?P<name>.+)_SUVx(?P<factor>\d+)", re.IGNORECASE)
 
 MODALITY_ORDER = {name: rank for rank, name in enumerate(SYNONYMS)}
@@ -48,8 +51,8 @@ def parse_modality(word: str, extra: tuple[str, ...] = ()) -> tuple[str, float] 
     scale = 1.0
     if match := _STORED_SCALE.fullmatch(word):
         word, scale = match["name"], 1.0 / int(match["factor"]) if int(match["factor"]) else 1.0
-    site = {name.lower(): name for name in extra}
-    name = site.get(word.lower()) or _CANONICAL.get(word.lower())
+    site = {_plain(name): name for name in extra}
+    name = site.get(_plain(word)) or _CANONICAL.get(_plain(word))
     return (name, scale) if name else None
 
 

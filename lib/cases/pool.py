@@ -64,7 +64,9 @@ class Pool:
         for case in self.cases:
             for modality, source in case.modalities.items():
                 target = (case.id, modality)
-                relative = source.path.relative_to(self.root) if source.path.is_relative_to(self.root) else None
+                relative = (
+                    source.path.relative_to(self.root) if source.path.is_relative_to(self.root) else None
+                )
                 names[f"{case.id}_{modality}"] = names[f"{case.id}/{modality}"] = target
                 if source.channel is None and relative is not None:
                     names[relative.as_posix()] = target
@@ -86,8 +88,10 @@ class Pool:
         found = self._aliases.get(name)
         if found is None:
             shown = name if len(name) <= 80 else name[:80] + "…"
-            raise CaseError(f"an image must be the id of a case or of one of its volumes; got {shown!r}, "
-                            f"which none of {len(self.cases)} cases answers to.")
+            raise CaseError(
+                f"an image must be the id of a case or of one of its volumes; got {shown!r}, "
+                f"which none of {len(self.cases)} cases answers to."
+            )
         return self.by_id[found[0]], found[1]
 
 

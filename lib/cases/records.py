@@ -6,8 +6,8 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,11 @@ class Records:
         wanted = {str(source.path): source for case in cases for source in case.modalities.values()}
         with self._connect() as database:
             marks = ", ".join("?" * len(wanted))
-            rows = (database.execute(f"SELECT * FROM content WHERE path IN ({marks})", list(wanted))
-                    if len(wanted) <= 500 else database.execute("SELECT * FROM content"))
+            rows = (
+                database.execute(f"SELECT * FROM content WHERE path IN ({marks})", list(wanted))
+                if len(wanted) <= 500
+                else database.execute("SELECT * FROM content")
+            )
             known = {path: (stamp, value) for path, stamp, value in rows}
         with ThreadPoolExecutor() as pool:
             stamps = dict(zip(wanted, pool.map(_stamp, wanted.values()), strict=True))
@@ -59,11 +62,17 @@ class Records:
             fresh = dict(zip(stale, pool.map(lambda path: _hash_files(wanted[path]), stale), strict=True))
         if fresh:
             with self._connect() as database:
-                database.executemany("INSERT OR REPLACE INTO content VALUES (?, ?, ?)",
-                                     [(path, stamps[path], value) for path, value in fresh.items()])
+                database.executemany(
+                    "INSERT OR REPLACE INTO content VALUES (?, ?, ?)",
+                    [(path, stamps[path], value) for path, value in fresh.items()],
+                )
         known |= {path: (stamps[path], value) for path, value in fresh.items()}
-        return {case.id: _combine({name: (known[str(source.path)][1], source)
-                                   for name, source in case.modalities.items()}) for case in cases}
+        return {
+            case.id: _combine(
+                {name: (known[str(source.path)][1], source) for name, source in case.modalities.items()}
+            )
+            for case in cases
+        }
 
     def measurements(self, keys: Iterable[str]) -> dict[str, Any]:
         """Stored measurements among these keys."""
@@ -75,8 +84,10 @@ class Records:
     def store(self, measurements: Mapping[str, Any]) -> None:
         """Add measurements in one transaction."""
         with self._connect() as database:
-            database.executemany("INSERT OR REPLACE INTO measurement VALUES (?, ?)",
-                                 [(key, json.dumps(value)) for key, value in measurements.items()])
+            database.executemany(
+                "INSERT OR REPLACE INTO measurement VALUES (?, ?)",
+                [(key, json.dumps(value)) for key, value in measurements.items()],
+            )
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
@@ -103,6 +114,10 @@ def _hash_files(source: Source) -> str:
 
 
 def _combine(parts: Mapping[str, tuple[str, Source]]) -> str:
-    text = json.dumps({name: [value, source.channel, source.scale, source.series]
-                       for name, (value, source) in sorted(parts.items())})
+    text = json.dumps(
+        {
+            name: [value, source.channel, source.scale, source.series]
+            for name, (value, source) in sorted(parts.items())
+        }
+    )
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -44,8 +44,10 @@ class Preparation:
     def __post_init__(self) -> None:
         """Refuse a reference that is none of the modalities."""
         if self.reference not in self.modalities:
-            raise CaseError(f"reference must be one of {', '.join(self.modalities)}; got {self.reference!r}. "
-                            "Set --conf reference.")
+            raise CaseError(
+                f"reference must be one of {', '.join(self.modalities)}; got {self.reference!r}. "
+                "Set --conf reference."
+            )
 
     def reference_of(self, case: Case) -> str:
         """The modality whose grid this case takes."""
@@ -106,8 +108,12 @@ class VolumeCache:
         try:
             np.save(part / "array.npy", case.array)
             np.save(part / "foreground.npy", case.foreground)
-            meta = {"id": case.id, "modalities": case.modalities, "present": case.present.tolist(),
-                    "affine": case.grid.affine.tolist()}
+            meta = {
+                "id": case.id,
+                "modalities": case.modalities,
+                "present": case.present.tolist(),
+                "affine": case.grid.affine.tolist(),
+            }
             (part / "case.json").write_text(json.dumps(meta))
             self._make_room(sum(file.stat().st_size for file in part.iterdir()))
             try:
@@ -120,8 +126,10 @@ class VolumeCache:
 
     def _make_room(self, needed: int) -> None:
         if needed > self.max_bytes:
-            raise CaseError(f"the cache must hold at least one case ({needed / 1e6:.0f} MB); it is bounded to "
-                            f"{self.max_bytes / 1e6:.0f} MB. Raise --conf cache_gb.")
+            raise CaseError(
+                f"the cache must hold at least one case ({needed / 1e6:.0f} MB); it is bounded to "
+                f"{self.max_bytes / 1e6:.0f} MB. Raise --conf cache_gb."
+            )
         entries = [entry for entry in self.folder.iterdir() if not entry.name.startswith(".part-")]
         sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
         excess = sum(sizes.values()) + needed - self.max_bytes
@@ -147,10 +155,14 @@ def prepare(case: Case, preparation: Preparation) -> PreparedCase:
     for channel, modality in enumerate(preparation.modalities):
         if modality not in case.modalities:
             continue
-        volume = volumes.get(modality) or read_volume(case.modalities[modality], max_voxels=preparation.max_voxels)
+        volume = volumes.get(modality) or read_volume(
+            case.modalities[modality], max_voxels=preparation.max_voxels
+        )
         if not np.isfinite(volume.array).all():
-            raise CaseError(f"{case.modalities[modality].path} must hold finite values; it has NaN or infinity. "
-                            "Export it again.")
+            raise CaseError(
+                f"{case.modalities[modality].path} must hold finite values; it has NaN or infinity. "
+                "Export it again."
+            )
         array[channel] = normalise(_on_grid(volume, grid, modality), modality, foreground, preparation)
         present[channel] = True
     return PreparedCase(case.id, preparation.modalities, array, foreground, present, grid)
@@ -192,5 +204,11 @@ def _load(entry: Path) -> PreparedCase:
     meta = json.loads((entry / "case.json").read_text())
     array = np.load(entry / "array.npy", mmap_mode="r")
     foreground = np.load(entry / "foreground.npy", mmap_mode="r")
-    return PreparedCase(meta["id"], tuple(meta["modalities"]), array, foreground, np.array(meta["present"]),
-                        Grid(array.shape[1:], np.array(meta["affine"])))
+    return PreparedCase(
+        meta["id"],
+        tuple(meta["modalities"]),
+        array,
+        foreground,
+        np.array(meta["present"]),
+        Grid(array.shape[1:], np.array(meta["affine"])),
+    )

@@ -39,7 +39,10 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         self.site = site
         self.labels_folder = site.studies / "labels"
         self._register = Register(site.studies / "datastore_v2.json")
-        self._labelled: tuple[Any, dict[str, Set[str]]] = (None, {})  # by tag, for one reading of the register
+        self._labelled: tuple[Any, dict[str, Set[str]]] = (
+            None,
+            {},
+        )  # by tag, for one reading of the register
         self._beside = frozenset(case.id for case in site.pool.cases if case.label is not None)
         self._exports = Exports(site.work / "images", max_voxels=site.settings.max_voxels)
 
@@ -77,8 +80,13 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         """What clients show: the unique file name, the case, its modalities, and stored notes."""
         case, modality = self.resolve(image_id)
         stored = self._record(case).get("image", {}).get("info", {})
-        return {**stored, "name": self._exports.path(case, modality).name, "case": case.id, "modality": modality,
-                "modalities": list(case.modalities)}
+        return {
+            **stored,
+            "name": self._exports.path(case, modality).name,
+            "case": case.id,
+            "modality": modality,
+            "modalities": list(case.modalities),
+        }
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Store notes on a case.
@@ -93,17 +101,23 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Refused: a case is several files."""
-        raise Refusal("images must be put in the studies folder, all volumes of a case together; one file cannot be "
-                      "uploaded. Copy the case there and restart the server.")
+        raise Refusal(
+            "images must be put in the studies folder, all volumes of a case together; one file cannot be "
+            "uploaded. Copy the case there and restart the server."
+        )
 
     def remove_image(self, image_id: str) -> None:
         """Refused: the server changes nobody's images."""
-        raise Refusal("images must be removed in the studies folder by a person; the server never deletes them.")
+        raise Refusal(
+            "images must be removed in the studies folder by a person; the server never deletes them."
+        )
 
     def labels_of(self, case: Case) -> dict[str, Path]:
         """File of each label by tag, saved ones before those found beside the images."""
-        found = {tag: self._label_path(case, tag, label.get("ext", ".nii.gz"))
-                 for tag, label in self._record(case).get("labels", {}).items()}
+        found = {
+            tag: self._label_path(case, tag, label.get("ext", ".nii.gz"))
+            for tag, label in self._record(case).get("labels", {}).items()
+        }
         if case.label is not None and self.site.settings.study_labels != "ignore":
             found.setdefault(self.site.settings.study_labels, case.label)
         return found
@@ -139,7 +153,9 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
             raise Refusal(f"only a saved label can carry notes; {case.id}'s lies beside its images.")
         self._change(case, lambda record: record["labels"][label_tag]["info"].update(_checked_json(info)))
 
-    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+    ) -> str:
         """Store a reader's label, or a model's, as it is.
 
         The file is in place before the register names it; both are replaced atomically.
@@ -154,7 +170,9 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         info = _checked_json(label_info or {})
         with replacing(self._label_path(case, tag, suffix_of(file))) as part:
             shutil.copyfile(file, part)
-        self._change(case, lambda record: record["labels"].update({tag: {"ext": suffix_of(file), "info": info}}))
+        self._change(
+            case, lambda record: record["labels"].update({tag: {"ext": suffix_of(file), "info": info}})
+        )
         for other in FILE_SUFFIXES:
             if other != suffix_of(file):
                 self._label_path(case, tag, other).unlink(missing_ok=True)
@@ -164,8 +182,10 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         """Remove a saved label; one beside the images is a person's file and stays."""
         case, path = self._label(label_id, label_tag)
         if not path.is_relative_to(self.labels_folder):
-            raise Refusal(f"the label of {case.id} lies beside its images; the server never deletes those. "
-                          "Set --conf study_labels ignore to leave them out.")
+            raise Refusal(
+                f"the label of {case.id} lies beside its images; the server never deletes those. "
+                "Set --conf study_labels ignore to leave them out."
+            )
         self._change(case, lambda record: record["labels"].pop(label_tag, None))
         path.unlink(missing_ok=True)
 
@@ -174,7 +194,9 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         labelled = self.labelled(label_tag or FINAL)
         return [case_id for case_id in self.list_images() if case_id in labelled]
 
-    def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+    def get_unlabeled_images(
+        self, label_tag: str | None = None, labels: list[str] | None = None
+    ) -> list[str]:
         """Ids of the served cases without a label of this tag."""
         labelled = self.labelled(label_tag or FINAL)
         return [case_id for case_id in self.list_images() if case_id not in labelled]
@@ -209,7 +231,9 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         volume = read_volume(Source(path), max_voxels=self.site.settings.max_voxels)
         ours = self.site.decomposition.labels
         info = self._record(case).get("labels", {}).get(tag, {}).get("info", {})
-        named = {str(item.get("name")): item.get("idx") for item in info.get("label_info") or [] if "idx" in item}
+        named = {
+            str(item.get("name")): item.get("idx") for item in info.get("label_info") or [] if "idx" in item
+        }
         values = {int(named.get(name, -1)) if named else value: value for name, value in ours.items()}
         array = np.zeros(volume.array.shape, dtype=np.uint8)
         for theirs, value in values.items():
@@ -218,8 +242,10 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
 
     def datalist(self) -> list[dict[str, Any]]:
         """Image and final label of each labelled case."""
-        return [{"image": self.get_image_uri(id), "label": self.get_label_uri(id, FINAL)}
-                for id in self.get_labeled_images()]
+        return [
+            {"image": self.get_image_uri(id), "label": self.get_label_uri(id, FINAL)}
+            for id in self.get_labeled_images()
+        ]
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """A ZIP of the labelled cases: every volume, the label, the register."""
@@ -243,8 +269,12 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         for record in self._register.objects.values():
             for tag in record.get("labels", {}):
                 tags[tag] = tags.get(tag, 0) + 1
-        return {"total": len(self.site.served), "completed": len(self.labelled() - self.site.quarantined),
-                "label_tags": tags, "quarantined": len(self.site.quarantined)}
+        return {
+            "total": len(self.site.served),
+            "completed": len(self.labelled() - self.site.quarantined),
+            "label_tags": tags,
+            "quarantined": len(self.site.quarantined),
+        }
 
     def json(self) -> dict[str, Any]:
         """Every served case with its labels, in MONAI Label's form."""
@@ -252,10 +282,17 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         for case in self.site.served:
             record = self._record(case)
             objects[case.id] = {
-                "image": {"ext": suffix_of(self._exports.path(case, self._reference(case))),
-                          "info": self.get_image_info(case.id)},
-                "labels": {tag: {"ext": suffix_of(path), "info": record.get("labels", {}).get(tag, {}).get("info", {})}
-                           for tag, path in self.labels_of(case).items()},
+                "image": {
+                    "ext": suffix_of(self._exports.path(case, self._reference(case))),
+                    "info": self.get_image_info(case.id),
+                },
+                "labels": {
+                    tag: {
+                        "ext": suffix_of(path),
+                        "info": record.get("labels", {}).get(tag, {}).get("info", {}),
+                    }
+                    for tag, path in self.labels_of(case).items()
+                },
             }
         return {"name": self.name(), "description": self.description(), "objects": objects}
 
@@ -286,8 +323,10 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
     def _label_path(self, case: Case, tag: str, suffix: str) -> Path:
         folder = self.labels_folder / tag
         if not folder.resolve().is_relative_to(self.site.studies):
-            raise Refusal(f"labels tagged {tag} must lie in the studies folder; labels/{tag} is a link to elsewhere. "
-                          "Remove the link.")
+            raise Refusal(
+                f"labels tagged {tag} must lie in the studies folder; labels/{tag} is a link to elsewhere. "
+                "Remove the link."
+            )
         return folder / f"{case.id}{suffix}"
 
     def _record(self, case: Case) -> dict[str, Any]:
@@ -304,16 +343,26 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
 
     def _check_label(self, case: Case, file: Path) -> None:
         if not suffix_of(file) or file.name.lower().endswith(".seg.nrrd"):
-            raise CaseError(f"a label must be a label map in {', '.join(FILE_SUFFIXES)}; got {file.name[-20:]!r}. "
-                            "Save it as a label map.")
+            raise CaseError(
+                f"a label must be a label map in {', '.join(FILE_SUFFIXES)}; got {file.name[-20:]!r}. "
+                "Save it as a label map."
+            )
         label = read_volume(Source(file), max_voxels=self.site.settings.max_voxels)
-        if not np.isfinite(label.array).all() or (label.array != np.round(label.array)).any() or label.array.min() < 0:
-            raise CaseError("a label must hold whole numbers from 0; got others. Save segments as a label map.")
+        if (
+            not np.isfinite(label.array).all()
+            or (label.array != np.round(label.array)).any()
+            or label.array.min() < 0
+        ):
+            raise CaseError(
+                "a label must hold whole numbers from 0; got others. Save segments as a label map."
+            )
         if label.array.any():
             sources = case.modalities.values()
             if not any(_overlaps(label, source) for source in sources):
-                raise CaseError(f"a label must lie on its case; this one lies outside every volume of {case.id}. "
-                                "Is it another patient's?")
+                raise CaseError(
+                    f"a label must lie on its case; this one lies outside every volume of {case.id}. "
+                    "Is it another patient's?"
+                )
 
 
 def _overlaps(label: Volume, source: Source) -> bool:
@@ -324,7 +373,9 @@ def _checked_json(value: dict[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(value, allow_nan=False)
     except ValueError as err:
-        raise Refusal("what is stored with a case must be JSON with finite numbers; got NaN or infinity.") from err
+        raise Refusal(
+            "what is stored with a case must be JSON with finite numbers; got NaN or infinity."
+        ) from err
     return value
 
 

@@ -68,7 +68,9 @@ class Register:
         except FileNotFoundError:
             return _empty()
         if not isinstance(content, dict) or not isinstance(content.get("objects"), dict):
-            raise ValueError(f"{self.path} must be a datastore of MONAI Label; it is another file. Move it away.")
+            raise ValueError(
+                f"{self.path} must be a datastore of MONAI Label; it is another file. Move it away."
+            )
         return content
 
 

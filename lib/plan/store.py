@@ -70,7 +70,12 @@ class PlanStore:
         return cls(f"sqlite:///{folder / 'plan.sqlite'}")
 
     def write(
-        self, *, content: str, seed: int, scores: Mapping[str, CaseScore], orders: Mapping[str, Sequence[str]],
+        self,
+        *,
+        content: str,
+        seed: int,
+        scores: Mapping[str, CaseScore],
+        orders: Mapping[str, Sequence[str]],
         about: Mapping[str, Any],
     ) -> int:
         """Store a whole plan in one transaction: a reader sees the old one or this one.
@@ -89,18 +94,36 @@ class PlanStore:
             ValueError: If a score is not finite.
         """
         for case_id, score in scores.items():
-            if any(value is not None and not math.isfinite(value) for value in (score.difference, score.percentile)):
-                raise ValueError(f"scores must be finite; case {case_id} has {score.difference}. Check its images.")
+            if any(
+                value is not None and not math.isfinite(value)
+                for value in (score.difference, score.percentile)
+            ):
+                raise ValueError(
+                    f"scores must be finite; case {case_id} has {score.difference}. Check its images."
+                )
         with self._transaction() as session:
             plan = PlanRow(created=self._now(), content=content, seed=seed, about=dict(about))
             session.add(plan)
             session.flush()
             if scores:
-                session.execute(insert(ScoreRow), [
-                    {"plan_id": plan.id, "case_id": id, "difference": s.difference, "percentile": s.percentile,
-                     "details": dict(s.details)} for id, s in scores.items()])
-            ranks = [{"plan_id": plan.id, "strategy": strategy, "rank": rank, "case_id": id}
-                     for strategy, order in orders.items() for rank, id in enumerate(order, start=1)]
+                session.execute(
+                    insert(ScoreRow),
+                    [
+                        {
+                            "plan_id": plan.id,
+                            "case_id": id,
+                            "difference": s.difference,
+                            "percentile": s.percentile,
+                            "details": dict(s.details),
+                        }
+                        for id, s in scores.items()
+                    ],
+                )
+            ranks = [
+                {"plan_id": plan.id, "strategy": strategy, "rank": rank, "case_id": id}
+                for strategy, order in orders.items()
+                for rank, id in enumerate(order, start=1)
+            ]
             if ranks:
                 session.execute(insert(RankRow), ranks)
             self._note(session, "planned", details={"plan": plan.id, "cases": len(scores)})
@@ -119,9 +142,13 @@ class PlanStore:
                 return ()
             if (version, strategy) not in self._orders:
                 self._orders = {key: order for key, order in self._orders.items() if key[0] == version}
-                self._orders[version, strategy] = tuple(session.scalars(
-                    select(RankRow.case_id).where(RankRow.plan_id == version, RankRow.strategy == strategy)
-                    .order_by(RankRow.rank)))
+                self._orders[version, strategy] = tuple(
+                    session.scalars(
+                        select(RankRow.case_id)
+                        .where(RankRow.plan_id == version, RankRow.strategy == strategy)
+                        .order_by(RankRow.rank)
+                    )
+                )
             return self._orders[version, strategy]
 
     def lease_next(
@@ -159,7 +186,9 @@ class PlanStore:
     def leases(self) -> dict[str, str]:
         """Annotator by case, for every lease that runs."""
         with Session(self._engine) as session:
-            rows = session.execute(select(LeaseRow.case_id, LeaseRow.annotator).where(LeaseRow.until > self._now()))
+            rows = session.execute(
+                select(LeaseRow.case_id, LeaseRow.annotator).where(LeaseRow.until > self._now())
+            )
             return {case_id: annotator for case_id, annotator in rows}
 
     def report(self, job: str, *, state: str, done: float, message: str) -> None:
@@ -168,7 +197,9 @@ class PlanStore:
         with self._transaction() as session:
             row = session.get(ProgressRow, job)
             if row is None or row.state != "running":
-                session.merge(ProgressRow(job=job, state=state, done=done, message=message, started=now, at=now))
+                session.merge(
+                    ProgressRow(job=job, state=state, done=done, message=message, started=now, at=now)
+                )
             else:
                 row.state, row.done, row.message, row.at = state, done, message, now
 
@@ -187,7 +218,12 @@ class PlanStore:
         return answer
 
     def _lease(
-        self, session: Session, order: Sequence[str], annotator: str, unavailable: Container[str], lease: timedelta
+        self,
+        session: Session,
+        order: Sequence[str],
+        annotator: str,
+        unavailable: Container[str],
+        lease: timedelta,
     ) -> Offer | None:
         now = self._now()
         session.execute(delete(LeaseRow).where(LeaseRow.until <= now))
@@ -214,11 +250,18 @@ class PlanStore:
         return CaseScore(row.difference, row.percentile, row.details) if row else CaseScore()
 
     def _note(
-        self, session: Session, kind: str, case_id: str | None = None, annotator: str | None = None,
+        self,
+        session: Session,
+        kind: str,
+        case_id: str | None = None,
+        annotator: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        session.add(EventRow(at=self._now(), kind=kind, case_id=case_id, annotator=annotator,
-                             details=dict(details or {})))
+        session.add(
+            EventRow(
+                at=self._now(), kind=kind, case_id=case_id, annotator=annotator, details=dict(details or {})
+            )
+        )
 
     @contextmanager
     def _transaction(self) -> Iterator[Session]:

@@ -32,7 +32,9 @@ class ScoreRow(Base):
     case_id: Mapped[str] = mapped_column(String(160), primary_key=True)
     difference: Mapped[float | None]  # standardised; None where the pool could not be scored
     percentile: Mapped[float | None]
-    details: Mapped[dict[str, Any]] = mapped_column(JSON)  # nats by pair, the pair that differs most, warnings
+    details: Mapped[dict[str, Any]] = mapped_column(
+        JSON
+    )  # nats by pair, the pair that differs most, warnings
 
 
 class RankRow(Base):

@@ -12,7 +12,6 @@ from typing import Any
 
 import nrrd
 import numpy as np
-import torch
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from numpy.typing import NDArray
 
@@ -21,14 +20,16 @@ from lib.cases.image import Grid, Volume, read_grid, resample, write_nifti
 from lib.ciml.checkpoint import load
 from lib.ciml.inference import predict
 from lib.ciml.network import CimlNetwork
-from lib.planning import device_of
+from lib.compute import device_of
 from lib.refusal import Refusal
 from lib.site import Site
 
 logger = logging.getLogger(__name__)
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd")
-_UNTRAINED = ("No model is trained yet, so this label is empty. Label {count} cases and press Train; the model then "
-              "answers here.")
+_UNTRAINED = (
+    "No model is trained yet, so this label is empty. Label {count} cases and press Train; the model then "
+    "answers here."
+)
 
 
 class CimlInfer(InferTask):  # type: ignore[misc]  # monailabel has no types
@@ -36,8 +37,12 @@ class CimlInfer(InferTask):  # type: ignore[misc]  # monailabel has no types
 
     def __init__(self, site: Site, model_file: Path) -> None:
         """Answer with the model published at `model_file`."""
-        super().__init__(InferType.SEGMENTATION, dict(site.decomposition.labels), 3,
-                         "CIML as reconstructed from its abstract: each modality leads its subtask, the others complement")
+        super().__init__(
+            InferType.SEGMENTATION,
+            dict(site.decomposition.labels),
+            3,
+            "CIML as reconstructed from its abstract: each modality leads its subtask, the others complement",
+        )
         self.site, self.model_file = site, model_file
         self._loaded: tuple[tuple[int, int], CimlNetwork, dict[str, Any]] | None = None
         self._loading = threading.Lock()
@@ -57,31 +62,51 @@ class CimlInfer(InferTask):  # type: ignore[misc]  # monailabel has no types
             request: `case` and `modality` as the app resolved them; `result_extension`, `result_dtype` and
                 `result_compress` as OHIF sends them.
         """
-        case, modality, suffix = request["case"], request["modality"], request.get("result_extension") or ".nii.gz"
+        case, modality, suffix = (
+            request["case"],
+            request["modality"],
+            request.get("result_extension") or ".nii.gz",
+        )
         if suffix not in _SUFFIXES:
-            raise Refusal(f"result_extension must be one of {', '.join(_SUFFIXES)}; got {str(suffix)[:40]!r}.")
+            raise Refusal(
+                f"result_extension must be one of {', '.join(_SUFFIXES)}; got {str(suffix)[:40]!r}."
+            )
         start = time.monotonic()
         grid = read_grid(case.modalities[modality])
         label, about = self._segment(case, grid)
-        with tempfile.NamedTemporaryFile(prefix=f"{case.id}_{modality}_", suffix=suffix, delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            prefix=f"{case.id}_{modality}_", suffix=suffix, delete=False
+        ) as file:
             path = Path(file.name)
         _write(Volume(label, grid), path, compress=bool(request.get("result_compress", True)))
         about["latencies"] |= {"total": round(time.monotonic() - start, 3)}
-        volumes = {name: float((label == value).sum() * grid.voxel_ml)
-                   for name, value in self.site.decomposition.labels.items()}
-        return str(path), {"label_names": dict(self.site.decomposition.labels), "case": case.id, "modality": modality,
-                           "volumes_ml": volumes, **about}
+        volumes = {
+            name: float((label == value).sum() * grid.voxel_ml)
+            for name, value in self.site.decomposition.labels.items()
+        }
+        return str(path), {
+            "label_names": dict(self.site.decomposition.labels),
+            "case": case.id,
+            "modality": modality,
+            "volumes_ml": volumes,
+            **about,
+        }
 
     def _segment(self, case: Case, grid: Grid) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         model = self._model()
         if model is None:
             message = _UNTRAINED.format(count=self.site.settings.minimum_labels)
             return np.zeros(grid.shape, dtype=np.uint8), {
-                "ciml": {"state": "untrained", "message": message}, "latencies": {}}
+                "ciml": {"state": "untrained", "message": message},
+                "latencies": {},
+            }
         network, metadata = model
         if network.modalities != self.site.preparation.modalities:
-            raise Refusal(f"the model was trained on {', '.join(network.modalities)}; this pool has "
-                          f"{', '.join(self.site.preparation.modalities)}. Train again.", status=409)
+            raise Refusal(
+                f"the model was trained on {', '.join(network.modalities)}; this pool has "
+                f"{', '.join(self.site.preparation.modalities)}. Train again.",
+                status=409,
+            )
         start = time.monotonic()
         prepared = self.site.cache.get(case)
         read = time.monotonic()
@@ -90,11 +115,18 @@ class CimlInfer(InferTask):  # type: ignore[misc]  # monailabel has no types
         moved = np.stack([resample(Volume(region, prepared.grid), grid).array for region in probabilities])
         label = network.decomposition.labels_of(moved)
         return label, {
-            "ciml": {"state": "trained", "version": metadata["version"],
-                     "modalities_used": [name for name, here in zip(prepared.modalities, prepared.present, strict=True)
-                                         if here]},
-            "latencies": {"pre": round(read - start, 3), "infer": round(inferred - read, 3),
-                          "post": round(time.monotonic() - inferred, 3)},
+            "ciml": {
+                "state": "trained",
+                "version": metadata["version"],
+                "modalities_used": [
+                    name for name, here in zip(prepared.modalities, prepared.present, strict=True) if here
+                ],
+            },
+            "latencies": {
+                "pre": round(read - start, 3),
+                "infer": round(inferred - read, 3),
+                "post": round(time.monotonic() - inferred, 3),
+            },
         }
 
     def _model(self) -> tuple[CimlNetwork, dict[str, Any]] | None:
@@ -117,6 +149,11 @@ def _write(label: Volume, path: Path, *, compress: bool) -> None:
         write_nifti(label, path)
         return
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ label.grid.affine
-    header = {"space": "left-posterior-superior", "space directions": lps[:3, :3].T, "space origin": lps[:3, 3],
-              "kinds": ["domain"] * 3, "encoding": "gzip" if compress else "raw"}
+    header = {
+        "space": "left-posterior-superior",
+        "space directions": lps[:3, :3].T,
+        "space origin": lps[:3, 3],
+        "kinds": ["domain"] * 3,
+        "encoding": "gzip" if compress else "raw",
+    }
     nrrd.write(str(path), label.array, header, index_order="C")

@@ -9,6 +9,7 @@ from typing import Any
 
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
+from lib.compute import leave_a_core
 from lib.datastores.local import CaseDatastore
 from lib.planning import JOB, plan_pool
 from lib.site import Site
@@ -21,7 +22,9 @@ class ModalityDifferenceScoring(ScoringMethod):  # type: ignore[misc]  # monaila
 
     def __init__(self, site: Site) -> None:
         """Score a site's pool."""
-        super().__init__("MDAL as reconstructed from its abstract: one-shot plan of which cases to label first")
+        super().__init__(
+            "MDAL as reconstructed from its abstract: one-shot plan of which cases to label first"
+        )
         self.site = site
 
     def info(self) -> dict[str, Any]:
@@ -30,6 +33,7 @@ class ModalityDifferenceScoring(ScoringMethod):  # type: ignore[misc]  # monaila
 
     def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
         """Bring the plan up to date; at once where nothing changed."""
+        leave_a_core()
         start, told = time.monotonic(), 0.0
 
         def tell(done: float, message: str) -> None:
@@ -42,5 +46,8 @@ class ModalityDifferenceScoring(ScoringMethod):  # type: ignore[misc]  # monaila
 
         plan = plan_pool(self.site, on_progress=tell)
         current = self.site.plan.current()
-        return {"plan": plan, "seconds": round(time.monotonic() - start, 1),
-                "gates": current.about.get("gates", {}) if current else {}}
+        return {
+            "plan": plan,
+            "seconds": round(time.monotonic() - start, 1),
+            "gates": current.about.get("gates", {}) if current else {},
+        }

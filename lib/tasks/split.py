@@ -13,8 +13,9 @@ from lib.atomic import replacing
 def split_patients(path: Path, patients: Iterable[str], *, share: float) -> set[str]:
     """Patients of the validation side among these; new ones are assigned and the file is written.
 
-    A patient never changes sides, so no validation patient is ever trained on. New patients are taken in the
-    order of a hash of their name, each to the side that is short of its share; the first two give one to each.
+    A patient never changes sides, so no validation patient is ever trained on. New patients are taken in
+    the order of a hash of their name, each to the side that is short of its share; the first two give one
+    to each.
 
     Args:
         path: JSON file that keeps the decision.

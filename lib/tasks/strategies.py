@@ -40,25 +40,36 @@ class PlannedStrategy(Strategy):  # type: ignore[misc]  # monailabel has no type
         order = self.site.plan.order(self.strategy)
         state = {"state": "planned"} if order else self._without_plan()
         offer = self.site.plan.lease_next(
-            order or uniform_order(self.site), annotator=str(request.get("client_id") or "anonymous"),
-            unavailable=datastore.unavailable(), lease=timedelta(minutes=self.site.settings.lease_minutes),
+            order or uniform_order(self.site),
+            annotator=str(request.get("client_id") or "anonymous"),
+            unavailable=datastore.unavailable(),
+            lease=timedelta(minutes=self.site.settings.lease_minutes),
         )
         if offer is None:
             return {}
-        return {"id": offer.case_id, "mdal": {**state, "strategy": self.strategy, **_facts(offer, bool(order))}}
+        return {
+            "id": offer.case_id,
+            "mdal": {**state, "strategy": self.strategy, **_facts(offer, bool(order))},
+        }
 
     def _without_plan(self) -> dict[str, Any]:
         if self.strategy == "uniform":
             return {"state": "uniform"}
         progress = self.site.plan.progress(JOB) or {"state": "unscored", "done": 0.0}
         if self.site.settings.no_plan == "error":
-            raise Refusal(f"the plan is not ready ({progress['state']}, {100 * progress['done']:.0f} % done). Try again "
-                          "later, or ask for the strategy uniform.", status=503)
+            raise Refusal(
+                f"the plan is not ready ({progress['state']}, {100 * progress['done']:.0f} % done). Try "
+                "again later, or ask for the strategy uniform.",
+                status=503,
+            )
         warnings = ["There is no plan yet: this is a random unlabelled case."]
         if not self.site.verdicts:
             warnings.append("The pool check is not finished: this case may be found unusable.")
-        return {**progress, "state": "scoring" if progress["state"] == "running" else progress["state"],
-                "warnings": warnings}
+        return {
+            **progress,
+            "state": "scoring" if progress["state"] == "running" else progress["state"],
+            "warnings": warnings,
+        }
 
 
 def uniform_order(site: Site) -> tuple[str, ...]:
@@ -73,12 +84,18 @@ def _shuffled(ids: tuple[str, ...], seed: int) -> tuple[str, ...]:
 
 def _facts(offer: Offer, planned: bool) -> dict[str, Any]:
     score = offer.score
-    facts: dict[str, Any] = {"rank": offer.rank, "of": offer.of, "lease_until": offer.until.isoformat(timespec="seconds")}
+    facts: dict[str, Any] = {
+        "rank": offer.rank,
+        "of": offer.of,
+        "lease_until": offer.until.isoformat(timespec="seconds"),
+    }
     if not planned or score.difference is None or score.percentile is None:
         return facts | {"reason": f"Case {offer.rank} of {offer.of} in a uniform order."}
     pair = score.details.get("most_different_pair")
     return facts | {
-        "difference": score.difference, "percentile": score.percentile, **score.details,
+        "difference": score.difference,
+        "percentile": score.percentile,
+        **score.details,
         "reason": f"Case {offer.rank} of {offer.of}: its modalities differ more than those of "
-                  f"{score.percentile:.0f} % of the pool" + (f", {pair} most." if pair else "."),
+        f"{score.percentile:.0f} % of the pool" + (f", {pair} most." if pair else "."),
     }

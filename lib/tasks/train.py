@@ -22,8 +22,8 @@ from lib.ciml.network import CimlNetwork, NetworkSettings
 from lib.ciml.patches import TrainingCase
 from lib.ciml.training import EpochReport, TrainingSettings, train
 from lib.ciml.validation import validate
+from lib.compute import device_of, leave_a_core
 from lib.datastores.local import CaseDatastore
-from lib.planning import device_of
 from lib.refusal import Refusal
 from lib.site import Site
 from lib.tasks.split import split_patients
@@ -58,6 +58,7 @@ class CimlTrain(TrainTask):  # type: ignore[misc]  # monailabel has no types
         Raises:
             Refusal: If there are fewer labelled patients than a training needs.
         """
+        leave_a_core()
         cases = [case for case in self.site.served if case.id in datastore.labelled()]
         learn, check = self._split(cases)
         device = device_of(self.site.settings.device)
@@ -71,46 +72,85 @@ class CimlTrain(TrainTask):  # type: ignore[misc]  # monailabel has no types
 
         def tell(report: EpochReport) -> None:
             dice = "" if report.dice is None else f", validation Dice {report.dice:.3f}"
-            logger.info("epoch %d of %d: loss %.3f%s, %.0f s left", report.epoch, report.epochs, report.loss, dice,
-                        report.seconds_left)
-            self._write_stats({"epoch": report.epoch, "total_epochs": report.epochs, "train": asdict(report),
-                               "seconds_left": round(report.seconds_left, 1), "best_metric": before or 0.0})
+            logger.info(
+                "epoch %d of %d: loss %.3f%s, %.0f s left",
+                report.epoch,
+                report.epochs,
+                report.loss,
+                dice,
+                report.seconds_left,
+            )
+            self._write_stats(
+                {
+                    "epoch": report.epoch,
+                    "total_epochs": report.epochs,
+                    "train": asdict(report),
+                    "seconds_left": round(report.seconds_left, 1),
+                    "best_metric": before or 0.0,
+                }
+            )
 
-        result = train(network, learning, checking, settings, seed=self.site.settings.seed, device=device, on_epoch=tell)
+        result = train(
+            network, learning, checking, settings, seed=self.site.settings.seed, device=device, on_epoch=tell
+        )
         after = float(result.dice or 0.0)
         published = before is None or after >= before
         version = int(previous.get("version", 0)) + 1
         if published:
-            save(self.model_file, network, {
-                "version": version, "dice": after, "dice_by_region": result.dice_by_region,
-                "trained_on": [case.id for case in learn], "validated_on": [case.id for case in check],
-                "created": datetime.now(UTC).isoformat(timespec="seconds"), "seed": self.site.settings.seed,
-            })
+            save(
+                self.model_file,
+                network,
+                {
+                    "version": version,
+                    "dice": after,
+                    "dice_by_region": result.dice_by_region,
+                    "trained_on": [case.id for case in learn],
+                    "validated_on": [case.id for case in check],
+                    "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "seed": self.site.settings.seed,
+                },
+            )
         stats = {
-            "epoch": settings.epochs, "total_epochs": settings.epochs, "best_metric": max(after, before or 0.0),
-            "start_ts": datetime.now(UTC).isoformat(timespec="seconds"), "total_time": round(time.monotonic() - start, 1),
-            "training_cases": len(learn), "validation_cases": len(check), "dice": after, "previous_dice": before,
-            "dice_by_region": result.dice_by_region, "published": published,
+            "epoch": settings.epochs,
+            "total_epochs": settings.epochs,
+            "best_metric": max(after, before or 0.0),
+            "start_ts": datetime.now(UTC).isoformat(timespec="seconds"),
+            "total_time": round(time.monotonic() - start, 1),
+            "training_cases": len(learn),
+            "validation_cases": len(check),
+            "dice": after,
+            "previous_dice": before,
+            "dice_by_region": result.dice_by_region,
+            "published": published,
             "version": version if published else previous["version"],
         }
         self._write_stats(stats)
-        logger.info("model %s: validation Dice %.3f, before %s", "published" if published else "not published", after,
-                    "none" if before is None else f"{before:.3f}")
+        logger.info(
+            "model %s: validation Dice %.3f, before %s",
+            "published" if published else "not published",
+            after,
+            "none" if before is None else f"{before:.3f}",
+        )
         return stats
 
     def _split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
         patients, needed = {case.patient for case in cases}, self.site.settings.minimum_labels
         if len(patients) < needed:
-            raise Refusal(f"training needs final labels of at least {needed} patients; there are {len(patients)}. Label "
-                          f"{needed - len(patients)} more and submit them.")
-        held_out = split_patients(self.model_file.parent / "split.json", patients,
-                                  share=self.site.settings.validation_share)
+            raise Refusal(
+                f"training needs final labels of at least {needed} patients; there are {len(patients)}. "
+                f"Label {needed - len(patients)} more and submit them."
+            )
+        held_out = split_patients(
+            self.model_file.parent / "split.json", patients, share=self.site.settings.validation_share
+        )
         learn = [case for case in cases if case.patient not in held_out]
         check = [case for case in cases if case.patient in held_out]
         if not learn or not check:
             side = "validation" if not learn else "training"
-            raise Refusal(f"training needs labelled patients on both sides of the split; all {len(cases)} cases are on "
-                          f"the {side} side. Label more.")
+            raise Refusal(
+                f"training needs labelled patients on both sides of the split; all {len(cases)} cases are on "
+                f"the {side} side. Label more."
+            )
         return learn, check
 
     def _load(self, case: Case, datastore: CaseDatastore) -> TrainingCase:

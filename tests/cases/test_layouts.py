@@ -23,14 +23,28 @@ def reasons(pool: Pool) -> str:
 
 def write_nrrd(path: Path, **header: object) -> Path:
     values = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
-    usual = {"space": "left-posterior-superior", "space directions": np.diag([1.0, 1.5, 2.0]),
-             "space origin": np.array([1.0, 2.0, 3.0])}
-    nrrd.write(str(path), values, {key: value for key, value in {**usual, **header}.items() if value is not None})
+    usual = {
+        "space": "left-posterior-superior",
+        "space directions": np.diag([1.0, 1.5, 2.0]),
+        "space origin": np.array([1.0, 2.0, 3.0]),
+    }
+    nrrd.write(
+        str(path), values, {key: value for key, value in {**usual, **header}.items() if value is not None}
+    )
     return path
 
 
-def write_series(folder: Path, *, modality: str, description: str, study: str, slices: int = 4,
-                 skip: int | None = None, frame: str = "1.2.3", **tags: object) -> str:
+def write_series(
+    folder: Path,
+    *,
+    modality: str,
+    description: str,
+    study: str,
+    slices: int = 4,
+    skip: int | None = None,
+    frame: str = "1.2.3",
+    **tags: object,
+) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     uid = generate_uid()
     for place in range(slices):
@@ -87,12 +101,23 @@ def test_two_files_for_one_modality_are_not_chosen_between_in_silence(tmp_path: 
     assert "must have one T1" in reasons(find_pool(tmp_path))
 
 
-@pytest.mark.parametrize(("folder", "names", "modalities", "patient"), [
-    ("BraTS20_Training_001", ["_t1", "_t1ce", "_t2", "_flair", "_seg"], ("T1", "T1ce", "T2", "FLAIR"),
-     "BraTS20_Training_001"),
-    ("BraTS-GLI-00001-000", ["-t1n", "-t1c", "-t2w", "-t2f", "-seg"], ("T1", "T1ce", "T2", "FLAIR"),
-     "BraTS-GLI-00001"),
-])
+@pytest.mark.parametrize(
+    ("folder", "names", "modalities", "patient"),
+    [
+        (
+            "BraTS20_Training_001",
+            ["_t1", "_t1ce", "_t2", "_flair", "_seg"],
+            ("T1", "T1ce", "T2", "FLAIR"),
+            "BraTS20_Training_001",
+        ),
+        (
+            "BraTS-GLI-00001-000",
+            ["-t1n", "-t1c", "-t2w", "-t2f", "-seg"],
+            ("T1", "T1ce", "T2", "FLAIR"),
+            "BraTS-GLI-00001",
+        ),
+    ],
+)
 def test_both_brats_namings_are_found(
     tmp_path: Path, folder: str, names: list[str], modalities: tuple[str, ...], patient: str
 ) -> None:
@@ -191,10 +216,13 @@ def test_an_nrrd_lies_where_its_header_says(tmp_path: Path) -> None:
     assert volume.array[4, 3, 2] == 59
 
 
-@pytest.mark.parametrize(("header", "sentence"), [
-    ({"space directions": None, "space": None, "space origin": None}, "no 'space directions'"),
-    ({"space": "scanner-xyz"}, "must use the space"),
-])
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        ({"space directions": None, "space": None, "space origin": None}, "no 'space directions'"),
+        ({"space": "scanner-xyz"}, "must use the space"),
+    ],
+)
 def test_an_nrrd_that_does_not_say_where_it_lies_is_refused(
     tmp_path: Path, header: dict[str, object], sentence: str
 ) -> None:
@@ -240,7 +268,10 @@ def test_a_series_in_another_frame_of_reference_is_another_case(tmp_path: Path) 
     write_series(tmp_path / "p1" / "T1", modality="MR", description="", study=study)
     write_series(tmp_path / "p1" / "T2", modality="MR", description="", study=study, frame="9.9.9")
     pool = find_pool(tmp_path)
-    assert {id: list(case.modalities) for id, case in pool.by_id.items()} == {"p1": ["CT", "T1"], "p1_2": ["T2"]}
+    assert {id: list(case.modalities) for id, case in pool.by_id.items()} == {
+        "p1": ["CT", "T1"],
+        "p1_2": ["T2"],
+    }
 
 
 def test_a_dicom_series_with_a_missing_slice_names_the_gap_and_the_remedy(tmp_path: Path) -> None:
@@ -256,14 +287,25 @@ def test_pet_in_becquerel_becomes_suv_by_body_weight(tmp_path: Path) -> None:
     tracer = pydicom.Dataset()
     tracer.RadionuclideTotalDose, tracer.RadionuclideHalfLife = 3.6e8, 3600.0
     tracer.RadiopharmaceuticalStartTime = "100000"
-    write_series(tmp_path / "p1" / "PT", modality="PT", description="", study="1.2", Units="BQML", PatientWeight=72.0,
-                 DecayCorrection="START", SeriesTime="110000", RadiopharmaceuticalInformationSequence=[tracer])
+    write_series(
+        tmp_path / "p1" / "PT",
+        modality="PT",
+        description="",
+        study="1.2",
+        Units="BQML",
+        PatientWeight=72.0,
+        DecayCorrection="START",
+        SeriesTime="110000",
+        RadiopharmaceuticalInformationSequence=[tracer],
+    )
     volume = read_volume(find_pool(tmp_path).cases[0].modalities["PET"])
     np.testing.assert_allclose(volume.array[3, 0, 0], 3 * 72000.0 / 1.8e8, rtol=1e-6)  # one half-life later
 
 
 def test_pet_without_a_dose_is_refused_rather_than_shown_as_suv(tmp_path: Path) -> None:
-    write_series(tmp_path / "p1" / "PT", modality="PT", description="", study="1.2", Units="BQML", PatientWeight=72.0)
+    write_series(
+        tmp_path / "p1" / "PT", modality="PT", description="", study="1.2", Units="BQML", PatientWeight=72.0
+    )
     text = reasons(find_pool(tmp_path))
     assert "weight, injected dose and times" in text
 
@@ -306,3 +348,20 @@ def test_ten_thousand_folders_are_found_in_seconds(tmp_path: Path) -> None:
     pool = find_pool(tmp_path)
     assert len(pool.cases) == 10_000
     assert time.monotonic() - before < 5.0
+
+
+@pytest.mark.parametrize("layout", ["folder", "dicom", "nnunet"])
+def test_a_name_that_could_not_be_a_file_is_skipped_and_the_others_go_on(layout: str, tmp_path: Path) -> None:
+    bad, good = "bad^name, x", "good"
+    for name in (bad, good):
+        if layout == "dicom":
+            write_series(tmp_path / name / "CT", modality="CT", description="", study=generate_uid())
+        elif layout == "nnunet":
+            write_image(tmp_path / "imagesTr" / f"{name}_0000.nii.gz")
+        else:
+            write_image(tmp_path / name / "CT.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}}))
+    pool = find_pool(tmp_path, layout=layout)
+    assert list(pool.by_id) == [good]
+    assert "a case id must be letters" in reasons(pool)
+    assert bad in reasons(pool)

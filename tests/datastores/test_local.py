@@ -36,10 +36,16 @@ def test_the_ids_of_images_are_cases(samples: Samples) -> None:
     assert open_datastore(samples("STS_002", "STS_008")).list_images() == ["STS_002", "STS_008"]
 
 
-def test_a_case_downloads_as_its_reference_and_a_sibling_as_itself_under_unique_names(samples: Samples) -> None:
+def test_a_case_downloads_as_its_reference_and_a_sibling_as_itself_under_unique_names(
+    samples: Samples,
+) -> None:
     datastore = open_datastore(samples("STS_002", "STS_008"))
-    names = {"STS_002": "STS_002_MR_T1.nii.gz", "STS_002_CT": "STS_002_CT.nii.gz",
-             "STS_008": "STS_008_MR_T1.nii.gz", "STS_008/PET": "STS_008_PET.nii.gz"}
+    names = {
+        "STS_002": "STS_002_MR_T1.nii.gz",
+        "STS_002_CT": "STS_002_CT.nii.gz",
+        "STS_008": "STS_008_MR_T1.nii.gz",
+        "STS_008/PET": "STS_008_PET.nii.gz",
+    }
     for image, name in names.items():
         path = Path(datastore.get_image_uri(image))
         assert path.name == name == datastore.get_image_info(image)["name"]
@@ -77,7 +83,9 @@ def test_labels_survive_a_restart_and_can_be_removed(samples: Samples, tmp_path:
     assert not list((studies / "labels").rglob("*.nii.gz"))
 
 
-@pytest.mark.parametrize(("setting", "final", "original"), [("final", 1, 0), ("original", 0, 1), ("ignore", 0, 0)])
+@pytest.mark.parametrize(
+    ("setting", "final", "original"), [("final", 1, 0), ("original", 0, 1), ("ignore", 0, 0)]
+)
 def test_a_contour_beside_the_images_counts_as_the_site_says(
     samples: Samples, setting: str, final: int, original: int
 ) -> None:
@@ -103,11 +111,14 @@ def test_a_clients_segment_names_decide_over_its_numbers(samples: Samples, tmp_p
     assert label.array.sum() == 400
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    (lambda array: array + 0.5, "whole numbers"),
-    (lambda array: np.where(array == 0, np.nan, array), "whole numbers"),
-    (lambda array: -array, "whole numbers"),
-])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda array: array + 0.5, "whole numbers"),
+        (lambda array: np.where(array == 0, np.nan, array), "whole numbers"),
+        (lambda array: -array, "whole numbers"),
+    ],
+)
 def test_a_label_with_impossible_values_is_refused_and_nothing_is_lost(
     samples: Samples, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], sentence: str
 ) -> None:
@@ -138,7 +149,9 @@ def test_an_empty_label_is_an_answer(samples: Samples, tmp_path: Path) -> None:
     assert datastore.get_labeled_images() == ["STS_002"]
 
 
-def test_notes_that_are_not_json_are_refused_before_anything_is_written(samples: Samples, tmp_path: Path) -> None:
+def test_notes_that_are_not_json_are_refused_before_anything_is_written(
+    samples: Samples, tmp_path: Path
+) -> None:
     datastore = open_datastore(samples("STS_002", labels=False))
     file = label_for(datastore, "STS_002", tmp_path / "x.nii.gz")
     with pytest.raises(Refusal, match="finite"):
@@ -189,11 +202,30 @@ def test_a_linked_labels_folder_is_not_written_through(samples: Samples, tmp_pat
 
 
 NASTY = st.one_of(
-    st.sampled_from([
-        "../x", "../../etc/passwd", "/etc/passwd", "STS_002/../STS_008", "STS_002\x00", "\x00", "..", ".", "",
-        "STS_002/../../outside/secret.nii.gz", "link", "link/secret.nii.gz", "\u2025/x", "\uff0e\uff0e/x",
-        "\u2024\u2024\u2215x", "%2e%2e%2fx", "..%00", "C:\\x", "file:///etc/passwd", "STS_002/CT.nii.gz/..",
-    ]),
+    st.sampled_from(
+        [
+            "../x",
+            "../../etc/passwd",
+            "/etc/passwd",
+            "STS_002/../STS_008",
+            "STS_002\x00",
+            "\x00",
+            "..",
+            ".",
+            "",
+            "STS_002/../../outside/secret.nii.gz",
+            "link",
+            "link/secret.nii.gz",
+            "\u2025/x",
+            "\uff0e\uff0e/x",
+            "\u2024\u2024\u2215x",
+            "%2e%2e%2fx",
+            "..%00",
+            "C:\\x",
+            "file:///etc/passwd",
+            "STS_002/CT.nii.gz/..",
+        ]
+    ),
     st.text(max_size=40),
     st.text(alphabet="./\\\x00\uff0e\u2025STS_0028", max_size=20),
 )
@@ -232,10 +264,13 @@ def test_a_name_that_no_case_has_is_refused_whatever_it_looks_like(
         return
     before = files_of(root)
     for call in (
-        lambda: datastore.get_image_uri(name), lambda: datastore.get_image_info(name),
-        lambda: datastore.get_label_uri(name, "final"), lambda: datastore.remove_label(name, "final"),
+        lambda: datastore.get_image_uri(name),
+        lambda: datastore.get_image_info(name),
+        lambda: datastore.get_label_uri(name, "final"),
+        lambda: datastore.remove_label(name, "final"),
         lambda: datastore.save_label(name, str(label), "final", {}),
-        lambda: datastore.update_image_info(name, {"note": "x"}), lambda: datastore.get_labels_by_image_id(name),
+        lambda: datastore.update_image_info(name, {"note": "x"}),
+        lambda: datastore.get_labels_by_image_id(name),
     ):
         with pytest.raises(Refusal) as caught:
             call()
@@ -246,13 +281,18 @@ def test_a_name_that_no_case_has_is_refused_whatever_it_looks_like(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tag=NASTY)
-def test_a_tag_that_could_leave_its_folder_is_refused(guarded: tuple[CaseDatastore, Path, Path], tag: str) -> None:
+def test_a_tag_that_could_leave_its_folder_is_refused(
+    guarded: tuple[CaseDatastore, Path, Path], tag: str
+) -> None:
     datastore, root, label = guarded
     if tag.isascii() and tag.replace("_", "").replace("-", "").isalnum() and tag[0].isalnum():
         return
     before = files_of(root)
-    for call in (lambda: datastore.save_label("STS_002", str(label), tag, {}),
-                 lambda: datastore.get_label_uri("STS_002", tag), lambda: datastore.remove_label("STS_002", tag)):
+    for call in (
+        lambda: datastore.save_label("STS_002", str(label), tag, {}),
+        lambda: datastore.get_label_uri("STS_002", tag),
+        lambda: datastore.remove_label("STS_002", tag),
+    ):
         with pytest.raises(Refusal, match="tag must be letters") as caught:
             call()
         assert 400 <= caught.value.status_code < 500

@@ -23,8 +23,9 @@ for number in range(int(sys.argv[3])):
 
 
 def write_in_a_process(path: Path, name: str, count: int) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", WRITER, str(path), name, str(count)], stdout=subprocess.PIPE,
-                            text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), name, str(count)], stdout=subprocess.PIPE, text=True
+    )
 
 
 def test_what_one_process_writes_another_one_keeps(tmp_path: Path) -> None:

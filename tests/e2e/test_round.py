@@ -32,7 +32,8 @@ def download(address: str, image: str, folder: Path) -> Path:
 def same_grid(first: sitk.Image, second: sitk.Image) -> bool:
     return first.GetSize() == second.GetSize() and all(
         np.allclose(getattr(first, name)(), getattr(second, name)(), atol=1e-4)
-        for name in ("GetSpacing", "GetOrigin", "GetDirection"))
+        for name in ("GetSpacing", "GetOrigin", "GetDirection")
+    )
 
 
 def dice(first: sitk.Image, second: sitk.Image) -> float:
@@ -61,17 +62,25 @@ def test_next_case_image_pre_segmentation_label_training_better_pre_segmentation
             assert sample["mdal"]["state"] == "planned"
             assert sample["mdal"]["reason"].startswith("Case ")
             image = sitk.ReadImage(str(download(address, sample["id"], tmp_path)))
-            assert download(address, sample["id"], tmp_path).name == sample["name"] == f"{sample['id']}_MR_T1.nii.gz"
+            assert (
+                download(address, sample["id"], tmp_path).name
+                == sample["name"]
+                == f"{sample['id']}_MR_T1.nii.gz"
+            )
             label, about = infer(reader, sample["id"])
             assert same_grid(label, image)
             assert about["ciml"]["state"] == "untrained"
             contour = SAMPLES / sample["id"] / "GTV.nii.gz"
-            reader.save_label(sample["id"], str(contour), params={"label_info": [{"name": "lesion", "idx": 1}]})
+            reader.save_label(
+                sample["id"], str(contour), params={"label_info": [{"name": "lesion", "idx": 1}]}
+            )
             labelled.append(sample["id"])
         assert len(set(labelled)) == 6
         assert set(reader.datastore()["objects"][labelled[0]]["labels"]) == {"final"}
 
-        first, second = (slicer_client(address, client_id=name).next_sample("mdal", {})["id"] for name in "ab")
+        first, second = (
+            slicer_client(address, client_id=name).next_sample("mdal", {})["id"] for name in "ab"
+        )
         assert {first, second} == set(ids) - set(labelled)
         assert slicer_client(address, client_id="c").next_sample("mdal", {}) == {}
 
@@ -81,7 +90,11 @@ def test_next_case_image_pre_segmentation_label_training_better_pre_segmentation
         overlaps = {}
         for id in (first, second):
             label, about = infer(reader, id)
-            assert about["ciml"] == {"state": "trained", "version": 1, "modalities_used": ["MR_T1", "CT", "PET"]}
+            assert about["ciml"] == {
+                "state": "trained",
+                "version": 1,
+                "modalities_used": ["MR_T1", "CT", "PET"],
+            }
             assert same_grid(label, sitk.ReadImage(str(download(address, id, tmp_path))))
             overlaps[id] = dice(label, sitk.ReadImage(str(SAMPLES / id / "GTV.nii.gz")))
         assert np.mean(list(overlaps.values())) > 0.2, overlaps  # the empty labels before the training had 0
@@ -109,8 +122,9 @@ def test_each_modality_gets_a_label_on_its_own_grid_and_the_three_agree(tmp_path
                 assert same_grid(labels[modality], image)
             assert len({label.GetSize() for label in labels.values()}) == 3
             for modality in ("CT", "PET"):
-                moved = sitk.Resample(labels[modality], labels["MR_T1"], sitk.Transform(), sitk.sitkLinear, 0,
-                                      sitk.sitkFloat32)
+                moved = sitk.Resample(
+                    labels[modality], labels["MR_T1"], sitk.Transform(), sitk.sitkLinear, 0, sitk.sitkFloat32
+                )
                 assert dice(sitk.BinaryThreshold(moved, 0.5, 2.0), labels["MR_T1"]) >= 0.9, (id, modality)
 
 
@@ -121,7 +135,9 @@ def test_the_app_starts_from_any_working_directory(
     studies = samples("STS_002", "STS_008", "STS_024", "STS_025", "STS_041", "STS_042")
     cwd = {"root": SAMPLES.parent.parent, "tmp": tmp_path, "apps": SAMPLES.parent.parent / "apps"}[where]
     app = "." if where == "root" else SAMPLES.parent.parent / "apps" / "mdal_ciml"
-    with serving(studies, conf={**QUICK, "study_labels": "final", "train_epochs": 1}, cwd=cwd, app=app) as address:
+    with serving(
+        studies, conf={**QUICK, "study_labels": "final", "train_epochs": 1}, cwd=cwd, app=app
+    ) as address:
         assert wait_for_plan(address)["state"] == "done"
         assert train(address)["epoch"] == 1
 
@@ -132,25 +148,45 @@ def test_a_client_gets_a_sentence_never_a_traceback(samples: Callable[..., Path]
     secret = shutil.copy(SAMPLES / "STS_002" / "CT.nii.gz", outside / "secret.nii.gz")
     with serving(samples("STS_002"), conf=QUICK) as address:
         before = {str(path) for path in tmp_path.rglob("*") if path.is_file()}
-        for image in ("../outside/secret.nii.gz", str(secret), "STS_002/../../outside/secret.nii.gz", "a\x00b",
-                      "\uff0e\uff0e/outside"):
+        for image in (
+            "../outside/secret.nii.gz",
+            str(secret),
+            "STS_002/../../outside/secret.nii.gz",
+            "a\x00b",
+            "\uff0e\uff0e/outside",
+        ):
             name = quote_plus(image)
             with open(secret, "rb") as file:
                 answers = [
                     requests.post(f"{address}/infer/ciml?image={name}", timeout=60),
-                    requests.post(f"{address}/infer/ciml?image=STS_002", timeout=60,
-                                  data={"params": json.dumps({"image": image})}),
+                    requests.post(
+                        f"{address}/infer/ciml?image=STS_002",
+                        timeout=60,
+                        data={"params": json.dumps({"image": image})},
+                    ),
                     requests.post(f"{address}/infer/wsi/ciml?image={name}", timeout=60),
                     requests.get(f"{address}/datastore/image?image={name}", timeout=60),
                     requests.get(f"{address}/datastore/label?label={name}&tag=final", timeout=60),
                     requests.put(f"{address}/datastore/image?image={name}", files={"file": file}, timeout=60),
-                    requests.put(f"{address}/datastore/label?image={name}", files={"label": file}, timeout=60),
-                    requests.put(f"{address}/datastore/label?image=STS_002&tag={name}", files={"label": file},
-                                 timeout=60),
-                    requests.post(f"{address}/activelearning/{quote_plus(image.replace('/', '_'))}", timeout=60),
+                    requests.put(
+                        f"{address}/datastore/label?image={name}", files={"label": file}, timeout=60
+                    ),
+                    requests.put(
+                        f"{address}/datastore/label?image=STS_002&tag={name}",
+                        files={"label": file},
+                        timeout=60,
+                    ),
+                    requests.post(
+                        f"{address}/activelearning/{quote_plus(image.replace('/', '_'))}", timeout=60
+                    ),
                 ]
             for answer in answers:
-                assert 400 <= answer.status_code < 500, (image, answer.request.url, answer.status_code, answer.text)
+                assert 400 <= answer.status_code < 500, (
+                    image,
+                    answer.request.url,
+                    answer.status_code,
+                    answer.text,
+                )
                 assert "Traceback" not in answer.text
                 assert len(answer.json()["detail"]) > 20
         written = {str(path) for path in tmp_path.rglob("*") if path.is_file()} - before

@@ -47,7 +47,12 @@ def test_the_best_ranked_case_comes_first_with_its_score(store: PlanStore) -> No
 
 
 def test_two_annotators_never_get_the_same_case(store: PlanStore) -> None:
-    assert [ask(store, "ann"), ask(store, "bob"), ask(store, "cy"), ask(store, "dan")] == ["c", "a", "b", None]
+    assert [ask(store, "ann"), ask(store, "bob"), ask(store, "cy"), ask(store, "dan")] == [
+        "c",
+        "a",
+        "b",
+        None,
+    ]
 
 
 def test_two_annotators_who_ask_at_once_never_get_the_same_case(tmp_path: Path) -> None:
@@ -55,7 +60,9 @@ def test_two_annotators_who_ask_at_once_never_get_the_same_case(tmp_path: Path) 
     stores = [PlanStore.beside(tmp_path) for _ in range(4)]
 
     def ask_from(place: int) -> str | None:
-        offer = stores[place % 4].lease_next(order, annotator=f"annotator {place}", unavailable=set(), lease=HOUR)
+        offer = stores[place % 4].lease_next(
+            order, annotator=f"annotator {place}", unavailable=set(), lease=HOUR
+        )
         return offer.case_id if offer else None
 
     with ThreadPoolExecutor(8) as threads:
@@ -96,7 +103,9 @@ def test_leases_survive_a_restart(store: PlanStore, tmp_path: Path, clock: Clock
 
 def test_the_newest_plan_counts(store: PlanStore) -> None:
     assert store.order("mdal") == ORDER
-    version = store.write(content="y", seed=1, scores={"a": CaseScore()}, orders={"mdal": ["a"]}, about={"why": "new"})
+    version = store.write(
+        content="y", seed=1, scores={"a": CaseScore()}, orders={"mdal": ["a"]}, about={"why": "new"}
+    )
     assert store.order("mdal") == ("a",)
     current = store.current()
     assert current is not None
@@ -110,14 +119,21 @@ def test_a_strategy_without_an_order_has_none(store: PlanStore) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_score_that_is_not_finite_is_refused_and_the_old_plan_stays(store: PlanStore, value: float) -> None:
     with pytest.raises(ValueError, match="scores must be finite; case a"):
-        store.write(content="z", seed=0, scores={"a": CaseScore(value, 1.0)}, orders={"mdal": ["a"]}, about={})
+        store.write(
+            content="z", seed=0, scores={"a": CaseScore(value, 1.0)}, orders={"mdal": ["a"]}, about={}
+        )
     assert store.order("mdal") == ORDER
 
 
 def test_a_plan_that_fails_midway_leaves_the_old_one(store: PlanStore) -> None:
     with pytest.raises(StatementError):
-        store.write(content="z", seed=0, scores={"a": CaseScore(details={"not json": object()})},
-                    orders={"mdal": ["a"]}, about={})
+        store.write(
+            content="z",
+            seed=0,
+            scores={"a": CaseScore(details={"not json": object()})},
+            orders={"mdal": ["a"]},
+            about={},
+        )
     assert store.order("mdal") == ORDER
 
 
@@ -128,7 +144,12 @@ def test_progress_tells_the_time_left_and_a_killed_job_is_not_running_for_ever(
     store.report("mdal", state="running", done=0.0, message="reading")
     clock.time += timedelta(seconds=30)
     store.report("mdal", state="running", done=0.25, message="training")
-    assert store.progress("mdal") == {"state": "running", "done": 0.25, "message": "training", "seconds_left": 90.0}
+    assert store.progress("mdal") == {
+        "state": "running",
+        "done": 0.25,
+        "message": "training",
+        "seconds_left": 90.0,
+    }
     clock.time += HOUR
     assert store.progress("mdal")["state"] == "interrupted"
     store.report("mdal", state="done", done=1.0, message="ready")

@@ -1,0 +1,39 @@
+"""Where to compute, and with how much of the machine."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from lib.cases.case import CaseError
+
+
+def device_of(name: str) -> torch.device:
+    """The device that the setting `device` means; `auto` is the first GPU, or the CPU.
+
+    Raises:
+        CaseError: If it is none, or not in this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as err:
+        raise CaseError(
+            f"device must be auto, cpu, cuda or cuda:N; got {name!r}. Set --conf device."
+        ) from err
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CaseError(
+            f"device must be in this machine; it has {torch.cuda.device_count()} GPUs, got {name!r}. "
+            "Set --conf device auto."
+        )
+    return device
+
+
+def leave_a_core() -> None:
+    """For a job of minutes beside a server: one core stays free, so that viewers are still answered.
+
+    Two threads that fight a third process for two cores are also slower than one: they wait for each other.
+    """
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
