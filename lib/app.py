@@ -16,6 +16,7 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
+from lib.background import check_in_background
 from lib.cases.case import CaseError
 from lib.datastores.local import CaseDatastore
 from lib.refusal import Refusal
@@ -84,13 +85,12 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
         return {"mdal": ModalityDifferenceScoring(self.site)}
 
     def on_init_complete(self) -> None:
-        """Check the pool, then score it if it changed; the start waits for the check only a little."""
+        """Check the pool, then score it if it changed; a small pool is not served before."""
         super().on_init_complete()
         checking = threading.Thread(target=self._check_then_score, name="pool-check", daemon=True)
         checking.start()
-        checking.join(self.site.settings.check_wait_s)
-        if checking.is_alive():
-            logger.info("the pool check goes on; cases are served meanwhile")
+        if len(self.site.pool.cases) <= self.site.settings.check_first:
+            checking.join()
 
     def async_scoring(self, method: str | None, params: Any = None) -> Any:
         """Enqueue scoring; the automatic one only once the pool is checked, and only if the pool changed.
@@ -162,10 +162,13 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
         return current is not None and current.about.get("fingerprint") == self.site.fingerprint()
 
     def _check_then_score(self) -> None:
-        try:
-            self.site.check()
-            logger.info("pool\n%s%s", as_text(pool_table(self.site)), as_text(check_table(self.site)))
-            if self._auto_update_scoring:
-                self.async_scoring(None)
-        except Exception:
-            logger.exception("the pool check failed; every case is served")
+        """The check runs in a process of its own: it takes minutes of computing, and clients are waiting."""
+        if not self.site.recall_check():
+            logger.info("checking %d cases", len(self.site.pool.cases))
+            ended = check_in_background(self.site)
+            if ended.returncode or not self.site.recall_check():
+                logger.error("the pool check failed, every case is served: %s", ended.stdout[-2000:])
+                return
+        logger.info("pool\n%s%s", as_text(pool_table(self.site)), as_text(check_table(self.site)))
+        if self._auto_update_scoring:
+            self.async_scoring(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 from pathlib import Path
@@ -63,10 +64,15 @@ def check(
     output: Annotated[
         Path | None, typer.Option(help="Also write the result as JSON.", show_default=False)
     ] = None,
+    background: Annotated[bool, typer.Option(hidden=True, help="For the server: quiet and nice.")] = False,
     conf: Conf = None,
 ) -> None:
     """Find the cases of a folder and check them: readable, complete, lying on each other."""
     site = Site(studies, read_settings(_pairs(conf)))
+    if background:
+        os.nice(10)
+        site.check()
+        return
     with Progress(
         TextColumn("checking"),
         BarColumn(),
@@ -170,3 +176,7 @@ def _pairs(conf: list[str] | None) -> dict[str, str]:
             raise CaseError(f"--conf must be KEY=VALUE; got {item!r}. See `python main.py settings`.")
         pairs[key.strip()] = value.strip()
     return pairs
+
+
+if __name__ == "__main__":
+    main()

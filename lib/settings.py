@@ -32,6 +32,7 @@ class AppSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    # fmt: off  (one key a line)
     # the studies
     layout: str = _key("auto", "How the studies lie on disk; auto takes the first layout that finds a case")
     modalities: Words = _key((), "Further names of modalities that this site uses, separated by commas")
@@ -52,8 +53,11 @@ class AppSettings(BaseModel):
     ct_window: Numbers = _key((-160.0, 240.0), "CT values mapped to -1 and 1", "HU")
     pet_ceiling: float = _key(5.0, "PET value mapped to 1", "SUV", gt=0)
     workers: int = _key(0, "Cases checked at the same time; 0: one for each core", "cases", ge=0)
-    check_wait_s: float = _key(
-        3.0, "How long the start waits for the pool check before it goes on behind it", "s", ge=0
+    check_first: int = _key(
+        64,
+        "A pool of at most so many cases is checked before it is served, a larger one meanwhile",
+        "cases",
+        ge=0,
     )
 
     # which case next
@@ -89,6 +93,7 @@ class AppSettings(BaseModel):
     minimum_labels: int = _key(2, "Labelled patients that a training needs", "patients", ge=2)
     validation_share: float = _key(0.2, "Share of labelled patients kept for validation", "1", gt=0, lt=1)
     device: str = _key("auto", "auto, cpu, cuda or cuda:N")
+    # fmt: on
 
 
 def read_settings(conf: Mapping[str, Any]) -> AppSettings:
@@ -112,6 +117,15 @@ def read_settings(conf: Mapping[str, Any]) -> AppSettings:
             f"--conf {key} must be: {AppSettings.model_fields[key].description}. {first['msg']}; "
             f"got {first['input']!r}."
         ) from err
+
+
+def as_conf(settings: AppSettings) -> dict[str, str]:
+    """The `--conf` pairs that give these settings; defaults are left out."""
+    changed = settings.model_dump(exclude_defaults=True)
+    return {
+        key: ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for key, value in changed.items()
+    }
 
 
 def unit_of(key: str) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
+from lib.atomic import replacing
 from lib.cases.case import Case, CaseError
-from lib.cases.check import Verdict, check_pool
+from lib.cases.check import PoolReport, Verdict, check_pool
 from lib.cases.layouts import find_pool
+from lib.cases.measure import MEASURE_VERSION
 from lib.cases.modalities import default_reference
 from lib.cases.pool import Pool
 from lib.cases.records import Records
@@ -31,7 +33,7 @@ class Site:
 
     Attributes:
         work: Folder of the plan, the models and the cache.
-        verdicts: Result of the pool check by case; empty until `check` has run.
+        verdicts: Result of the pool check by case; empty until it has run or was recalled.
         quarantined: Ids of the cases that the check holds back and nobody released.
         served: The other cases.
     """
@@ -54,7 +56,6 @@ class Site:
         self.verdicts: dict[str, Verdict] = {}
         self.quarantined: set[str] = set()
         self.served: tuple[Case, ...] = self.pool.cases
-        self._checking = threading.Lock()
 
     @cached_property
     def preparation(self) -> Preparation:
@@ -102,24 +103,40 @@ class Site:
             self.pool.modalities, preset=self.settings.decomposition, labels=self.settings.labels or None
         )
 
-    def check(self, on_progress: Callable[[int, int], None] | None = None) -> Mapping[str, Verdict]:
-        """Run the pool check; what was measured before is not measured again."""
-        with self._checking:
-            if self.pool.cases:
-                self.verdicts = check_pool(
-                    self.pool.cases,
-                    self.preparation,
-                    self.records,
-                    workers=self.settings.workers or os.cpu_count() or 1,
-                    on_progress=on_progress,
-                )
-            self.quarantined = {
-                id
-                for id, verdict in self.verdicts.items()
-                if verdict.status == "quarantined" and id not in self.settings.released
-            }
-            self.served = tuple(case for case in self.pool.cases if case.id not in self.quarantined)
-        return self.verdicts
+    def check(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+        """Run the pool check and keep its result; what was measured before is not measured again."""
+        if not self.pool.cases:
+            return
+        verdicts = check_pool(
+            self.pool.cases,
+            self.preparation,
+            self.records,
+            workers=self.settings.workers or os.cpu_count() or 1,
+            on_progress=on_progress,
+        )
+        with replacing(self.work / "check.json") as part:
+            part.write_text(json.dumps({"of": self._checked_state(), **PoolReport(verdicts).to_json()}))
+        self._apply(verdicts)
+
+    def recall_check(self) -> bool:
+        """Take the result of the last check, if nothing changed since."""
+        try:
+            document = json.loads((self.work / "check.json").read_text())
+        except FileNotFoundError:
+            return False
+        if document["of"] != self._checked_state():
+            return False
+        self._apply(PoolReport.from_json(document).verdicts)
+        return True
+
+    def _apply(self, verdicts: dict[str, Verdict]) -> None:
+        self.verdicts = verdicts
+        self.quarantined = {
+            id
+            for id, verdict in verdicts.items()
+            if verdict.status == "quarantined" and id not in self.settings.released
+        }
+        self.served = tuple(case for case in self.pool.cases if case.id not in self.quarantined)
 
     def resolve(self, name: str) -> tuple[Case, str | None]:
         """The served case that a name means, and the modality where the name is a sibling's.
@@ -138,12 +155,17 @@ class Site:
 
     def fingerprint(self) -> str:
         """Hash of files' names, sizes and times and of the settings: cheap, changes whenever a plan may."""
-        stamps = [
+        return _digest([self._stamps(), self.scoring_settings])
+
+    def _checked_state(self) -> str:
+        return _digest([MEASURE_VERSION, self._stamps(), asdict(self.preparation)])
+
+    def _stamps(self) -> list[list[object]]:
+        return [
             [case.id, name, *_stat(source.path)]
             for case in self.pool.cases
             for name, source in case.modalities.items()
         ]
-        return _digest([stamps, self.scoring_settings])
 
     def content(self) -> str:
         """Hash of what the served cases hold and of the settings that change their scores."""

@@ -77,7 +77,12 @@ def check_pool(
 class PoolReport:
     """The verdicts on a pool, as a document."""
 
-    verdicts: Mapping[str, Verdict]
+    verdicts: dict[str, Verdict]
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> PoolReport:
+        """What `to_json` gave."""
+        return cls({id: _verdict(row) for id, row in document["cases"].items()})
 
     def count(self) -> dict[str, int]:
         """Cases of each status."""
@@ -90,6 +95,13 @@ class PoolReport:
             "counts": self.count(),
             "cases": {id: asdict(verdict) for id, verdict in self.verdicts.items()},
         }
+
+
+def _verdict(row: Mapping[str, Any]) -> Verdict:
+    findings = (
+        Finding(**{**finding, "modalities": tuple(finding["modalities"])}) for finding in row["findings"]
+    )
+    return Verdict(row["status"], tuple(findings))
 
 
 def _measure_all(

@@ -1,0 +1,77 @@
+"""From pointwise mutual information to one number that ranks a case."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def pair_differences(pmi: Tensor) -> Tensor:
+    """Standardised modality difference of each case and pair; explains a case's rank.
+
+    D_ip = -(PMI_ip - mean_p) / std_p
+
+    Args:
+        pmi: Out-of-fold pointwise mutual information in nats, shape (N, P); NaN where a case lacks a
+            modality of the pair.
+
+    Returns:
+        Shape (N, P); NaN stays NaN; 0 for a pair that does not vary.
+    """
+    known = pmi.isfinite()
+    count = known.sum(dim=0).clamp(min=1)
+    centred = pmi - pmi.where(known, 0.0).sum(dim=0) / count
+    deviation = (centred.where(known, 0.0).square().sum(dim=0) / count).sqrt()
+    return (-centred / deviation.where(deviation > 0, 1.0)).where(known, torch.nan)
+
+
+def modality_difference(pmi: Tensor) -> Tensor:
+    """Mean standardised modality difference of each case.
+
+    MD_i = -mean over pairs of (PMI_ip - mean_p) / std_p
+
+    Pairs differ in level, so a raw sum would be ruled by one of them.
+
+    Args:
+        pmi: Out-of-fold pointwise mutual information in nats, shape (N, P); NaN where a
+            case lacks a modality of the pair.
+
+    Returns:
+        Shape (N,); larger is labelled first.
+
+    Raises:
+        ValueError: If a case has no finite pair.
+
+    Source: Wang et al. 2025, as reconstructed from its abstract; the mean over pairs is ours.
+    """
+    if pmi.ndim != 2:
+        raise ValueError(f"pmi must be (N, P), cases by pairs; got shape {tuple(pmi.shape)}.")
+    lone = (~pmi.isfinite()).all(dim=1).nonzero().flatten().tolist()
+    if lone:
+        raise ValueError(
+            f"every case must have a finite pair of modalities; rows {lone[:10]} have none. "
+            "Leave out cases with fewer than two modalities."
+        )
+    return pair_differences(pmi).nanmean(dim=1)
+
+
+def pool_patches(values: Tensor, inside: Tensor, *, share: float = 1.0) -> Tensor:
+    """Mean of the largest patch values of each case; not a sum, as neighbours are dependent.
+
+    Args:
+        values: One number a position, shape (N, P).
+        inside: (N, P) bool, the positions that count.
+        share: 1 for the mean over the foreground, 0.1 for the mean of the top 10 %; at least one patch.
+
+    Returns:
+        Shape (N,); NaN for a case without a position inside.
+
+    Raises:
+        ValueError: If the share is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be above 0 and at most 1; got {share}.")
+    ordered = values.masked_fill(~inside, -torch.inf).sort(dim=1, descending=True).values
+    kept = (inside.sum(dim=1) * share).ceil()  # (N,)
+    first = torch.arange(values.shape[1], device=values.device) < kept[:, None]
+    return ordered.where(first, 0.0).sum(dim=1) / kept
