@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.cases.case import Case
 from lib.compute import device_of
-from lib.mdal.score import PoolScores, ScoringSettings, score_pool
+from lib.mdal.score import PoolScores, PoolTooSmall, ScoringSettings, score_pool
 from lib.mdal.selection import SELECTORS
 from lib.mdal.views import write_views
 from lib.plan.store import CaseScore
@@ -23,6 +25,7 @@ from lib.site import Site
 logger = logging.getLogger(__name__)
 
 JOB = "mdal"
+_TELL_S = 1.0  # between two reports of progress
 _CHECKED, _READ = 0.1, 0.2  # shares of the work done after the check and after the reading
 Progress = Callable[[float, str], None]
 
@@ -43,8 +46,13 @@ def plan_pool(site: Site, *, on_progress: Progress | None = None) -> int:
     Raises:
         CaseError: If the studies hold no case.
     """
+    told = -math.inf
 
     def tell(done: float, message: str) -> None:
+        nonlocal told
+        if time.monotonic() - told < _TELL_S:
+            return
+        told = time.monotonic()
         site.plan.report(JOB, state="running", done=done, message=message)
         if on_progress:
             on_progress(done, message)
@@ -76,7 +84,7 @@ def _make(site: Site, content: str, tell: Progress) -> int:
     }
     try:
         scores = _score(site, cases, tell)
-    except ValueError as err:
+    except PoolTooSmall as err:
         logger.warning("the pool could not be scored: %s", err)
         about["warnings"] = [f"Cases are offered in uniform order: {err}"]
         order = [ids[place] for place in np.random.default_rng(seed).permutation(len(ids))]
@@ -129,17 +137,16 @@ def _score(site: Site, cases: tuple[Case, ...], tell: Progress) -> PoolScores:
 
 
 def _case_score(scores: PoolScores, place: int) -> CaseScore:
-    differences = {
-        pair: float(value)
-        for pair, value in zip(scores.pairs, scores.pair_md[place], strict=True)
-        if math.isfinite(value)
+    def by_pair(values: NDArray[np.float64]) -> dict[str, float]:
+        found = zip(scores.pairs, values[place], strict=True)
+        return {pair: float(value) for pair, value in found if math.isfinite(value)}
+
+    differences = by_pair(scores.pair_md)
+    details: dict[str, Any] = {
+        "difference_by_pair": differences,
+        "pmi_nats_by_pair": by_pair(scores.gaussian_nats.mean(axis=2)),
+        "critic_nats_by_pair": by_pair(scores.critic_nats.mean(axis=2)),
     }
-    nats = {
-        pair: float(value)
-        for pair, value in zip(scores.pairs, scores.pmi_nats[place], strict=True)
-        if math.isfinite(value)
-    }
-    details: dict[str, Any] = {"difference_by_pair": differences, "pmi_nats_by_pair": nats}
     if differences:
         details["most_different_pair"] = max(differences, key=lambda pair: (differences[pair], pair))
     return CaseScore(float(scores.md[place]), float(scores.md_percentile[place]), details)

@@ -27,6 +27,10 @@ _FEATURES = 32  # dimensions that clusters are sought in
 Progress = Callable[[float, str], None]
 
 
+class PoolTooSmall(ValueError):
+    """Too few patients or modalities for models that never saw a case to say anything of it."""
+
+
 @dataclass(frozen=True)
 class ScoringSettings:
     """How a pool is scored.
@@ -89,11 +93,6 @@ class PoolScores:
     features: NDArray[np.float32]
     gates: dict[str, float]
 
-    @property
-    def pmi_nats(self) -> Array:
-        """(N, P), mean over the seeds, by the Gaussian head."""
-        return np.asarray(self.gaussian_nats.mean(axis=2))
-
 
 def score_pool(
     ids: Sequence[str],
@@ -122,7 +121,8 @@ def score_pool(
         The scores.
 
     Raises:
-        ValueError: If the pool is too small to be scored, or the arguments do not fit one another.
+        PoolTooSmall: If there are too few patients or modalities.
+        ValueError: If the arguments do not fit one another.
 
     Source: Wang et al. 2025, as reconstructed from its abstract.
     """
@@ -278,12 +278,12 @@ def _check(ids: Sequence[str], patients: Sequence[str], views: PoolViews, modali
             f"views must have one channel for each of {', '.join(modalities)}; got {views.present.shape[1]}."
         )
     if len(modalities) < 2:
-        raise ValueError(
+        raise PoolTooSmall(
             f"a modality difference needs at least 2 modalities; got {', '.join(modalities) or 'none'}. "
             "Add the other series of each study."
         )
     if len(set(patients)) < MIN_PATIENTS:
-        raise ValueError(
+        raise PoolTooSmall(
             f"a pool must have at least {MIN_PATIENTS} patients to be scored by models that never saw them; "
             f"got {len(set(patients))}. Add studies, or label these in any order."
         )

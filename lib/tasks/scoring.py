@@ -34,15 +34,12 @@ class ModalityDifferenceScoring(ScoringMethod):  # type: ignore[misc]  # monaila
     def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
         """Bring the plan up to date; at once where nothing changed."""
         leave_a_core()
-        start, told = time.monotonic(), 0.0
+        start = time.monotonic()
 
         def tell(done: float, message: str) -> None:
-            nonlocal told
-            if time.monotonic() - told >= 2.0:
-                told = time.monotonic()
-                elapsed = told - start
-                left = f", {elapsed * (1 - done) / done:.0f} s left" if done > 0.02 else ""
-                logger.info("scoring %3.0f %%: %s%s", 100 * done, message, left)
+            elapsed = time.monotonic() - start
+            left = f", {elapsed * (1 - done) / done:.0f} s left" if done > 0.02 else ""
+            logger.info("scoring %3.0f %%: %s%s", 100 * done, message, left)
 
         plan = plan_pool(self.site, on_progress=tell)
         current = self.site.plan.current()
