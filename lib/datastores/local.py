@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from lib.atomic import replacing
 from lib.cases.case import Case, CaseError, Source
-from lib.cases.image import FILE_SUFFIXES, Volume, read_grid, read_volume, resample, suffix_of
+from lib.cases.image import FILE_SUFFIXES, Volume, read_volume, suffix_of
 from lib.datastores.exports import Exports
+from lib.datastores.labels import check_label, our_values, segment_values, without_brats_gap
 from lib.datastores.register import Register
 from lib.refusal import Refusal
 from lib.site import Site
@@ -166,7 +166,8 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         case, _ = self.resolve(image_id)
         tag, file = _checked_tag(label_tag), Path(label_filename)
         with _refusing():
-            self._check_label(case, file)
+            segment_values(label_info or {})
+            check_label(file, case, max_voxels=self.site.settings.max_voxels)
         info = _checked_json(label_info or {})
         with replacing(self._label_path(case, tag, suffix_of(file))) as part:
             shutil.copyfile(file, part)
@@ -217,10 +218,7 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         return self._labelled[1][tag]
 
     def read_label(self, case: Case, tag: str = FINAL) -> Volume:
-        """A case's label with this app's values 1..n, on the grid that it was drawn on, uint8.
-
-        Values are mapped by the segments' names where the client told them, as clients renumber; segments
-        with other names are background here and stay in the stored file.
+        """A case's label with this app's values 1..n, uint8, on the grid that it was drawn on.
 
         Raises:
             CaseError: If the case has none, or it cannot be read.
@@ -228,17 +226,11 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         path = self.labels_of(case).get(tag)
         if path is None:
             raise CaseError(f"case {case.id} must have a label tagged {tag}; it has none.")
-        volume = read_volume(Source(path), max_voxels=self.site.settings.max_voxels)
-        ours = self.site.decomposition.labels
         info = self._record(case).get("labels", {}).get(tag, {}).get("info", {})
-        named = {
-            str(item.get("name")): item.get("idx") for item in info.get("label_info") or [] if "idx" in item
-        }
-        values = {int(named.get(name, -1)) if named else value: value for name, value in ours.items()}
-        array = np.zeros(volume.array.shape, dtype=np.uint8)
-        for theirs, value in values.items():
-            array[volume.array == theirs] = value
-        return Volume(array, volume.grid)
+        volume = read_volume(Source(path), max_voxels=self.site.settings.max_voxels)
+        if case.layout == "brats" and path == case.label:
+            volume = without_brats_gap(volume)
+        return our_values(volume, self.site.decomposition.labels, segment_values(info))
 
     def datalist(self) -> list[dict[str, Any]]:
         """Image and final label of each labelled case."""
@@ -296,10 +288,6 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
             }
         return {"name": self.name(), "description": self.description(), "objects": objects}
 
-    def existing_path(self, case: Case) -> str:
-        """Path of the reference's file; a client on another machine, or before it was made, downloads it."""
-        return str(self._exports.path(case, self._reference(case)))
-
     def _reference(self, case: Case) -> str:
         return self.site.preparation.reference_of(case)
 
@@ -340,33 +328,6 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
             edit(record)
 
         self._register.change(apply)
-
-    def _check_label(self, case: Case, file: Path) -> None:
-        if not suffix_of(file) or file.name.lower().endswith(".seg.nrrd"):
-            raise CaseError(
-                f"a label must be a label map in {', '.join(FILE_SUFFIXES)}; got {file.name[-20:]!r}. "
-                "Save it as a label map."
-            )
-        label = read_volume(Source(file), max_voxels=self.site.settings.max_voxels)
-        if (
-            not np.isfinite(label.array).all()
-            or (label.array != np.round(label.array)).any()
-            or label.array.min() < 0
-        ):
-            raise CaseError(
-                "a label must hold whole numbers from 0; got others. Save segments as a label map."
-            )
-        if label.array.any():
-            sources = case.modalities.values()
-            if not any(_overlaps(label, source) for source in sources):
-                raise CaseError(
-                    f"a label must lie on its case; this one lies outside every volume of {case.id}. "
-                    "Is it another patient's?"
-                )
-
-
-def _overlaps(label: Volume, source: Source) -> bool:
-    return bool(resample(label, read_grid(source), nearest=True).array.any())
 
 
 def _checked_json(value: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lib.cases.case import CaseError
 from lib.cases.image import read_grid
 from lib.datastores.local import CaseDatastore
 from lib.refusal import Refusal
@@ -109,6 +110,41 @@ def test_a_clients_segment_names_decide_over_its_numbers(samples: Samples, tmp_p
     label = datastore.read_label(datastore.site.pool.by_id["STS_002"])
     assert sorted(np.unique(label.array)) == [0, 1]
     assert label.array.sum() == 400
+
+
+@pytest.mark.parametrize(
+    "segments", ["lesion", [1], [{"name": "lesion"}], [{"name": "lesion", "idx": "1"}], {"lesion": 1}, 7]
+)
+def test_segments_without_names_and_values_are_refused(
+    samples: Samples, tmp_path: Path, segments: object
+) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    file = label_for(datastore, "STS_002", tmp_path / "x.nii.gz")
+    with pytest.raises(Refusal, match="label_info must be a list"):
+        datastore.save_label("STS_002", str(file), "final", {"label_info": segments})
+    assert datastore.get_labeled_images() == []
+
+
+def test_a_value_that_no_name_explains_is_not_dropped_in_silence(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    file = label_for(datastore, "STS_002", tmp_path / "x.nii.gz", value=2)
+    datastore.save_label("STS_002", str(file), "final", {})
+    with pytest.raises(CaseError, match=r"must be 0, 1 lesion; got \[2\]\. Name them with --conf labels"):
+        datastore.read_label(datastore.site.pool.by_id["STS_002"])
+
+
+def test_the_gap_in_brats_labels_is_closed(tmp_path: Path) -> None:
+    id = "BraTS20_Training_001"
+    for name in ("t1", "t1ce", "t2", "flair"):
+        write_image(tmp_path / id / f"{id}_{name}.nii.gz")
+    values = np.zeros((6, 7, 8), dtype=np.uint8)
+    values[:2], values[2:3], values[3:4] = 1, 2, 4
+    affine = nib.load(tmp_path / id / f"{id}_t1.nii.gz").affine
+    nib.save(nib.Nifti1Image(values, affine), tmp_path / id / f"{id}_seg.nii.gz")
+    datastore = open_datastore(tmp_path)
+    label = datastore.read_label(datastore.site.pool.by_id[id])
+    assert datastore.site.decomposition.labels["enhancing"] == 3
+    assert sorted(np.unique(label.array)) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
