@@ -97,5 +97,5 @@ def _facts(offer: Offer, planned: bool) -> dict[str, Any]:
         "percentile": score.percentile,
         **score.details,
         "reason": f"Case {offer.rank} of {offer.of}: its modalities differ more than those of "
-        f"{score.percentile:.0f} % of the pool" + (f", {pair} most." if pair else "."),
+        f"{score.percentile:.0f} % of the other cases" + (f", {pair} most." if pair else "."),
     }

@@ -38,7 +38,7 @@ def test_the_answer_says_rank_difference_pair_and_lease(site: Site) -> None:
     assert isinstance(facts, dict)
     assert (facts["state"], facts["rank"], facts["of"], facts["percentile"]) == ("planned", 1, 3, 66.7)
     assert facts["reason"] == (
-        "Case 1 of 3: its modalities differ more than those of 67 % of the pool, CT/PET most."
+        "Case 1 of 3: its modalities differ more than those of 67 % of the other cases, CT/PET most."
     )
     assert facts["lease_until"]
 
