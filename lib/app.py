@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
@@ -45,7 +46,7 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
             if studies.startswith(("http://", "https://")):
                 raise CaseError(f"studies must be a folder; DICOMweb is not served yet, got {studies}.")
             self.site = Site(Path(studies), settings)
-            self.site.preparation, self.site.decomposition  # noqa: B018  refuse a bad reference or label table now
+            self.site.validate()
         except ValueError as err:
             raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, str(err)) from err
         super().__init__(
@@ -111,6 +112,8 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
                 f"strategy must be one of {', '.join(self._strategies)}; got {name[:40]!r}.", status=404
             )
         answer: dict[str, Any] = strategy(request, self._datastore)
+        if answer and answer["mdal"]["state"] == "interrupted" and self._auto_update_scoring:
+            self.async_scoring(None)  # whoever scored was killed
         if not answer:
             return {}
         return {**answer, "path": self._datastore.get_image_uri(answer["id"])}
@@ -121,10 +124,11 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
         Raises:
             Refusal: If the model or the image is none of ours.
         """
-        task = self._infers.get(request.get("model"))
+        model = request.get("model")
+        task = self._infers.get(model) if isinstance(model, str) else None
         if task is None:
             raise Refusal(
-                f"model must be one of {', '.join(self._infers)}; got {str(request.get('model'))[:40]!r}.",
+                f"model must be one of {', '.join(self._infers)}; got {str(model)[:40]!r}.",
                 status=404,
             )
         image = request.get("image")
@@ -136,21 +140,30 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
         except ValueError as err:
             raise Refusal(str(err)) from err
         label = file
-        if request.get("save_label"):
+        if request.get("save_label") is True:
             tag = str(request.get("label_tag") or "original")
+            if tag == "final":
+                raise Refusal(
+                    "a model's answer must not take the place of a reader's final label; use original."
+                )
             label = self._datastore.save_label(
                 case.id, file, tag, {"model": request["model"], "params": about}
             )
         return {"label": label, "tag": "original", "file": file, "params": about}
+
+    def batch_infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
+        """Segment many cases; without a GPU the framework's spreading over GPUs divides by their number."""
+        return super().batch_infer({**request, "multi_gpu": torch.cuda.is_available()}, datastore)
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Refused: there are no whole-slide images here."""
         raise Refusal("this app has no whole-slide images; ask /infer/ciml for a case.", status=404)
 
     def on_save_label(self, image_id: str, label_id: str) -> None:
-        """A case is labelled: it is in nobody's hands any more."""
+        """A case with a final label is in nobody's hands any more."""
         case, _ = self._datastore.resolve(image_id)
-        self.site.plan.release(case.id, annotator=None)
+        if case.id in self._datastore.labelled():
+            self.site.plan.release(case.id, annotator=None)
         logger.info("label saved for %s", case.id)
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 from lib.settings import as_conf
@@ -26,3 +28,18 @@ def check_in_background(site: Site) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def end_with_the_server() -> None:
+    """Watch for the end of the process that started this one, and end then; for scoring and training.
+
+    MONAI Label's child processes outlive a server that was stopped or killed, and would go on for hours.
+    """
+    server = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == server:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-the-server", daemon=True).start()

@@ -53,6 +53,9 @@ def main() -> None:
     except CaseError as err:
         console.print(f"[red]{err}[/]", highlight=False)
         raise SystemExit(2) from err
+    except OSError as err:
+        console.print(f"[red]{err}[/]. Is the folder writable? --conf work_dir=… keeps our files elsewhere.")
+        raise SystemExit(2) from err
     except KeyboardInterrupt as err:
         console.print("stopped; what was finished is kept")
         raise SystemExit(130) from err
@@ -108,7 +111,8 @@ def serve(
 ) -> None:
     """Serve a folder to 3D Slicer and OHIF: checks the pool, computes the plan, answers Next Sample."""
     pairs = _pairs(conf)
-    site = Site(studies, read_settings(pairs))  # refuse what does not fit before anything is started
+    site = Site(studies, read_settings(pairs))
+    site.validate()  # before anything is started
     console.print(pool_table(site))
     from monailabel.main import Main  # takes seconds to import; the other commands do without
 
@@ -123,11 +127,11 @@ def serve(
         "--port",
         str(port),
     ]
-    for key, value in pairs.items():
-        arguments += ["--conf", key, value]
     threading.Thread(target=_announce, args=(host, port), daemon=True).start()
     server = Main()
-    server.action_start_server(server.args_parser().parse_args(arguments))
+    options = server.args_parser().parse_args(arguments)
+    options.conf = list(pairs.items())  # past its parser, which takes -160,240 for an option
+    server.action_start_server(options)
 
 
 def check_document(site: Site) -> dict[str, Any]:

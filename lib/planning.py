@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from lib.cases.case import Case
@@ -57,6 +56,11 @@ def plan_pool(site: Site, *, on_progress: Progress | None = None) -> int:
         if on_progress:
             on_progress(done, message)
 
+    with FileLock(site.work / "scoring.lock"):  # of two scorings the second finds nothing to do
+        return _plan_pool(site, tell)
+
+
+def _plan_pool(site: Site, tell: Progress) -> int:
     try:
         tell(0.0, "checking the pool")
         if not site.recall_check():
@@ -122,8 +126,9 @@ def _score(site: Site, cases: tuple[Case, ...], tell: Progress) -> PoolScores:
         read += 1
         return site.cache.get(case)
 
-    with tempfile.TemporaryDirectory(dir=site.work, prefix="views-") as folder:
-        views = write_views(cases, read_case, Path(folder) / "views.npy")
+    file = site.work / "views.npy"  # one for the site: a killed scoring's is written over by the next
+    try:
+        views = write_views(cases, read_case, file)
         return score_pool(
             [case.id for case in cases],
             [case.patient for case in cases],
@@ -134,6 +139,8 @@ def _score(site: Site, cases: tuple[Case, ...], tell: Progress) -> PoolScores:
             device=device_of(site.settings.device),
             on_progress=lambda done, message: tell(_READ + (1.0 - _READ) * done, message),
         )
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def _case_score(scores: PoolScores, place: int) -> CaseScore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from lib.cases.case import CaseError
 from lib.cases.image import MAX_VOXELS
@@ -30,70 +30,51 @@ def _key(default: Any, meaning: str, unit: str = "", **limits: Any) -> Any:
 class AppSettings(BaseModel):
     """What a site can set with `--conf KEY VALUE`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    # fmt: off  (one key a line)
+    # fmt: off
     # the studies
     layout: str = _key("auto", "How the studies lie on disk; auto takes the first layout that finds a case")
     modalities: Words = _key((), "Further names of modalities that this site uses, separated by commas")
     reference: str = _key("", "Modality whose grid a case takes; empty: the finest of the usual order")
-    follow_links: bool = _key(
-        False, "Also use files and folders that are links to outside the studies folder"
-    )
-    study_labels: Literal["final", "original", "ignore"] = _key(
-        "final",
-        "What a contour found beside the images is: a finished label, a start for the reader, or nothing",
-    )
-    released: Words = _key(
-        (), "Cases that a person looked at and took out of quarantine, separated by commas"
-    )
+    follow_links: bool = _key(False, "Also use files and folders that are links to outside the studies folder")
+    study_labels: Literal["final", "original", "ignore"] = _key("final", "What a contour found beside the images is: a finished label, a start for the reader, or nothing")
+    released: Words = _key((), "Cases that a person looked at and took out of quarantine, separated by commas")
     work_dir: str = _key("", "Where the plan, models and cache live; empty: .mdal in the studies folder")
     cache_gb: float = _key(20.0, "Most that prepared cases may take on disk", "GB", gt=0)
     max_voxels: int = _key(MAX_VOXELS, "A larger volume is refused from its header", "voxels", gt=0)
-    ct_window: Numbers = _key((-160.0, 240.0), "CT values mapped to -1 and 1", "HU")
+    ct_window: Numbers = _key((-160.0, 240.0), "CT values mapped to -1 and 1; where the first is negative, quote it with a space before", "HU")
     pet_ceiling: float = _key(5.0, "PET value mapped to 1", "SUV", gt=0)
     workers: int = _key(0, "Cases checked at the same time; 0: one for each core", "cases", ge=0)
-    check_first: int = _key(
-        64,
-        "A pool of at most so many cases is checked before it is served, a larger one meanwhile",
-        "cases",
-        ge=0,
-    )
+    check_first: int = _key(64, "A pool of at most so many cases is checked before it is served, a larger one meanwhile", "cases", ge=0)
 
     # which case next
-    strategy: str = _key(
-        "diversemd", "Strategy that answers under the name random, the only one that OHIF asks for"
-    )
-    budget: float = _key(
-        0.2, "Share of the pool that is to be labelled; DiverseMD makes as many groups", "1", gt=0, le=1
-    )
-    no_plan: Literal["random", "error"] = _key(
-        "random", "Next Sample before the plan is there: a random unlabelled case that says so, or an error"
-    )
-    lease_minutes: float = _key(
-        120.0, "How long a case offered to one reader is kept from the others", "min", gt=0
-    )
+    strategy: str = _key("diversemd", "Strategy that answers under the name random, the only one that OHIF asks for")
+    budget: float = _key(0.2, "Share of the pool that is to be labelled; DiverseMD makes as many groups", "1", gt=0, le=1)
+    no_plan: Literal["random", "error"] = _key("random", "Next Sample before the plan is there: a random unlabelled case that says so, or an error")
+    lease_minutes: float = _key(120.0, "How long a case offered to one reader is kept from the others", "min", gt=0, le=525_600)
     database_url: str = _key("", "Database of the plan, any that SQLAlchemy takes; empty: SQLite in work_dir")
-    seed: int = _key(0, "Same pool, settings and seed: same plan", ge=0)
+    seed: int = _key(0, "Same pool, settings and seed: same plan", ge=0, lt=2**32)
     folds: int = _key(5, "Parts of the pool; each is scored by models that never saw it", "folds", ge=2)
     repeats: int = _key(3, "Trainings averaged for a case's score, each from another seed", "trainings", ge=1)
-    scoring_steps: int = _key(
-        0, "Contrastive steps of one training; 0: by the size of the pool and the device", "steps", ge=0
-    )
+    scoring_steps: int = _key(0, "Contrastive steps of one training; 0: by the size of the pool and the device", "steps", ge=0)
 
     # where the lesion is
-    labels: Words = _key(
-        (), "Names of the labels 1..n, separated by commas; empty: those of the decomposition"
-    )
+    labels: Words = _key((), "Names of the labels 1..n, separated by commas; empty: those of the decomposition")
     decomposition: str = _key("auto", "Table of subtasks: auto, glioma_mr, pet_ct, pet_ct_mr or generic")
-    network: Literal["auto", "tiny", "base", "large"] = _key(
-        "auto", "Size of the network; auto: tiny on a CPU, base on a GPU"
-    )
+    network: Literal["auto", "tiny", "base", "large"] = _key("auto", "Size of the network; auto: tiny on a CPU, base on a GPU")
     train_epochs: int = _key(0, "Epochs of one training; 0: by device", "epochs", ge=0)
     minimum_labels: int = _key(2, "Labelled patients that a training needs", "patients", ge=2)
     validation_share: float = _key(0.2, "Share of labelled patients kept for validation", "1", gt=0, lt=1)
     device: str = _key("auto", "auto, cpu, cuda or cuda:N")
     # fmt: on
+
+    @field_validator("ct_window")
+    @classmethod
+    def _rises(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if not window[0] < window[1]:
+            raise ValueError("the first value must be below the second")
+        return window
 
 
 def read_settings(conf: Mapping[str, Any]) -> AppSettings:

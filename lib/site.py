@@ -10,8 +10,10 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from lib.atomic import replacing
-from lib.cases.case import Case, CaseError
+from lib.cases.case import Case, CaseError, Source
 from lib.cases.check import PoolReport, Verdict, check_pool
 from lib.cases.layouts import find_pool
 from lib.cases.measure import MEASURE_VERSION
@@ -56,6 +58,28 @@ class Site:
         self.verdicts: dict[str, Verdict] = {}
         self.quarantined: set[str] = set()
         self.served: tuple[Case, ...] = self.pool.cases
+        if self.pool.cases:
+            self.recall_check()
+
+    def validate(self) -> None:
+        """Refuse now what would fail later: an empty pool, a bad reference, label table, device or database.
+
+        Raises:
+            CaseError: With what must hold.
+        """
+        from lib.compute import device_of  # torch takes seconds to import, and listing a pool does without
+
+        device_of(self.settings.device)
+        try:
+            self.preparation, self.decomposition, self.plan  # noqa: B018  made here, or refused
+        except SQLAlchemyError as err:
+            raise CaseError(
+                f"database_url must be a database that SQLAlchemy can open; {err}. Set --conf database_url."
+            ) from err
+        except CaseError:
+            raise
+        except ValueError as err:
+            raise CaseError(str(err)) from err
 
     @cached_property
     def preparation(self) -> Preparation:
@@ -100,7 +124,9 @@ class Site:
     def decomposition(self) -> Decomposition:
         """Labels, regions and subtasks."""
         return decomposition_for(
-            self.pool.modalities, preset=self.settings.decomposition, labels=self.settings.labels or None
+            self.pool.modalities,
+            preset=self.settings.decomposition,
+            labels=self.settings.labels or self.pool.labels or None,
         )
 
     def check(self, on_progress: Callable[[int, int], None] | None = None) -> None:
@@ -162,7 +188,7 @@ class Site:
 
     def _stamps(self) -> list[list[object]]:
         return [
-            [case.id, name, *_stat(source.path)]
+            [case.id, name, _stamp(source)]
             for case in self.pool.cases
             for name, source in case.modalities.items()
         ]
@@ -188,12 +214,11 @@ class Site:
         return self.settings.model_dump(mode="json", include=set(keys))
 
 
-def _stat(path: Path) -> tuple[int, int]:
+def _stamp(source: Source) -> str:
     try:
-        stat = path.stat()
-    except OSError:
-        return (-1, -1)
-    return (stat.st_size, stat.st_mtime_ns)
+        return source.stamp()
+    except CaseError:
+        return "gone"
 
 
 def _digest(value: object) -> str:

@@ -52,7 +52,9 @@ def check_table(site: Site) -> Table:
         )
     if len(flagged) > _LISTED:
         table.caption = f"… and {len(flagged) - _LISTED} more; --output FILE writes all"
-    if not flagged:
+    if not site.verdicts:
+        table.add_row("none", "", f"no case was found under {site.studies}")
+    elif not flagged:
         table.add_row("all", _MARKS["ok"], f"{len(site.verdicts)} cases, nothing found")
     return table
 

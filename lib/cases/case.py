@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
 
 
 class CaseError(ValueError):
@@ -27,6 +30,23 @@ class Source:
     channel: int | None = None
     scale: float = 1.0
     series: str | None = None
+
+    def stamp(self) -> str:
+        """Names, sizes and times of its files: changes whenever what it holds may have.
+
+        Raises:
+            CaseError: If a file is gone.
+        """
+        try:
+            stat = self.path.stat()
+            marks = [(self.path.name, stat.st_size, stat.st_mtime_ns)]
+            if S_ISDIR(stat.st_mode):
+                with os.scandir(self.path) as files:
+                    found = sorted((file.name, file.stat()) for file in files)
+                marks = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+        except OSError as err:
+            raise CaseError(f"{self.path} must be there and readable; {err}.") from err
+        return hashlib.blake2b(repr(marks).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import re
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,10 @@ def find_nnunet(studies: Studies) -> Pool:
                 label = studies.root / f"labels{split}" / f"{match['id']}{suffix_of(path)}"
                 if label.is_file():
                     labels[match["id"]] = label
-    return studies.pool(
-        "nnunet",
-        (
-            case_or_skip(studies, id, sources, labels.get(id), layout="nnunet")
-            for id, sources in found.items()
-        ),
-    )
+    cases = [
+        case_or_skip(studies, id, sources, labels.get(id), layout="nnunet") for id, sources in found.items()
+    ]
+    return replace(studies.pool("nnunet", cases), labels=_label_names(studies))
 
 
 def find_decathlon(studies: Studies) -> Pool:
@@ -64,7 +62,8 @@ def find_decathlon(studies: Studies) -> Pool:
     names = _channels(studies, ("modality",))
     files = [path for split in ("Tr", "Ts") for path in _images(studies, split)]
     with ThreadPoolExecutor() as pool:
-        return studies.pool("decathlon", pool.map(lambda path: _decathlon_case(studies, path, names), files))
+        cases = list(pool.map(lambda path: _decathlon_case(studies, path, names), files))
+    return replace(studies.pool("decathlon", cases), labels=_label_names(studies))
 
 
 def _decathlon_case(studies: Studies, path: Path, names: dict[int, tuple[str, float]]) -> Case | None:
@@ -90,6 +89,21 @@ def _decathlon_case(studies: Studies, path: Path, names: dict[int, tuple[str, fl
         {name: Source(path, channel if split else None, scale) for channel, (name, scale) in names.items()},
         label if label.is_file() else None,
         layout="decathlon",
+    )
+
+
+def _label_names(studies: Studies) -> tuple[str, ...]:
+    """Names of the values 1..n as dataset.json gives them; empty where it gives no such list."""
+    table = json.loads((studies.root / "dataset.json").read_text()).get("labels")
+    if not isinstance(table, dict):
+        return ()
+    pairs = ((value, name) if isinstance(value, int) else (name, value) for name, value in table.items())
+    names = {int(value): str(name) for value, name in pairs if str(value).isdigit()}
+    names.pop(0, None)
+    return (
+        tuple(names[value] for value in sorted(names))
+        if sorted(names) == list(range(1, len(names) + 1))
+        else ()
     )
 
 

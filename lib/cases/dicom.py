@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
-from lib.cases.case import CaseError
+from lib.cases.case import CaseError, Source
+
+TILT_MM = 0.5  # the last slice may lie this far beside the first one's normal
 
 _TAGS = [
     "Modality",
@@ -85,12 +87,11 @@ def read_series(folder: Path, uid: str | None = None) -> Series:
 
 def list_series(folder: Path) -> dict[str, tuple[tuple[Path, Dataset], ...]]:
     """Headers of every DICOM image in a folder (not below it), grouped by SeriesInstanceUID."""
-    stat = folder.stat()
-    return _headers(folder, stat.st_mtime_ns)
+    return _headers(folder, Source(folder).stamp())
 
 
 @lru_cache(maxsize=64)
-def _headers(folder: Path, _modified_ns: int) -> dict[str, tuple[tuple[Path, Dataset], ...]]:
+def _headers(folder: Path, _stamp: str) -> dict[str, tuple[tuple[Path, Dataset], ...]]:
     series: dict[str, list[tuple[Path, Dataset]]] = defaultdict(list)
     for path in sorted(folder.iterdir()):
         if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
@@ -133,6 +134,7 @@ def _assemble(folder: Path, slices: dict[Path, Dataset]) -> Series:
     normal = np.cross(row, column)
     order = sorted(slices, key=lambda path: float(np.dot(normal, slices[path].ImagePositionPatient)))
     positions = np.array([slices[path].ImagePositionPatient for path in order], dtype=float)
+    _check_tilt(folder, positions, normal)
     gaps = np.diff(positions @ normal)
     step = float(np.median(gaps))
     if step <= 1e-3 or np.abs(gaps - step).max() > max(0.1 * step, 0.05):
@@ -145,7 +147,7 @@ def _assemble(folder: Path, slices: dict[Path, Dataset]) -> Series:
     affine = np.eye(4)
     affine[:3, 0] = row * float(first.PixelSpacing[1])
     affine[:3, 1] = column * float(first.PixelSpacing[0])
-    affine[:3, 2] = (positions[-1] - positions[0]) / (len(order) - 1)
+    affine[:3, 2] = normal * (positions[-1] - positions[0]) @ normal / (len(order) - 1)
     affine[:3, 3] = positions[0]
     return Series(
         uid=str(first.SeriesInstanceUID),
@@ -159,6 +161,18 @@ def _assemble(folder: Path, slices: dict[Path, Dataset]) -> Series:
         affine_lps=affine,
         suv_factor=suv_factor(first, folder),
     )
+
+
+def _check_tilt(folder: Path, positions: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
+    """Refuse slices that are not stacked along their normal: no viewer's file format holds such a grid."""
+    way = positions[-1] - positions[0]
+    sideways = float(np.linalg.norm(way - (way @ normal) * normal))
+    if sideways > TILT_MM:
+        degrees = np.degrees(np.arctan2(sideways, abs(way @ normal)))
+        raise CaseError(
+            f"{folder} must have its slices stacked at a right angle; they are tilted by {degrees:.1f} "
+            "degrees (gantry tilt). Resample the series to a straight volume first."
+        )
 
 
 def suv_factor(header: Dataset, name: Path | str) -> float:

@@ -6,6 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lib.cases.case import Case, CaseError, Source
@@ -55,7 +56,10 @@ def find_dicom(studies: Studies) -> Pool:
                     patient=next(iter(chosen.values()))[1].patient or patient.name,
                 )
             )
-    return studies.pool("dicom", cases)
+    found = [case for case in cases if case]
+    if len({case.patient for case in found}) == 1:  # one name for all: made anonymous, so the folder tells
+        found = [replace(case, patient=case.id) for case in found]
+    return studies.pool("dicom", found)
 
 
 def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:

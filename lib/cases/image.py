@@ -19,6 +19,7 @@ from lib.cases import dicom
 from lib.cases.case import CaseError, Source
 
 MAX_VOXELS = 512**3  # 134 million voxels, 512 MB as float32: larger is a mistake or an attack
+SAME_PLACE_MM = 0.5  # between a NIfTI header's two positions; rounding is far less
 FILE_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -211,7 +212,23 @@ def _nifti_header(source: Source) -> tuple[tuple[int, int, int], NDArray[np.floa
             f"{source.path} must be one 3-D volume; got shape {shape}. Split it by modality, "
             "or describe it in a Decathlon dataset.json."
         )
-    return (int(shape[2]), int(shape[1]), int(shape[0])), np.asarray(image.affine, dtype=float)
+    affine = np.asarray(image.affine, dtype=float)
+    _check_one_place(source.path, image.header, shape, affine)
+    return (int(shape[2]), int(shape[1]), int(shape[0])), affine
+
+
+def _check_one_place(path: Path, header: Any, shape: tuple[int, ...], affine: NDArray[np.float64]) -> None:
+    """Refuse a header whose two positions differ: viewers would follow one and this server the other."""
+    if not (header["sform_code"] > 0 and header["qform_code"] > 0):
+        return
+    other = header.get_qform()
+    corners = np.array([[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])])
+    apart = float(np.linalg.norm(((other - affine) @ corners.T)[:3], axis=0).max())
+    if apart > SAME_PLACE_MM:
+        raise CaseError(
+            f"{path} must say once where it lies; its header has two positions (qform, sform) {apart:.1f} mm "
+            "apart. Export it again with one of them."
+        )
 
 
 def _nrrd_header(source: Source) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
@@ -248,6 +265,7 @@ def _grid_of_slices(series: dicom.Series) -> Grid:
 def _decode_slices(source: Source) -> NDArray[Any]:
     series = dicom.read_series(source.path, source.series)
     reader = sitk.ImageSeriesReader()
+    reader.SetOutputPixelType(sitk.sitkFloat32)  # else the first slice's type truncates the others'
     reader.SetFileNames([str(file) for file in series.files])
     return np.asarray(sitk.GetArrayFromImage(reader.Execute()), dtype=np.float32) * series.suv_factor
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lib.cases import datasets, dicom_folders
 from lib.cases.case import Case, CaseError, Source
-from lib.cases.image import stem_of
+from lib.cases.image import stem_of, suffix_of
 from lib.cases.modalities import is_label_name, parse_modality
 from lib.cases.pool import Pool, Skipped
-from lib.cases.studies import Studies, case_or_skip
+from lib.cases.studies import SERVERS_OWN, Studies, case_or_skip
 
 _BRATS = re.compile(r"(?P<patient>BraTS.*?-\d{5}|BraTS\w*?_\d+)(?:-\d{3})?", re.IGNORECASE)
 _NOT_A_MODALITY = (
@@ -52,9 +52,27 @@ def find_pool(
         except CaseError:
             continue  # an explicit layout says why; here the next one is tried
         if pool.cases:
-            return pool
+            return replace(pool, skipped=(*pool.skipped, *_unclaimed(pool)))
         skipped |= {item.path: item for item in pool.skipped}
     return Pool(root, "none", (), tuple(skipped.values()))
+
+
+def _unclaimed(pool: Pool) -> list[Skipped]:
+    """What lies in the root and no case of this layout uses: perhaps patients laid out in another way."""
+    if pool.layout in ("nnunet", "decathlon"):
+        return []
+    used = {path for case in pool.cases for path in (*(s.path for s in case.modalities.values()), case.label)}
+    used |= {item.path for item in pool.skipped}
+    claimed = {
+        path.relative_to(pool.root).parts[0] for path in used if path and path.is_relative_to(pool.root)
+    }
+    studies = Studies(pool.root, follow_links=True)
+    left = [entry for entry in studies.entries(pool.root) if entry.name not in claimed | SERVERS_OWN]
+    reason = (
+        f"no case was found in it by the layout {pool.layout}. Keep one layout a folder, "
+        "or set --conf layout."
+    )
+    return [Skipped(Path(e.path), reason) for e in left if e.is_dir() or suffix_of(Path(e.name))]
 
 
 @dataclass

@@ -34,12 +34,14 @@ class Pool:
         layout: How its cases are laid out.
         cases: Ordered by id.
         skipped: What was found and not used.
+        labels: Names of the label values 1..n, where the studies say them.
     """
 
     root: Path
     layout: str
     cases: tuple[Case, ...]
     skipped: tuple[Skipped, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @cached_property
     def modalities(self) -> tuple[str, ...]:
@@ -67,14 +69,19 @@ class Pool:
                 relative = (
                     source.path.relative_to(self.root) if source.path.is_relative_to(self.root) else None
                 )
-                names[f"{case.id}_{modality}"] = names[f"{case.id}/{modality}"] = target
+                names[f"{case.id}/{modality}"] = target
                 if source.channel is None and relative is not None:
                     names[relative.as_posix()] = target
                     if stems[stem_of(source.path)] == 1:
                         names[source.path.name] = names[stem_of(source.path)] = target
                 if source.series:
                     names[source.series] = target
-        names |= {case.id: (case.id, None) for case in self.cases}
+        names |= {
+            f"{case.id}_{modality}": (case.id, modality)
+            for case in self.cases
+            for modality in case.modalities
+        }
+        names |= {case.id: (case.id, None) for case in self.cases}  # ids last: they win over file names
         return names
 
     def resolve(self, name: str) -> tuple[Case, str | None]:
@@ -96,13 +103,25 @@ class Pool:
 
 
 def make_pool(root: Path, layout: str, cases: Iterable[Case], skipped: Iterable[Skipped]) -> Pool:
-    """A pool with its cases in order; of two cases with one id (`a` and `A` included) the first stays."""
-    kept: dict[str, Case] = {}
+    """A pool with its cases in order, none of whose names could mean two things.
+
+    Of two cases with one name (`a` and `A`; `p` with `MR_T1` and `p_MR` with `T1`) the first stays.
+    """
+    kept: list[Case] = []
+    names: dict[str, str] = {}
     left_out = list(skipped)
     for case in sorted(cases, key=lambda case: (case.id.lower(), case.id)):
-        if first := kept.get(case.id.lower()):
+        own = {name.lower() for name in (case.id, *(f"{case.id}_{modality}" for modality in case.modalities))}
+        if taken := sorted(own & names.keys()):
             source = next(iter(case.modalities.values()))
-            left_out.append(Skipped(source.path, f"its id {case.id!r} is that of {first.id!r}. Rename one."))
+            left_out.append(
+                Skipped(
+                    source.path,
+                    f"case {case.id} would share the name {taken[0]} with case {names[taken[0]]}. "
+                    "Rename one.",
+                )
+            )
         else:
-            kept[case.id.lower()] = case
-    return Pool(root, layout, tuple(kept.values()), tuple(left_out))
+            names |= dict.fromkeys(own, case.id)
+            kept.append(case)
+    return Pool(root, layout, tuple(kept), tuple(left_out))

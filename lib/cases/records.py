@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from lib.cases.case import Case, CaseError, Source
+from lib.cases.case import Case, Source
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS content (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, hash TEXT NOT NULL);
@@ -57,7 +57,7 @@ class Records:
             )
             known = {path: (stamp, value) for path, stamp, value in rows}
         with ThreadPoolExecutor() as pool:
-            stamps = dict(zip(wanted, pool.map(_stamp, wanted.values()), strict=True))
+            stamps = dict(zip(wanted, pool.map(Source.stamp, wanted.values()), strict=True))
             stale = [path for path, stamp in stamps.items() if known.get(path, ("", ""))[0] != stamp]
             fresh = dict(zip(stale, pool.map(lambda path: _hash_files(wanted[path]), stale), strict=True))
         if fresh:
@@ -93,14 +93,6 @@ class Records:
     def _connect(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self.path, timeout=30.0)) as database, database:
             yield database
-
-
-def _stamp(source: Source) -> str:
-    try:
-        stat = source.path.stat()
-    except OSError as err:
-        raise CaseError(f"{source.path} must be there and readable; {err}.") from err
-    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _hash_files(source: Source) -> str:

@@ -11,7 +11,7 @@ from lib.cases.case import Case, CaseError, Source
 from lib.cases.image import FILE_SUFFIXES, suffix_of
 from lib.cases.pool import Pool, Skipped, make_pool
 
-_OURS = {"labels", "model", "logs", "bin"}  # written beside the studies by the server
+SERVERS_OWN = {"labels", "model", "logs", "bin"}  # written beside the studies by the server
 
 
 @dataclass
@@ -31,7 +31,9 @@ class Studies:
 
     def folders(self) -> Iterator[os.DirEntry[str]]:
         """Folders of the root that are not the server's own."""
-        return (entry for entry in self.entries(self.root) if entry.is_dir() and entry.name not in _OURS)
+        return (
+            entry for entry in self.entries(self.root) if entry.is_dir() and entry.name not in SERVERS_OWN
+        )
 
     def images(self, folder: Path) -> Iterator[Path]:
         """Volume files of a folder; any other file is noted."""

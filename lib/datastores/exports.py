@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 from pathlib import Path
 
-from lib.atomic import replacing
 from lib.cases.case import Case
 from lib.cases.image import read_volume, suffix_of, write_nifti
 
@@ -21,23 +22,24 @@ class Exports:
         self.folder, self.max_voxels = folder, max_voxels
         self._writing = threading.Lock()
 
-    def path(self, case: Case, modality: str) -> Path:
-        """Where a volume's file is or will be."""
+    def name(self, case: Case, modality: str) -> str:
+        """Name of a volume's file, unique in the pool."""
         source = case.modalities[modality]
-        single = source.channel is None and bool(suffix_of(source.path))
-        return self.folder / f"{case.id}_{modality}{suffix_of(source.path) if single else '.nii.gz'}"
+        single = source.channel is None and suffix_of(source.path)
+        return f"{case.id}_{modality}{single or '.nii.gz'}"
 
     def file(self, case: Case, modality: str) -> Path:
-        """A volume's file, made now where it is missing or older than its source.
+        """A volume's file, made now where it is missing or its source changed.
 
         Raises:
             CaseError: If the volume cannot be read.
         """
-        source, path = case.modalities[modality], self.path(case, modality)
+        source, name = case.modalities[modality], self.name(case, modality)
         if source.channel is None and suffix_of(source.path):
-            return self._link(source.path, path)
+            return self._link(source.path, self.folder / name)
+        path = self.folder / source.stamp() / name
         with self._writing:
-            if not path.exists() or path.stat().st_mtime < source.path.stat().st_mtime:
+            if not path.exists():
                 write_nifti(read_volume(source, max_voxels=self.max_voxels), path)
         return path
 
@@ -48,7 +50,9 @@ class Exports:
     def _link(self, source: Path, path: Path) -> Path:
         if path.is_symlink() and path.readlink() == source:
             return path
-        with replacing(path) as part:
-            part.unlink()
-            part.symlink_to(source)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".part-") as part:
+            link = Path(part) / path.name
+            link.symlink_to(source)
+            os.replace(link, path)
         return path

@@ -18,12 +18,13 @@ from lib.atomic import replacing
 from lib.cases.case import Case, CaseError, Source
 from lib.cases.image import FILE_SUFFIXES, Volume, read_volume, suffix_of
 from lib.datastores.exports import Exports
-from lib.datastores.labels import check_label, our_values, segment_values, without_brats_gap
+from lib.datastores.labels import check_label, check_segments, our_values, segments_of, without_brats_gap
 from lib.datastores.register import Register
 from lib.refusal import Refusal
 from lib.site import Site
 
 FINAL, ORIGINAL = DefaultLabelTag.FINAL.value, DefaultLabelTag.ORIGINAL.value
+_RESERVED = {"id", "path", "name", "ts", "mdal", "case", "modality", "modalities"}  # keys of our answers
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -82,7 +83,7 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         stored = self._record(case).get("image", {}).get("info", {})
         return {
             **stored,
-            "name": self._exports.path(case, modality).name,
+            "name": self._exports.name(case, modality),
             "case": case.id,
             "modality": modality,
             "modalities": list(case.modalities),
@@ -94,10 +95,14 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         The stamp `strategy` that MONAI Label adds at each Next Sample is left out: the plan's events hold who
         was offered what, and the register is not rewritten for it.
         """
-        notes = {key: value for key, value in info.items() if key != "strategy"}
+        notes = {key: value for key, value in _checked_json(info).items() if key != "strategy"}
+        if reserved := sorted(notes.keys() & _RESERVED):
+            raise Refusal(
+                f"notes must not use the server's own keys; got {reserved[0]!r}. Choose another name."
+            )
         if notes:
             case, _ = self.resolve(image_id)
-            self._change(case, lambda record: record["image"]["info"].update(_checked_json(notes)))
+            self._change(case, lambda record: record["image"]["info"].update(notes))
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Refused: a case is several files."""
@@ -164,11 +169,10 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
             Refusal: If the tag, the image or the label cannot be; nothing is written then.
         """
         case, _ = self.resolve(image_id)
-        tag, file = _checked_tag(label_tag), Path(label_filename)
+        tag, file, info = _checked_tag(label_tag), Path(label_filename), _checked_json(label_info or {})
         with _refusing():
-            segment_values(label_info or {})
-            check_label(file, case, max_voxels=self.site.settings.max_voxels)
-        info = _checked_json(label_info or {})
+            label = check_label(file, case, max_voxels=self.site.settings.max_voxels)
+            check_segments(label, info, self.site.decomposition.labels)
         with replacing(self._label_path(case, tag, suffix_of(file))) as part:
             shutil.copyfile(file, part)
         self._change(
@@ -230,7 +234,7 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         volume = read_volume(Source(path), max_voxels=self.site.settings.max_voxels)
         if case.layout == "brats" and path == case.label:
             volume = without_brats_gap(volume)
-        return our_values(volume, self.site.decomposition.labels, segment_values(info))
+        return our_values(volume, self.site.decomposition.labels, segments_of(info))
 
     def datalist(self) -> list[dict[str, Any]]:
         """Image and final label of each labelled case."""
@@ -275,7 +279,7 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
             record = self._record(case)
             objects[case.id] = {
                 "image": {
-                    "ext": suffix_of(self._exports.path(case, self._reference(case))),
+                    "ext": suffix_of(Path(self._exports.name(case, self._reference(case)))),
                     "info": self.get_image_info(case.id),
                 },
                 "labels": {
@@ -330,19 +334,20 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         self._register.change(apply)
 
 
-def _checked_json(value: dict[str, Any]) -> dict[str, Any]:
+def _checked_json(value: Any) -> dict[str, Any]:
+    """What a client sent, if every client can be sent it again."""
+    if not isinstance(value, dict):
+        raise Refusal(f"what is stored with a case must be a JSON object; got {type(value).__name__}.")
     try:
-        json.dumps(value, allow_nan=False)
-    except ValueError as err:
-        raise Refusal(
-            "what is stored with a case must be JSON with finite numbers; got NaN or infinity."
-        ) from err
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as err:  # NaN, infinity, or half a character
+        raise Refusal("what is stored with a case must be finite numbers and whole characters.") from err
     return value
 
 
-def _checked_tag(tag: str) -> str:
-    if not _TAG.fullmatch(tag or ""):
-        raise Refusal(f"a label's tag must be letters, digits, dash and underscore; got {tag[:80]!r}.")
+def _checked_tag(tag: Any) -> str:
+    if not isinstance(tag, str) or not _TAG.fullmatch(tag):
+        raise Refusal(f"a label's tag must be letters, digits, dash and underscore; got {str(tag)[:80]!r}.")
     return tag
 
 

@@ -157,8 +157,8 @@ class PlanStore:
         """Lease the first case of an order that is free, in one transaction.
 
         Free is: not `unavailable`, in nobody's hands, not set aside by this annotator. A case that this
-        annotator still holds is set aside: asking again without a label is passing it over. What an expired
-        lease held is free again.
+        annotator still holds is set aside: asking again without a label is passing it over. Once nothing
+        else is left, what was set aside comes again. What an expired lease held is free again.
 
         Args:
             order: Case ids, best first.
@@ -232,17 +232,24 @@ class PlanStore:
                 session.merge(SetAsideRow(annotator=annotator, case_id=held))
                 self._note(session, "set aside", held, annotator)
             session.execute(delete(LeaseRow).where(LeaseRow.case_id == held))
-        taken = set(session.scalars(select(LeaseRow.case_id)))
-        taken |= set(session.scalars(select(SetAsideRow.case_id).where(SetAsideRow.annotator == annotator)))
-        for rank, case_id in enumerate(order, start=1):
-            if case_id in unavailable or case_id in taken:
-                continue
-            until = now + lease
-            session.add(LeaseRow(case_id=case_id, annotator=annotator, until=until))
-            self._note(session, "offered", case_id, annotator, {"rank": rank})
-            session.flush()
-            return Offer(case_id, rank, len(order), self._score(session, case_id), until)
-        return None
+        leased = set(session.scalars(select(LeaseRow.case_id)))
+        mine = SetAsideRow.annotator == annotator
+        aside = set(session.scalars(select(SetAsideRow.case_id).where(mine)))
+        free = [
+            (case_id in aside, rank, case_id)
+            for rank, case_id in enumerate(order, start=1)
+            if case_id not in unavailable and case_id not in leased
+        ]
+        if not free:
+            return None
+        again, rank, case_id = min(free)
+        if again:
+            session.execute(delete(SetAsideRow).where(mine))
+        until = now + lease
+        session.add(LeaseRow(case_id=case_id, annotator=annotator, until=until))
+        self._note(session, "offered", case_id, annotator, {"rank": rank})
+        session.flush()
+        return Offer(case_id, rank, len(order), self._score(session, case_id), until)
 
     def _score(self, session: Session, case_id: str) -> CaseScore:
         newest = select(func.max(PlanRow.id)).scalar_subquery()

@@ -101,10 +101,12 @@ class CimlInfer(InferTask):  # type: ignore[misc]  # monailabel has no types
                 "latencies": {},
             }
         network, metadata = model
-        if network.modalities != self.site.preparation.modalities:
+        ours = (self.site.preparation.modalities, self.site.decomposition.labels)
+        if (network.modalities, network.decomposition.labels) != ours:
             raise Refusal(
-                f"the model was trained on {', '.join(network.modalities)}; this pool has "
-                f"{', '.join(self.site.preparation.modalities)}. Train again.",
+                f"the model was trained on {', '.join(network.modalities)} for "
+                f"{', '.join(network.decomposition.labels)}; this pool has {', '.join(ours[0])} and "
+                f"{', '.join(ours[1])}. Train again.",
                 status=409,
             )
         start = time.monotonic()

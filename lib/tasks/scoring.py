@@ -9,6 +9,7 @@ from typing import Any
 
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
+from lib.background import end_with_the_server
 from lib.compute import leave_a_core
 from lib.datastores.local import CaseDatastore
 from lib.planning import JOB, plan_pool
@@ -34,6 +35,7 @@ class ModalityDifferenceScoring(ScoringMethod):  # type: ignore[misc]  # monaila
     def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
         """Bring the plan up to date; at once where nothing changed."""
         leave_a_core()
+        end_with_the_server()
         start = time.monotonic()
 
         def tell(done: float, message: str) -> None:

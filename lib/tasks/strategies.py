@@ -37,11 +37,12 @@ class PlannedStrategy(Strategy):  # type: ignore[misc]  # monailabel has no type
         Raises:
             Refusal: If there is no plan yet and the site wants an error then.
         """
-        order = self.site.plan.order(self.strategy)
+        known = self.site.pool.by_id
+        order = [id for id in self.site.plan.order(self.strategy) if id in known]
         state = {"state": "planned"} if order else self._without_plan()
         offer = self.site.plan.lease_next(
             order or uniform_order(self.site),
-            annotator=str(request.get("client_id") or "anonymous"),
+            annotator=_annotator(request),
             unavailable=datastore.unavailable(),
             lease=timedelta(minutes=self.site.settings.lease_minutes),
         )
@@ -70,6 +71,13 @@ class PlannedStrategy(Strategy):  # type: ignore[misc]  # monailabel has no type
             "state": "scoring" if progress["state"] == "running" else progress["state"],
             "warnings": warnings,
         }
+
+
+def _annotator(request: Mapping[str, Any]) -> str:
+    name = request.get("client_id") or "anonymous"
+    if not isinstance(name, str) or not name.isprintable() or len(name) > 160:
+        raise Refusal(f"client_id must be a name of at most 160 characters; got {str(name)[:40]!r}.")
+    return name
 
 
 def uniform_order(site: Site) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import torch
 from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.atomic import replacing
+from lib.background import end_with_the_server
 from lib.cases.case import Case, CaseError
 from lib.cases.image import resample
 from lib.ciml.checkpoint import load, save
@@ -59,6 +60,7 @@ class CimlTrain(TrainTask):  # type: ignore[misc]  # monailabel has no types
             Refusal: If there are fewer labelled patients than a training needs.
         """
         leave_a_core()
+        end_with_the_server()
         cases = [case for case in self.site.served if case.id in datastore.labelled()]
         learn, check = self._split(cases)
         device = device_of(self.site.settings.device)

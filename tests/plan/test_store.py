@@ -77,7 +77,11 @@ def test_labelled_cases_are_passed_by(store: PlanStore) -> None:
 def test_asking_again_without_a_label_sets_the_case_aside_for_this_annotator_alone(store: PlanStore) -> None:
     assert [ask(store, "ann"), ask(store, "ann")] == ["c", "a"]
     assert ask(store, "bob") == "c"
-    assert [ask(store, "ann"), ask(store, "ann")] == ["b", None]
+
+
+def test_what_was_set_aside_comes_again_once_nothing_else_is_left(store: PlanStore) -> None:
+    assert [ask(store, "ann") for _ in range(5)] == ["c", "a", "b", "c", "a"]
+    assert ask(store, "ann", {"c", "a", "b"}) is None
 
 
 def test_a_labelled_case_is_not_set_aside_when_its_annotator_asks_again(store: PlanStore) -> None:
