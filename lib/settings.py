@@ -63,7 +63,7 @@ class AppSettings(BaseModel):
     labels: Words = _key((), "Names of the labels 1..n, separated by commas; empty: those of the decomposition")
     decomposition: str = _key("auto", "Table of subtasks: auto, glioma_mr, pet_ct, pet_ct_mr or generic")
     network: Literal["auto", "tiny", "base", "large"] = _key("auto", "Size of the network; auto: tiny on a CPU, base on a GPU")
-    train_epochs: int = _key(0, "Epochs of one training; 0: by device", "epochs", ge=0)
+    train_epochs: int = _key(0, "Epochs of one training; 0: the 10 that suit tiny on a CPU", "epochs", ge=0)
     minimum_labels: int = _key(2, "Labelled patients that a training needs", "patients", ge=2)
     validation_share: float = _key(0.2, "Share of labelled patients kept for validation", "1", gt=0, lt=1)
     device: str = _key("auto", "auto, cpu, cuda or cuda:N")
