@@ -41,6 +41,8 @@ def write_series(
     description: str,
     study: str,
     slices: int = 4,
+    step: tuple[float, float, float] = (0.0, 0.0, 2.0),
+    slopes: tuple[float, ...] = (),
     skip: int | None = None,
     frame: str = "1.2.3",
     **tags: object,
@@ -58,11 +60,16 @@ def write_series(
         header.Modality, header.SeriesDescription, header.PatientID = modality, description, "p"
         header.StudyInstanceUID, header.SeriesInstanceUID, header.FrameOfReferenceUID = study, uid, frame
         header.Rows, header.Columns, header.PixelSpacing, header.SliceThickness = 5, 6, [1.0, 1.0], 2.0
-        header.ImagePositionPatient, header.ImageOrientationPatient = [0, 0, 2.0 * place], [1, 0, 0, 0, 1, 0]
+        header.ImagePositionPatient, header.ImageOrientationPatient = (
+            [place * along for along in step],
+            [1, 0, 0, 0, 1, 0],
+        )
         header.BitsAllocated = header.BitsStored = 16
         header.HighBit, header.PixelRepresentation, header.SamplesPerPixel = 15, 0, 1
         header.PhotometricInterpretation, header.InstanceNumber = "MONOCHROME2", place
         header.PixelData = np.full((5, 6), place, dtype=np.uint16).tobytes()
+        if slopes:
+            header.RescaleSlope, header.RescaleIntercept = slopes[place], 0.0
         for name, value in tags.items():
             setattr(header, name, value)
         header.is_little_endian, header.is_implicit_VR = True, False
@@ -365,3 +372,77 @@ def test_a_name_that_could_not_be_a_file_is_skipped_and_the_others_go_on(layout:
     assert list(pool.by_id) == [good]
     assert "a case id must be letters" in reasons(pool)
     assert bad in reasons(pool)
+
+
+def test_slices_with_their_own_scale_are_decoded_each_by_its_own(tmp_path: Path) -> None:
+    slopes = (1.0, 0.25, 0.125, 0.3)  # an empty slice first, as scanners write it
+    write_series(
+        tmp_path / "p1" / "PT", modality="PT", description="", study="1.2", Units="GML", slopes=slopes
+    )
+    volume = read_volume(find_pool(tmp_path).cases[0].modalities["PET"])
+    np.testing.assert_allclose(volume.array[:, 0, 0], [0.0, 0.25, 0.25, 0.9], rtol=1e-6)
+
+
+def test_a_tilted_gantry_is_refused_as_no_viewer_could_show_it(tmp_path: Path) -> None:
+    write_series(tmp_path / "p1" / "CT", modality="CT", description="", study="1.2", step=(0.0, 0.5, 2.0))
+    text = reasons(find_pool(tmp_path))
+    assert "tilted by 14.0 degrees" in text
+    assert "Resample the series" in text
+
+
+def test_a_header_with_two_positions_is_refused(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a_CT.nii.gz")
+    image = nib.load(path)
+    other = image.affine.copy()
+    other[0, 3] += 45.0
+    image.set_qform(other, code=1)
+    image.set_sform(image.affine, code=2)
+    nib.save(image, path)
+    with pytest.raises(CaseError, match=r"two positions \(qform, sform\) 45\.0 mm apart"):
+        read_grid(find_pool(tmp_path).cases[0].modalities["CT"])
+
+
+def test_slices_overwritten_in_place_are_seen(tmp_path: Path) -> None:
+    write_series(tmp_path / "p1" / "CT", modality="CT", description="", study="1.2")
+    source = find_pool(tmp_path).cases[0].modalities["CT"]
+    before, stamp = read_grid(source), source.stamp()
+    for file in source.path.iterdir():
+        header = pydicom.dcmread(file)
+        header.ImagePositionPatient = [50.0, 0.0, header.ImagePositionPatient[2]]
+        with file.open("r+b") as stream:  # the folder's own time stays
+            pydicom.dcmwrite(stream, header)
+    assert source.stamp() != stamp
+    assert read_grid(source).affine[0, 3] == before.affine[0, 3] - 50.0
+
+
+def test_two_volumes_never_share_a_name(tmp_path: Path) -> None:
+    write_image(tmp_path / "P" / "MR_T1.nii.gz")
+    write_image(tmp_path / "P_MR" / "T1.nii.gz")
+    pool = find_pool(tmp_path)
+    assert list(pool.by_id) == ["P"]
+    assert "case P_MR would share the name p_mr_t1 with case P. Rename one." in reasons(pool)
+
+
+def test_patients_in_another_layout_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    write_image(tmp_path / "p1" / "CT.nii.gz")
+    write_image(tmp_path / "p02_CT.nii.gz")
+    write_series(tmp_path / "p03" / "CT", modality="CT", description="", study="1.2")
+    pool = find_pool(tmp_path)
+    assert list(pool.by_id) == ["p1"]
+    assert {item.path.name for item in pool.skipped} == {"p02_CT.nii.gz", "p03"}
+    assert "Keep one layout a folder" in reasons(pool)
+
+
+@pytest.mark.parametrize(
+    "table", [{"0": "background", "1": "edema", "2": "core"}, {"background": 0, "edema": 1, "core": 2}]
+)
+def test_label_names_come_from_dataset_json(tmp_path: Path, table: dict[str, object]) -> None:
+    write_image(tmp_path / "imagesTr" / "a_0000.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}, "labels": table}))
+    assert find_pool(tmp_path).labels == ("edema", "core")
+
+
+def test_one_patient_id_for_all_folders_was_made_anonymous_and_does_not_join_them(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_series(tmp_path / name / "CT", modality="CT", description="", study=generate_uid())
+    assert [case.patient for case in find_pool(tmp_path).cases] == ["a", "b"]

@@ -333,3 +333,55 @@ def test_a_tag_that_could_leave_its_folder_is_refused(
             call()
         assert 400 <= caught.value.status_code < 500
     assert files_of(root) == before
+
+
+def test_serving_an_image_leaves_the_patients_file_as_it_was(samples: Samples) -> None:
+    studies = samples("STS_002")
+    file = studies / "STS_002" / "MR_T1.nii.gz"
+    file.chmod(0o600)
+    before = file.stat()
+    open_datastore(studies).get_image_uri("STS_002")
+    assert (file.stat().st_mode, file.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
+def save(datastore: CaseDatastore, path: Path, values: dict[str, int], *drawn: int) -> None:
+    """Save a label with a block of each drawn value, and the segments as a client lists them."""
+    grid = read_grid(datastore.site.pool.by_id["STS_002"].modalities["MR_T1"])
+    array = np.zeros(grid.shape, dtype=np.uint8)
+    for place, value in enumerate(drawn):
+        array[5:9, 10:20, 10 * place : 10 * place + 10] = value
+    nib.save(nib.Nifti1Image(array.T, grid.affine), path)
+    segments = [{"name": name, "idx": value} for name, value in values.items()]
+    datastore.save_label("STS_002", str(path), "final", {"label_info": segments})
+
+
+def test_slicers_numbers_are_understood_when_it_left_out_a_background_segment(
+    samples: Samples, tmp_path: Path
+) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    save(datastore, tmp_path / "x.nii.gz", {"lesion": 2}, 1)
+    assert datastore.read_label(datastore.site.pool.by_id["STS_002"]).array.sum() == 400
+
+
+def test_numbers_that_could_mean_two_segments_are_refused(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False), labels=("lesion", "vessel"))
+    with pytest.raises(Refusal, match="must say which segment is which"):
+        save(datastore, tmp_path / "x.nii.gz", {"lesion": 2, "vessel": 3}, 2)
+
+
+def test_a_drawing_whose_segments_have_none_of_our_names_is_refused(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    with pytest.raises(Refusal, match=r"a segment must be named lesion; got Segment_1\. Rename"):
+        save(datastore, tmp_path / "x.nii.gz", {"Segment_1": 1}, 1)
+    assert datastore.get_labeled_images() == []
+
+
+@pytest.mark.parametrize("notes", [{"x": "\ud800"}, [1], "x", None])
+def test_notes_that_another_client_could_not_read_are_refused(samples: Samples, notes: object) -> None:
+    with pytest.raises(Refusal, match="what is stored with a case must be"):
+        open_datastore(samples("STS_002")).update_image_info("STS_002", notes)  # type: ignore[arg-type]
+
+
+def test_notes_cannot_pose_as_the_servers_own_keys(samples: Samples) -> None:
+    with pytest.raises(Refusal, match="server's own keys; got 'id'"):
+        open_datastore(samples("STS_002")).update_image_info("STS_002", {"id": "zzz"})

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,3 +77,15 @@ def test_uniform_is_another_order_for_another_seed(samples: Samples) -> None:
         for seed in range(6)
     }
     assert len(firsts) > 1
+
+
+def test_a_case_that_left_the_pool_is_not_offered(site: Site) -> None:
+    write_plan(site)
+    shutil.rmtree(site.studies / "STS_024")
+    assert ask(Site(site.studies, AppSettings()))["id"] == "STS_002"
+
+
+@pytest.mark.parametrize("name", [["a"], {"a": 1}, "x" * 161, "a\nb", "\ud800", 7])
+def test_a_client_without_a_proper_name_is_refused(site: Site, name: object) -> None:
+    with pytest.raises(Refusal, match="client_id must be a name"):
+        ask(site, client_id=name)

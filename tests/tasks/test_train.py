@@ -120,3 +120,21 @@ def test_an_impossible_format_is_refused(site: Site) -> None:
         CimlInfer(site, model_file(site))(
             {"case": site.pool.by_id["STS_025"], "modality": "CT", "result_extension": "/../x"}
         )
+
+
+def test_a_quarantined_case_is_not_trained_on_in_a_process_that_did_not_check(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = samples("STS_025", "STS_008", "STS_042", "STS_019")
+    Site(studies, AppSettings()).check()
+    train_with(Site(studies, AppSettings()), monkeypatch, dice=0.9, shift=0.0)
+    metadata = load(studies / ".mdal" / "model" / "ciml.pt")[1]
+    assert sorted(metadata["trained_on"] + metadata["validated_on"]) == ["STS_008", "STS_025", "STS_042"]
+
+
+def test_a_model_for_other_labels_is_not_asked(site: Site) -> None:
+    network = CimlNetwork(site.decomposition, site.preparation.modalities)
+    save(model_file(site), network, {"version": 1})
+    renamed = Site(site.studies, AppSettings(labels=("necrosis",)))
+    with pytest.raises(Refusal, match="trained on MR_T1, CT, PET for lesion; this pool has"):
+        CimlInfer(renamed, model_file(site))({"case": renamed.pool.by_id["STS_025"], "modality": "CT"})

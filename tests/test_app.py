@@ -1,0 +1,88 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from monailabel.interfaces.exception import MONAILabelException
+
+from lib.app import MdalCimlApp
+from lib.refusal import Refusal
+from tests.conftest import write_image
+
+Samples = Callable[..., Path]
+
+
+@pytest.fixture
+def app(samples: Samples, tmp_path: Path) -> MdalCimlApp:
+    return MdalCimlApp(str(tmp_path), str(samples("STS_025", "STS_008")), {"study_labels": "ignore"})
+
+
+def test_a_models_answer_never_takes_the_place_of_a_final_label(app: MdalCimlApp) -> None:
+    with pytest.raises(Refusal, match="must not take the place"):
+        app.infer({"model": "ciml", "image": "STS_008", "save_label": True, "label_tag": "final"})
+    assert app.datastore().get_labeled_images() == []
+    app.infer({"model": "ciml", "image": "STS_008", "save_label": True})
+    assert app.datastore().get_labels_by_image_id("STS_008") == {"original": "STS_008"}
+
+
+def test_only_a_final_label_ends_a_lease(app: MdalCimlApp) -> None:
+    first = app.next_sample({"strategy": "uniform", "client_id": "ann"})["id"]
+    app.infer({"model": "ciml", "image": first, "save_label": True})
+    app.on_save_label(first, first)
+    assert app.next_sample({"strategy": "uniform", "client_id": "bob"})["id"] != first
+
+
+@pytest.mark.parametrize("model", [None, ["ciml"], {"a": 1}, "wibble"])
+def test_a_model_that_is_none_is_refused(app: MdalCimlApp, model: Any) -> None:
+    with pytest.raises(Refusal, match="model must be one of ciml"):
+        app.infer({"model": model, "image": "STS_008"})
+
+
+def test_many_cases_are_segmented_without_a_gpu(app: MdalCimlApp) -> None:
+    result = app.batch_infer({"model": "ciml", "images": "unlabeled", "label_tag": "original"})
+    assert sorted(result) == ["STS_008", "STS_025"]
+    assert sorted(app.datastore().labelled("original")) == ["STS_008", "STS_025"]
+
+
+def test_a_pool_of_one_modality_is_served_in_uniform_order(tmp_path: Path) -> None:
+    studies = tmp_path / "studies"
+    for number in range(3):
+        write_image(studies / f"p{number}" / "CT.nii.gz", seed=number)
+    app = MdalCimlApp(str(tmp_path), str(studies), {})
+    app.scoring({"method": "mdal"})
+    answer = app.next_sample({"strategy": "mdal"})
+    assert answer["mdal"]["reason"] == "Case 1 of 3 in a uniform order."
+
+
+@pytest.mark.parametrize(
+    ("conf", "sentence"),
+    [
+        ({"wibble": 1}, "is not a key"),
+        ({"reference": "T2"}, "reference must be one of"),
+        ({"strategy": "best"}, "strategy must be one of"),
+        ({"device": "gpu"}, "device must be auto"),
+        ({"database_url": "bad"}, "database_url must be"),
+        ({"decomposition": "x"}, "preset must be one of"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_refused_at_start(
+    samples: Samples, tmp_path: Path, conf: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(MONAILabelException) as caught:
+        MdalCimlApp(str(tmp_path), str(samples("STS_025")), conf)
+    assert sentence in caught.value.msg
+
+
+def test_a_case_without_the_reference_takes_another_grid(tmp_path: Path) -> None:
+    studies = tmp_path / "studies"
+    write_image(studies / "p0" / "CT.nii.gz")
+    write_image(studies / "p0" / "PET.nii.gz", shape=(4, 4, 4), spacing=4.0)
+    write_image(studies / "p1" / "PET.nii.gz", shape=(4, 4, 4), spacing=4.0)
+    app = MdalCimlApp(str(tmp_path), str(studies), {"reference": "CT"})
+    shapes = {}
+    for id in ("p0", "p1"):
+        file = app.infer({"model": "ciml", "image": id})["file"]
+        shapes[id] = np.asarray(nib.load(file).dataobj).shape
+    assert shapes == {"p0": (6, 7, 8), "p1": (4, 4, 4)}
