@@ -16,6 +16,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.utils.async_tasks.utils import tasks
 
 from lib.background import check_in_background
 from lib.cases.case import CaseError
@@ -99,7 +100,8 @@ class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no typ
         MONAI Label asks for it at start, after training and at each Next Sample; a child process a time would
         be started to find that nothing changed.
         """
-        if method is None and (not self.site.verdicts or self._plan_is_current()):
+        queued = any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks("scoring"))
+        if method is None and (queued or not self.site.verdicts or self._plan_is_current()):
             return {}
         return super().async_scoring(method, params)
 
