@@ -30,6 +30,19 @@ def check_in_background(site: Site) -> subprocess.CompletedProcess[str]:
     )
 
 
+def stop_jobs() -> None:
+    """End scoring and training when the server is stopped; Python would wait until they are done."""
+    from monailabel.utils.async_tasks import utils  # takes seconds to import; only a server has jobs
+
+    for method, executor in utils.background_executors.items():
+        ending = threading.Thread(target=executor.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+        ending.start()
+        while ending.is_alive():  # a job that was just starting has no process to stop yet
+            if utils.processes(method):
+                utils.stop_background_task(method)
+            ending.join(0.2)
+
+
 def end_with_the_server() -> None:
     """Watch for the end of the process that started this one, and end then; for scoring and training.
 

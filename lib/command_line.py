@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lib.atomic import replacing
+from lib.background import stop_jobs
 from lib.cases.case import CaseError
 from lib.cases.check import PoolReport
 from lib.settings import read_settings
@@ -113,6 +115,14 @@ def serve(
     pairs = _pairs(conf)
     site = Site(studies, read_settings(pairs))
     site.validate()  # before anything is started
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as err:
+            raise CaseError(
+                f"{host}:{port} must be free to listen on; {err}. Choose another --port."
+            ) from err
     console.print(pool_table(site))
     from monailabel.main import Main  # takes seconds to import; the other commands do without
 
@@ -131,7 +141,10 @@ def serve(
     server = Main()
     options = server.args_parser().parse_args(arguments)
     options.conf = list(pairs.items())  # past its parser, which takes -160,240 for an option
-    server.action_start_server(options)
+    try:
+        server.action_start_server(options)
+    finally:
+        stop_jobs()
 
 
 def check_document(site: Site) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def _assemble(folder: Path, slices: dict[Path, Dataset]) -> Series:
     affine = np.eye(4)
     affine[:3, 0] = row * float(first.PixelSpacing[1])
     affine[:3, 1] = column * float(first.PixelSpacing[0])
-    affine[:3, 2] = normal * (positions[-1] - positions[0]) @ normal / (len(order) - 1)
+    affine[:3, 2] = normal * ((positions[-1] - positions[0]) @ normal / (len(order) - 1))
     affine[:3, 3] = positions[0]
     return Series(
         uid=str(first.SeriesInstanceUID),

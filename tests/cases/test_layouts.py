@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from lib.cases.case import CaseError
+from lib.cases.case import CaseError, Source
 from lib.cases.image import read_grid, read_volume
 from lib.cases.layouts import find_pool
 from lib.cases.pool import Pool
@@ -266,6 +266,7 @@ def test_series_of_one_study_are_one_case(tmp_path: Path) -> None:
     assert pool.resolve(ct)[1] == "CT"
     volume = read_volume(pool.cases[0].modalities["CT"])
     assert volume.grid.shape == (4, 5, 6)
+    np.testing.assert_allclose(volume.grid.affine, np.diag([-1.0, -1.0, 2.0, 1.0]))
     np.testing.assert_array_equal(volume.array[:, 0, 0], range(4))
 
 
@@ -446,3 +447,10 @@ def test_one_patient_id_for_all_folders_was_made_anonymous_and_does_not_join_the
     for name in ("a", "b"):
         write_series(tmp_path / name / "CT", modality="CT", description="", study=generate_uid())
     assert [case.patient for case in find_pool(tmp_path).cases] == ["a", "b"]
+
+
+def test_original_series_lie_where_their_contours_do() -> None:
+    for case in find_pool(SAMPLES.parent / "dicom").cases:
+        for modality, source in case.modalities.items():
+            contour = source.path.parent / f"{modality}_GTV.nii.gz"
+            assert read_grid(source).same_as(read_grid(Source(contour)))
