@@ -5,11 +5,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from monailabel.interfaces.exception import MONAILabelException
 
 from lib.app import MdalCimlApp
 from lib.refusal import Refusal
-from tests.conftest import write_image
+from tests.images import write_image
 
 Samples = Callable[..., Path]
 
@@ -86,3 +88,23 @@ def test_a_case_without_the_reference_takes_another_grid(tmp_path: Path) -> None
         file = app.infer({"model": "ciml", "image": id})["file"]
         shapes[id] = np.asarray(nib.load(file).dataobj).shape
     assert shapes == {"p0": (6, 7, 8), "p1": (4, 4, 4)}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    image=st.one_of(
+        st.sampled_from(["../x", "/etc/passwd", "STS_008/../x", "a\x00", "\uff0e\uff0e/x", ""]), st.text()
+    )
+)
+def test_an_image_that_no_case_answers_to_is_never_opened(app: MdalCimlApp, image: str) -> None:
+    if image in app.site.pool._aliases:
+        return
+    with pytest.raises(Refusal, match="an image must be the id of a case") as caught:
+        app.infer({"model": "ciml", "image": image})
+    assert caught.value.status_code == 404
+
+
+@pytest.mark.parametrize("image", [None, ["STS_008"], {"a": 1}, 7])
+def test_an_image_that_is_no_name_is_refused(app: MdalCimlApp, image: Any) -> None:
+    with pytest.raises(Refusal, match="image must be the id"):
+        app.infer({"model": "ciml", "image": image})

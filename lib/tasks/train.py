@@ -61,8 +61,7 @@ class CimlTrain(TrainTask):  # type: ignore[misc]  # monailabel has no types
         """
         leave_a_core()
         end_with_the_server()
-        cases = [case for case in self.site.served if case.id in datastore.labelled()]
-        learn, check = self._split(cases)
+        learn, check = self._split([case for case in self.site.served if case.id in datastore.labelled()])
         device = device_of(self.site.settings.device)
         learning = [self._load(case, datastore) for case in learn]
         checking = [self._load(case, datastore) for case in check]
@@ -71,69 +70,65 @@ class CimlTrain(TrainTask):  # type: ignore[misc]  # monailabel has no types
         settings = TrainingSettings(epochs=self._epochs(request))
         self._write_stats({"epoch": 0, "total_epochs": settings.epochs, "best_metric": before or 0.0})
         start = time.monotonic()
-
-        def tell(report: EpochReport) -> None:
-            dice = "" if report.dice is None else f", validation Dice {report.dice:.3f}"
-            logger.info(
-                "epoch %d of %d: loss %.3f%s, %.0f s left",
-                report.epoch,
-                report.epochs,
-                report.loss,
-                dice,
-                report.seconds_left,
-            )
-            self._write_stats(
-                {
-                    "epoch": report.epoch,
-                    "total_epochs": report.epochs,
-                    "train": asdict(report),
-                    "seconds_left": round(report.seconds_left, 1),
-                    "best_metric": before or 0.0,
-                }
-            )
-
         result = train(
-            network, learning, checking, settings, seed=self.site.settings.seed, device=device, on_epoch=tell
+            network,
+            learning,
+            checking,
+            settings,
+            seed=self.site.settings.seed,
+            device=device,
+            on_epoch=lambda report: self._tell(report, before),
         )
         after = float(result.dice or 0.0)
-        published = before is None or after >= before
-        version = int(previous.get("version", 0)) + 1
-        if published:
-            save(
-                self.model_file,
-                network,
-                {
-                    "version": version,
-                    "dice": after,
-                    "dice_by_region": result.dice_by_region,
-                    "trained_on": [case.id for case in learn],
-                    "validated_on": [case.id for case in check],
-                    "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "seed": self.site.settings.seed,
-                },
-            )
         stats = {
             "epoch": settings.epochs,
             "total_epochs": settings.epochs,
             "best_metric": max(after, before or 0.0),
-            "start_ts": datetime.now(UTC).isoformat(timespec="seconds"),
             "total_time": round(time.monotonic() - start, 1),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "training_cases": len(learn),
             "validation_cases": len(check),
+            "trained_on": [case.id for case in learn],
+            "validated_on": [case.id for case in check],
+            "seed": self.site.settings.seed,
             "dice": after,
             "previous_dice": before,
             "dice_by_region": result.dice_by_region,
-            "published": published,
-            "version": version if published else previous["version"],
+            "published": before is None or after >= before,
+            "version": int(previous.get("version", 0)) + 1,
         }
+        if stats["published"]:
+            save(self.model_file, network, stats)
+        else:
+            stats["version"] = previous["version"]
         self._write_stats(stats)
         logger.info(
             "model %s: validation Dice %.3f, before %s",
-            "published" if published else "not published",
+            "published" if stats["published"] else "not published",
             after,
             "none" if before is None else f"{before:.3f}",
         )
         return stats
+
+    def _tell(self, report: EpochReport, before: float | None) -> None:
+        dice = "" if report.dice is None else f", validation Dice {report.dice:.3f}"
+        logger.info(
+            "epoch %d of %d: loss %.3f%s, %.0f s left",
+            report.epoch,
+            report.epochs,
+            report.loss,
+            dice,
+            report.seconds_left,
+        )
+        self._write_stats(
+            {
+                "epoch": report.epoch,
+                "total_epochs": report.epochs,
+                "train": asdict(report),
+                "seconds_left": round(report.seconds_left, 1),
+                "best_metric": max(before or 0.0, report.dice or 0.0),
+            }
+        )
 
     def _split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
         patients, needed = {case.patient for case in cases}, self.site.settings.minimum_labels

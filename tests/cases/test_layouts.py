@@ -3,78 +3,20 @@ import time
 from pathlib import Path
 
 import nibabel as nib
-import nrrd
 import numpy as np
-import pydicom
 import pytest
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 
 from lib.cases.case import CaseError, Source
 from lib.cases.image import read_grid, read_volume
 from lib.cases.layouts import find_pool
 from lib.cases.pool import Pool
-from tests.conftest import SAMPLES, write_image
+from tests.conftest import SAMPLES
+from tests.images import write_image, write_nrrd, write_series
 
 
 def reasons(pool: Pool) -> str:
     return "\n".join(str(item) for item in pool.skipped)
-
-
-def write_nrrd(path: Path, **header: object) -> Path:
-    values = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
-    usual = {
-        "space": "left-posterior-superior",
-        "space directions": np.diag([1.0, 1.5, 2.0]),
-        "space origin": np.array([1.0, 2.0, 3.0]),
-    }
-    nrrd.write(
-        str(path), values, {key: value for key, value in {**usual, **header}.items() if value is not None}
-    )
-    return path
-
-
-def write_series(
-    folder: Path,
-    *,
-    modality: str,
-    description: str,
-    study: str,
-    slices: int = 4,
-    step: tuple[float, float, float] = (0.0, 0.0, 2.0),
-    slopes: tuple[float, ...] = (),
-    skip: int | None = None,
-    frame: str = "1.2.3",
-    **tags: object,
-) -> str:
-    folder.mkdir(parents=True, exist_ok=True)
-    uid = generate_uid()
-    for place in range(slices):
-        if place == skip:
-            continue
-        header = pydicom.Dataset()
-        header.file_meta = FileMetaDataset()
-        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
-        header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID = generate_uid()
-        header.Modality, header.SeriesDescription, header.PatientID = modality, description, "p"
-        header.StudyInstanceUID, header.SeriesInstanceUID, header.FrameOfReferenceUID = study, uid, frame
-        header.Rows, header.Columns, header.PixelSpacing, header.SliceThickness = 5, 6, [1.0, 1.0], 2.0
-        header.ImagePositionPatient, header.ImageOrientationPatient = (
-            [place * along for along in step],
-            [1, 0, 0, 0, 1, 0],
-        )
-        header.BitsAllocated = header.BitsStored = 16
-        header.HighBit, header.PixelRepresentation, header.SamplesPerPixel = 15, 0, 1
-        header.PhotometricInterpretation, header.InstanceNumber = "MONOCHROME2", place
-        header.PixelData = np.full((5, 6), place, dtype=np.uint16).tobytes()
-        if slopes:
-            header.RescaleSlope, header.RescaleIntercept = slopes[place], 0.0
-        for name, value in tags.items():
-            setattr(header, name, value)
-        header.is_little_endian, header.is_implicit_VR = True, False
-        pydicom.dcmwrite(folder / f"{place}.dcm", header, write_like_original=False)
-    return uid
 
 
 def test_a_folder_a_patient_is_a_case_with_its_modalities_and_label() -> None:
@@ -255,69 +197,6 @@ def test_a_volume_over_the_cap_is_refused_before_it_is_decoded(tmp_path: Path) -
         read_volume(find_pool(tmp_path).cases[0].modalities["CT"], max_voxels=1000)
 
 
-def test_series_of_one_study_are_one_case(tmp_path: Path) -> None:
-    study = generate_uid()
-    ct = write_series(tmp_path / "p1" / "s1", modality="CT", description="abdomen", study=study)
-    write_series(tmp_path / "p1" / "s2", modality="MR", description="Ax T2 FLAIR", study=study)
-    write_series(tmp_path / "p1" / "s3", modality="MR", description="t1 mprage post Gd", study=study)
-    pool = find_pool(tmp_path)
-    assert (pool.layout, list(pool.by_id)) == ("dicom", ["p1"])
-    assert pool.modalities == ("T1ce", "FLAIR", "CT")
-    assert pool.resolve(ct)[1] == "CT"
-    volume = read_volume(pool.cases[0].modalities["CT"])
-    assert volume.grid.shape == (4, 5, 6)
-    np.testing.assert_allclose(volume.grid.affine, np.diag([-1.0, -1.0, 2.0, 1.0]))
-    np.testing.assert_array_equal(volume.array[:, 0, 0], range(4))
-
-
-def test_a_series_in_another_frame_of_reference_is_another_case(tmp_path: Path) -> None:
-    study = generate_uid()
-    write_series(tmp_path / "p1" / "CT", modality="CT", description="", study=study)
-    write_series(tmp_path / "p1" / "T1", modality="MR", description="", study=study)
-    write_series(tmp_path / "p1" / "T2", modality="MR", description="", study=study, frame="9.9.9")
-    pool = find_pool(tmp_path)
-    assert {id: list(case.modalities) for id, case in pool.by_id.items()} == {
-        "p1": ["CT", "T1"],
-        "p1_2": ["T2"],
-    }
-
-
-def test_a_dicom_series_with_a_missing_slice_names_the_gap_and_the_remedy(tmp_path: Path) -> None:
-    study = generate_uid()
-    write_series(tmp_path / "p1" / "CT", modality="CT", description="", study=study)
-    write_series(tmp_path / "p1" / "T1", modality="MR", description="", study=study, slices=7, skip=3)
-    text = reasons(find_pool(tmp_path))
-    assert "between 2.dcm and 4.dcm there are 4.00 mm" in text
-    assert "export the series again" in text
-
-
-def test_pet_in_becquerel_becomes_suv_by_body_weight(tmp_path: Path) -> None:
-    tracer = pydicom.Dataset()
-    tracer.RadionuclideTotalDose, tracer.RadionuclideHalfLife = 3.6e8, 3600.0
-    tracer.RadiopharmaceuticalStartTime = "100000"
-    write_series(
-        tmp_path / "p1" / "PT",
-        modality="PT",
-        description="",
-        study="1.2",
-        Units="BQML",
-        PatientWeight=72.0,
-        DecayCorrection="START",
-        SeriesTime="110000",
-        RadiopharmaceuticalInformationSequence=[tracer],
-    )
-    volume = read_volume(find_pool(tmp_path).cases[0].modalities["PET"])
-    np.testing.assert_allclose(volume.array[3, 0, 0], 3 * 72000.0 / 1.8e8, rtol=1e-6)  # one half-life later
-
-
-def test_pet_without_a_dose_is_refused_rather_than_shown_as_suv(tmp_path: Path) -> None:
-    write_series(
-        tmp_path / "p1" / "PT", modality="PT", description="", study="1.2", Units="BQML", PatientWeight=72.0
-    )
-    text = reasons(find_pool(tmp_path))
-    assert "weight, injected dose and times" in text
-
-
 def test_a_link_to_outside_the_studies_is_not_followed(tmp_path: Path) -> None:
     outside = write_image(tmp_path / "outside" / "secret.nii.gz")
     studies = write_image(tmp_path / "studies" / "p1" / "CT.nii.gz").parent.parent
@@ -375,22 +254,6 @@ def test_a_name_that_could_not_be_a_file_is_skipped_and_the_others_go_on(layout:
     assert bad in reasons(pool)
 
 
-def test_slices_with_their_own_scale_are_decoded_each_by_its_own(tmp_path: Path) -> None:
-    slopes = (1.0, 0.25, 0.125, 0.3)  # an empty slice first, as scanners write it
-    write_series(
-        tmp_path / "p1" / "PT", modality="PT", description="", study="1.2", Units="GML", slopes=slopes
-    )
-    volume = read_volume(find_pool(tmp_path).cases[0].modalities["PET"])
-    np.testing.assert_allclose(volume.array[:, 0, 0], [0.0, 0.25, 0.25, 0.9], rtol=1e-6)
-
-
-def test_a_tilted_gantry_is_refused_as_no_viewer_could_show_it(tmp_path: Path) -> None:
-    write_series(tmp_path / "p1" / "CT", modality="CT", description="", study="1.2", step=(0.0, 0.5, 2.0))
-    text = reasons(find_pool(tmp_path))
-    assert "tilted by 14.0 degrees" in text
-    assert "Resample the series" in text
-
-
 def test_a_header_with_two_positions_is_refused(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a_CT.nii.gz")
     image = nib.load(path)
@@ -401,19 +264,6 @@ def test_a_header_with_two_positions_is_refused(tmp_path: Path) -> None:
     nib.save(image, path)
     with pytest.raises(CaseError, match=r"two positions \(qform, sform\) 45\.0 mm apart"):
         read_grid(find_pool(tmp_path).cases[0].modalities["CT"])
-
-
-def test_slices_overwritten_in_place_are_seen(tmp_path: Path) -> None:
-    write_series(tmp_path / "p1" / "CT", modality="CT", description="", study="1.2")
-    source = find_pool(tmp_path).cases[0].modalities["CT"]
-    before, stamp = read_grid(source), source.stamp()
-    for file in source.path.iterdir():
-        header = pydicom.dcmread(file)
-        header.ImagePositionPatient = [50.0, 0.0, header.ImagePositionPatient[2]]
-        with file.open("r+b") as stream:  # the folder's own time stays
-            pydicom.dcmwrite(stream, header)
-    assert source.stamp() != stamp
-    assert read_grid(source).affine[0, 3] == before.affine[0, 3] - 50.0
 
 
 def test_two_volumes_never_share_a_name(tmp_path: Path) -> None:
@@ -441,12 +291,6 @@ def test_label_names_come_from_dataset_json(tmp_path: Path, table: dict[str, obj
     write_image(tmp_path / "imagesTr" / "a_0000.nii.gz")
     (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}, "labels": table}))
     assert find_pool(tmp_path).labels == ("edema", "core")
-
-
-def test_one_patient_id_for_all_folders_was_made_anonymous_and_does_not_join_them(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_series(tmp_path / name / "CT", modality="CT", description="", study=generate_uid())
-    assert [case.patient for case in find_pool(tmp_path).cases] == ["a", "b"]
 
 
 def test_original_series_lie_where_their_contours_do() -> None:

@@ -1,5 +1,8 @@
 import json
 import os
+import random
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +19,8 @@ from lib.datastores.local import CaseDatastore
 from lib.refusal import Refusal
 from lib.settings import AppSettings
 from lib.site import Site
-from tests.conftest import SAMPLES, write_image
+from tests.conftest import SAMPLES
+from tests.images import write_image
 
 Samples = Callable[..., Path]
 
@@ -385,3 +389,37 @@ def test_notes_that_another_client_could_not_read_are_refused(samples: Samples, 
 def test_notes_cannot_pose_as_the_servers_own_keys(samples: Samples) -> None:
     with pytest.raises(Refusal, match="server's own keys; got 'id'"):
         open_datastore(samples("STS_002")).update_image_info("STS_002", {"id": "zzz"})
+
+
+@pytest.mark.slow
+def test_sixty_kills_while_labels_are_saved_lose_at_most_the_last_one(
+    samples: Samples, tmp_path: Path
+) -> None:
+    datastore = open_datastore(samples("STS_025", "STS_008", "STS_042", labels=False))
+    ids = datastore.list_images()
+    files = [label_for(datastore, id, tmp_path / f"{id}.nii.gz") for id in ids]
+    moment, number = random.Random(0), 0
+    for _ in range(60):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            mine = open_datastore(datastore.site.studies)  # as another process has it
+            while True:
+                number += 1
+                place = number % len(ids)
+                mine.save_label(ids[place], str(files[place]), "final", {"number": number})
+                os.write(writing, number.to_bytes(4))
+        os.close(writing)
+        told = int.from_bytes(os.read(reading, 4))
+        time.sleep(moment.uniform(0.0, 0.03))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        while rest := os.read(reading, 4):
+            told = int.from_bytes(rest)
+        os.close(reading)
+        again = open_datastore(datastore.site.studies)
+        stored = {id: again.get_label_info(id, "final")["number"] for id in again.get_labeled_images()}
+        assert told <= max(stored.values()) <= told + 1
+        for id in stored:
+            assert again.read_label(again.site.pool.by_id[id]).array.any()
+        number = max(stored.values())
