@@ -26,6 +26,7 @@ lint: $(VENV)/development.stamp
 
 bench: $(VENV)/development.stamp
 	$(BIN)/python -m benchmarks.next_sample
+	$(BIN)/python -m benchmarks.first_round
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

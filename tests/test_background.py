@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-CHILD = "import time; from lib.background import end_with_the_server; end_with_the_server(); time.sleep(60)"
+CHILD = "import time; from lib.background import end_with_the_server; end_with_the_server(); "
+CHILD += "print('watching', flush=True); time.sleep(60)"
 SERVER = f"""
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", {CHILD!r}])
@@ -33,7 +34,7 @@ def test_a_job_ends_with_the_server_that_started_it() -> None:
     )
     assert server.stdout is not None
     child = int(server.stdout.readline())
-    time.sleep(2.0)
+    assert server.stdout.readline() == "watching\n"
     assert runs(child)
     server.send_signal(signal.SIGKILL)
     server.wait()
