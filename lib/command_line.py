@@ -123,7 +123,6 @@ def serve(
             raise CaseError(
                 f"{host}:{port} must be free to listen on; {err}. Choose another --port."
             ) from err
-    console.print(pool_table(site))
     from monailabel.main import Main  # takes seconds to import; the other commands do without
 
     arguments = [
