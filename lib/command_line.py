@@ -75,7 +75,7 @@ def check(
     """Find the cases of a folder and check them: readable, complete, lying on each other."""
     site = Site(studies, read_settings(_pairs(conf)))
     if background:
-        os.nice(10)
+        os.nice(19)
         site.check()
         return
     with Progress(

@@ -61,13 +61,14 @@ def _unclaimed(pool: Pool) -> list[Skipped]:
     """What lies in the root and no case of this layout uses: perhaps patients laid out in another way."""
     if pool.layout in ("nnunet", "decathlon"):
         return []
-    used = {path for case in pool.cases for path in (*(s.path for s in case.modalities.values()), case.label)}
-    used |= {item.path for item in pool.skipped}
+    used = [path for case in pool.cases for path in (*(s.path for s in case.modalities.values()), case.label)]
+    used += [item.path for item in pool.skipped]
+    root = pool.root.parts
     claimed = {
-        path.relative_to(pool.root).parts[0] for path in used if path and path.is_relative_to(pool.root)
-    }
+        path.parts[len(root)] for path in used if path and path.parts[: len(root)] == root
+    } | SERVERS_OWN
     studies = Studies(pool.root, follow_links=True)
-    left = [entry for entry in studies.entries(pool.root) if entry.name not in claimed | SERVERS_OWN]
+    left = [entry for entry in studies.entries(pool.root) if entry.name not in claimed]
     reason = (
         f"no case was found in it by the layout {pool.layout}. Keep one layout a folder, "
         "or set --conf layout."

@@ -206,9 +206,10 @@ class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
         labelled = self.labelled(label_tag or FINAL)
         return [case_id for case_id in self.list_images() if case_id not in labelled]
 
-    def unavailable(self) -> Set[str]:
-        """Ids of the cases that nobody is to label: labelled already, or quarantined."""
-        return self.labelled() | self.site.quarantined
+    def is_open(self, case_id: str) -> bool:
+        """Whether a case is served and has no final label yet."""
+        here = case_id in self.site.pool.by_id and case_id not in self.site.quarantined
+        return here and case_id not in self.labelled()
 
     def labelled(self, tag: str = FINAL) -> Set[str]:
         """Ids of all cases with a label of this tag. Not to be modified."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -152,18 +152,18 @@ class PlanStore:
             return self._orders[version, strategy]
 
     def lease_next(
-        self, order: Sequence[str], *, annotator: str, unavailable: Container[str], lease: timedelta
+        self, order: Sequence[str], *, annotator: str, is_open: Callable[[str], bool], lease: timedelta
     ) -> Offer | None:
         """Lease the first case of an order that is free, in one transaction.
 
-        Free is: not `unavailable`, in nobody's hands, not set aside by this annotator. A case that this
+        Free is: open, in nobody's hands, not set aside by this annotator. A case that this
         annotator still holds is set aside: asking again without a label is passing it over. Once nothing
         else is left, what was set aside comes again. What an expired lease held is free again.
 
         Args:
             order: Case ids, best first.
             annotator: Who asks.
-            unavailable: Cases labelled or quarantined.
+            is_open: Whether a case is still to be labelled: not labelled, quarantined or gone.
             lease: How long the case is kept.
 
         Returns:
@@ -172,7 +172,7 @@ class PlanStore:
         for _ in range(5):
             try:
                 with self._transaction() as session:
-                    return self._lease(session, order, annotator, unavailable, lease)
+                    return self._lease(session, order, annotator, is_open, lease)
             except IntegrityError:  # another server leased the same case between our read and our write
                 continue
         return None
@@ -222,27 +222,27 @@ class PlanStore:
         session: Session,
         order: Sequence[str],
         annotator: str,
-        unavailable: Container[str],
+        is_open: Callable[[str], bool],
         lease: timedelta,
     ) -> Offer | None:
         now = self._now()
         session.execute(delete(LeaseRow).where(LeaseRow.until <= now))
         for held in session.scalars(select(LeaseRow.case_id).where(LeaseRow.annotator == annotator)).all():
-            if held not in unavailable:
+            if is_open(held):
                 session.merge(SetAsideRow(annotator=annotator, case_id=held))
                 self._note(session, "set aside", held, annotator)
             session.execute(delete(LeaseRow).where(LeaseRow.case_id == held))
         leased = set(session.scalars(select(LeaseRow.case_id)))
         mine = SetAsideRow.annotator == annotator
         aside = set(session.scalars(select(SetAsideRow.case_id).where(mine)))
-        free = [
-            (case_id in aside, rank, case_id)
-            for rank, case_id in enumerate(order, start=1)
-            if case_id not in unavailable and case_id not in leased
-        ]
-        if not free:
+        taken = leased | aside
+        found = _first(order, lambda id: id not in taken and is_open(id))
+        again = found is None
+        if again:
+            found = _first(order, lambda id: id in aside and id not in leased and is_open(id))
+        if found is None:
             return None
-        again, rank, case_id = min(free)
+        rank, case_id = found
         if again:
             session.execute(delete(SetAsideRow).where(mine))
         until = now + lease
@@ -274,6 +274,11 @@ class PlanStore:
     def _transaction(self) -> Iterator[Session]:
         with Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+
+def _first(order: Sequence[str], fits: Callable[[str], bool]) -> tuple[int, str] | None:
+    """Rank and id of the first case that fits."""
+    return next(((rank, id) for rank, id in enumerate(order, start=1) if fits(id)), None)
 
 
 def _utc(moment: datetime) -> datetime:

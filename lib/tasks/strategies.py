@@ -37,13 +37,12 @@ class PlannedStrategy(Strategy):  # type: ignore[misc]  # monailabel has no type
         Raises:
             Refusal: If there is no plan yet and the site wants an error then.
         """
-        known = self.site.pool.by_id
-        order = [id for id in self.site.plan.order(self.strategy) if id in known]
+        order = self.site.plan.order(self.strategy)
         state = {"state": "planned"} if order else self._without_plan()
         offer = self.site.plan.lease_next(
             order or uniform_order(self.site),
             annotator=_annotator(request),
-            unavailable=datastore.unavailable(),
+            is_open=datastore.is_open,
             lease=timedelta(minutes=self.site.settings.lease_minutes),
         )
         if offer is None:

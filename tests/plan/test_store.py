@@ -35,12 +35,13 @@ def store(tmp_path: Path, clock: Clock) -> PlanStore:
 
 
 def ask(store: PlanStore, annotator: str, unavailable: set[str] | None = None) -> str | None:
-    offer = store.lease_next(ORDER, annotator=annotator, unavailable=unavailable or set(), lease=HOUR)
+    done = unavailable or set()
+    offer = store.lease_next(ORDER, annotator=annotator, is_open=lambda id: id not in done, lease=HOUR)
     return offer.case_id if offer else None
 
 
 def test_the_best_ranked_case_comes_first_with_its_score(store: PlanStore) -> None:
-    offer = store.lease_next(store.order("mdal"), annotator="ann", unavailable=set(), lease=HOUR)
+    offer = store.lease_next(store.order("mdal"), annotator="ann", is_open=lambda id: True, lease=HOUR)
     assert offer is not None
     assert (offer.case_id, offer.rank, offer.of) == ("c", 1, 3)
     assert offer.score == CaseScore(0.5, 40.0, {"most_different_pair": "CT–PET"})
@@ -61,7 +62,7 @@ def test_two_annotators_who_ask_at_once_never_get_the_same_case(tmp_path: Path) 
 
     def ask_from(place: int) -> str | None:
         offer = stores[place % 4].lease_next(
-            order, annotator=f"annotator {place}", unavailable=set(), lease=HOUR
+            order, annotator=f"annotator {place}", is_open=lambda id: True, lease=HOUR
         )
         return offer.case_id if offer else None
 
