@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.body import body_mask
-from lib.cases.case import Case, CaseError
+from lib.cases.case import Case, CaseError, Source
 from lib.cases.image import MAX_VOXELS, Grid, Volume, read_volume, resample
 from lib.cases.modalities import REFERENCE_ORDER, kind
 from lib.cases.records import Records
@@ -155,25 +156,18 @@ def prepare(case: Case, preparation: Preparation) -> PreparedCase:
     Raises:
         CaseError: If a file cannot be read or holds values that are not finite.
     """
-    name = preparation.reference_of(case)
-    volumes = {name: read_volume(case.modalities[name], max_voxels=preparation.max_voxels)}
-    grid = volumes[name].grid
-    foreground = body_mask(volumes[name].array, name)
+    reference = preparation.reference_of(case)
+    names = [name for name in preparation.modalities if name in case.modalities]
+    with ThreadPoolExecutor() as threads:  # decompression lets other threads run
+        read = threads.map(lambda name: _read_finite(case.modalities[name], preparation.max_voxels), names)
+        volumes = dict(zip(names, read, strict=True))
+    grid = volumes[reference].grid
+    foreground = body_mask(volumes[reference].array, reference)
     array = np.zeros((len(preparation.modalities), *grid.shape), dtype=np.float16)
-    present = np.zeros(len(preparation.modalities), dtype=bool)
-    for channel, modality in enumerate(preparation.modalities):
-        if modality not in case.modalities:
-            continue
-        volume = volumes.get(modality) or read_volume(
-            case.modalities[modality], max_voxels=preparation.max_voxels
-        )
-        if not np.isfinite(volume.array).all():
-            raise CaseError(
-                f"{case.modalities[modality].path} must hold finite values; it has NaN or infinity. "
-                "Export it again."
-            )
-        array[channel] = normalise(_on_grid(volume, grid, modality), modality, foreground, preparation)
-        present[channel] = True
+    for channel, name in enumerate(preparation.modalities):
+        if name in volumes:
+            array[channel] = normalise(_on_grid(volumes[name], grid, name), name, foreground, preparation)
+    present = np.array([name in volumes for name in preparation.modalities])
     return PreparedCase(case.id, preparation.modalities, array, foreground, present, grid)
 
 
@@ -203,6 +197,13 @@ def normalise(
             scaled = np.clip((array - inside.mean()) / (deviation or 1.0), -5.0, 5.0)
             scaled = np.where(foreground, scaled, 0.0) if foreground.any() else scaled
     return np.asarray(scaled, dtype=np.float16)
+
+
+def _read_finite(source: Source, max_voxels: int) -> Volume:
+    volume = read_volume(source, max_voxels=max_voxels)
+    if not np.isfinite(volume.array).all():
+        raise CaseError(f"{source.path} must hold finite values; it has NaN or infinity. Export it again.")
+    return volume
 
 
 def _on_grid(volume: Volume, grid: Grid, modality: str) -> NDArray[Any]:
