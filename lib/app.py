@@ -33,7 +33,7 @@ from lib.tasks.train import CimlTrain
 logger = logging.getLogger(__name__)
 
 
-class MdalCimlApp(MONAILabelApp):  # type: ignore[misc]  # monailabel has no types
+class MdalCimlApp(MONAILabelApp):
     """Multimodal cases: which to label first (MDAL), where the lesion is (CIML)."""
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -60,6 +61,12 @@ def plan_pool(site: Site, *, on_progress: Progress | None = None) -> int:
         return _plan_pool(site, tell)
 
 
+@lru_cache(maxsize=4)
+def uniform_order(ids: tuple[str, ...], seed: int) -> tuple[str, ...]:
+    """Every case equally likely at every place; the seed decides."""
+    return tuple(ids[place] for place in np.random.default_rng(seed).permutation(len(ids)))
+
+
 def _plan_pool(site: Site, tell: Progress) -> int:
     try:
         tell(0.0, "checking the pool")
@@ -91,7 +98,7 @@ def _make(site: Site, content: str, tell: Progress) -> int:
     except PoolTooSmall as err:
         logger.warning("the pool could not be scored: %s", err)
         about["warnings"] = [f"Cases are offered in uniform order: {err}"]
-        order = [ids[place] for place in np.random.default_rng(seed).permutation(len(ids))]
+        order = uniform_order(tuple(ids), seed)
         return site.plan.write(
             content=content,
             seed=seed,

@@ -6,7 +6,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
 
-class Refusal(MONAILabelException, HTTPException):  # type: ignore[misc]  # monailabel has no types
+class Refusal(MONAILabelException, HTTPException):
     """A MONAI Label error that its HTTP layer answers with 4xx and the sentence.
 
     MONAI Label 0.8.5 has no handler for its own exceptions: they reach a client as 500 without a word.

@@ -71,7 +71,8 @@ class Site:
 
         device_of(self.settings.device)
         try:
-            self.preparation, self.decomposition, self.plan  # noqa: B018  made here, or refused
+            for made in ("preparation", "decomposition", "plan"):
+                getattr(self, made)
         except SQLAlchemyError as err:
             raise CaseError(
                 f"database_url must be a database that SQLAlchemy can open; {err}. Set --conf database_url."

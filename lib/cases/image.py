@@ -195,6 +195,24 @@ def write_nifti(volume: Volume, path: Path) -> None:
         image.to_filename(part)
 
 
+def write_nrrd(volume: Volume, path: Path, *, compress: bool = True) -> None:
+    """Write atomically; OHIF reads the buffer itself, so it asks for it uncompressed.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    affine = _RAS_LPS @ volume.grid.affine
+    header = {
+        "space": "left-posterior-superior",
+        "space directions": affine[:3, :3].T,
+        "space origin": affine[:3, 3],
+        "kinds": ["domain"] * 3,
+        "encoding": "gzip" if compress else "raw",
+    }
+    with replacing(path) as part:
+        nrrd.write(str(part), volume.array, header, index_order="C")
+
+
 def _nifti_header(source: Source) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
     image: Any = nib.load(source.path)
     shape = image.shape

@@ -162,9 +162,7 @@ def find_flat(studies: Studies) -> Pool:
     drafts: dict[str, _Draft] = defaultdict(lambda: _Draft(""))
     for path in studies.images(studies.root):
         stem = stem_of(path)
-        for separator in sorted(
-            re.finditer(r"[_-]", stem), key=lambda match: match.start()
-        ):  # longest suffix first
+        for separator in re.finditer(r"[_-]", stem):  # the longest suffix first
             id, word = stem[: separator.start()], stem[separator.end() :]
             if id and (parse_modality(word, studies.extra) or is_label_name(word)):
                 drafts[id].id = id

@@ -217,7 +217,7 @@ class _Run:
         beta = beta_at(self.done, steps=settings.steps, beta=settings.beta, warm_up=settings.beta_warm_up)
         loss = objective(output, regions, decomposition=self.network.decomposition, beta=beta)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_norm)
         if not torch.isfinite(loss.total + norm):
             raise TrainingError(

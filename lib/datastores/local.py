@@ -28,7 +28,7 @@ _RESERVED = {"id", "path", "name", "ts", "mdal", "case", "modality", "modalities
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
-class CaseDatastore(Datastore):  # type: ignore[misc]  # monailabel has no types
+class CaseDatastore(Datastore):
     """Cases as images, labels under `labels/TAG/CASE.nii.gz`, both listed in datastore_v2.json.
 
     Every sibling of a case is an alias of it: a label saved for one is the case's label. A client's name is

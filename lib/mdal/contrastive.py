@@ -167,7 +167,7 @@ def train_encoders(
         patients = torch.from_numpy(groups[drawn])
         loss = _dense_loss(dense, usable, patients, encoders.temperature, settings.positions, generator)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         schedule.step()
         on_progress((step + 1) / settings.steps)

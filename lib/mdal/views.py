@@ -100,7 +100,7 @@ def write_views(
     rows = ((prepared.present, case_view(prepared, shape=shape)) for prepared in map(read, cases))
     present, view = next(rows)
     shape_of_all = (len(cases), *view.shape)
-    array = np.lib.format.open_memmap(path, "w+", np.float16, shape_of_all)  # type: ignore[no-untyped-call]
+    array = np.lib.format.open_memmap(path, "w+", np.float16, shape_of_all)
     everywhere = np.zeros((len(cases), len(present)), dtype=bool)
     array[0], everywhere[0] = view, present
     for row, (present, view) in enumerate(rows, start=1):

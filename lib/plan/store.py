@@ -183,14 +183,6 @@ class PlanStore:
             session.execute(delete(LeaseRow).where(LeaseRow.case_id == case_id))
             self._note(session, kind, case_id, annotator)
 
-    def leases(self) -> dict[str, str]:
-        """Annotator by case, for every lease that runs."""
-        with Session(self._engine) as session:
-            rows = session.execute(
-                select(LeaseRow.case_id, LeaseRow.annotator).where(LeaseRow.until > self._now())
-            )
-            return {case_id: annotator for case_id, annotator in rows}
-
     def report(self, job: str, *, state: str, done: float, message: str) -> None:
         """Say how far a job is."""
         now = self._now()

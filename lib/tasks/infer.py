@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nrrd
 import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from numpy.typing import NDArray
 
 from lib.cases.case import Case
-from lib.cases.image import Grid, Volume, read_grid, resample, write_nifti
+from lib.cases.image import FILE_SUFFIXES, Grid, Volume, read_grid, resample, write_nifti, write_nrrd
 from lib.ciml.checkpoint import load
 from lib.ciml.inference import predict
 from lib.ciml.network import CimlNetwork
@@ -25,14 +24,13 @@ from lib.refusal import Refusal
 from lib.site import Site
 
 logger = logging.getLogger(__name__)
-_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 _UNTRAINED = (
     "No model is trained yet, so this label is empty. Label {count} cases and press Train; the model then "
     "answers here."
 )
 
 
-class CimlInfer(InferTask):  # type: ignore[misc]  # monailabel has no types
+class CimlInfer(InferTask):
     """CIML as reconstructed from its abstract."""
 
     def __init__(self, site: Site, model_file: Path) -> None:
@@ -59,17 +57,17 @@ class CimlInfer(InferTask):  # type: ignore[misc]  # monailabel has no types
         """Label file on the asked grid, and what clients show with it.
 
         Args:
-            request: `case` and `modality` as the app resolved them; `result_extension`, `result_dtype` and
-                `result_compress` as OHIF sends them.
+            request: `case` and `modality` as the app resolved them; `result_extension` and
+                `result_compress` as OHIF sends them. The label is uint8 whatever else is asked.
         """
         case, modality, suffix = (
             request["case"],
             request["modality"],
             request.get("result_extension") or ".nii.gz",
         )
-        if suffix not in _SUFFIXES:
+        if suffix not in FILE_SUFFIXES:
             raise Refusal(
-                f"result_extension must be one of {', '.join(_SUFFIXES)}; got {str(suffix)[:40]!r}."
+                f"result_extension must be one of {', '.join(FILE_SUFFIXES)}; got {str(suffix)[:40]!r}."
             )
         start = time.monotonic()
         grid = read_grid(case.modalities[modality])
@@ -78,7 +76,10 @@ class CimlInfer(InferTask):  # type: ignore[misc]  # monailabel has no types
             prefix=f"{case.id}_{modality}_", suffix=suffix, delete=False
         ) as file:
             path = Path(file.name)
-        _write(Volume(label, grid), path, compress=bool(request.get("result_compress", True)))
+        if suffix == ".nrrd":
+            write_nrrd(Volume(label, grid), path, compress=bool(request.get("result_compress", True)))
+        else:
+            write_nifti(Volume(label, grid), path)
         about["latencies"] |= {"total": round(time.monotonic() - start, 3)}
         volumes = {
             name: float((label == value).sum() * grid.voxel_ml)
@@ -144,18 +145,3 @@ class CimlInfer(InferTask):  # type: ignore[misc]  # monailabel has no types
                 self._loaded = (stamp, network, metadata)
                 logger.info("model %s loaded", metadata["version"])
             return self._loaded[1:]
-
-
-def _write(label: Volume, path: Path, *, compress: bool) -> None:
-    if path.suffix != ".nrrd":
-        write_nifti(label, path)
-        return
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ label.grid.affine
-    header = {
-        "space": "left-posterior-superior",
-        "space directions": lps[:3, :3].T,
-        "space origin": lps[:3, 3],
-        "kinds": ["domain"] * 3,
-        "encoding": "gzip" if compress else "raw",
-    }
-    nrrd.write(str(path), label.array, header, index_order="C")

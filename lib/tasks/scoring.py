@@ -18,7 +18,7 @@ from lib.site import Site
 logger = logging.getLogger(__name__)
 
 
-class ModalityDifferenceScoring(ScoringMethod):  # type: ignore[misc]  # monailabel has no types
+class ModalityDifferenceScoring(ScoringMethod):
     """Check the pool, score every case's modality difference, write the plan."""
 
     def __init__(self, site: Site) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from lib.datastores.local import CaseDatastore
 from lib.plan.store import Offer
-from lib.planning import JOB
+from lib.planning import JOB, uniform_order
 from lib.refusal import Refusal
 from lib.site import Site
 
@@ -23,7 +21,7 @@ DESCRIPTIONS = {
 }
 
 
-class PlannedStrategy(Strategy):  # type: ignore[misc]  # monailabel has no types
+class PlannedStrategy(Strategy):
     """The best-ranked case of a strategy's order that is free for the annotator who asks."""
 
     def __init__(self, site: Site, strategy: str) -> None:
@@ -40,7 +38,7 @@ class PlannedStrategy(Strategy):  # type: ignore[misc]  # monailabel has no type
         order = self.site.plan.order(self.strategy)
         state = {"state": "planned"} if order else self._without_plan()
         offer = self.site.plan.lease_next(
-            order or uniform_order(self.site),
+            order or uniform_order(tuple(case.id for case in self.site.served), self.site.settings.seed),
             annotator=_annotator(request),
             is_open=datastore.is_open,
             lease=timedelta(minutes=self.site.settings.lease_minutes),
@@ -77,16 +75,6 @@ def _annotator(request: Mapping[str, Any]) -> str:
     if not isinstance(name, str) or not name.isprintable() or len(name) > 160:
         raise Refusal(f"client_id must be a name of at most 160 characters; got {str(name)[:40]!r}.")
     return name
-
-
-def uniform_order(site: Site) -> tuple[str, ...]:
-    """Every served case in an order that the seed decides."""
-    return _shuffled(tuple(case.id for case in site.served), site.settings.seed)
-
-
-@lru_cache(maxsize=4)
-def _shuffled(ids: tuple[str, ...], seed: int) -> tuple[str, ...]:
-    return tuple(ids[place] for place in np.random.default_rng(seed).permutation(len(ids)))
 
 
 def _facts(offer: Offer, planned: bool) -> dict[str, Any]:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 STATS = "train_stats.json"
 
 
-class CimlTrain(TrainTask):  # type: ignore[misc]  # monailabel has no types
+class CimlTrain(TrainTask):
     """CIML as reconstructed from its abstract, trained on every case with a final label."""
 
     def __init__(self, site: Site, model_file: Path) -> None:
