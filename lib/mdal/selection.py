@@ -3,132 +3,158 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
-Selector = Callable[[NDArray[np.float32], NDArray[np.float64], Sequence[str], int, Generator], list[str]]
+from lib.mdal.baselines import (
+    STRATA,
+    farthest_point,
+    k_means_centres,
+    k_means_then_farthest,
+    largest_surprise,
+    smallest_mutual_information,
+    strata,
+    stratified,
+    uniform,
+)
+from lib.mdal.candidates import Candidates, Rows, Selector, largest_first, planned, remaining, turns
+from lib.mdal.clusters import Clusters, farthest_first, find_clusters
+from lib.mdal.typicality import density, probcover, typiclust
 
-WHOLE_POOL_SHARE = 0.2  # the largest share of labels that the abstract reports
+TOP = 3  # alpha: the farthest-point subset of B cases is sought among the alpha B of largest difference
+
+Variant = Literal["cluster", "top", "strata"]
 
 
-def max_md(
-    features: NDArray[np.float32],
-    scores: NDArray[np.float64],
-    ids: Sequence[str],
-    budget: int,
-    generator: Generator,
-) -> list[str]:
-    """MaxMD: the largest modality difference first, ties by case id.
-
-    Args:
-        features: (N, F); not used.
-        scores: Modality difference (N,).
-        ids: Of the N cases.
-        budget: Cases that will be labelled; not used.
-        generator: Not used.
-
-    Returns:
-        Every id, best first, so that any prefix is a budget.
-
-    Raises:
-        ValueError: If the lengths differ, a value is not finite, an id comes twice or budget < 1.
+def max_md(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+    """MaxMD: the largest modality difference first.
 
     Source: Wang et al. 2025, as reconstructed from its abstract.
     """
-    _check(features, scores, ids, budget)
-    return [ids[row] for row in _largest_first(scores, ids)]
+    planned(candidates, budget)
+    return candidates.named(candidates.falling(candidates.difference))
+
+
+def min_md(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+    """MinMD: the smallest modality difference first, the reverse of what MaxMD claims."""
+    planned(candidates, budget)
+    return candidates.named(candidates.falling(-candidates.difference))
 
 
 def diverse_md(
-    features: NDArray[np.float32],
-    scores: NDArray[np.float64],
-    ids: Sequence[str],
-    budget: int,
-    generator: Generator,
+    candidates: Candidates, budget: int, generator: Generator, *, variant: Variant = "cluster"
 ) -> list[str]:
-    """DiverseMD: from each of K = budget clusters the case with the largest modality difference.
+    """DiverseMD: cases of large modality difference that are unlike one another.
 
-    The winners come first, by modality difference; then the second of every cluster, and so on. A
-    budget of the whole pool would make every case a cluster; it is ordered as for a fifth of the pool.
+    A budget of the whole pool would make every case a cluster; it is ordered as for a fifth of the pool.
 
     Args:
-        features: Concatenated, PCA-reduced embeddings (N, F).
-        scores: Modality difference (N,).
-        ids: Of the N cases.
+        candidates: The pool.
         budget: Cases that will be labelled.
-        generator: Seeds k-means++.
+        generator: Draws k-means++.
+        variant: "cluster": of each of K = budget k-means clusters the case of largest difference, by
+            difference; then the second of each, and so on. "top": among the 3 B of largest difference each
+            case farthest from those before it, from the largest difference on; then by difference. "strata":
+            fifths of the pool by difference take turns, largest first, each in the order of "cluster".
 
     Returns:
         Every id, best first.
 
     Raises:
-        ValueError: If the lengths differ, a value is not finite, an id comes twice or budget < 1.
+        ValueError: If the budget is below 1 or the variant unknown.
 
-    Source: Wang et al. 2025, as reconstructed from its abstract; rounds after the winners are ours.
+    Source: Wang et al. 2025, as reconstructed from its abstract; rounds after the winners, "top" and
+    "strata" are ours. At most 2,000 clusters are made, so time grows with N K F.
     """
-    _check(features, scores, ids, budget)
-    order = _largest_first(scores, ids)
-    by_id = np.argsort(np.asarray(ids))  # the order of the pool must not matter
-    clusters = budget if budget < len(ids) else math.ceil(WHOLE_POOL_SHARE * len(ids))
-    clusters = min(clusters, len(np.unique(features, axis=0)))
-    means = KMeans(clusters, n_init=1, max_iter=50, random_state=int(generator.integers(2**31)))
-    cluster = np.empty(len(ids), dtype=np.intp)
-    cluster[by_id] = means.fit_predict(np.asarray(features, dtype=np.float64)[by_id])
-    taken, turn = np.zeros(clusters, dtype=np.intp), np.empty(len(ids), dtype=np.intp)
-    for row in order:
-        turn[row] = taken[cluster[row]]
-        taken[cluster[row]] += 1
-    return [ids[row] for row in sorted(order, key=lambda row: turn[row])]  # stable: by MD within a turn
+    pool = candidates.by_id()
+    count = planned(pool, budget)
+    if variant == "cluster":
+        return pool.named(_by_cluster(pool, find_clusters(pool.features, count, generator)))
+    if variant == "top":
+        return pool.named(_farthest_of_the_top(pool, count))
+    if variant == "strata":
+        return pool.named(_by_stratum(pool, count, generator))
+    raise ValueError(f"variant must be one of cluster, top, strata; got {variant!r}.")
 
 
-def uniform(
-    features: NDArray[np.float32],
-    scores: NDArray[np.float64],
-    ids: Sequence[str],
-    budget: int,
-    generator: Generator,
-) -> list[str]:
-    """Every order equally likely: what the other two must beat.
+def cluster_of(candidates: Candidates, budget: int, generator: Generator) -> Rows:
+    """The cluster that DiverseMD puts each case in.
 
     Args:
-        features: (N, F); not used.
-        scores: (N,); not used.
-        ids: Of the N cases.
-        budget: Not used.
-        generator: Draws the order.
+        candidates: The pool.
+        budget: Cases that will be labelled.
+        generator: In the state in which `diverse_md` gets it.
 
     Returns:
-        Every id.
-
-    Raises:
-        ValueError: If the lengths differ, a value is not finite, an id comes twice or budget < 1.
+        Shape (N,), in the order of the candidates; 0 for the largest cluster.
     """
-    _check(features, scores, ids, budget)
-    return [str(id) for id in generator.permutation(sorted(ids))]
+    pool = candidates.by_id()
+    group = find_clusters(pool.features, planned(pool, budget), generator).group
+    number = dict(zip(pool.ids, group.tolist(), strict=True))
+    return np.array([number[id] for id in candidates.ids], dtype=np.intp)
 
 
-SELECTORS: dict[str, Selector] = {"mdal": max_md, "diversemd": diverse_md, "uniform": uniform}
+SELECTORS: dict[str, Selector] = {
+    "mdal": max_md,
+    "diversemd": diverse_md,
+    "diversemd_top": partial(diverse_md, variant="top"),
+    "diversemd_strata": partial(diverse_md, variant="strata"),
+    "minmd": min_md,
+    "uniform": uniform,
+    "stratified": stratified,
+    "kmeans": k_means_centres,
+    "farthest": farthest_point,
+    "kmeans_farthest": k_means_then_farthest,
+    "typiclust": typiclust,
+    "probcover": probcover,
+    "density": density,
+    "surprise": largest_surprise,
+    "nmi": smallest_mutual_information,
+}
+
+DESCRIPTIONS: dict[str, str] = {
+    "mdal": "MaxMD: the largest modality difference first",
+    "diversemd": "DiverseMD: diverse cases, in each group the largest modality difference",
+    "diversemd_top": "DiverseMD among the top: of the largest modality differences the most unlike cases",
+    "diversemd_strata": "DiverseMD by strata: diverse cases from every level of modality difference",
+    "minmd": "MinMD: the smallest modality difference first",
+    "uniform": "Every case equally likely",
+    "stratified": "Equally likely within strata of how conspicuous a lesion may be, found without labels",
+    "kmeans": "k-means centres: the most central case of each group",
+    "farthest": "Core-set: each case the farthest from all before it",
+    "kmeans_farthest": "Contrastive annotation: cases near k-means++ centres, then the farthest from them",
+    "typiclust": "TypiClust: in each group the case with the nearest neighbours",
+    "probcover": "ProbCover: each case the one that covers most of what is not covered yet",
+    "density": "Density, after the idea of CALR: in each group the case most alike to the others",
+    "surprise": "The modality that the other foretells worst first",
+    "nmi": "The smallest mutual information between co-registered voxels first",
+}
 
 
-def _largest_first(scores: NDArray[np.float64], ids: Sequence[str]) -> list[int]:
-    return sorted(range(len(ids)), key=lambda row: (-scores[row], ids[row]))
+def _by_cluster(pool: Candidates, clusters: Clusters) -> Rows:
+    order = largest_first(pool.difference)
+    turn = turns(clusters.group, order)
+    return order[np.argsort(turn[order], kind="stable")]  # by difference within a turn
 
 
-def _check(
-    features: NDArray[np.float32], scores: NDArray[np.float64], ids: Sequence[str], budget: int
-) -> None:
-    if not len(features) == len(scores) == len(ids) > 0:
-        raise ValueError(
-            "features, scores and ids must describe the same one or more cases; "
-            f"got {len(features)}, {len(scores)} and {len(ids)}."
+def _farthest_of_the_top(pool: Candidates, count: int) -> Rows:
+    order = largest_first(pool.difference)
+    top = order[: TOP * count]
+    spread, _ = farthest_first(pool.features[top].astype(np.float64), np.array([0]), count)
+    return np.concatenate([top[spread], remaining(top[spread], order)])
+
+
+def _by_stratum(pool: Candidates, count: int, generator: Generator) -> Rows:
+    stratum = strata(largest_first(pool.difference))
+    order = []
+    for number in range(int(stratum.max()) + 1):
+        rows = np.flatnonzero(stratum == number)
+        part = pool.take(rows)
+        order.append(
+            rows[_by_cluster(part, find_clusters(part.features, math.ceil(count / STRATA), generator))]
         )
-    if len(set(ids)) < len(ids):
-        raise ValueError(f"ids must be unique; {len(ids) - len(set(ids))} of {len(ids)} come again.")
-    if budget < 1:
-        raise ValueError(f"budget must be at least 1 case; got {budget}.")
-    if not (np.isfinite(features).all() and np.isfinite(scores).all()):
-        raise ValueError("features and scores must be finite; got NaN or infinity. Score the pool again.")
+    turn = turns(stratum, np.concatenate(order))
+    return np.asarray(np.lexsort((stratum, turn)))

@@ -3,105 +3,168 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lib.mdal.selection import SELECTORS, diverse_md, max_md, uniform
+from lib.mdal.candidates import Candidates
+from lib.mdal.selection import DESCRIPTIONS, SELECTORS, cluster_of, diverse_md, max_md, min_md
+from tests.mdal.candidate_pools import generator, of, pool
+
+DIVERSE = [
+    "diversemd", "diversemd_top", "diversemd_strata", "kmeans", "farthest", "kmeans_farthest", "typiclust",
+    "probcover", "density",
+]  # fmt: skip
 
 
-def pool(n=30, *, seed=0):
-    random = np.random.default_rng(seed)
-    return (
-        random.standard_normal((n, 4)).astype(np.float32),
-        random.standard_normal(n),
-        [f"c{i:05d}" for i in range(n)],
-    )
-
-
-def generator():
-    return np.random.default_rng(7)
+def test_every_selector_is_described():
+    assert DESCRIPTIONS.keys() == SELECTORS.keys()
 
 
 @pytest.mark.parametrize("name", SELECTORS)
-@pytest.mark.parametrize(("n", "budget"), [(1, 1), (1, 5), (7, 3), (7, 7), (7, 100), (50, 1)])
-def test_every_order_holds_the_whole_pool_once(name, n, budget):
-    features, scores, ids = pool(n)
-    assert sorted(SELECTORS[name](features, scores, ids, budget, generator())) == ids
+@given(
+    st.integers(1, 40).flatmap(
+        lambda n: st.tuples(
+            st.lists(st.lists(st.integers(-3, 3), min_size=2, max_size=2), min_size=n, max_size=n),
+            st.lists(st.integers(-3, 3), min_size=n, max_size=n),
+            st.permutations(range(n)),
+        )
+    ),
+    st.integers(1, 50),
+)
+@settings(max_examples=25, deadline=None)
+def test_every_order_holds_the_whole_pool_once_whatever_its_order_and_ties(name, drawn, budget):
+    features, values, places = drawn
+    column = np.array(values, dtype=np.float64)
+    ids = [f"c{i:02d}" for i in range(len(values))]
+    given_pool = Candidates(ids, np.array(features, np.float32), column, column, column, column)
+    order = SELECTORS[name](given_pool, budget, generator())
+    assert sorted(order) == ids
+    assert SELECTORS[name](given_pool.take(np.array(places)), budget, generator()) == order
 
 
 @pytest.mark.parametrize("name", SELECTORS)
 def test_the_same_seed_gives_the_same_order_whatever_the_order_of_the_pool(name):
-    features, scores, ids = pool()
-    turned = np.arange(30)[::-1]
-    first = SELECTORS[name](features, scores, ids, 6, generator())
-    again = SELECTORS[name](features[turned], scores[turned], [ids[i] for i in turned], 6, generator())
-    assert first == again
-
-
-def test_max_md_takes_the_largest_first_and_ties_by_id():
-    ids, scores = ["b", "d", "a", "c"], np.array([1.0, 3.0, 1.0, 2.0])
-    assert max_md(np.zeros((4, 1), np.float32), scores, ids, 2, generator()) == ["d", "c", "a", "b"]
-
-
-def test_diverse_md_takes_the_largest_of_every_cluster_then_the_second():
-    features = np.array([[0], [0.1], [0.2], [9], [9.1], [50]], dtype=np.float32)
-    scores = np.array([5.0, 6.0, 4.0, 1.0, 2.0, 0.0])
-    order = diverse_md(features, scores, list("abcdef"), 3, generator())
-    assert order == ["b", "e", "f", "a", "d", "c"]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_diverse_md_does_not_spend_a_small_budget_on_duplicates(seed):
-    features, scores, ids = pool(40, seed=seed)
-    features[1], scores[:2] = features[0] + 1e-4, 10.0
-    assert max_md(features, scores, ids, 5, generator())[:2] == ids[:2]
-    assert not set(ids[:2]) <= set(diverse_md(features, scores, ids, 5, generator())[:5])
-
-
-def test_a_budget_of_the_whole_pool_still_spreads():
-    centres = np.repeat(np.eye(4, dtype=np.float32) * 100, 5, axis=0)
-    features = centres + np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
-    scores = np.repeat([4.0, 3.0, 2.0, 1.0], 5) + np.linspace(0, 0.1, 20)
-    ids = [f"{i:02d}" for i in range(20)]
-    first = diverse_md(features, scores, ids, 20, generator())[:4]
-    assert {int(id) // 5 for id in first} == {0, 1, 2, 3}
-    assert {int(id) // 5 for id in max_md(features, scores, ids, 20, generator())[:4]} == {0}
-
-
-def test_identical_features_leave_the_modality_difference_to_decide():
-    _, scores, ids = pool()
-    features = np.ones((30, 4), dtype=np.float32)
-    assert diverse_md(features, scores, ids, 8, generator()) == max_md(features, scores, ids, 8, generator())
-
-
-def test_uniform_pays_no_heed_to_the_score():
-    features, scores, ids = pool(200)
-    order = uniform(features, np.arange(200.0), ids, 10, generator())
-    assert order != ids
-    assert order == uniform(features, -np.arange(200.0), ids, 10, generator())
-    assert order != uniform(features, scores, ids, 10, np.random.default_rng(8))
-
-
-def test_ten_thousand_cases_take_seconds():
-    random = np.random.default_rng(0)
-    features, scores = random.standard_normal((10_000, 32)).astype(np.float32), random.standard_normal(10_000)
-    ids, start = [f"{i}" for i in range(10_000)], time.monotonic()
-    assert len(diverse_md(features, scores, ids, 200, generator())) == 10_000
-    assert time.monotonic() - start < 20
+    candidates = pool(60)
+    first = SELECTORS[name](candidates, 6, generator())
+    assert first == SELECTORS[name](candidates.take(np.arange(60)[::-1]), 6, generator())
 
 
 @pytest.mark.parametrize("name", SELECTORS)
-def test_what_cannot_be_ordered_is_refused(name):
-    features, scores, ids = pool(3)
-    select = SELECTORS[name]
-    with pytest.raises(ValueError, match="must describe the same one or more cases; got 3, 2 and 3"):
-        select(features, scores[:2], ids, 1, generator())
-    with pytest.raises(ValueError, match="same one or more cases; got 0, 0 and 0"):
-        select(features[:0], scores[:0], [], 1, generator())
-    with pytest.raises(ValueError, match="ids must be unique; 1 of 3"):
-        select(features, scores, ["a", "a", "b"], 1, generator())
+def test_a_budget_below_one_is_refused(name):
     with pytest.raises(ValueError, match="budget must be at least 1 case; got 0"):
-        select(features, scores, ids, 0, generator())
-    with pytest.raises(ValueError, match="must be finite"):
-        select(features, np.array([0.0, np.nan, 1.0]), ids, 1, generator())
+        SELECTORS[name](pool(3), 0, generator())
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("surprise", "surprise"), ("nmi", "mutual_information"), ("stratified", "lesion_proxy")],
+)
+def test_a_selector_names_the_column_that_it_lacks(name, column):
+    with pytest.raises(ValueError, match=f"needs the column {column}; the candidates have difference"):
+        SELECTORS[name](of("ab", [0, 1], [0.0, 1.0]), 1, generator())
+
+
+@pytest.mark.parametrize("name", sorted(SELECTORS.keys() - {"surprise", "nmi", "stratified"}))
+def test_the_other_selectors_need_features_and_difference_only(name):
+    full = pool()
+    bare = Candidates(full.ids, full.features, full.difference)
+    assert SELECTORS[name](bare, 6, generator()) == SELECTORS[name](full, 6, generator())
+
+
+def test_max_md_takes_the_largest_first_and_min_md_the_smallest_and_both_ties_by_id():
+    candidates = of("bdac", [0, 0, 0, 0], [1.0, 3.0, 1.0, 2.0])
+    assert max_md(candidates, 2, generator()) == ["d", "c", "a", "b"]
+    assert min_md(candidates, 2, generator()) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("name", ["mdal", "diversemd", "diversemd_top", "diversemd_strata"])
+def test_a_planted_outlier_of_modality_difference_comes_first(name):
+    candidates = pool()
+    candidates.difference[17] = 9.0
+    assert SELECTORS[name](candidates, 6, generator())[0] == "c00017"
+
+
+def test_diverse_md_takes_the_largest_of_every_cluster_then_the_second():
+    candidates = of("abcdef", [0, 0.1, 0.2, 9, 9.1, 50], [5.0, 6.0, 4.0, 1.0, 2.0, 0.0])
+    assert diverse_md(candidates, 3, generator()) == ["b", "e", "f", "a", "d", "c"]
+
+
+def test_diverse_md_of_the_top_leaves_out_what_is_unlike_but_of_small_difference():
+    features = [0, 0.1, 5, 5.1, 9, 9.1, 50, 60]
+    candidates = of("abcdefgh", features, [8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    order = diverse_md(candidates, 2, generator(), variant="top")
+    assert order == ["a", "f", "b", "c", "d", "e", "g", "h"]
+
+
+def test_diverse_md_by_strata_takes_from_every_fifth_in_turn():
+    candidates = of([f"{i}" for i in range(10)], np.zeros(10), np.arange(10.0))
+    order = diverse_md(candidates, 5, generator(), variant="strata")
+    assert order == ["9", "7", "5", "3", "1", "8", "6", "4", "2", "0"]
+
+
+def test_diverse_md_by_strata_spreads_within_a_fifth():
+    features, difference = np.zeros(50), np.linspace(1.0, 2.0, 50)
+    features[40] = 90.0  # unlike the rest of the largest fifth, and the smallest difference in it
+    order = diverse_md(
+        of([f"{i:02}" for i in range(50)], features, difference), 10, generator(), variant="strata"
+    )
+    assert [id for id in order[:10] if id >= "40"] == ["49", "40"]
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(ValueError, match="variant must be one of cluster, top, strata; got 'both'"):
+        diverse_md(pool(3), 1, generator(), variant="both")
+
+
+@pytest.mark.parametrize("name", DIVERSE)
+@pytest.mark.parametrize("seed", range(5))
+def test_duplicates_are_not_both_chosen_early(name, seed):
+    candidates = pool(40, seed=seed)
+    candidates.features[1], candidates.difference[:2] = candidates.features[0] + 1e-4, 10.0
+    assert max_md(candidates, 5, generator())[:2] == ["c00000", "c00001"]
+    assert not {"c00000", "c00001"} <= set(SELECTORS[name](candidates, 5, generator())[:5])
+
+
+@pytest.mark.parametrize(
+    "name", ["diversemd", "kmeans", "farthest", "kmeans_farthest", "typiclust", "density"]
+)
+def test_a_budget_of_the_whole_pool_still_spreads(name):
+    centres = np.repeat(np.eye(4, dtype=np.float32) * 100, 5, axis=0)
+    features = centres + np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    difference = np.repeat([4.0, 3.0, 2.0, 1.0], 5) + np.linspace(0, 0.1, 20)
+    candidates = of([f"{i:02d}" for i in range(20)], features, difference)
+    first = SELECTORS[name](candidates, 20, generator())[:4]
+    assert {int(id) // 5 for id in first} == {0, 1, 2, 3}
+    assert {int(id) // 5 for id in max_md(candidates, 20, generator())[:4]} == {0}
+
+
+def test_identical_features_leave_the_modality_difference_to_decide():
+    candidates = replace(pool(), features=np.ones((30, 4), dtype=np.float32))
+    assert diverse_md(candidates, 8, generator()) == max_md(candidates, 8, generator())
+
+
+def test_the_first_turn_of_diverse_md_has_one_case_of_each_cluster():
+    candidates = pool(50).take(np.random.default_rng(1).permutation(50))
+    cluster = dict(zip(candidates.ids, cluster_of(candidates, 8, generator()).tolist(), strict=True))
+    order = diverse_md(candidates, 8, generator())
+    assert sorted(cluster[id] for id in order[:8]) == list(range(8))
+    for id in order[:8]:
+        others = [c for c in range(50) if cluster[candidates.ids[c]] == cluster[id]]
+        assert candidates.difference[others].max() == candidates.difference[candidates.ids.index(id)]
+
+
+def test_ten_thousand_cases_take_seconds():
+    candidates, start = pool(10_000, width=32), time.monotonic()
+    assert len(diverse_md(candidates, 200, generator())) == 10_000
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SELECTORS)
+def test_a_plan_longer_than_two_thousand_cases_of_a_large_pool_is_still_a_whole_order(name):
+    candidates = pool(60_000, width=2)
+    assert sorted(SELECTORS[name](candidates, 12_000, generator())) == candidates.ids
