@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 from lib.settings import as_conf
@@ -41,18 +40,3 @@ def stop_jobs() -> None:
             if utils.processes(method):
                 utils.stop_background_task(method)
             ending.join(0.2)
-
-
-def end_with_the_server() -> None:
-    """Watch for the end of the process that started this one, and end then; for scoring and training.
-
-    MONAI Label's child processes outlive a server that was stopped or killed, and would go on for hours.
-    """
-    server = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == server:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end-with-the-server", daemon=True).start()

@@ -31,9 +31,14 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def leave_a_core() -> None:
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def spare_cores() -> int:
     """For a job of minutes beside a server: one core stays free, so that viewers are still answered.
 
     Two threads that fight a third process for two cores are also slower than one: they wait for each other.
     """
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
+    return max(1, cores() - 1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -14,23 +15,27 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from lib.cases.case import Case
-from lib.compute import device_of
-from lib.mdal.score import PoolScores, PoolTooSmall, ScoringSettings, score_pool
-from lib.mdal.selection import SELECTORS
-from lib.mdal.views import write_views
-from lib.plan.store import CaseScore
+from lib.atomic import replacing
+from lib.mdal.candidates import Candidates
+from lib.mdal.coverage import coverage, plateau, prefixes
+from lib.mdal.pool_scores import PoolScores
+from lib.mdal.score import PoolTooSmall
+from lib.mdal.selection import SELECTORS, cluster_of
+from lib.plan.budget import Budget
+from lib.plan.scores import CaseScore, PairScore
+from lib.scoring import SiteScores, score_site
 from lib.site import Site
 
 logger = logging.getLogger(__name__)
 
 JOB = "mdal"
+PATCHES = "patches.npz"  # PMI at every position of every case, for maps of where modalities disagree
 _TELL_S = 1.0  # between two reports of progress
-_CHECKED, _READ = 0.1, 0.2  # shares of the work done after the check and after the reading
+_CHECKED = 0.1  # share of the work done after the check
 Progress = Callable[[float, str], None]
 
 
-def plan_pool(site: Site, *, on_progress: Progress | None = None) -> int:
+def plan_pool(site: Site, *, processes: int = 1, on_progress: Progress | None = None) -> int:
     """Bring a site's plan up to date.
 
     The same content and settings give the plan that is there. A pool too small to be scored gets a plan that
@@ -38,6 +43,7 @@ def plan_pool(site: Site, *, on_progress: Progress | None = None) -> int:
 
     Args:
         site: Whose pool.
+        processes: That share the work on a CPU.
         on_progress: Told the share done and what is being done, also kept for `/info/`.
 
     Returns:
@@ -58,7 +64,7 @@ def plan_pool(site: Site, *, on_progress: Progress | None = None) -> int:
             on_progress(done, message)
 
     with FileLock(site.work / "scoring.lock"):  # of two scorings the second finds nothing to do
-        return _plan_pool(site, tell)
+        return _plan_pool(site, processes, tell)
 
 
 @lru_cache(maxsize=4)
@@ -67,7 +73,7 @@ def uniform_order(ids: tuple[str, ...], seed: int) -> tuple[str, ...]:
     return tuple(ids[place] for place in np.random.default_rng(seed).permutation(len(ids)))
 
 
-def _plan_pool(site: Site, tell: Progress) -> int:
+def _plan_pool(site: Site, processes: int, tell: Progress) -> int:
     try:
         tell(0.0, "checking the pool")
         if not site.recall_check():
@@ -76,7 +82,7 @@ def _plan_pool(site: Site, tell: Progress) -> int:
         if current is not None and current.content == content:
             site.plan.report(JOB, state="done", done=1.0, message="nothing changed")
             return current.id
-        plan = _make(site, content, tell)
+        plan = _make(site, content, processes, tell)
         site.plan.report(JOB, state="done", done=1.0, message=f"plan {plan} is ready")
         return plan
     except Exception as err:
@@ -84,83 +90,128 @@ def _plan_pool(site: Site, tell: Progress) -> int:
         raise
 
 
-def _make(site: Site, content: str, tell: Progress) -> int:
-    cases, seed = site.served, site.settings.seed
-    ids = [case.id for case in cases]
+def _make(site: Site, content: str, processes: int, tell: Progress) -> int:
+    settings = site.settings
     about: dict[str, Any] = {
-        "software": {name: version(name) for name in ("monai", "torch", "scikit-learn")},
+        "software": {name: version(name) for name in ("monai", "torch", "scikit-learn", "numpy")},
         "settings": site.scoring_settings,
         "fingerprint": site.fingerprint(),
         "warnings": [],
     }
+    common: dict[str, Any] = {
+        "content": content, "seed": settings.seed, "about": about, "budget": Budget.parse(settings.budget)
+    }  # fmt: skip
     try:
-        scores = _score(site, cases, tell)
+        scored = score_site(
+            site,
+            processes=processes,
+            on_progress=lambda done, message: tell(_CHECKED + (1.0 - _CHECKED) * done, message),
+        )
     except PoolTooSmall as err:
         logger.warning("the pool could not be scored: %s", err)
         about["warnings"] = [f"Cases are offered in uniform order: {err}"]
-        order = uniform_order(tuple(ids), seed)
+        order = uniform_order(tuple(case.id for case in site.served), settings.seed)
         return site.plan.write(
-            content=content,
-            seed=seed,
-            scores={id: CaseScore() for id in ids},
-            orders={name: order for name in SELECTORS},
-            about=about,
+            scores={id: CaseScore() for id in order},
+            orders=dict.fromkeys(settings.strategies, order),
+            **common,
         )
-    about["gates"] = {name: value if math.isfinite(value) else None for name, value in scores.gates.items()}
-    budget = max(1, round(site.settings.budget * len(ids)))
+    candidates = candidates_of(scored)
+    groups = common["budget"].cases(len(candidates))
     orders = {
-        name: select(scores.features, scores.md, scores.ids, budget, np.random.default_rng(seed))
-        for name, select in SELECTORS.items()
+        name: SELECTORS[name](candidates, groups, np.random.default_rng(settings.seed))
+        for name in settings.strategies
     }
+    gates = scored.scores.gates
+    about["gates"] = [asdict(gate) for gate in gates]
+    about["warnings"] = [gate.sentence for gate in gates if gate.passed is False and gate.of_the_order]
+    about |= _coverage(candidates, orders)
+    clusters = cluster_of(candidates, groups, np.random.default_rng(settings.seed))
+    _keep_patches(site, candidates, scored.scores)
     return site.plan.write(
-        content=content,
-        seed=seed,
+        scores={
+            id: _case_score(scored.scores, row, int(clusters[row])) for row, id in enumerate(candidates.ids)
+        },
+        pair_scores=_pair_scores(scored.scores, candidates.ids),
         orders=orders,
-        about=about,
-        scores={id: _case_score(scores, place) for place, id in enumerate(scores.ids)},
+        **common,
     )
 
 
-def _score(site: Site, cases: tuple[Case, ...], tell: Progress) -> PoolScores:
-    settings = ScoringSettings(
-        folds=site.settings.folds, seeds=site.settings.repeats, steps=site.settings.scoring_steps or None
+def candidates_of(scored: SiteScores) -> Candidates:
+    """What a selector may look at."""
+    scores = scored.scores
+
+    def known(values: NDArray[np.float64], of_least_interest: Callable[..., Any]) -> NDArray[np.float64]:
+        """A case without a pair is of the least interest: nothing of it can be said."""
+        finite = np.isfinite(values)
+        return np.where(finite, values, of_least_interest(values[finite]))
+
+    return Candidates(
+        tuple(case.id for case in scored.cases),
+        scores.features,
+        scores.md,
+        surprise=known(scores.surprise, np.min),
+        mutual_information=known(scores.mutual_information, np.max),
+        lesion_proxy=scores.lesion_proxy,
     )
-    read = 0
-
-    def read_case(case: Case) -> Any:
-        nonlocal read
-        tell(_CHECKED + (_READ - _CHECKED) * read / len(cases), f"read {read} of {len(cases)} cases")
-        read += 1
-        return site.cache.get(case)
-
-    file = site.work / "views.npy"  # one for the site: a killed scoring's is written over by the next
-    try:
-        views = write_views(cases, read_case, file)
-        return score_pool(
-            [case.id for case in cases],
-            [case.patient for case in cases],
-            views,
-            site.preparation.modalities,
-            settings,
-            seed=site.settings.seed,
-            device=device_of(site.settings.device),
-            on_progress=lambda done, message: tell(_READ + (1.0 - _READ) * done, message),
-        )
-    finally:
-        file.unlink(missing_ok=True)
 
 
-def _case_score(scores: PoolScores, place: int) -> CaseScore:
-    def by_pair(values: NDArray[np.float64]) -> dict[str, float]:
-        found = zip(scores.pairs, values[place], strict=True)
-        return {pair: float(value) for pair, value in found if math.isfinite(value)}
+def _coverage(candidates: Candidates, orders: Mapping[str, list[str]]) -> dict[str, Any]:
+    """How well the first cases of each order stand for the pool, and after how many that hardly grows."""
+    row = {id: number for number, id in enumerate(candidates.ids)}
+    at = prefixes(len(candidates))
+    curves = {
+        name: coverage(candidates.features, np.array([row[id] for id in order]), at=at)
+        for name, order in orders.items()
+    }
+    return {
+        "coverage": {"at": at, **{name: curve.tolist() for name, curve in curves.items()}},
+        "plateau": {name: plateau(curve, at, cases=len(candidates)) for name, curve in curves.items()},
+    }
 
-    differences = by_pair(scores.pair_md)
+
+def _keep_patches(site: Site, candidates: Candidates, scores: PoolScores) -> None:
+    with replacing(site.work / PATCHES) as part, part.open("wb") as stream:
+        np.savez(stream, ids=np.array(candidates.ids), pairs=np.array(scores.pairs), nats=scores.patch_nats)
+
+
+def _case_score(scores: PoolScores, row: int, cluster: int) -> CaseScore:
+    differences = _by_pair(scores, scores.pair_md[row])
     details: dict[str, Any] = {
         "difference_by_pair": differences,
-        "pmi_nats_by_pair": by_pair(scores.gaussian_nats.mean(axis=2)),
-        "critic_nats_by_pair": by_pair(scores.critic_nats.mean(axis=2)),
+        "pmi_nats_by_pair": _by_pair(scores, scores.gaussian_nats[row].mean(axis=1)),
+        "pmi_nats_of_top_tenth_by_pair": _by_pair(scores, scores.top_nats[row].mean(axis=1)),
+        "critic_nats_by_pair": _by_pair(scores, scores.critic_nats[row].mean(axis=1)),
     }
     if differences:
         details["most_different_pair"] = max(differences, key=lambda pair: (differences[pair], pair))
-    return CaseScore(float(scores.md[place]), float(scores.md_percentile[place]), details)
+    absent = [pair for pair in scores.pairs if pair not in differences]
+    if absent:
+        details["pairs_missing"] = absent
+    return CaseScore(
+        float(scores.md[row]),
+        float(scores.md_percentile[row]),
+        details,
+        difference_nats=float(scores.md_nats[row]) if differences else None,
+        cluster=cluster,
+        features=scores.features[row],
+    )
+
+
+def _pair_scores(scores: PoolScores, ids: Sequence[str]) -> Iterator[PairScore]:
+    for row, id in enumerate(ids):
+        for column, pair in enumerate(scores.pairs):
+            for seed in range(scores.gaussian_nats.shape[2]):
+                values = (
+                    float(part[row, column, seed])
+                    for part in (scores.gaussian_nats, scores.top_nats, scores.critic_nats)
+                )
+                yield PairScore(
+                    id, pair, seed, *(value if math.isfinite(value) else None for value in values)
+                )
+
+
+def _by_pair(scores: PoolScores, values: NDArray[np.float64]) -> dict[str, float]:
+    found = zip(scores.pairs, values, strict=True)
+    return {pair: float(value) for pair, value in found if math.isfinite(value)}

@@ -204,9 +204,12 @@ class Site:
         keys = (
             "seed",
             "budget",
+            "strategies",
             "folds",
             "repeats",
             "scoring_steps",
+            "retrain_share",
+            "encoder",
             "reference",
             "ct_window",
             "pet_ceiling",

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-CHILD = "import time; from lib.background import end_with_the_server; end_with_the_server(); "
+CHILD = "import time; from lib.lifetime import end_with_the_parent; end_with_the_parent(); "
 CHILD += "print('watching', flush=True); time.sleep(60)"
 SERVER = f"""
 import subprocess, sys, time

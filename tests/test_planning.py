@@ -4,6 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lib.mdal.score
+from lib.mdal.selection import SELECTORS
 from lib.planning import JOB, plan_pool
 from lib.settings import AppSettings
 from lib.site import Site
@@ -28,7 +30,18 @@ def test_every_strategy_orders_the_whole_pool_and_every_case_has_a_score(site: S
         assert sorted(site.plan.order(strategy)) == list(SEVEN)
     current = site.plan.current()
     assert current is not None
-    assert {"retrieval_top1", "retrieval_chance"} <= current.about["gates"].keys()
+    gates = {gate["name"]: gate for gate in current.about["gates"]}
+    assert {"retrieval", "seed_agreement", "rises_when_exchanged"} <= gates.keys()
+    failed = {gate["sentence"] for gate in gates.values() if gate["passed"] is False and gate["of_the_order"]}
+    assert set(current.about["warnings"]) == failed
+    assert current.about["plateau"].keys() == {"mdal", "diversemd", "uniform"}
+    scores = site.plan.scores()
+    assert scores.keys() == set(SEVEN)
+    for score in scores.values():
+        assert score.difference_nats is not None
+        assert score.cluster is not None
+        assert score.details["difference_by_pair"].keys() == {"MR_T1/CT", "MR_T1/PET", "CT/PET"}
+    assert len(site.plan.pair_scores("STS_002")) == 3
     assert site.plan.progress(JOB)["state"] == "done"
 
 
@@ -55,6 +68,40 @@ def test_a_changed_image_means_a_new_plan(site: Site) -> None:
     later = open_site(site.studies)
     assert plan_pool(later) == first + 1
     assert "STS_002" in later.quarantined  # another patient's CT
+
+
+def test_a_changed_budget_orders_again_without_training(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = plan_pool(site)
+    monkeypatch.setattr("lib.mdal.score.train_fold", lambda *_, **__: pytest.fail("trained again"))
+    assert plan_pool(open_site(site.studies, budget="3")) == first + 1
+
+
+def test_a_strategy_that_a_site_lists_has_an_order(site: Site) -> None:
+    every = tuple(SELECTORS)
+    plan_pool(open_site(site.studies, strategies=every))
+    for strategy in every:
+        assert sorted(site.plan.order(strategy)) == list(SEVEN)
+
+
+def test_new_patients_are_scored_by_the_trained_models(
+    samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = samples(*SEVEN, "STS_035", "STS_047")
+    for name in ("STS_047", "STS_035"):
+        (studies / name).rename(tmp_path / name)
+    plan_pool(open_site(studies, retrain_share=0.1))
+    (tmp_path / "STS_047").rename(studies / "STS_047")
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.mdal.score.train_fold", lambda *_, **__: pytest.fail("trained again"))
+        later = open_site(studies, retrain_share=0.2)
+        plan_pool(later)
+    assert "STS_047" in later.plan.order("mdal")
+    (tmp_path / "STS_035").rename(studies / "STS_035")
+    trained = []
+    train = lib.mdal.score.train_fold
+    monkeypatch.setattr("lib.mdal.score.train_fold", lambda *a, **k: trained.append(1) or train(*a, **k))
+    plan_pool(open_site(studies, retrain_share=0.1))  # two of nine are new
+    assert len(trained) == 2
 
 
 def test_a_quarantined_case_is_in_no_order_until_it_is_released(samples: Samples) -> None:
@@ -86,12 +133,12 @@ def test_a_file_that_vanished_costs_its_case_alone(site: Site) -> None:
 def test_a_scoring_that_fails_says_why_and_leaves_the_old_plan(site: Site) -> None:
     plan_pool(site)
     before, later = site.plan.order("mdal"), open_site(site.studies, seed=1)
-    (later.work / "cache").rename(later.work / "gone")
-    (later.work / "cache").write_text("a file where the cache should be")
-    with pytest.raises(OSError, match="cache"):
+    (later.work / "views").rename(later.work / "gone")
+    (later.work / "views").write_text("a file where the views should be")
+    with pytest.raises(OSError, match="views"):
         plan_pool(later)
     assert later.plan.progress(JOB)["state"] == "failed"
-    assert "cache" in later.plan.progress(JOB)["message"]
+    assert "views" in later.plan.progress(JOB)["message"]
     assert later.plan.order("mdal") == before
 
 

@@ -75,7 +75,7 @@ class Encoders(nn.Module):
         """Encoders for M modalities."""
         super().__init__()
         self.encoders = nn.ModuleList(ModalityEncoder(settings) for _ in range(modalities))
-        self.min_temperature = settings.min_temperature
+        self.settings, self.min_temperature = settings, settings.min_temperature
         self.log_excess = nn.Parameter(
             torch.tensor(math.log(settings.temperature - settings.min_temperature))
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +16,10 @@ from torch.nn import functional
 from lib.mdal.contrastive import negatives_or_self
 from lib.mdal.difference import pool_patches
 from lib.mdal.encoder import Encoders, foreground_positions
-from lib.mdal.pmi import PairScore, Rows, critic_pmi, gaussian_pmi
+from lib.mdal.pmi import Array, GaussianPmi, Rows, critic_pmi, gaussian_pmi
 from lib.mdal.views import PoolViews
+
+Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +34,27 @@ class Dense:
     features: Tensor
     inside: Tensor
 
-    def pairs(self) -> list[tuple[int, int]]:
+    def pairs(self) -> list[Pair]:
         """Every two modalities."""
         return list(combinations(range(self.features.shape[1]), 2))
+
+    def both(self, pair: Pair) -> Tensor:
+        """(n, P) bool: both modalities of the pair are there."""
+        return self.inside[:, pair].all(dim=1)
 
     def global_embedding(self) -> Tensor:
         """Mean over the foreground positions, renormalised: (n, M, K), zero where a modality is absent."""
         return functional.normalize((self.features * self.inside[:, :, None]).sum(dim=3), dim=2)
+
+    def with_modality(self, modality: int, other: Dense, rows: Rows | None = None) -> Dense:
+        """These cases with one modality of others: `rows` of `other`, or its same rows."""
+        rows = np.arange(len(other.features)) if rows is None else rows
+        features, inside = self.features.clone(), self.inside.clone()
+        features[:, modality], inside[:, modality] = (
+            other.features[rows, modality],
+            other.inside[rows, modality],
+        )
+        return replace(self, features=features, inside=inside)
 
 
 def embed(encoders: Encoders, views: PoolViews, rows: Rows, device: torch.device) -> Dense:
@@ -44,10 +62,16 @@ def embed(encoders: Encoders, views: PoolViews, rows: Rows, device: torch.device
     batch, foreground = (
         torch.from_numpy(np.asarray(part[rows], np.float32)) for part in (views.views, views.foreground)
     )
-    present = torch.from_numpy(views.present[rows])
+    return embed_views(encoders, batch, foreground, torch.from_numpy(views.present[rows]), device)
+
+
+def embed_views(
+    encoders: Encoders, batch: Tensor, foreground: Tensor, present: Tensor, device: torch.device
+) -> Dense:
+    """Features of views (n, M, D, H, W) with their foreground (n, D, H, W) and present (n, M)."""
     with torch.inference_mode():
         features = encoders((batch * foreground[:, None]).to(device), present.to(device)).cpu()
-    return Dense(features, foreground_positions(foreground)[:, None] & present[:, :, None])
+    return Dense(features.clone(), foreground_positions(foreground)[:, None] & present[:, :, None])
 
 
 class GaussianHead:
@@ -56,38 +80,85 @@ class GaussianHead:
     Few cases give many positions, so a covariance can be estimated from a dozen patients.
     """
 
-    def __init__(self, training: Dense, *, components: int) -> None:
+    def __init__(self, centre: Tensor, scorers: Mapping[Pair, GaussianPmi]) -> None:
+        """A fitted head.
+
+        Args:
+            centre: (M, K, P) mean features; 0 where no training case has foreground.
+            scorers: By pair of modalities.
+        """
+        self.centre, self.scorers = centre, dict(scorers)
+
+    @classmethod
+    def fit(cls, training: Dense) -> GaussianHead:
         """Fit on training cases; a pair that fewer than 3 of them have is left out."""
         count = training.inside.sum(dim=0)[:, None]  # (M, 1, P)
         summed = (training.features * training.inside[:, :, None]).sum(dim=0)
-        self.centre = summed / count.clamp(min=1)  # (M, K, P); 0 where no case has foreground
-        self.scorers: dict[tuple[int, int], PairScore] = {}
+        head = cls(summed / count.clamp(min=1), {})
         for pair in training.pairs():
-            first, second, both = self._patches(training, pair)
-            if both.any(dim=1).sum() < 3:
-                continue
-            self.scorers[pair] = gaussian_pmi(first, second, components=components)
+            if training.both(pair).any(dim=1).sum() >= 3:
+                head.scorers[pair] = gaussian_pmi(*head._patches(training, pair))
+        return head
 
-    def score(self, dense: Dense, *, share: float) -> NDArray[np.float64]:
-        """PMI (n, pairs) in nats of held-out cases: mean over the `share` of positions that differ most."""
-        result = np.full((len(dense.features), len(dense.pairs())), np.nan)
+    def pmi(self, dense: Dense) -> Tensor:
+        """PMI (n, pairs, P) in nats at every position of held-out cases; NaN where there is none."""
+        return self._at_positions(dense, GaussianPmi.__call__)
+
+    def surprise(self, dense: Dense) -> Tensor:
+        """Conditional surprise (n, pairs, P) in nats; NaN where there is none."""
+        return self._at_positions(dense, GaussianPmi.surprise)
+
+    def state(self) -> dict[str, Any]:
+        """Tensors that `from_state` makes the same head of."""
+        return {
+            "centre": self.centre,
+            "scorers": {
+                f"{a}-{b}": {
+                    name: torch.from_numpy(np.array(value)) for name, value in scorer.state().items()
+                }
+                for (a, b), scorer in self.scorers.items()
+            },
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> GaussianHead:
+        """The head whose `state` it was."""
+        scorers = {}
+        for name, tensors in state["scorers"].items():
+            first, second = name.split("-")
+            arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+            scorers[int(first), int(second)] = GaussianPmi.from_state(arrays)
+        return cls(state["centre"], scorers)
+
+    def _at_positions(self, dense: Dense, measure: Any) -> Tensor:
+        shape = (len(dense.features), len(dense.pairs()), dense.features.shape[3])
+        result = torch.full(shape, torch.nan, dtype=torch.float64)
         for column, pair in enumerate(dense.pairs()):
-            first, second, both = self._patches(dense, pair)
+            both = dense.both(pair)
             if pair in self.scorers and both.any():
-                difference = torch.zeros(both.shape, dtype=torch.float64)
-                difference[both] = torch.from_numpy(-self.scorers[pair](first, second))
-                result[:, column] = -pool_patches(difference, both, share=share).numpy()
+                found = measure(self.scorers[pair], *self._patches(dense, pair))
+                result[:, column][both] = torch.from_numpy(found)
         return result
 
-    def _patches(
-        self, dense: Dense, pair: tuple[int, int]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], Tensor]:
-        """Centred features (patches, K) of both modalities, and where (n, P) they come from."""
-        both = dense.inside[:, pair].all(dim=1)
+    def _patches(self, dense: Dense, pair: Pair) -> tuple[Array, Array]:
+        """Centred features (patches, K) of both modalities where both are."""
+        both = dense.both(pair)
         first, second = (
             (dense.features[:, m] - self.centre[m]).transpose(1, 2)[both].double().numpy() for m in pair
         )
-        return first, second, both
+        return first, second
+
+
+def pool_positions(values: Tensor, *, share: float = 1.0) -> NDArray[np.float64]:
+    """Mean (n, pairs) over the `share` of a case's positions with the smallest values; NaN if it has none.
+
+    Args:
+        values: (n, pairs, P); NaN where there is none.
+        share: 1 for the mean over the foreground, 0.1 for the 10 % that differ most.
+    """
+    flat = values.flatten(0, 1)
+    pooled = -pool_patches(-flat.nan_to_num(), flat.isfinite(), share=share)
+    return pooled.view(values.shape[:2]).numpy()
 
 
 def critic_head(dense: Dense, temperature: float, groups: Tensor) -> tuple[NDArray[np.float64], ...]:

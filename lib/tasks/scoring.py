@@ -9,9 +9,9 @@ from typing import Any
 
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
-from lib.background import end_with_the_server
-from lib.compute import leave_a_core
+from lib.compute import spare_cores
 from lib.datastores.local import CaseDatastore
+from lib.lifetime import end_with_the_parent
 from lib.planning import JOB, plan_pool
 from lib.site import Site
 
@@ -34,8 +34,7 @@ class ModalityDifferenceScoring(ScoringMethod):
 
     def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
         """Bring the plan up to date; at once where nothing changed."""
-        leave_a_core()
-        end_with_the_server()
+        end_with_the_parent()
         start = time.monotonic()
 
         def tell(done: float, message: str) -> None:
@@ -43,10 +42,10 @@ class ModalityDifferenceScoring(ScoringMethod):
             left = f", {elapsed * (1 - done) / done:.0f} s left" if done > 0.02 else ""
             logger.info("scoring %3.0f %%: %s%s", 100 * done, message, left)
 
-        plan = plan_pool(self.site, on_progress=tell)
+        plan = plan_pool(self.site, processes=spare_cores(), on_progress=tell)
         current = self.site.plan.current()
         return {
             "plan": plan,
             "seconds": round(time.monotonic() - start, 1),
-            "gates": current.about.get("gates", {}) if current else {},
+            "gates": current.about.get("gates", []) if current else [],
         }

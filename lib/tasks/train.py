@@ -15,7 +15,6 @@ import torch
 from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.atomic import replacing
-from lib.background import end_with_the_server
 from lib.cases.case import Case, CaseError
 from lib.cases.image import resample
 from lib.ciml.checkpoint import load, save
@@ -23,8 +22,9 @@ from lib.ciml.network import CimlNetwork, NetworkSettings
 from lib.ciml.patches import TrainingCase
 from lib.ciml.training import EpochReport, TrainingSettings, train
 from lib.ciml.validation import validate
-from lib.compute import device_of, leave_a_core
+from lib.compute import device_of, spare_cores
 from lib.datastores.local import CaseDatastore
+from lib.lifetime import end_with_the_parent
 from lib.refusal import Refusal
 from lib.site import Site
 from lib.tasks.split import split_patients
@@ -59,8 +59,8 @@ class CimlTrain(TrainTask):
         Raises:
             Refusal: If there are fewer labelled patients than a training needs.
         """
-        leave_a_core()
-        end_with_the_server()
+        torch.set_num_threads(spare_cores())
+        end_with_the_parent()
         learn, check = self._split([case for case in self.site.served if case.id in datastore.labelled()])
         device = device_of(self.site.settings.device)
         learning = [self._load(case, datastore) for case in learn]

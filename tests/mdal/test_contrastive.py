@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from pytorch_metric_learning.losses import NTXentLoss
 from torch.nn.functional import normalize
 
 from lib.mdal.augmentation import Jitter, augment
-from lib.mdal.contrastive import ContrastiveSettings, info_nce, train_encoders
+from lib.mdal.contrastive import ContrastiveSettings, Queue, info_nce, train_encoders
 from lib.mdal.encoder import Encoders, EncoderSettings, ModalityEncoder, foreground_positions
 
 
@@ -48,6 +49,39 @@ def test_dense_info_nce_is_the_equation_at_every_position_with_patients_and_gaps
     valid = torch.rand(4, 6, generator=torch.Generator().manual_seed(5)) > 0.3
     found = float(info_nce(first, second, 0.3, groups=groups, valid=valid))
     assert found == pytest.approx(naive(first, second, 0.3, groups.tolist(), valid.tolist()))
+
+
+def test_info_nce_is_the_cross_modal_ntxent_of_pytorch_metric_learning():
+    first, second = unit(9, 6, seed=1), unit(9, 6, seed=2)
+    loss = NTXentLoss(temperature=0.2)
+
+    def theirs(anchors, others):
+        own, other = torch.arange(9), torch.arange(9)  # one object would mean one batch, without positives
+        return float(loss(anchors, own, ref_emb=others, ref_labels=other))
+
+    expected = (theirs(first, second) + theirs(second, first)) / 2
+    assert float(info_nce(first, second, 0.2)) == pytest.approx(expected)
+
+
+def test_a_queue_adds_negatives_of_other_patients_and_no_anchor():
+    first, second, groups = unit(3, 5, 4, seed=3), unit(3, 5, 4, seed=4), torch.arange(5)
+    older = unit(2, 3, 6, 4, seed=5)
+    mine = torch.tensor([0, 1, 2, 3, 4, 4])  # each anchor meets its own patient in the queue
+    valid = torch.rand(3, 6, generator=torch.Generator().manual_seed(6)) > 0.3
+    found = info_nce(first, second, 0.3, groups=groups, queue=Queue(older[0], older[1], mine, valid))
+    terms = []
+    for p in range(3):
+        for anchors, others, waiting in ((first, second, older[1]), (second, first, older[0])):
+            for i in range(5):
+                own = math.exp(float(anchors[p, i] @ others[p, i]) / 0.3)
+                total = sum(math.exp(float(anchors[p, i] @ others[p, j]) / 0.3) for j in range(5))
+                for j in range(6):
+                    if mine[j] != groups[i] and valid[p, j]:
+                        total += math.exp(float(anchors[p, i] @ waiting[p, j]) / 0.3)
+                terms.append(-math.log(own / total))
+    assert float(found) == pytest.approx(sum(terms) / len(terms))
+    with pytest.raises(ValueError, match="groups must say whose the cases are"):
+        info_nce(first, second, 0.3, queue=Queue(older[0], older[1], mine, valid))
 
 
 def test_both_directions_count_the_same():

@@ -1,0 +1,83 @@
+"""Changes to a case after which its modalities must differ more, or the score measures something else."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+from torch.nn import functional
+
+SHIFT_MM = 5.0
+_LESION = (2, 4, 4)  # voxels of a view: one position of the features
+KINDS = ("exchanged", "shifted", "erased")
+
+
+def strangers(groups: NDArray[np.intp], generator: Generator) -> NDArray[np.intp]:
+    """For each of n cases the row of one of another patient.
+
+    A patient with more than half of the cases meets himself in some of them.
+    """
+    patient = np.unique(groups, return_inverse=True)[1]
+    place = torch.randperm(int(patient.max()) + 1, generator=generator).numpy()[patient]
+    order = np.argsort(place, kind="stable")
+    donor = np.empty_like(order)
+    donor[order] = np.roll(order, int(np.bincount(patient).max()))
+    return donor
+
+
+def shifted(volumes: Tensor, voxel_mm: Tensor, generator: Generator) -> Tensor:
+    """Views (n, D, H, W) moved by 5 mm along one axis drawn for each, either way.
+
+    Args:
+        volumes: One modality.
+        voxel_mm: (n, 3) size of a voxel along D, H, W.
+        generator: Draws axis and direction.
+    """
+    count = len(volumes)
+    axis = torch.randint(3, (count,), generator=generator)
+    sign = torch.randint(2, (count,), generator=generator) * 2 - 1
+    size = torch.tensor(volumes.shape[1:], dtype=torch.float32)
+    share = 2 * SHIFT_MM / (voxel_mm.float() * size)  # of half the view, as the grid counts
+    maps = torch.eye(3, 4).repeat(count, 1, 1)
+    rows = torch.arange(count)
+    maps[rows, 2 - axis, 3] = sign * share[rows, axis]  # the grid counts x, y, z
+    grid = functional.affine_grid(maps, [count, 1, *volumes.shape[1:]], align_corners=False)
+    return functional.grid_sample(volumes[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+
+
+def conspicuity(batch: Tensor, foreground: Tensor, typical: Tensor) -> Tensor:
+    """How far a place is from what is usual there: a label-free proxy of a lesion.
+
+    mean over modalities of |x - mean| / (std + median std), averaged over the size of a lesion
+
+    Args:
+        batch: (n, M, D, H, W); an absent modality is zero.
+        foreground: (n, D, H, W); elsewhere the result is 0.
+        typical: (2, M + 1, D, H, W) mean and deviation of a pool's views.
+    """
+    mean, deviation = typical[0, :-1], typical[1, :-1]
+    here = batch.flatten(2).abs().sum(dim=2)[:, :, None, None, None] > 0
+    scale = deviation + deviation.flatten(1).median(dim=1).values[:, None, None, None] + 1e-6
+    far = ((batch - mean).abs() / scale * here).sum(dim=1) / here.sum(dim=1).clamp(min=1)
+    return functional.avg_pool3d((far * foreground)[:, None], 3, stride=1, padding=1)[:, 0] * foreground
+
+
+def erased(batch: Tensor, modality: int, where: Tensor) -> Tensor:
+    """One modality's views (n, D, H, W) with the most conspicuous place set to the median.
+
+    Args:
+        batch: (n, M, D, H, W); a standardised view's median is 0.
+        modality: Which.
+        where: (n, D, H, W) conspicuity.
+    """
+    _, depth, height, width = where.shape
+    place = where.flatten(1).argmax(dim=1)
+    centre = torch.stack([place // (height * width), place // width % height, place % width], dim=1)  # (n, 3)
+    inside = torch.ones_like(where, dtype=torch.bool)
+    for axis, (length, radius) in enumerate(zip((depth, height, width), _LESION, strict=True)):
+        along = (torch.arange(length) - centre[:, axis, None]).abs() <= radius / 2
+        shape = [len(where), 1, 1, 1]
+        shape[axis + 1] = length
+        inside = inside & along.view(shape)
+    return batch[:, modality].masked_fill(inside, 0.0)

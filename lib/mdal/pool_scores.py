@@ -1,0 +1,186 @@
+"""What is known of a pool before any label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from lib.mdal.difference import modality_difference, pair_differences
+from lib.mdal.fold_scores import FoldScores
+from lib.mdal.gates import (
+    Gate,
+    follows_gates,
+    memory_gate,
+    nats_gate,
+    protocol_gate,
+    retrieval_gate,
+    rise_gate,
+    seeds_gate,
+)
+from lib.mdal.perturbation import KINDS, conspicuity
+from lib.mdal.pmi import Array, standardise_folds
+from lib.mdal.properties import CaseProperties
+from lib.mdal.views import PoolViews
+
+_TYPICAL_CASES = 256  # that tell what is usual at a place
+_BLOCK = 256
+_CONSPICUOUS = 95.0  # percentile of the pool's places above which one is
+
+
+@dataclass(frozen=True, eq=False)
+class PoolScores:
+    """Scores of N cases, P pairs of modalities, S seeds; NaN where a modality is absent.
+
+    Attributes:
+        pairs: Of modalities, as `CT/PET`.
+        gaussian_nats: (N, P, S) out-of-fold PMI by the Gaussian head.
+        top_nats: (N, P, S) the same over the tenth of the positions that differ most.
+        critic_nats: (N, P, S) the same by the raw critic.
+        patch_nats: (N, P, positions) float16, mean of the seeds.
+        pair_md: (N, P) standardised modality difference of each pair.
+        md: (N,) modality difference; larger is labelled first. A case without a pair has the pool's
+            smallest: nothing in it can differ.
+        md_nats: (N,) mean -PMI over pairs and seeds; NaN for a case without a pair.
+        md_percentile: (N,) share of the pool with a smaller one, 0 to 100.
+        surprise: (N,) mean conditional surprise in nats.
+        mutual_information: (N,) mean normalised mutual information of co-registered voxels.
+        lesion_proxy: (N,) ml of the foreground that is far from usual.
+        features: (N, F), for clustering.
+        gates: Whether to trust all this.
+    """
+
+    pairs: tuple[str, ...]
+    gaussian_nats: Array
+    top_nats: Array
+    critic_nats: Array
+    patch_nats: NDArray[np.float16]
+    pair_md: Array
+    md: Array
+    md_nats: Array
+    md_percentile: Array
+    surprise: Array
+    mutual_information: Array
+    lesion_proxy: Array
+    features: NDArray[np.float32]
+    gates: tuple[Gate, ...]
+
+
+def collect(
+    folds: Sequence[FoldScores],
+    held_out: NDArray[np.intp],
+    views: PoolViews,
+    properties: CaseProperties,
+    modalities: Sequence[str],
+    features: NDArray[np.float32],
+) -> PoolScores:
+    """Average the seeds, rank the cases, judge the scoring.
+
+    Args:
+        folds: Of every repeat, one repeat after the other.
+        held_out: (S, N) fold of each case in each repeat.
+        views: Of the pool.
+        properties: Of the N cases.
+        modalities: Names of the M channels.
+        features: (N, F).
+
+    Raises:
+        ValueError: If no case could be scored.
+    """
+    gaussian, top, critic, surprise, matched, chance = (
+        _in_pool_order(folds, name, held_out)
+        for name in ("gaussian_nats", "top_nats", "critic_nats", "surprise", "matched", "chance")
+    )
+    standardised = [
+        standardise_folds(gaussian[..., repeat], held_out[repeat]) for repeat in range(len(held_out))
+    ]
+    by_seed = [_difference(pmi)[0] for pmi in standardised]
+    md, pair_md = _difference(np.mean(standardised, axis=0))
+    md_nats = _mean(-gaussian, axis=(1, 2))
+    proxy = lesion_proxy(views)
+    measured = {
+        "foreground volume": properties.foreground_ml,
+        "lesion proxy": proxy,
+        **{
+            f"signal to noise of {name}": properties.signal_to_noise[:, m]
+            for m, name in enumerate(modalities)
+        },
+    }
+    gates = (
+        retrieval_gate(float(_mean(matched)), float(_mean(chance))),
+        seeds_gate(by_seed),
+        memory_gate(
+            float(_mean(np.array([fold.in_sample_nats for fold in folds]))),
+            float(_mean(gaussian)),
+            float(np.nanstd(md_nats)),
+        ),
+        *(rise_gate(kind, np.concatenate([f.rise[:, k] for f in folds])) for k, kind in enumerate(KINDS)),
+        nats_gate(float(_mean(np.array([fold.log_mean_ratio for fold in folds])))),
+        *follows_gates(md, measured),
+        protocol_gate(md, properties.spacing),
+    )
+    patch_nats = _in_pool_order(folds, "patch_nats", held_out).mean(axis=-1).astype(np.float16)
+    return PoolScores(
+        tuple(f"{first}/{second}" for first, second in combinations(modalities, 2)),
+        gaussian, top, critic, patch_nats, pair_md, md, md_nats,
+        100.0 * (rankdata(md, method="min") - 1) / max(1, len(md) - 1),
+        _mean(surprise, axis=(1, 2)), _mean(properties.mutual_information, axis=1), proxy, features, gates,
+    )  # fmt: skip
+
+
+def lesion_proxy(views: PoolViews) -> Array:
+    """Volume (N,) in ml of each case's foreground that is further from usual than most places are."""
+    step = -(-len(views.array) // _TYPICAL_CASES)
+    sample = np.asarray(views.array[::step], dtype=np.float32)
+    typical = torch.from_numpy(np.stack([sample.mean(axis=0), sample.std(axis=0)]))
+    found = _conspicuity(sample, typical)
+    limit = np.percentile(found[found > 0], _CONSPICUOUS) if (found > 0).any() else 0.0
+    counts = [
+        (_conspicuity(np.asarray(views.array[first : first + _BLOCK], np.float32), typical) > limit).sum(
+            axis=(1, 2, 3)
+        )
+        for first in range(0, len(views.array), _BLOCK)
+    ]
+    return np.asarray(np.concatenate(counts) * views.voxel_mm.prod(axis=1) / 1000.0)
+
+
+def _conspicuity(array: NDArray[np.float32], typical: torch.Tensor) -> NDArray[np.float32]:
+    found = conspicuity(torch.from_numpy(array[:, :-1]), torch.from_numpy(array[:, -1]), typical)
+    return np.asarray(found.numpy())
+
+
+def _in_pool_order(folds: Sequence[FoldScores], name: str, held_out: NDArray[np.intp]) -> Array:
+    """Scores (N, P, ..., S) of all folds and repeats."""
+    repeats, count = held_out.shape
+    shape = (count, *getattr(folds[0], name).shape[1:], repeats)
+    scores = np.full(shape, math.nan)
+    for number, fold in enumerate(folds):
+        scores[fold.rows, ..., number * repeats // len(folds)] = getattr(fold, name)
+    return scores
+
+
+def _mean(values: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+    """Mean of the finite values; NaN where there is none."""
+    known = np.isfinite(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), math.nan))
+
+
+def _difference(pmi: Array) -> tuple[Array, Array]:
+    """MD (N,) and MD by pair (N, P); a case without a pair comes last."""
+    paired = np.isfinite(pmi).any(axis=1)
+    if not paired.any():
+        raise ValueError(
+            "no case could be scored: too few have the same two modalities. Add complete studies."
+        )
+    md = np.empty(len(pmi))
+    md[paired] = modality_difference(torch.from_numpy(pmi[paired])).numpy()
+    md[~paired] = md[paired].min()
+    return md, pair_differences(torch.from_numpy(pmi)).numpy()

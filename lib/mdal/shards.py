@@ -1,0 +1,138 @@
+"""Independent pieces of work shared out: to processes of this machine, or to the ranks of torchrun.
+
+A pool's trainings (folds by seeds) do not need one another, so each runs whole, by one process: nothing is
+exchanged but the files they leave, and the result is the same whoever ran what.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from multiprocessing.sharedctypes import SynchronizedArray
+from typing import Any, Protocol
+
+import torch
+from torch import distributed
+from torch.multiprocessing.spawn import spawn
+
+from lib.lifetime import end_with_the_parent
+
+MOST_PROCESSES = 8  # each holds about 0.4 GB of libraries
+_PATIENCE = timedelta(days=7)  # a rank waits for the first while that checks and reads the pool
+_LOOK_S = 0.5
+
+Tell = Callable[[float], None]
+
+
+class Job(Protocol):
+    """Pieces of work; sent to other processes by pickle."""
+
+    def __call__(self, piece: int, device: torch.device, tell: Tell) -> None:
+        """Do one piece and leave its result in a file; at once where it is there."""
+
+
+def join_ranks() -> int:
+    """Join the other processes that torchrun started; the rank, 0 where there is none."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        distributed.init_process_group("gloo", timeout=_PATIENCE)
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def leave_ranks() -> None:
+    """Leave the other processes that torchrun started."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def assist(device: torch.device) -> None:
+    """On every rank but the first: do a share of what the first shares out, until it says that it is done."""
+    while (sent := _broadcast(None)) is not None:
+        job, pieces = sent
+        own = pieces[distributed.get_rank() :: distributed.get_world_size()]
+        _work(job, own, _of_rank(device), lambda place, done: None)
+        distributed.barrier()
+
+
+def dismiss() -> None:
+    """On the first rank: tell the others that nothing more is to be shared out."""
+    if distributed.is_initialized():
+        _broadcast(None)
+
+
+def share_out(
+    job: Job,
+    pieces: Sequence[int],
+    *,
+    device: torch.device,
+    processes: int = 1,
+    on_progress: Tell = lambda done: None,
+) -> None:
+    """Do all pieces; returns when each has left its result.
+
+    Args:
+        job: Does a piece.
+        pieces: Their numbers.
+        device: A CPU is shared by processes of one thread each, a GPU used by one process.
+        processes: Of this machine; torchrun's ranks take their place.
+        on_progress: Told the share done; under torchrun that of the first rank.
+    """
+    if distributed.is_initialized():
+        _broadcast((job, pieces))
+        own = pieces[:: distributed.get_world_size()]
+        _work(job, own, _of_rank(device), _tell_mean(on_progress, len(own)))
+        distributed.barrier()
+        return
+    processes = min(processes, MOST_PROCESSES, len(pieces)) if device.type == "cpu" else 1
+    if processes <= 1:
+        _work(job, pieces, device, _tell_mean(on_progress, len(pieces)))
+        return
+    done = multiprocessing.get_context("spawn").Array("d", len(pieces))
+    running = spawn(_process, (job, pieces, processes, done), processes, join=False)
+    while not running.join(timeout=_LOOK_S):
+        on_progress(sum(done[:]) / len(pieces))
+
+
+def _process(
+    rank: int, job: Job, pieces: Sequence[int], processes: int, done: SynchronizedArray[float]
+) -> None:
+    end_with_the_parent()
+
+    def tell(place: int, share: float) -> None:
+        done[rank + place * processes] = share
+
+    _work(job, pieces[rank::processes], torch.device("cpu"), tell)
+
+
+def _work(job: Job, pieces: Sequence[int], device: torch.device, tell: Callable[[int, float], None]) -> None:
+    """One thread on a CPU: sums have one order then, whatever the machine, and processes do not fight."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        for place, piece in enumerate(pieces):
+
+            def tell_piece(share: float, place: int = place) -> None:
+                tell(place, share)
+
+            job(piece, device, tell_piece)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _tell_mean(on_progress: Tell, count: int) -> Callable[[int, float], None]:
+    return lambda place, share: on_progress((place + share) / count)
+
+
+def _of_rank(device: torch.device) -> torch.device:
+    """Under torchrun each process of a machine has a GPU of its own."""
+    if device.type != "cuda":
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def _broadcast(value: Any) -> Any:
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]

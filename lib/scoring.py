@@ -1,0 +1,110 @@
+"""From a site's cases to their scores: views of them, then models that never saw them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from lib.cases.case import Case
+from lib.cases.volumes import FORMAT_VERSION
+from lib.compute import device_of
+from lib.mdal.contrastive import ContrastiveSettings
+from lib.mdal.encoder import EncoderSettings
+from lib.mdal.folds import PoolKeys
+from lib.mdal.pool_scores import PoolScores
+from lib.mdal.score import ScoringSettings, score_pool
+from lib.mdal.views import VIEW_VERSION, CaseView, case_view, gather_views
+from lib.site import Site
+
+_READ = 0.1  # share of the work done after the reading
+CONTRASTIVE = {
+    "small": ContrastiveSettings(),
+    "large": ContrastiveSettings(batch=64, encoder=EncoderSettings(width=24, features=64)),
+}
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class SiteScores:
+    """Scores of a site's served cases.
+
+    Attributes:
+        cases: In the order of the scores.
+        scores: Of them.
+    """
+
+    cases: tuple[Case, ...]
+    scores: PoolScores
+
+
+def score_site(site: Site, *, processes: int, on_progress: Progress) -> SiteScores:
+    """Score the cases that a site serves.
+
+    The cases are put in the order of their contents, so that what they are called changes nothing.
+
+    Args:
+        site: Whose cases.
+        processes: That share the work on a CPU.
+        on_progress: Told the share done and what is being done.
+
+    Raises:
+        PoolTooSmall: If there are too few patients or modalities.
+        CaseError: If a case cannot be read.
+    """
+    contents = site.records.content_hashes(site.served)
+    cases = tuple(sorted(site.served, key=lambda case: (contents[case.id], case.id)))
+    keys = PoolKeys(tuple(contents[case.id] for case in cases), tuple(case.patient for case in cases))
+
+    def tell_read(done: int) -> None:
+        on_progress(_READ * done / len(cases), f"read {done} of {len(cases)} cases")
+
+    gathered = site.work / "views.npy"  # one for the site: a killed scoring's is written over by the next
+    try:
+        views, properties = gather_views(_views(site, cases, contents, tell_read), len(cases), gathered)
+        scores = score_pool(
+            keys, views, properties, site.preparation.modalities, scoring_settings(site),
+            folder=site.work / "scoring", seed=site.settings.seed,
+            device=device_of(site.settings.device), processes=processes,
+            on_progress=lambda done, message: on_progress(_READ + (1.0 - _READ) * done, message),
+        )  # fmt: skip
+    finally:
+        gathered.unlink(missing_ok=True)
+    return SiteScores(cases, scores)
+
+
+def scoring_settings(site: Site) -> ScoringSettings:
+    """How a site's pool is scored."""
+    settings, size = site.settings, site.settings.encoder
+    if size == "auto":
+        size = "large" if device_of(settings.device).type == "cuda" else "small"
+    return ScoringSettings(
+        folds=settings.folds,
+        seeds=settings.repeats,
+        steps=settings.scoring_steps or None,
+        retrain_share=settings.retrain_share,
+        contrastive=CONTRASTIVE[size],
+    )
+
+
+def _views(
+    site: Site, cases: tuple[Case, ...], contents: dict[str, str], tell: Callable[[int], None]
+) -> Iterator[CaseView]:
+    """The view of every case; one that was made before is read, one that nobody needs any more removed."""
+    folder, made_how = site.work / "views", [VIEW_VERSION, FORMAT_VERSION, asdict(site.preparation)]
+    used = set()
+    for done, case in enumerate(cases):
+        tell(done)
+        text = json.dumps([contents[case.id], made_how])
+        file = folder / f"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.npz"
+        view = CaseView.load(file)
+        if view is None:
+            view = case_view(site.cache.get(case))
+            view.save(file)
+        used.add(file)
+        yield view
+    for file in folder.glob("*.npz"):
+        if file not in used:
+            file.unlink(missing_ok=True)
