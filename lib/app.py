@@ -107,12 +107,7 @@ class MdalCimlApp(MONAILabelApp):
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The next case by the strategy that the request names."""
-        name = str(request.get("strategy") or "random")
-        strategy = self._strategies.get(name)
-        if strategy is None:
-            raise Refusal(
-                f"strategy must be one of {', '.join(self._strategies)}; got {name[:40]!r}.", status=404
-            )
+        strategy = _offered("strategy", str(request.get("strategy") or "random"), self._strategies)
         answer: dict[str, Any] = strategy(request, self._datastore)
         if answer and answer["mdal"]["state"] == "interrupted" and self._auto_update_scoring:
             self.async_scoring(None)  # whoever scored was killed
@@ -126,13 +121,7 @@ class MdalCimlApp(MONAILabelApp):
         Raises:
             Refusal: If the model or the image is none of ours.
         """
-        model = request.get("model")
-        task = self._infers.get(model) if isinstance(model, str) else None
-        if task is None:
-            raise Refusal(
-                f"model must be one of {', '.join(self._infers)}; got {str(model)[:40]!r}.",
-                status=404,
-            )
+        task = _offered("model", request.get("model"), self._infers)
         image = request.get("image")
         if not isinstance(image, str):
             raise Refusal("image must be the id of a case or of one of its volumes.")
@@ -156,6 +145,16 @@ class MdalCimlApp(MONAILabelApp):
     def batch_infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
         """Segment many cases; without a GPU the framework's spreading over GPUs divides by their number."""
         return super().batch_infer({**request, "multi_gpu": torch.cuda.is_available()}, datastore)
+
+    def scoring(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
+        """Score; the framework answers an unknown method with a traceback."""
+        _offered("method", request.get("method"), self._scoring_methods)
+        return super().scoring(request, datastore)
+
+    def train(self, request: Mapping[str, Any]) -> Any:
+        """Train; the framework answers an unknown model with a traceback."""
+        _offered("model", request.get("model"), self._trainers)
+        return super().train(request)
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Refused: there are no whole-slide images here."""
@@ -187,3 +186,15 @@ class MdalCimlApp(MONAILabelApp):
         logger.info("pool\n%s%s", as_text(pool_table(self.site)), as_text(check_table(self.site)))
         if self._auto_update_scoring:
             self.async_scoring(None)
+
+
+def _offered(what: str, name: Any, tasks: Mapping[str, Any]) -> Any:
+    """The task that a request names.
+
+    Raises:
+        Refusal: 404 if there is none.
+    """
+    task = tasks.get(name) if isinstance(name, str) else None
+    if task is None:
+        raise Refusal(f"{what} must be one of {', '.join(tasks)}; got {str(name)[:40]!r}.", status=404)
+    return task

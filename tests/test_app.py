@@ -42,6 +42,17 @@ def test_a_model_that_is_none_is_refused(app: MdalCimlApp, model: Any) -> None:
         app.infer({"model": model, "image": "STS_008"})
 
 
+@pytest.mark.parametrize("name", [None, ["mdal"], "wibble"])
+def test_a_method_or_a_model_that_is_none_is_refused_with_what_there_is(app: MdalCimlApp, name: Any) -> None:
+    for ask, one_of in (
+        (lambda: app.scoring({"method": name}), "method must be one of mdal"),
+        (lambda: app.train({"model": name}), "model must be one of ciml"),
+    ):
+        with pytest.raises(Refusal, match=one_of) as caught:
+            ask()
+        assert caught.value.status_code == 404
+
+
 def test_many_cases_are_segmented_without_a_gpu(app: MdalCimlApp) -> None:
     result = app.batch_infer({"model": "ciml", "images": "unlabeled", "label_tag": "original"})
     assert sorted(result) == ["STS_008", "STS_025"]

@@ -146,10 +146,10 @@ class CaseDatastore(Datastore):
         return Path(self.get_label_uri(label_id, label_tag)).open("rb")
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
-        """What was stored with a label."""
-        case, _ = self._label(label_id, label_tag)
-        info: dict[str, Any] = self._record(case).get("labels", {}).get(label_tag, {}).get("info", {})
-        return info
+        """What was stored with a label, and its file's name."""
+        case, path = self._label(label_id, label_tag)
+        stored = self._record(case).get("labels", {}).get(label_tag, {}).get("info", {})
+        return {**stored, "name": f"{case.id}{suffix_of(path)}"}
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Store notes on a saved label."""

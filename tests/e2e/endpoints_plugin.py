@@ -1,0 +1,82 @@
+"""A pytest plugin: MONAI Label's own endpoint tests on this app instead of its example apps.
+
+Those tests name the models, strategies and images of the example apps, and most of them return at once on a
+machine without a GPU. Here the names become this app's, and what needs no GPU here does not return early. A
+name that stands for something that this app does not do is left as it is.
+
+`ENDPOINTS` in the environment is JSON: the app, the studies, the data folder and the `--conf` pairs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+OUR_NAMES = {
+    "deepedit": "ciml",
+    "deepedit_seg": "ciml",
+    "segmentation_spleen": "ciml",
+    "spleen_ct_segmentation": "ciml",
+    "lung_nodule_ct_detection": "ciml",
+    "first": "mdal",
+    "segmentation_spleen_epistemic": "mdal",
+    "spleen_990": "spleen_3",  # what the tests upload, and then label
+}
+_NAMED = re.compile(rf"(?<=[/=])({'|'.join(OUR_NAMES)})(?=[?&/]|$)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Point every suite at this app before any of them starts; the training first, as others want a model."""
+    items.sort(key=lambda item: _module(item) != "test_train")
+    site = json.loads(os.environ["ENDPOINTS"])
+    suites = {item: next(base for base in item.cls.__mro__ if "client" in vars(base)) for item in items}
+    for suite in set(suites.values()):
+        suite.app_dir, suite.studies, suite.data_dir = site["app"], site["studies"], site["data"]
+        suite.rand_id = 0
+    for context in {sys.modules[suite.__module__] for suite in suites.values()}:
+        _serve(context, site["conf"])
+    for item, suite in suites.items():
+        if suite.__name__.startswith("DICOMWeb"):
+            item.add_marker(pytest.mark.skip(reason="the wheel leaves out the answers of the PACS"))
+        elif hasattr(item.module, "torch") and _module(item) != "test_logs":
+            item.module.torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True))
+
+
+@pytest.fixture(autouse=True)
+def _count_requests(request: pytest.FixtureRequest, record_property: Any) -> Iterator[None]:
+    """Report how often a test asked the server: one that never does shows nothing."""
+    request.cls.client.asked = 0
+    yield
+    record_property("requests", request.cls.client.asked)
+
+
+def _module(item: pytest.Function) -> str:
+    return item.module.__name__.rpartition(".")[2]
+
+
+def _serve(context: ModuleType, ours: dict[str, str]) -> None:
+    create = context.create_client
+
+    def create_client(app_dir: str, studies: str, data_dir: str, conf: Any = None) -> Any:
+        client = create(app_dir, studies, data_dir, {"tracking": False})
+        context.settings.MONAI_LABEL_APP_CONF = ours  # the examples' keys are none of this app's
+        os.environ["MONAI_LABEL_APP_CONF"] = json.dumps(ours)  # for child processes
+        ask = client.request
+
+        def request(method: str, url: str, **arguments: Any) -> Any:
+            client.asked += 1
+            if "model" in (arguments.get("json") or {}):
+                arguments["json"]["model"] = OUR_NAMES[arguments["json"]["model"]]
+            return ask(method, _NAMED.sub(lambda name: OUR_NAMES[name[0]], url), **arguments)
+
+        client.request = request
+        return client
+
+    context.create_client = create_client
