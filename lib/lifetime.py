@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 
@@ -20,3 +21,13 @@ def end_with_the_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="end-with-the-parent", daemon=True).start()
+
+
+def end_with_the_server() -> None:
+    """`end_with_the_parent` in the process that MONAI Label starts for a job.
+
+    A job asked for with `run_sync` runs in the server itself, which may outlive the shell that started it.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name == "monailabel.interfaces.utils.app":
+        end_with_the_parent()

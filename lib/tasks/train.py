@@ -24,7 +24,7 @@ from lib.ciml.training import EpochReport, TrainingSettings, train
 from lib.ciml.validation import validate
 from lib.compute import device_of, spare_cores
 from lib.datastores.local import CaseDatastore
-from lib.lifetime import end_with_the_parent
+from lib.lifetime import end_with_the_server
 from lib.refusal import Refusal
 from lib.site import Site
 from lib.tasks.split import split_patients
@@ -60,7 +60,7 @@ class CimlTrain(TrainTask):
             Refusal: If there are fewer labelled patients than a training needs.
         """
         torch.set_num_threads(spare_cores())
-        end_with_the_parent()
+        end_with_the_server()
         learn, check = self._split([case for case in self.site.served if case.id in datastore.labelled()])
         device = device_of(self.site.settings.device)
         learning = [self._load(case, datastore) for case in learn]

@@ -1,0 +1,167 @@
+"""Does a scoring survive kill -9 at any moment, and how much work is done twice?
+
+    python -m benchmarks.killed_scoring --kills 100
+
+A process scores seven samples, again and again with another seed, and is killed at random moments. After each
+kill the plan must be the old or the new one, whole; the next start must go on with the training that was cut.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from lib.plan.store import PlanStore
+from lib.settings import AppSettings
+from lib.site import Site
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results" / "killed_scoring.csv"
+PATIENTS = ("STS_002", "STS_008", "STS_018", "STS_024", "STS_025", "STS_041", "STS_042")
+FOLDS, REPEATS, PAIRS = 3, 2, 3
+_WORKER = """
+import sys
+from pathlib import Path
+import lib.mdal.score as score
+from lib.planning import plan_pool
+from lib.settings import AppSettings
+from lib.site import Site
+
+studies, log, seed, folds, repeats = sys.argv[1:]
+train = score.train_fold
+
+def noted(*arguments, **more):
+    with open(log, "a") as stream:
+        print("started", seed, more["seed"], file=stream)
+    model = train(*arguments, **more)
+    save = model.save
+    def saved(path):
+        save(path)
+        with open(log, "a") as stream:
+            print("kept", seed, more["seed"], file=stream)
+    object.__setattr__(model, "save", saved)
+    return model
+
+score.train_fold = noted
+print("ready", flush=True)
+plan_pool(Site(Path(studies), AppSettings(
+    seed=int(seed), folds=int(folds), repeats=int(repeats), scoring_steps=12, study_labels="ignore")))
+"""
+
+
+@dataclass(frozen=True)
+class Killings:
+    """What was seen.
+
+    Attributes:
+        kills: Processes that were killed while they scored.
+        halves: Plans found incomplete; must be 0.
+        repeated: Trainings done again although their model was kept; must be 0.
+        cut: Trainings that were started and not kept: at most one for each kill.
+        plans: Finished between the kills.
+    """
+
+    kills: int
+    halves: int
+    repeated: int
+    cut: int
+    plans: int
+
+
+def kill_scorings(studies: Path, log: Path, *, kills: int, seed: int) -> Killings:
+    """Kill scorings of a folder at random moments."""
+    rng = np.random.default_rng(seed)
+    killed = halves = of = 0
+    duration = 8.0  # seconds of a scoring; measured as it goes
+    for _ in track(range(10 * kills), "killing", console=Console(stderr=True)):
+        if killed == kills:
+            break
+        worker = subprocess.Popen(
+            [sys.executable, "-c", _WORKER, str(studies), str(log), str(of), str(FOLDS), str(REPEATS)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+        )
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        start = time.monotonic()
+        try:
+            worker.wait(timeout=rng.uniform(0, duration))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            killed += 1
+        worker.wait()
+        halves += not _is_whole(studies)
+        if worker.returncode == 0:
+            duration = max(2.0, time.monotonic() - start)
+            of += 1
+        elif worker.returncode > 0:
+            raise RuntimeError(f"scoring must end well or be killed; it returned {worker.returncode}")
+    lines = Counter(log.read_text().split("\n"))
+    started = {line: count for line, count in lines.items() if line.startswith("started")}
+    kept = {line: count for line, count in lines.items() if line.startswith("kept")}
+    repeated = sum(count - 1 for count in kept.values())
+    return Killings(killed, halves, repeated, sum(started.values()) - sum(kept.values()), of)
+
+
+def _is_whole(studies: Path) -> bool:
+    """Whether the newest plan has every score and every rank."""
+    file = studies / ".mdal" / "plan.sqlite"
+    if not file.exists():
+        return True
+    store = PlanStore.beside(file.parent)
+    plan = store.current()
+    if plan is None:
+        return True
+    orders = [store.order(name) for name in ("mdal", "diversemd", "uniform")]
+    pairs = [len(store.pair_scores(id)) for id in PATIENTS]
+    store.close()
+    return (
+        all(sorted(order) == list(PATIENTS) for order in orders)
+        and pairs == [PAIRS * REPEATS] * len(PATIENTS)
+        and bool(plan.about["gates"])
+    )
+
+
+def copy_of_samples(folder: Path) -> Path:
+    """Seven samples to write beside."""
+    for name in PATIENTS:
+        shutil.copytree(ROOT / "samples" / "sts" / name, folder / name)
+    return folder
+
+
+def main(
+    kills: Annotated[int, typer.Option(help="Processes to kill.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
+) -> None:
+    """Kill scorings and count what was lost."""
+    with tempfile.TemporaryDirectory() as folder:
+        studies = copy_of_samples(Path(folder) / "studies")
+        seen = kill_scorings(studies, Path(folder) / "log", kills=kills, seed=seed)
+        Site(studies, AppSettings(study_labels="ignore"))  # still opens
+    table = Table(title="Scoring under kill -9")
+    for name in vars(seen):
+        table.add_column(name)
+    table.add_row(*(str(value) for value in vars(seen).values()))
+    Console().print(table)
+    with RESULTS.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, vars(seen).keys())
+        writer.writeheader()
+        writer.writerow(vars(seen))
+
+
+if __name__ == "__main__":
+    typer.run(main)
