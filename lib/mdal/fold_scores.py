@@ -16,7 +16,7 @@ from lib.atomic import replacing
 from lib.mdal.fold_model import FoldModel
 from lib.mdal.heads import Dense, critic_head, embed, embed_views, pool_positions
 from lib.mdal.perturbation import KINDS, conspicuity, erased, shifted, strangers
-from lib.mdal.pmi import Array, Rows
+from lib.mdal.pmi import Array, Rows, refuse_seen
 from lib.mdal.views import PoolViews
 
 TOP_SHARE = 0.1  # of a case's positions, those that differ most
@@ -91,12 +91,7 @@ def score_fold(
     Raises:
         ValueError: If a patient among the rows was trained on.
     """
-    seen = sorted(model.trained_on.intersection(patients[rows].tolist()))
-    if seen:
-        raise ValueError(
-            "a scored patient must be unknown to the model; it was trained on "
-            f"{', '.join(seen[:5])}. Score held-out patients only."
-        )
+    refuse_seen(model.trained_on, patients[rows].tolist())
     groups = np.unique(patients[rows], return_inverse=True)[1]
     parts = []
     for block in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / _BLOCK)):

@@ -16,7 +16,8 @@ from torch.nn import functional
 from lib.mdal.contrastive import negatives_or_self
 from lib.mdal.difference import pool_patches
 from lib.mdal.encoder import Encoders, foreground_positions
-from lib.mdal.pmi import Array, GaussianPmi, Rows, critic_pmi, gaussian_pmi
+from lib.mdal.gaussian import GaussianPmi, gaussian_pmi
+from lib.mdal.pmi import Array, Rows, critic_pmi
 from lib.mdal.views import PoolViews
 
 Pair = tuple[int, int]

@@ -7,12 +7,11 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal, spearmanr
 
+from lib.mdal.gaussian import GaussianPmi, gaussian_pmi
 from lib.mdal.pmi import (
-    GaussianPmi,
     HeldOut,
     assign_folds,
     critic_pmi,
-    gaussian_pmi,
     out_of_fold_pmi,
     standardise_folds,
 )
@@ -148,6 +147,12 @@ def test_a_constant_feature_and_ties_do_no_harm():
     assert spearmanr(found, truth).statistic >= 0.75
 
 
+def test_a_feature_can_be_turned_round_even_where_values_are_tied():
+    x, y, _ = gaussian_world(d=4)
+    x = x.round()
+    np.testing.assert_allclose(gaussian_pmi(-x, y)(-x, y), gaussian_pmi(x, y)(x, y), atol=1e-8)
+
+
 def embedded(n, shared, private, seed=0):
     """Pairs whose first directions, of unit variance, are shared and whose faint rest is not."""
     random = np.random.default_rng(seed)
@@ -206,6 +211,7 @@ def test_pmi_of_what_is_not_finite_is_refused(bad):
         score(x, y)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide")  # by the PCA, of no variance
 def test_embeddings_that_are_all_alike_are_refused():
     with pytest.raises(ValueError, match="embeddings must vary between cases"):
         gaussian_pmi(np.ones((10, 4)), np.ones((10, 4)))
@@ -306,14 +312,17 @@ def test_renaming_patients_changes_no_fold():
     assert (assign_folds(groups, folds=5, seed=4) != found).any()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_folds_are_balanced_in_patients_then_in_cases(seed):
-    groups = np.repeat(np.arange(23), np.random.default_rng(seed).integers(1, 6, size=23))
-    fold = assign_folds(groups, folds=5, seed=seed)
+def test_folds_are_balanced_in_patients():
+    groups = np.repeat(np.arange(23), np.random.default_rng(0).integers(1, 6, size=23))
+    fold = assign_folds(groups, folds=5, seed=0)
     patients = [len(set(groups[fold == number])) for number in range(5)]
-    assert sum(patients) == 23  # none is split
-    assert max(patients) - min(patients) <= 1
-    assert np.ptp(np.bincount(fold)) <= 5 + 5  # the largest patient, and the round that is not full
+    assert sorted(patients) == [4, 4, 5, 5, 5]  # 23 together: none is split
+
+
+def test_folds_of_as_many_patients_differ_by_less_than_the_largest_patient():
+    for seed in range(50):
+        groups = np.repeat(np.arange(20), np.random.default_rng(seed).integers(1, 10, size=20))
+        assert np.ptp(np.bincount(assign_folds(groups, folds=5, seed=seed))) < 9
 
 
 def test_out_of_fold_pmi_holds_out_the_assigned_folds():

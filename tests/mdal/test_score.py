@@ -12,6 +12,8 @@ import torch
 from lib.mdal import score as score_module
 from lib.mdal.contrastive import ContrastiveSettings
 from lib.mdal.encoder import EncoderSettings
+from lib.mdal.fold_model import FoldModel
+from lib.mdal.fold_scores import score_fold
 from lib.mdal.folds import PoolKeys
 from lib.mdal.properties import CaseProperties
 from lib.mdal.score import PoolTooSmall, ScoringSettings, score_pool
@@ -248,3 +250,13 @@ def test_pools_that_cannot_be_scored_are_refused_with_what_to_do(folder):
 def test_settings_that_hold_nothing_out_are_refused(wrong):
     with pytest.raises(ValueError, match="folds must be at least 2"):
         ScoringSettings(**wrong)
+
+
+def test_a_model_refuses_to_score_a_patient_that_it_saw(folder):
+    score(folder, toy(8), settings=HASTY)
+    np.save(folder / "views.npy", toy(8))
+    views = PoolViews(folder / "views.npy", np.ones((8, 3), dtype=bool), np.full((8, 3), 8.0))
+    model = FoldModel.load(next(folder.glob("scoring/*/model-0.pt")), torch.device("cpu"))
+    names = np.array([f"p{i:02d}" for i in range(8)])
+    with pytest.raises(ValueError, match="must be unknown to the estimator; it was trained on p0"):
+        score_fold(model, views, names, np.arange(8), share=1.0, seed=0, device=torch.device("cpu"))
