@@ -16,6 +16,7 @@ demo: $(VENV)/runtime.stamp
 	$(BIN)/python main.py serve $(DEMO)/sts --port $(PORT) --conf study_labels=ignore
 
 test: $(VENV)/development.stamp
+	sh tests/debian_packages.sh
 	$(BIN)/pytest
 
 lint: $(VENV)/development.stamp

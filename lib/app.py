@@ -27,7 +27,7 @@ from lib.site import Site
 from lib.tables import as_text, check_table, pool_table
 from lib.tasks.infer import CimlInfer
 from lib.tasks.scoring import ModalityDifferenceScoring
-from lib.tasks.strategies import DESCRIPTIONS, PlannedStrategy
+from lib.tasks.strategies import PlannedStrategy
 from lib.tasks.train import CimlTrain
 
 logger = logging.getLogger(__name__)
@@ -73,13 +73,7 @@ class MdalCimlApp(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Every order of the plan; `random`, the only name that OHIF asks for, is the site's default."""
-        strategies = {name: PlannedStrategy(self.site, name) for name in DESCRIPTIONS}
-        if self.site.settings.strategy not in strategies:
-            raise MONAILabelException(
-                MONAILabelError.APP_INIT_ERROR,
-                "--conf strategy must be one of "
-                f"{', '.join(strategies)}; got {self.site.settings.strategy!r}.",
-            )
+        strategies = {name: PlannedStrategy(self.site, name) for name in self.site.settings.strategies}
         return {**strategies, "random": strategies[self.site.settings.strategy]}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:

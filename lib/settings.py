@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from lib.cases.case import CaseError
 from lib.cases.image import MAX_VOXELS
+from lib.plan.budget import Budget
 
 _OF_MONAI_LABEL = {"server_mode"}  # keys that the framework itself reads from --conf
 
@@ -49,14 +58,17 @@ class AppSettings(BaseModel):
     check_first: int = _key(64, "A pool of at most so many cases is checked before it is served, a larger one meanwhile", "cases", ge=0)
 
     # which case next
-    strategy: str = _key("diversemd", "Strategy that answers under the name random, the only one that OHIF asks for")
-    budget: float = _key(0.2, "Share of the pool that is to be labelled; DiverseMD makes as many groups", "1", gt=0, le=1)
+    strategies: Words = _key(("mdal", "diversemd", "uniform"), "Orders that are computed and offered by name, separated by commas", min_length=1)
+    strategy: str = _key("diversemd", "Strategy that answers under the name random, the only one that OHIF asks for; one of strategies", validate_default=True)
+    budget: str = _key("", "When Next Sample stops: 20 cases, a share such as 20% or 0.2, plateau (coverage hardly grows); empty: never", "cases or share")
     no_plan: Literal["random", "error"] = _key("random", "Next Sample before the plan is there: a random unlabelled case that says so, or an error")
     lease_minutes: float = _key(120.0, "How long a case offered to one reader is kept from the others", "min", gt=0, le=525_600)
-    database_url: str = _key("", "Database of the plan, any that SQLAlchemy takes; empty: SQLite in work_dir")
+    database_url: str = _key("", "Database of the plan, postgresql://USER@HOST/NAME where several servers share it; empty: SQLite in work_dir")
     seed: int = _key(0, "Same pool, settings and seed: same plan", ge=0, lt=2**32)
     folds: int = _key(5, "Parts of the pool; each is scored by models that never saw it", "folds", ge=2)
     repeats: int = _key(3, "Trainings averaged for a case's score, each from another seed", "trainings", ge=1)
+    retrain_share: float = _key(0.2, "Share of the pool that may be new or changed before the encoders are trained again; below it new cases are scored by the trained ones", "1", ge=0, le=1)
+    encoder: Literal["auto", "small", "large"] = _key("auto", "Size of the encoders; auto: small on a CPU, large on a GPU")
     scoring_steps: int = _key(0, "Contrastive steps of one training; 0: by the size of the pool and the device", "steps", ge=0)
 
     # where the lesion is
@@ -76,6 +88,32 @@ class AppSettings(BaseModel):
             raise ValueError("the first value must be below the second")
         return window
 
+    @field_validator("strategies")
+    @classmethod
+    def _are_known(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
+        from lib.mdal.selection import SELECTORS  # takes seconds to import scikit-learn
+
+        unknown = [name for name in strategies if name not in SELECTORS]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is none of {', '.join(SELECTORS)}")
+        return strategies
+
+    @field_validator("strategy")
+    @classmethod
+    def _is_offered(cls, strategy: str, info: ValidationInfo) -> str:
+        offered = info.data.get("strategies", (strategy,))  # not there where it was refused itself
+        if strategy not in offered:
+            raise ValueError(
+                f"strategy must be one of {', '.join(offered)}; got {strategy!r}. Set --conf strategy, "
+                "or add it to --conf strategies."
+            )
+        return strategy
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _is_budget(cls, budget: Any) -> str:
+        return str(Budget.parse(str(budget)))
+
 
 def read_settings(conf: Mapping[str, Any]) -> AppSettings:
     """Settings from `--conf` pairs.
@@ -83,17 +121,20 @@ def read_settings(conf: Mapping[str, Any]) -> AppSettings:
     Raises:
         CaseError: If a key is unknown or a value does not fit; the message lists the keys.
     """
-    ours = {key: value for key, value in conf.items() if key not in _OF_MONAI_LABEL}
-    if unknown := sorted(set(ours) - set(AppSettings.model_fields)):
+    values = {key: value for key, value in conf.items() if key not in _OF_MONAI_LABEL}
+    if unknown := sorted(set(values) - set(AppSettings.model_fields)):
         raise CaseError(
             f"--conf {unknown[0]} is not a key of this app. It must be one of "
             f"{', '.join(AppSettings.model_fields)}. See `python main.py settings`."
         )
     try:
-        return AppSettings(**ours)
+        return AppSettings(**values)
     except ValidationError as err:
         first = err.errors()[0]
         key = str(first["loc"][0])
+        sentence = str(first.get("ctx", {}).get("error", ""))
+        if sentence.startswith(f"{key} must be"):
+            raise CaseError(f"--conf {sentence}") from err
         raise CaseError(
             f"--conf {key} must be: {AppSettings.model_fields[key].description}. {first['msg']}; "
             f"got {first['input']!r}."

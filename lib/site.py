@@ -75,7 +75,8 @@ class Site:
                 getattr(self, made)
         except SQLAlchemyError as err:
             raise CaseError(
-                f"database_url must be a database that SQLAlchemy can open; {err}. Set --conf database_url."
+                f"database_url must be a SQLite or PostgreSQL database that can be opened; {err}. "
+                "Set --conf database_url."
             ) from err
         except CaseError:
             raise
@@ -174,11 +175,16 @@ class Site:
         """
         case, modality = self.pool.resolve(name)
         if case.id in self.quarantined:
-            why = " ".join(finding.sentence for finding in self.verdicts[case.id].findings)
+            why = " ".join(self.findings(case.id))
             raise Quarantined(
                 f"case {case.id} is quarantined. {why} Once it was looked at: --conf released {case.id}"
             )
         return case, modality
+
+    def findings(self, case_id: str) -> list[str]:
+        """What the pool check says of a case, in sentences."""
+        verdict = self.verdicts.get(case_id)
+        return [finding.sentence for finding in verdict.findings] if verdict else []
 
     def fingerprint(self) -> str:
         """Hash of files' names, sizes and times and of the settings: cheap, changes whenever a plan may."""

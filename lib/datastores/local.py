@@ -206,11 +206,6 @@ class CaseDatastore(Datastore):
         labelled = self.labelled(label_tag or FINAL)
         return [case_id for case_id in self.list_images() if case_id not in labelled]
 
-    def is_open(self, case_id: str) -> bool:
-        """Whether a case is served and has no final label yet."""
-        here = case_id in self.site.pool.by_id and case_id not in self.site.quarantined
-        return here and case_id not in self.labelled()
-
     def labelled(self, tag: str = FINAL) -> Set[str]:
         """Ids of all cases with a label of this tag. Not to be modified."""
         objects = self._register.objects

@@ -1,12 +1,42 @@
-"""Tables of the plan."""
+"""Tables of the plan.
+
+They change together with a new script in `lib/plan/migrations/versions`, which brings the databases of sites
+along.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, String
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+
+class Moment(TypeDecorator[datetime]):
+    """A time with its zone, stored in UTC: SQLite keeps no zone, and servers may stand in several."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC.
+
+        Raises:
+            ValueError: If the time has no zone.
+        """
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time must have a zone; got {value}. Use datetime.now(UTC).")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """In UTC."""
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 class Base(DeclarativeBase):
@@ -18,23 +48,38 @@ class PlanRow(Base):
 
     __tablename__ = "plan"
     id: Mapped[int] = mapped_column(primary_key=True)
-    created: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    created: Mapped[datetime] = mapped_column(Moment)
     content: Mapped[str] = mapped_column(String(64))  # hash of the cases' content and of the settings
     seed: Mapped[int]
-    about: Mapped[dict[str, Any]] = mapped_column(JSON)  # gates, warnings, software
+    budget: Mapped[str | None] = mapped_column(String(40))  # the stop rule it was made for
+    about: Mapped[dict[str, Any]] = mapped_column(JSON)  # settings, software, gates, warnings, plateaus
 
 
 class ScoreRow(Base):
-    """Modality difference of one case in one plan."""
+    """What is known of one case in one plan."""
 
     __tablename__ = "score"
     plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id", ondelete="CASCADE"), primary_key=True)
     case_id: Mapped[str] = mapped_column(String(160), primary_key=True)
     difference: Mapped[float | None]  # standardised; None where the pool could not be scored
     percentile: Mapped[float | None]
-    details: Mapped[dict[str, Any]] = mapped_column(
-        JSON
-    )  # nats by pair, the pair that differs most, warnings
+    details: Mapped[dict[str, Any]] = mapped_column(JSON)  # by pair, the pair that differs most
+    difference_nats: Mapped[float | None]  # mean -PMI over the pairs
+    cluster: Mapped[int | None]
+    features: Mapped[bytes | None] = mapped_column(LargeBinary)  # (F,) float16, little-endian
+
+
+class PairScoreRow(Base):
+    """Pointwise mutual information of one pair of a case's modalities, by one training."""
+
+    __tablename__ = "pair_score"
+    plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id", ondelete="CASCADE"), primary_key=True)
+    case_id: Mapped[str] = mapped_column(String(160), primary_key=True)
+    pair: Mapped[str] = mapped_column(String(160), primary_key=True)
+    seed: Mapped[int] = mapped_column(primary_key=True)
+    gaussian_nats: Mapped[float | None]
+    top_nats: Mapped[float | None]  # mean over the tenth of the patches that differ most
+    critic_nats: Mapped[float | None]
 
 
 class RankRow(Base):
@@ -53,7 +98,7 @@ class LeaseRow(Base):
     __tablename__ = "lease"
     case_id: Mapped[str] = mapped_column(String(160), primary_key=True)
     annotator: Mapped[str] = mapped_column(String(160), index=True)
-    until: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    until: Mapped[datetime] = mapped_column(Moment)
 
 
 class SetAsideRow(Base):
@@ -65,13 +110,13 @@ class SetAsideRow(Base):
 
 
 class EventRow(Base):
-    """What happened, appended and never changed."""
+    """What happened, appended and never changed: a trigger of the database refuses that."""
 
     __tablename__ = "event"
     __table_args__ = (Index("event_by_case", "case_id"),)
     id: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    kind: Mapped[str] = mapped_column(String(40))  # planned, offered, set aside, labelled
+    at: Mapped[datetime] = mapped_column(Moment)
+    kind: Mapped[str] = mapped_column(String(40))  # planned, offered, set aside, expired, labelled
     case_id: Mapped[str | None] = mapped_column(String(160))
     annotator: Mapped[str | None] = mapped_column(String(160))
     details: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -85,5 +130,5 @@ class ProgressRow(Base):
     state: Mapped[str] = mapped_column(String(20))  # running, done, failed
     done: Mapped[float]  # 0 to 1
     message: Mapped[str]
-    started: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    started: Mapped[datetime] = mapped_column(Moment)
+    at: Mapped[datetime] = mapped_column(Moment)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from monailabel.interfaces.tasks.strategy import Strategy
+from sqlalchemy.exc import OperationalError
 
+from lib.cases.case import Case
 from lib.datastores.local import CaseDatastore
-from lib.plan.store import Offer
+from lib.mdal.selection import DESCRIPTIONS
+from lib.plan.budget import Budget
+from lib.plan.scores import CaseScore
+from lib.plan.store import Offer, Pool
+from lib.plan.tables import PlanRow
 from lib.planning import JOB, uniform_order
 from lib.refusal import Refusal
 from lib.site import Site
 
-DESCRIPTIONS = {
-    "mdal": "MaxMD: the largest modality difference first",
-    "diversemd": "DiverseMD: diverse cases, in each group the largest modality difference",
-    "uniform": "Every case equally likely",
-}
+logger = logging.getLogger(__name__)
 
 
 class PlannedStrategy(Strategy):
@@ -28,31 +31,78 @@ class PlannedStrategy(Strategy):
         """Answer from the orders of `strategy`."""
         super().__init__(DESCRIPTIONS[strategy])
         self.site, self.strategy = site, strategy
+        self._served: tuple[tuple[Case, ...], frozenset[str]] = ((), frozenset())
+        self._left_out: tuple[object, ...] = ()
 
     def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
-        """The next case and the reason for it; empty when nothing is left for this annotator.
+        """The next case and the reason for it; empty when the budget is spent or nothing is left.
 
         Raises:
-            Refusal: If there is no plan yet and the site wants an error then.
+            Refusal: If there is no plan yet and the site wants an error then, or the database is gone.
         """
-        order = self.site.plan.order(self.strategy)
-        state = {"state": "planned"} if order else self._without_plan()
-        offer = self.site.plan.lease_next(
-            order or uniform_order(tuple(case.id for case in self.site.served), self.site.settings.seed),
-            annotator=_annotator(request),
-            is_open=datastore.is_open,
-            lease=timedelta(minutes=self.site.settings.lease_minutes),
+        try:
+            return self._next(request, datastore)
+        except OperationalError as err:
+            logger.error("the plan's database does not answer: %s", err.orig)  # not for clients: names hosts
+            raise Refusal(
+                "the plan's database must answer; it does not. Try again later; the server's log says more.",
+                status=503,
+            ) from err
+
+    def _next(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
+        annotator, store, settings = _annotator(request), self.site.plan, self.site.settings
+        plan = store.current()
+        order = store.order(self.strategy, plan=plan.id) if plan else ()
+        state = self._of_plan(plan, order) if plan and order else self._without_plan()
+        cases, served = self._cases(plan), self._served_ids()
+        offer = store.lease_next(
+            order or uniform_order(tuple(case.id for case in self.site.served), settings.seed),
+            annotator=annotator,
+            look=lambda: Pool(served, datastore.labelled() & served),
+            lease=timedelta(minutes=settings.lease_minutes),
+            stop=cases,
+            about={"strategy": self.strategy, "plan": plan.id if plan and order else None},
         )
         if offer is None:
             return {}
-        return {
-            "id": offer.case_id,
-            "mdal": {**state, "strategy": self.strategy, **_facts(offer, bool(order))},
+        nearest = store.nearest(offer.case_id, datastore.labelled())
+        facts = {
+            **_facts(self.strategy, offer, planned=bool(order)),
+            **({"nearest_labelled": {"id": nearest[0], "distance": nearest[1]}} if nearest else {}),
+            "budget": {"cases": cases, "labelled_or_leased": offer.spent, "of": len(served)},
+            "warnings": [*state.pop("warnings"), *self._warnings(offer)],
         }
+        return {"id": offer.case_id, "mdal": {**facts, **state, "strategy": self.strategy}}
+
+    def _cases(self, plan: PlanRow | None) -> int:
+        """The budget in cases."""
+        plateau = plan.about.get("plateau", {}).get(self.strategy) if plan else None
+        return Budget.parse(self.site.settings.budget).cases(max(1, len(self.site.served)), plateau=plateau)
+
+    def _served_ids(self) -> frozenset[str]:
+        if self._served[0] is not self.site.served:  # the pool check is done
+            self._served = (self.site.served, frozenset(case.id for case in self.site.served))
+        return self._served[1]
+
+    def _of_plan(self, plan: PlanRow, order: tuple[str, ...]) -> dict[str, Any]:
+        """That there is a plan, and in what it may mislead."""
+        warnings = [str(sentence) for sentence in plan.about.get("warnings", [])]
+        served = self._served_ids()
+        if self._left_out[:2] != (order, served):  # compared by identity first
+            self._left_out = (order, served, len(served.difference(order)))
+        if missing := self._left_out[2]:
+            warnings.append(
+                f"The plan is older than the pool: {missing} of its cases are not offered until it is scored "
+                "again."
+            )
+        progress = self.site.plan.progress(JOB)
+        if progress.get("state") == "running":
+            warnings.append(f"A newer plan is being computed: {100 * progress['done']:.0f} % done.")
+        return {"state": "planned", "plan": plan.id, "warnings": warnings}
 
     def _without_plan(self) -> dict[str, Any]:
         if self.strategy == "uniform":
-            return {"state": "uniform"}
+            return {"state": "uniform", "warnings": []}
         progress = self.site.plan.progress(JOB) or {"state": "unscored", "done": 0.0}
         if self.site.settings.no_plan == "error":
             raise Refusal(
@@ -69,6 +119,10 @@ class PlannedStrategy(Strategy):
             "warnings": warnings,
         }
 
+    def _warnings(self, offer: Offer) -> list[str]:
+        """What to look at in this case before it is labelled."""
+        return [*self.site.findings(offer.case_id), *offer.score.warnings()]
+
 
 def _annotator(request: Mapping[str, Any]) -> str:
     name = request.get("client_id") or "anonymous"
@@ -77,20 +131,29 @@ def _annotator(request: Mapping[str, Any]) -> str:
     return name
 
 
-def _facts(offer: Offer, planned: bool) -> dict[str, Any]:
-    score = offer.score
+def _facts(strategy: str, offer: Offer, *, planned: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "rank": offer.rank,
         "of": offer.of,
         "lease_until": offer.until.isoformat(timespec="seconds"),
     }
+    score = offer.score
     if not planned or score.difference is None or score.percentile is None:
         return facts | {"reason": f"Case {offer.rank} of {offer.of} in a uniform order."}
-    pair = score.details.get("most_different_pair")
-    return facts | {
+    known = {
         "difference": score.difference,
+        "difference_nats": score.difference_nats,
         "percentile": score.percentile,
-        **score.details,
-        "reason": f"Case {offer.rank} of {offer.of}: its modalities differ more than those of "
-        f"{score.percentile:.0f} % of the other cases" + (f", {pair} most." if pair else "."),
+        "cluster": score.cluster,
     }
+    known = {name: value for name, value in known.items() if value is not None}
+    return {**score.details, **facts, **known, "reason": _reason(strategy, offer, score)}
+
+
+def _reason(strategy: str, offer: Offer, score: CaseScore) -> str:
+    place = f"Case {offer.rank} of {offer.of}" + (" in a uniform order" if strategy == "uniform" else "")
+    pair = score.details.get("most_different_pair")
+    return (
+        f"{place}: its modalities differ more than those of {score.percentile:.0f} % of the other cases"
+        + (f", {pair} most." if pair else ".")
+    )

@@ -1,143 +1,178 @@
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
-from sqlalchemy.exc import StatementError
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import IntegrityError
 
-from lib.plan.store import CaseScore, PlanStore
+from lib.plan.budget import Budget
+from lib.plan.leases import Pool
+from lib.plan.store import KEPT, CaseScore, PairScore, PlanStore
+from tests.plan.conftest import Clock
 
 HOUR = timedelta(hours=1)
 ORDER = ("c", "a", "b")
 
 
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.time = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.time
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def store(database: str, clock: Clock) -> Iterator[PlanStore]:
+    store = PlanStore(database, now=clock)
+    scores = {id: CaseScore(0.5, 40.0) for id in ORDER}
+    pairs = [PairScore(id, "CT/PET", seed, 1.5, 0.5, None) for id in ORDER for seed in (0, 1)]
+    store.write(
+        content="x", seed=0, scores=scores, orders={"mdal": ORDER}, about={"why": "old"}, pair_scores=pairs
+    )
+    yield store
+    store.close()
 
 
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> PlanStore:
-    store = PlanStore(f"sqlite:///{tmp_path / 'plan.sqlite'}", now=clock)
-    scores = {id: CaseScore(0.5, 40.0, {"most_different_pair": "CT–PET"}) for id in ORDER}
-    store.write(content="x", seed=0, scores=scores, orders={"mdal": ORDER}, about={})
-    return store
+def count(database: str, table: str) -> int:
+    engine = create_engine(database)
+    with engine.connect() as connection:
+        found = connection.scalar(text(f"SELECT count(*) FROM {table}"))
+    engine.dispose()
+    return int(found or 0)
 
 
-def ask(store: PlanStore, annotator: str, unavailable: set[str] | None = None) -> str | None:
-    done = unavailable or set()
-    offer = store.lease_next(ORDER, annotator=annotator, is_open=lambda id: id not in done, lease=HOUR)
-    return offer.case_id if offer else None
-
-
-def test_the_best_ranked_case_comes_first_with_its_score(store: PlanStore) -> None:
-    offer = store.lease_next(store.order("mdal"), annotator="ann", is_open=lambda id: True, lease=HOUR)
-    assert offer is not None
-    assert (offer.case_id, offer.rank, offer.of) == ("c", 1, 3)
-    assert offer.score == CaseScore(0.5, 40.0, {"most_different_pair": "CT–PET"})
-
-
-def test_two_annotators_never_get_the_same_case(store: PlanStore) -> None:
-    assert [ask(store, "ann"), ask(store, "bob"), ask(store, "cy"), ask(store, "dan")] == [
-        "c",
-        "a",
-        "b",
-        None,
-    ]
-
-
-def test_two_annotators_who_ask_at_once_never_get_the_same_case(tmp_path: Path) -> None:
-    order = [f"case {number}" for number in range(64)]
-    stores = [PlanStore.beside(tmp_path) for _ in range(4)]
-
-    def ask_from(place: int) -> str | None:
-        offer = stores[place % 4].lease_next(
-            order, annotator=f"annotator {place}", is_open=lambda id: True, lease=HOUR
-        )
-        return offer.case_id if offer else None
-
-    with ThreadPoolExecutor(8) as threads:
-        given = list(threads.map(ask_from, range(64)))
-    assert sorted(map(str, given)) == sorted(order)
-
-
-def test_labelled_cases_are_passed_by(store: PlanStore) -> None:
-    assert ask(store, "ann", {"c", "a"}) == "b"
-
-
-def test_asking_again_without_a_label_sets_the_case_aside_for_this_annotator_alone(store: PlanStore) -> None:
-    assert [ask(store, "ann"), ask(store, "ann")] == ["c", "a"]
-    assert ask(store, "bob") == "c"
-
-
-def test_what_was_set_aside_comes_again_once_nothing_else_is_left(store: PlanStore) -> None:
-    assert [ask(store, "ann") for _ in range(5)] == ["c", "a", "b", "c", "a"]
-    assert ask(store, "ann", {"c", "a", "b"}) is None
-
-
-def test_a_labelled_case_is_not_set_aside_when_its_annotator_asks_again(store: PlanStore) -> None:
-    ask(store, "ann")
-    store.release("c", annotator="ann")
-    assert ask(store, "ann", {"c"}) == "a"
-    assert ask(store, "ann") == "c"  # say its label was removed: it was never passed over
-
-
-def test_an_expired_lease_returns_the_case(store: PlanStore, clock: Clock) -> None:
-    assert ask(store, "ann") == "c"
-    clock.time += HOUR
-    assert ask(store, "bob") == "c"
-
-
-def test_leases_survive_a_restart(store: PlanStore, tmp_path: Path, clock: Clock) -> None:
-    ask(store, "ann")
-    again = PlanStore(f"sqlite:///{tmp_path / 'plan.sqlite'}", now=clock)
-    assert ask(again, "bob") == "a"
-
-
-def test_the_newest_plan_counts(store: PlanStore) -> None:
+def test_the_newest_plan_counts(store: PlanStore, clock: Clock) -> None:
     assert store.order("mdal") == ORDER
     version = store.write(
-        content="y", seed=1, scores={"a": CaseScore()}, orders={"mdal": ["a"]}, about={"why": "new"}
+        content="y",
+        seed=1,
+        scores={"a": CaseScore()},
+        orders={"mdal": ["a"]},
+        about={"why": "new"},
+        budget=Budget.parse("20%"),
     )
     assert store.order("mdal") == ("a",)
     current = store.current()
     assert current is not None
     assert (current.id, current.content, current.about) == (version, "y", {"why": "new"})
+    assert (current.budget, current.created) == ("20%", clock())
+
+
+def test_another_servers_plan_is_seen(store: PlanStore, database: str) -> None:
+    other = PlanStore(database)
+    assert other.order("mdal") == ORDER
+    store.write(content="y", seed=1, scores={}, orders={"mdal": ["b", "a"]}, about={})
+    assert other.order("mdal") == ("b", "a")
+    current = other.current()
+    assert current is not None
+    assert current.content == "y"
+    other.close()
 
 
 def test_a_strategy_without_an_order_has_none(store: PlanStore) -> None:
     assert store.order("wibble") == ()
 
 
+def test_an_empty_database_has_no_plan(database: str) -> None:
+    store = PlanStore(database)
+    assert store.current() is None
+    assert store.order("mdal") == ()
+    assert store.nearest("a", {"b"}) is None
+    store.close()
+
+
+def test_scores_by_pair_and_seed_are_kept(store: PlanStore) -> None:
+    assert store.pair_scores("a") == [
+        PairScore("a", "CT/PET", 0, 1.5, 0.5, None),
+        PairScore("a", "CT/PET", 1, 1.5, 0.5, None),
+    ]
+    assert store.pair_scores("wibble") == []
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_score_that_is_not_finite_is_refused_and_the_old_plan_stays(store: PlanStore, value: float) -> None:
+def test_a_number_that_is_not_finite_is_refused_and_the_old_plan_stays(
+    store: PlanStore, value: float
+) -> None:
+    plan = {"content": "z", "seed": 0, "orders": {"mdal": ["a"]}, "about": {}}
     with pytest.raises(ValueError, match="scores must be finite; case a"):
-        store.write(
-            content="z", seed=0, scores={"a": CaseScore(value, 1.0)}, orders={"mdal": ["a"]}, about={}
-        )
+        store.write(scores={"a": CaseScore(value, 1.0)}, **plan)
+    with pytest.raises(ValueError, match="scores must be finite; case a"):
+        store.write(scores={"a": CaseScore()}, pair_scores=[PairScore("a", "CT/PET", 0, value)], **plan)
+    with pytest.raises(ValueError, match="features must be finite and fit float16; case a"):
+        store.write(scores={"a": CaseScore(features=np.array([1.0, value]))}, **plan)
+    with pytest.raises(ValueError, match="details of case a must be JSON with finite numbers"):
+        store.write(scores={"a": CaseScore(details={"by pair": value})}, **plan)
+    with pytest.raises(ValueError, match="about must be JSON with finite numbers"):
+        store.write(scores={}, **{**plan, "about": {"gate": value}})
     assert store.order("mdal") == ORDER
 
 
-def test_a_plan_that_fails_midway_leaves_the_old_one(store: PlanStore) -> None:
-    with pytest.raises(StatementError):
+def test_a_plan_that_fails_midway_leaves_the_old_one(store: PlanStore, database: str) -> None:
+    with pytest.raises(IntegrityError):
         store.write(
             content="z",
             seed=0,
-            scores={"a": CaseScore(details={"not json": object()})},
+            scores={"a": CaseScore()},
             orders={"mdal": ["a"]},
             about={},
+            pair_scores=2 * [PairScore("a", "CT/PET", 0)],
         )
     assert store.order("mdal") == ORDER
+    assert count(database, "plan") == 1
+
+
+def test_numbers_of_numpy_come_back_as_pythons(store: PlanStore) -> None:
+    score = CaseScore(np.float32(0.5), np.float64(40.0), {}, np.float32(1.5), np.int64(3))
+    store.write(content="y", seed=0, scores={"a": score}, orders={"mdal": ["a"]}, about={})
+    pool = Pool(frozenset("a"), frozenset())
+    offer = store.lease_next(["a"], annotator="ann", look=lambda: pool, lease=HOUR)
+    assert offer is not None
+    found = offer.score
+    assert (found.difference, found.percentile, found.difference_nats, found.cluster) == (0.5, 40.0, 1.5, 3)
+    assert {type(found.difference), type(found.difference_nats)} == {float}
+    assert type(found.cluster) is int
+
+
+def test_the_scores_of_a_plan_come_back_with_their_features(store: PlanStore) -> None:
+    features = np.array([0.5, -2.0])
+    score = CaseScore(0.5, 40.0, {"by pair": {"CT/PET": 1.0}}, 1.5, 3, features)
+    store.write(content="y", seed=0, scores={"a": score, "b": CaseScore()}, orders={}, about={})
+    found = store.scores()
+    assert found == {"a": score, "b": CaseScore()}
+    assert found["a"].features is not None
+    assert found["a"].features.tolist() == [0.5, -2.0]
+    assert found["b"].features is None
+    assert store.scores(plan=1).keys() == set(ORDER)
+
+
+def test_the_nearest_case_is_found_by_the_features_of_the_newest_plan(store: PlanStore) -> None:
+    def write(places: dict[str, float]) -> None:
+        scores = {id: CaseScore(features=np.array([place, 0.0])) for id, place in places.items()}
+        store.write(content="y", seed=0, scores=scores, orders={}, about={})
+
+    assert store.nearest("a", {"b"}) is None  # the plan has no features
+    write({"a": 0.0, "b": 3.0, "c": -1.0, "d": 1.0})
+    assert store.nearest("a", {"b", "c", "d", "gone"}) == ("c", 1.0)  # ties break by case id
+    assert store.nearest("a", {"a"}) is None
+    assert store.nearest("a", set()) is None
+    write({"a": 0.0, "b": 0.5, "c": -1.0})
+    assert store.nearest("a", {"b", "c"}) == ("b", 0.5)
+
+
+def test_old_plans_go_with_their_scores_and_leases_and_events_stay(store: PlanStore, database: str) -> None:
+    pool = Pool(frozenset(ORDER), frozenset())
+    store.lease_next(ORDER, annotator="ann", look=lambda: pool, lease=HOUR)
+    for number in range(KEPT + 2):
+        store.write(
+            content=str(number),
+            seed=0,
+            scores={"a": CaseScore()},
+            orders={"mdal": ["a"]},
+            about={},
+            pair_scores=[PairScore("a", "CT/PET", 0)],
+        )
+    assert [count(database, table) for table in ("plan", "score", "rank", "pair_score")] == [KEPT] * 4
+    assert count(database, "lease") == 1
+    assert count(database, "event") == 1 + 1 + KEPT + 2
 
 
 def test_progress_tells_the_time_left_and_a_killed_job_is_not_running_for_ever(
@@ -157,3 +192,57 @@ def test_progress_tells_the_time_left_and_a_killed_job_is_not_running_for_ever(
     assert store.progress("mdal")["state"] == "interrupted"
     store.report("mdal", state="done", done=1.0, message="ready")
     assert store.progress("mdal")["state"] == "done"
+
+
+def test_a_reader_does_not_wait_for_a_plan_that_is_being_written(database: str) -> None:
+    store, other = PlanStore(database), PlanStore(database)
+    store.write(content="old", seed=0, scores={}, orders={"mdal": ORDER}, about={})
+    with store._writing.begin() as connection:
+        connection.execute(text("DELETE FROM rank"))
+        start = time.monotonic()
+        assert other.order("mdal") == ORDER
+        assert time.monotonic() - start < 5.0
+    store.close()
+    other.close()
+
+
+WRITER = """
+import sys
+from lib.plan.store import CaseScore, PairScore, PlanStore
+
+store = PlanStore(sys.argv[1])
+ids = [f"case {number:04}" for number in range(2000)]
+print("ready", flush=True)
+while True:
+    store.write(
+        content="x", seed=0, about={}, orders={"mdal": ids, "uniform": ids[::-1]},
+        scores={id: CaseScore(0.5, 1.0) for id in ids},
+        pair_scores=[PairScore(id, "CT/PET", 0) for id in ids],
+    )
+"""
+
+
+@pytest.mark.slow
+def test_a_plan_is_whole_whenever_its_writer_is_killed(database: str) -> None:
+    root = Path(__file__).parent.parent.parent
+    generator = np.random.default_rng(0)
+    store = PlanStore(database)
+    for _ in range(8):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, database], cwd=root, stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        time.sleep(generator.uniform(0.0, 1.0))
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        plan = store.current()
+        if plan is not None:
+            assert [len(store.order(name)) for name in ("mdal", "uniform")] == [2000, 2000]
+            assert store.pair_scores("case 1999") == [PairScore("case 1999", "CT/PET", 0)]
+    plans = count(database, "plan")
+    assert plans > 0
+    assert count(database, "score") == count(database, "pair_score") == 2000 * plans
+    assert count(database, "rank") == 2 * 2000 * plans
+    store.close()

@@ -1,0 +1,84 @@
+"""The database of the plan: SQLite beside the studies, or PostgreSQL for several servers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select, text
+
+from lib.plan.schema import bring_up_to_date
+
+BUSY_S = 30  # how long one waits for another's transaction on SQLite
+REACHED_S = 5  # how long one waits for PostgreSQL's server: meanwhile no client is answered
+IDLE_S = 60  # a transaction in which nothing happens for so long belongs to a server that is cut off
+
+
+def open_database(url: str) -> Engine:
+    """A database with the tables of this release.
+
+    Sessions of the engine read; those of `writing(engine)` write.
+
+    Args:
+        url: `sqlite:///…` or `postgresql://…`.
+
+    Raises:
+        ValueError: If it is another kind of database, or a later release's.
+        SQLAlchemyError: If it cannot be opened.
+    """
+    kind = make_url(url).get_backend_name()
+    if kind not in ("sqlite", "postgresql"):
+        raise ValueError(
+            f"database_url must be sqlite:///FILE or postgresql://USER@HOST/NAME; got {kind}. "
+            "Set --conf database_url."
+        )
+    if kind == "sqlite":
+        engine = create_engine(url)
+        _make_sqlite_safe(engine)
+    else:
+        arguments = {"connect_timeout": REACHED_S}
+        engine = create_engine(url, connect_args=arguments, pool_pre_ping=True)  # it may have been restarted
+        _make_postgresql_safe(engine)
+    bring_up_to_date(engine)
+    return engine
+
+
+def writing(engine: Engine) -> Engine:
+    """The engine for transactions that write."""
+    return engine.execution_options(begin="IMMEDIATE")
+
+
+def one_at_a_time(connection: Connection) -> None:
+    """Wait until no other transaction leases; SQLite's transactions that write wait for each other anyway."""
+    if connection.dialect.name == "postgresql":
+        table = text("CAST(CAST(CAST('lease' AS regclass) AS oid) AS bigint)")  # a lock for each schema
+        connection.execute(select(func.pg_advisory_xact_lock(table)))
+
+
+def _make_sqlite_safe(engine: Engine) -> None:
+    """WAL, so that readers never wait; a transaction that writes takes the lock when it begins, not later."""
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # SQLAlchemy begins transactions itself, below
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout={1000 * BUSY_S}",
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+
+
+def _make_postgresql_safe(engine: Engine) -> None:
+    """A server that lost its power keeps nobody from leasing for long."""
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_S}s'")
+        connection.commit()

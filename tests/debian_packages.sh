@@ -1,0 +1,35 @@
+#!/bin/sh
+# The Debian packages that some tests run their counterparts from: installed where that needs no password,
+# else named; the tests that need them are then skipped with that reason, and with CI=true they fail.
+set -eu
+
+missing=""
+if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+    missing="$missing postgresql"
+fi
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "not installed, and there is no apt-get: the tests that need$missing are skipped" >&2
+    exit 0
+fi
+if [ "$(id -u)" -eq 0 ]; then
+    as_root=""
+elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    as_root="sudo"
+else
+    echo "the tests that need$missing are skipped; to run them: sudo apt-get install --no-install-recommends$missing" >&2
+    exit 0
+fi
+
+# The tests start servers of their own, so the package shall neither make nor start one of the system's.
+quiet=/etc/postgresql-common/createcluster.d/mdal-ciml-tests.conf
+trap '$as_root rm -f "$quiet"' EXIT
+$as_root mkdir -p "$(dirname "$quiet")"
+echo "create_main_cluster = false" | $as_root tee "$quiet" >/dev/null
+if ! {
+    $as_root apt-get -q update &&
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $missing
+}; then
+    echo "could not be installed, so the tests that need$missing are skipped" >&2
+fi
