@@ -4,5 +4,5 @@ if __name__ == "__main__":
     from lib.command_line import main
 
     main()
-else:
+elif __name__ != "__mp_main__":  # a process that only shares the work of one does without the server
     from lib.app import MdalCimlApp  # noqa: F401  MONAI Label looks for it here

@@ -9,20 +9,25 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import requests
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from typer.core import TyperCommand
 
 from lib.atomic import replacing
 from lib.background import stop_jobs
 from lib.cases.case import CaseError
 from lib.cases.check import PoolReport
-from lib.settings import read_settings
+from lib.progress import progress_bar
+from lib.settings import AppSettings, read_settings
 from lib.site import Site
 from lib.tables import check_table, pool_table, settings_table
+
+if TYPE_CHECKING:
+    from lib.plan_files import PlanFiles  # with what selects, takes seconds to import
 
 ROOT = Path(__file__).resolve().parent.parent
 app = typer.Typer(
@@ -53,14 +58,27 @@ def main() -> None:
     try:
         app()
     except CaseError as err:
-        console.print(f"[red]{err}[/]", highlight=False)
+        console.print(f"[red]{escape(str(err))}[/]", highlight=False)
         raise SystemExit(2) from err
     except OSError as err:
-        console.print(f"[red]{err}[/]. Is the folder writable? --conf work_dir=… keeps our files elsewhere.")
+        console.print(
+            f"[red]{escape(str(err))}[/]. Is the folder writable? --conf work_dir=… keeps our files "
+            "elsewhere.",
+            highlight=False,
+        )
         raise SystemExit(2) from err
-    except KeyboardInterrupt as err:
-        console.print("stopped; what was finished is kept")
-        raise SystemExit(130) from err
+
+
+class SelectCommand(TyperCommand):
+    """Names the strategies when asked for help; to import them takes seconds."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        from lib.mdal.selection import DESCRIPTIONS
+
+        named = (f"[bold]{name}[/]: {escape(text)}" for name, text in DESCRIPTIONS.items())
+        self.epilog = "\n\n".join([self.epilog or "", "Strategies", *named])
+        super().format_help(ctx, formatter)
 
 
 @app.command(epilog="Example: python main.py check samples/sts --output check.json")
@@ -78,22 +96,53 @@ def check(
         os.nice(19)
         site.check()
         return
-    with Progress(
-        TextColumn("checking"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
-        task = progress.add_task("check", total=len(site.pool.cases))
-        site.check(lambda done, of: progress.update(task, completed=done, total=of))
+    _check(site)
     console.print(pool_table(site))
     console.print(check_table(site))
     if output:
         with replacing(output) as part:
             part.write_text(json.dumps(check_document(site), indent=1, allow_nan=False))
         console.print(f"written: {output}")
+
+
+@app.command(
+    cls=SelectCommand,
+    epilog="Example: python main.py select samples/sts --strategy diversemd --budget 20% "
+    "--output plan.csv\n\nOn several GPUs or processes: torchrun --nproc_per_node=4 main.py select …",
+)
+def select(
+    studies: Studies,
+    strategy: Annotated[
+        str | None, typer.Option(help="Whose order; the names are below.", show_default="diversemd")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Cases to label: 20, a share such as 20% or 0.2, or plateau.", show_default="20%"),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="File of the plan, .csv or .json.")] = Path("plan.csv"),
+    figure: Annotated[
+        Path | None, typer.Option(help="PNG of the plan; beside the output if not given.", show_default=False)
+    ] = None,
+    no_figure: Annotated[bool, typer.Option("--no-figure", help="Draw no figure.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Same pool, settings and seed: same plan.", show_default="0")
+    ] = None,
+    processes: Annotated[int, typer.Option(help="That share the work on a CPU; 0: one a core.", min=0)] = 0,
+    conf: Conf = None,
+) -> None:
+    """Order a folder's cases by which to label first, with no label at all, and write the plan."""
+    from lib.compute import cores
+    from lib.plan_files import PlanFiles
+    from lib.ranks import first_rank
+
+    with first_rank(dict(item.partition("=")[::2] for item in conf or []).get("device", "auto")) as first:
+        if first:
+            files = PlanFiles(output, None if no_figure else figure or output.with_suffix(".png"))
+            options = {"strategy": strategy, "budget": budget, "seed": seed}
+            given = {key: str(value) for key, value in options.items() if value is not None}
+            site = Site(studies, _selecting({"budget": "20%", **_pairs(conf), **given}))
+            site.validate()
+            _select(site, files, processes or cores())
 
 
 @app.command(epilog="Example: python main.py settings")
@@ -144,6 +193,51 @@ def serve(
         server.action_start_server(options)
     finally:
         stop_jobs()
+
+
+def _check(site: Site) -> None:
+    with progress_bar(console) as tell:
+        site.check(lambda done, of: tell(done / of, f"checked {done} of {of} cases"))
+
+
+def _select(site: Site, files: PlanFiles, processes: int) -> None:
+    from lib.plan_document import PlanDocument
+    from lib.plan_tables import plan_summary
+    from lib.planning import plan_pool
+
+    if not site.recall_check():
+        _check(site)
+    if not site.served:
+        console.print(check_table(site))
+        raise CaseError("at least one case must be usable; all are in quarantine. Look at the reasons above.")
+    try:
+        with progress_bar(console) as tell:
+            plan_pool(site, processes=processes, on_progress=tell)
+    except KeyboardInterrupt:
+        console.print("stopped; the next run goes on where this one stopped")
+        raise
+    document = PlanDocument.read(site)
+    written = files.write(document, site)
+    console.print(plan_summary(document))
+    for file in written:
+        console.print(f"written: {file}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _selecting(pairs: dict[str, str]) -> AppSettings:
+    """The settings of these pairs; the strategy that is asked for is always computed.
+
+    Raises:
+        CaseError: If a strategy is unknown or a setting does not fit.
+    """
+    from lib.mdal.selection import SELECTORS
+
+    usual = AppSettings.model_fields
+    strategy = pairs.get("strategy", str(usual["strategy"].default))
+    offered = pairs.get("strategies", ",".join(usual["strategies"].default)).split(",")
+    names = list(dict.fromkeys(filter(None, (name.strip() for name in (*offered, strategy)))))
+    if unknown := [name for name in names if name not in SELECTORS]:
+        raise CaseError(f"--strategy must be one of {', '.join(SELECTORS)}; got {unknown[0]!r}.")
+    return read_settings({**pairs, "strategies": ",".join(names)})
 
 
 def check_document(site: Site) -> dict[str, Any]:

@@ -85,6 +85,10 @@ def _plan_pool(site: Site, processes: int, tell: Progress) -> int:
         plan = _make(site, content, processes, tell)
         site.plan.report(JOB, state="done", done=1.0, message=f"plan {plan} is ready")
         return plan
+    except KeyboardInterrupt:
+        message = "stopped; the next scoring goes on where this one was"
+        site.plan.report(JOB, state="interrupted", done=0.0, message=message)
+        raise
     except Exception as err:
         site.plan.report(JOB, state="failed", done=0.0, message=str(err))
         raise

@@ -44,7 +44,13 @@ class Gate:
 def judge(name: str, value: float, passes: bool, limit: str, good: str, bad: str) -> Gate:
     """A gate of a figure that may be NaN."""
     if not math.isfinite(value):
-        return Gate(name, None, limit, None, f"{name.replace('_', ' ')} could not be computed on this pool.")
+        return Gate(
+            name,
+            None,
+            limit,
+            None,
+            f"{name.replace('_', ' ').capitalize()} could not be computed on this pool.",
+        )
     return Gate(name, float(value), limit, bool(passes), good if passes else bad)
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from multiprocessing.sharedctypes import SynchronizedArray
 from typing import Any, Protocol
 
@@ -51,8 +54,8 @@ def assist(device: torch.device) -> None:
     while (sent := _broadcast(None)) is not None:
         job, pieces = sent
         own = pieces[distributed.get_rank() :: distributed.get_world_size()]
-        _work(job, own, _of_rank(device), lambda place, done: None)
-        distributed.barrier()
+        if _together(partial(_work, job, own, _of_rank(device), lambda place, done: None)):
+            return
 
 
 def dismiss() -> None:
@@ -81,17 +84,26 @@ def share_out(
     if distributed.is_initialized():
         _broadcast((job, pieces))
         own = pieces[:: distributed.get_world_size()]
-        _work(job, own, _of_rank(device), _tell_mean(on_progress, len(own)))
-        distributed.barrier()
+        failed = _together(partial(_work, job, own, _of_rank(device), _tell_mean(on_progress, len(own))))
+        if failed:
+            raise RuntimeError(f"every rank must do its share; one said: {failed}")
         return
     processes = min(processes, MOST_PROCESSES, len(pieces)) if device.type == "cpu" else 1
     if processes <= 1:
         _work(job, pieces, device, _tell_mean(on_progress, len(pieces)))
         return
     done = multiprocessing.get_context("spawn").Array("d", len(pieces))
-    running = spawn(_process, (job, pieces, processes, done), processes, join=False)
-    while not running.join(timeout=_LOOK_S):
-        on_progress(sum(done[:]) / len(pieces))
+    with _interrupts_held():  # the children keep it so: Ctrl-C is this process's to handle
+        running = spawn(_process, (job, pieces, processes, done), processes, join=False)
+    try:
+        while not running.join(timeout=_LOOK_S):
+            on_progress(sum(done[:]) / len(pieces))
+    except BaseException:
+        for process in running.processes:
+            process.terminate()
+        for process in running.processes:
+            process.join()
+        raise
 
 
 def _process(
@@ -103,6 +115,30 @@ def _process(
         done[rank + place * processes] = share
 
     _work(job, pieces[rank::processes], torch.device("cpu"), tell)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep SIGINT waiting, also for the processes that are started meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _together(work: Callable[[], None]) -> str:
+    """Do a rank's share and wait for the others; what a rank said that failed, empty if none did."""
+    failure: Exception | None = None
+    try:
+        work()
+    except Exception as err:
+        failure = err
+    said: list[str] = [""] * distributed.get_world_size()
+    distributed.all_gather_object(said, f"{type(failure).__name__}: {failure}" if failure else "")
+    if failure is not None:
+        raise failure
+    return next(filter(None, said), "")
 
 
 def _work(job: Job, pieces: Sequence[int], device: torch.device, tell: Callable[[int, float], None]) -> None:
