@@ -2,9 +2,9 @@
 
     python -m benchmarks.planted POOL --draws 10
 
-In each draw one modality of five random patients is exchanged with another patient's (or damaged), the pool
-check is told to let them pass, and the pool is scored from nothing. In the arm `renamed` only the names of the
-patients change, which must change nothing. Rows are written as they come; a run that was cut goes on.
+In each draw one modality of five random patients is exchanged with that of another (or damaged), the pool
+check is told to let them pass, and the pool is scored from nothing. In the arm `renamed` only the names of
+the patients change, which must change nothing. Rows are written as they come; a run that was cut goes on.
 """
 
 from __future__ import annotations
