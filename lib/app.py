@@ -103,8 +103,8 @@ class MdalCimlApp(MONAILabelApp):
         """The next case by the strategy that the request names."""
         strategy = _offered("strategy", str(request.get("strategy") or "random"), self._strategies)
         answer: dict[str, Any] = strategy(request, self._datastore)
-        if answer and answer["mdal"]["state"] == "interrupted" and self._auto_update_scoring:
-            self.async_scoring(None)  # whoever scored was killed
+        if answer and answer["mdal"]["state"] in ("interrupted", "done") and self._auto_update_scoring:
+            self.async_scoring(None)  # whoever scored was killed, or made a plan without this strategy
         if not answer:
             return {}
         return {**answer, "path": self._datastore.get_image_uri(answer["id"])}

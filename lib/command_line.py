@@ -135,7 +135,8 @@ def select(
     from lib.plan_files import PlanFiles
     from lib.ranks import first_rank
 
-    with first_rank(dict(item.partition("=")[::2] for item in conf or []).get("device", "auto")) as first:
+    named = {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in conf or [])}
+    with first_rank(named.get("device", "auto")) as first:  # what is no pair only the first rank says
         if first:
             files = PlanFiles(output, None if no_figure else figure or output.with_suffix(".png"))
             options = {"strategy": strategy, "budget": budget, "seed": seed}

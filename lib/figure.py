@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lib.atomic import replacing
 from lib.cases.case import CaseError
+from lib.mdal import pair_names
 from lib.plan.scores import EXTREME
 from lib.plan_document import METHOD, PlanDocument, PlannedCase
 from lib.planning import PATCHES
@@ -166,7 +167,8 @@ def _draw_sentence(part: SubFigure, sentence: str) -> None:
 
 def _draw_cases(part: SubFigure, shown: tuple[PlannedCase, ...], site: Site) -> None:
     """Two slices a case; a case that can't be read any more says so in its place."""
-    patches = Patches.load(site.work / PATCHES)
+    plan = site.plan.current()
+    patches = Patches.load(site.work / PATCHES, of=plan.content if plan else "")
     part.suptitle(
         "The first chosen cases, in the two modalities that differ most, boxed where they agree least"
         if patches.rows
@@ -193,7 +195,7 @@ def _caption(case: PlannedCase) -> str:
 
 def _thumbnail(case: PlannedCase, site: Site, patches: Patches) -> Thumbnail:
     prepared, pair = site.cache.get(site.pool.by_id[case.id]), case.score.details.get("most_different_pair")
-    named = {"/".join(two): two for two in combinations(prepared.modalities, 2)}
+    named = dict(zip(pair_names(prepared.modalities), combinations(prepared.modalities, 2), strict=True))
     had = [name for name, present in zip(prepared.modalities, prepared.present, strict=True) if present]
     return thumbnail(prepared, named.get(str(pair), had[:2]), patches.most_different(case.id, pair))
 

@@ -7,9 +7,9 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
+from lib.mdal import pair_names
 from lib.mdal.selection import DESCRIPTIONS
 from lib.plan.budget import Budget
 from lib.plan.scores import CaseScore
@@ -89,7 +89,7 @@ class PlanDocument:
         return cls(
             strategy,
             budget,
-            tuple(f"{first}/{second}" for first, second in combinations(site.preparation.modalities, 2)),
+            pair_names(site.preparation.modalities),
             cases,
             {id: " ".join(site.findings(id)) for id in sorted(site.quarantined)},
             dict(plan.about),

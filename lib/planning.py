@@ -131,7 +131,7 @@ def _make(site: Site, content: str, processes: int, tell: Progress) -> int:
     about["warnings"] = [gate.sentence for gate in gates if gate.passed is False and gate.of_the_order]
     about |= _coverage(candidates, orders)
     clusters = cluster_of(candidates, groups, np.random.default_rng(settings.seed))
-    _keep_patches(site, candidates, scored.scores)
+    _keep_patches(site, content, candidates, scored.scores)
     return site.plan.write(
         scores={
             id: _case_score(scored.scores, row, int(clusters[row])) for row, id in enumerate(candidates.ids)
@@ -175,9 +175,15 @@ def _coverage(candidates: Candidates, orders: Mapping[str, list[str]]) -> dict[s
     }
 
 
-def _keep_patches(site: Site, candidates: Candidates, scores: PoolScores) -> None:
+def _keep_patches(site: Site, content: str, candidates: Candidates, scores: PoolScores) -> None:
     with replacing(site.work / PATCHES) as part, part.open("wb") as stream:
-        np.savez(stream, ids=np.array(candidates.ids), pairs=np.array(scores.pairs), nats=scores.patch_nats)
+        np.savez(
+            stream,
+            content=np.array(content),
+            ids=np.array(candidates.ids),
+            pairs=np.array(scores.pairs),
+            nats=scores.patch_nats,
+        )
 
 
 def _case_score(scores: PoolScores, row: int, cluster: int) -> CaseScore:

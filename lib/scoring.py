@@ -54,14 +54,18 @@ def score_site(site: Site, *, processes: int, on_progress: Progress) -> SiteScor
         PoolTooSmall: If there are too few patients or modalities.
         CaseError: If a case cannot be read.
     """
-    contents = site.records.content_hashes(site.served)
+    contents = _contents(site)
     cases = tuple(sorted(site.served, key=lambda case: (contents[case.id], case.id)))
-    keys = PoolKeys(tuple(contents[case.id] for case in cases), tuple(case.patient for case in cases))
+    whose: dict[str, str] = {}  # of cases with one content the patient is one, whatever he is called
+    patients = [whose.setdefault(contents[case.id], case.patient) for case in cases]
+    keys = PoolKeys(tuple(contents[case.id] for case in cases), tuple(patients))
 
     def tell_read(done: int) -> None:
         on_progress(_READ * done / len(cases), f"read {done} of {len(cases)} cases")
 
-    gathered = site.work / "views.npy"  # one for the site: a killed scoring's is written over by the next
+    gathered = site.work / "views.npy"
+    for left in site.work.glob(".part-*-views.npy"):  # by a scoring that was killed
+        left.unlink(missing_ok=True)
     try:
         views, properties = gather_views(_views(site, cases, contents, tell_read), len(cases), gathered)
         scores = score_pool(
@@ -89,16 +93,23 @@ def scoring_settings(site: Site) -> ScoringSettings:
     )
 
 
+def _contents(site: Site) -> dict[str, str]:
+    """Hash of what each served case shows the encoders: its files, and how they become a view."""
+    made_how = [VIEW_VERSION, FORMAT_VERSION, asdict(site.preparation)]
+    return {
+        id: hashlib.blake2b(json.dumps([content, made_how]).encode(), digest_size=16).hexdigest()
+        for id, content in site.records.content_hashes(site.served).items()
+    }
+
+
 def _views(
     site: Site, cases: tuple[Case, ...], contents: dict[str, str], tell: Callable[[int], None]
 ) -> Iterator[CaseView]:
     """The view of every case; one that was made before is read, one that nobody needs any more removed."""
-    folder, made_how = site.work / "views", [VIEW_VERSION, FORMAT_VERSION, asdict(site.preparation)]
-    used = set()
+    folder, used = site.work / "views", set()
     for done, case in enumerate(cases):
         tell(done)
-        text = json.dumps([contents[case.id], made_how])
-        file = folder / f"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.npz"
+        file = folder / f"{contents[case.id]}.npz"
         view = CaseView.load(file)
         if view is None:
             view = case_view(site.cache.get(case))

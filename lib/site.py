@@ -22,6 +22,7 @@ from lib.cases.pool import Pool
 from lib.cases.records import Records
 from lib.cases.volumes import Preparation, VolumeCache
 from lib.ciml.decomposition import Decomposition, decomposition_for
+from lib.mdal import METHOD_VERSION
 from lib.plan.store import PlanStore
 from lib.settings import AppSettings
 
@@ -221,7 +222,7 @@ class Site:
             "pet_ceiling",
             "released",
         )
-        return self.settings.model_dump(mode="json", include=set(keys))
+        return {**self.settings.model_dump(mode="json", include=set(keys)), "method": METHOD_VERSION}
 
 
 def _stamp(source: Source) -> str:

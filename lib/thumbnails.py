@@ -54,13 +54,16 @@ class Patches:
     nats: NDArray[np.float16]
 
     @classmethod
-    def load(cls, path: Path) -> Patches:
-        """Those of the last scoring; of no case where there was none."""
+    def load(cls, path: Path, *, of: str) -> Patches:
+        """Those of the plan with the content `of`; of no case where they are another's or none."""
+        nowhere = cls({}, (), np.empty((0, 0, 0), np.float16))
         try:
             with np.load(path) as stored:
+                if str(stored["content"]) != of:
+                    return nowhere
                 ids, pairs, nats = (stored[name] for name in ("ids", "pairs", "nats"))
         except FileNotFoundError:
-            return cls({}, (), np.empty((0, 0, 0), np.float16))
+            return nowhere
         return cls({str(id): row for row, id in enumerate(ids)}, tuple(map(str, pairs)), nats)
 
     def most_different(self, id: str, pair: str | None) -> int | None:

@@ -30,6 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     site.work.mkdir(exist_ok=True)
     np.savez(
         site.work / PATCHES,
+        content="",  # of a site without a plan
         ids=np.array([f"p{number}" for number in range(9)]),
         pairs=np.array([PAIR]),
         nats=np.random.default_rng(0).normal(size=(9, 1, 216)).astype(np.float16),
@@ -90,7 +91,10 @@ def test_only_chosen_cases_are_ringed_and_numbered(site: Site) -> None:
 
 
 def test_failed_gates_stand_in_the_title(site: Site) -> None:
-    gates = [{"name": name, "passed": passed} for name, passed in (("a", True), ("b", False), ("c", None))]
+    gates = [
+        {"name": name, "passed": passed, "of_the_order": True}
+        for name, passed in (("a", True), ("b", False), ("c", None))
+    ]
     assert "1 of 3 gates failed" in words(draw(document(planned(0), planned(1), gates=gates), site))
 
 

@@ -76,6 +76,14 @@ def test_a_changed_budget_orders_again_without_training(site: Site, monkeypatch:
     assert plan_pool(open_site(site.studies, budget="3")) == first + 1
 
 
+def test_another_preparation_is_scored_anew(site: Site) -> None:
+    plan_pool(site)
+    before = site.plan.scores()
+    later = open_site(site.studies, pet_ceiling=0.5)
+    plan_pool(later)
+    assert any(score.difference != before[id].difference for id, score in later.plan.scores().items())
+
+
 def test_a_strategy_that_a_site_lists_has_an_order(site: Site) -> None:
     every = tuple(SELECTORS)
     plan_pool(open_site(site.studies, strategies=every))

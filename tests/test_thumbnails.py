@@ -83,8 +83,9 @@ def test_the_most_different_position_is_the_smallest_pmi_of_its_pair(tmp_path: P
     nats[1, 0, 17], nats[1, 1, 99], nats[1, 1, 5] = -3.0, -2.0, np.nan
     nats[0, 0] = np.nan
     file = tmp_path / "patches.npz"
-    np.savez(file, ids=np.array(["a", "b"]), pairs=np.array(["CT/PET", "CT/MR"]), nats=nats)
-    patches = Patches.load(file)
+    np.savez(file, content="c", ids=np.array(["a", "b"]), pairs=np.array(["CT/PET", "CT/MR"]), nats=nats)
+    patches = Patches.load(file, of="c")
+    assert Patches.load(file, of="another plan").most_different("b", "CT/PET") is None
     assert patches.most_different("b", "CT/PET") == 17
     assert patches.most_different("b", "CT/MR") == 99
     assert patches.most_different("a", "CT/PET") is None  # it lacks a modality
@@ -93,4 +94,4 @@ def test_the_most_different_position_is_the_smallest_pmi_of_its_pair(tmp_path: P
 
 
 def test_a_pool_that_was_not_scored_has_no_patches(tmp_path: Path) -> None:
-    assert Patches.load(tmp_path / "patches.npz").most_different("a", "CT/PET") is None
+    assert Patches.load(tmp_path / "patches.npz", of="c").most_different("a", "CT/PET") is None

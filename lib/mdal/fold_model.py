@@ -91,7 +91,8 @@ def train_fold(
         on_progress: Told the share done.
     """
     generator = torch.Generator().manual_seed(seed)
-    groups = np.unique(patients, return_inverse=True)[1]
+    first, inverse = np.unique(patients, return_index=True, return_inverse=True)[1:]
+    groups = first[inverse]  # by place, so that names decide nothing
     encoders = train_encoders(
         views.views,
         views.present,
@@ -104,6 +105,7 @@ def train_fold(
         device=device,
     )
     drawn = torch.randperm(len(rows), generator=generator)[:_FIT_CASES].sort().values.numpy()
+    drawn = drawn[np.argsort(groups[rows[drawn]], kind="stable")]  # a patient's cases together, for the head
     training = embed(encoders, views, rows[drawn], device)
     head = GaussianHead.fit(training)
     in_sample = pool_positions(head.pmi(training), share=share)

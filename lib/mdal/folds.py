@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,10 +79,17 @@ class Folds:
         return np.array([of_patient[patient] for patient in keys.patients], dtype=np.intp).T
 
     def stale_share(self, keys: PoolKeys) -> float:
-        """Share of a pool that the models have not been trained for; 1 where a patient was renamed."""
+        """Share of a pool that the models have not been trained for; infinite where they do not fit.
+
+        They do not where a patient was renamed, or where a fold lost so many that none is left to compare.
+        """
         cases = zip(keys.contents, keys.patients, strict=True)
         if any(self.trained.get(content, patient) != patient for content, patient in cases):
-            return 1.0  # a case that was trained on could be taken for a stranger's
+            return math.inf  # a case that was trained on could be taken for a stranger's
+        held_out, groups = self.of(keys), keys.groups()
+        patients = [len(set(groups[row == fold])) for row in held_out for fold in range(self.count)]
+        if min(patients) < 2:
+            return math.inf
         return sum(content not in self.trained for content in keys.contents) / len(keys.contents)
 
 
@@ -131,6 +139,8 @@ def forget_others(folder: Path, *, keep: Path) -> None:
     for scores in keep.parent.iterdir():
         if scores.is_dir() and scores != keep:
             shutil.rmtree(scores, ignore_errors=True)
+    for left in keep.parent.rglob(".part-*"):  # by a scoring that was killed
+        left.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> Folds:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from lib.mdal import pair_names
 from lib.mdal.difference import modality_difference, pair_differences
 from lib.mdal.fold_scores import FoldScores
 from lib.mdal.gates import (
@@ -100,35 +100,31 @@ def collect(
     standardised = [
         standardise_folds(gaussian[..., repeat], held_out[repeat]) for repeat in range(len(held_out))
     ]
-    by_seed = [_difference(pmi)[0] for pmi in standardised]
     md, pair_md = _difference(np.mean(standardised, axis=0))
     md_nats = _mean(-gaussian, axis=(1, 2))
     proxy = lesion_proxy(views)
-    measured = {
-        "foreground volume": properties.foreground_ml,
-        "lesion proxy": proxy,
-        **{
-            f"signal to noise of {name}": properties.signal_to_noise[:, m]
-            for m, name in enumerate(modalities)
-        },
-    }
+    measured = {"foreground volume": properties.foreground_ml, "lesion proxy": proxy}
+    for m, name in enumerate(modalities):
+        measured[f"signal to noise of {name}"] = properties.signal_to_noise[:, m]
+    in_sample, log_mean_ratio = (
+        float(_mean(np.array([getattr(fold, name) for fold in folds])))
+        for name in ("in_sample_nats", "log_mean_ratio")
+    )
     gates = (
         retrieval_gate(float(_mean(matched)), float(_mean(chance))),
-        seeds_gate(by_seed),
-        memory_gate(
-            float(_mean(np.array([fold.in_sample_nats for fold in folds]))),
-            float(_mean(gaussian)),
-            float(np.nanstd(md_nats)),
-        ),
+        seeds_gate([_difference(pmi)[0] for pmi in standardised]),
+        memory_gate(in_sample, float(_mean(gaussian)), float(np.nanstd(md_nats))),
         *(rise_gate(kind, np.concatenate([f.rise[:, k] for f in folds])) for k, kind in enumerate(KINDS)),
-        nats_gate(float(_mean(np.array([fold.log_mean_ratio for fold in folds])))),
+        nats_gate(log_mean_ratio),
         *follows_gates(md, measured),
         protocol_gate(md, properties.spacing),
     )
-    patch_nats = _in_pool_order(folds, "patch_nats", held_out).mean(axis=-1).astype(np.float16)
+    patch_nats = np.zeros((len(md), *folds[0].patch_nats.shape[1:]), dtype=np.float32)
+    for fold in folds:  # every case is held out once in each repeat
+        patch_nats[fold.rows] += fold.patch_nats.astype(np.float32) / len(held_out)
     return PoolScores(
-        tuple(f"{first}/{second}" for first, second in combinations(modalities, 2)),
-        gaussian, top, critic, patch_nats, pair_md, md, md_nats,
+        pair_names(tuple(modalities)),
+        gaussian, top, critic, patch_nats.astype(np.float16), pair_md, md, md_nats,
         100.0 * (rankdata(md, method="min") - 1) / max(1, len(md) - 1),
         _mean(surprise, axis=(1, 2)), _mean(properties.mutual_information, axis=1), proxy, features, gates,
     )  # fmt: skip
@@ -156,7 +152,7 @@ def _conspicuity(array: NDArray[np.float32], typical: torch.Tensor) -> NDArray[n
 
 
 def _in_pool_order(folds: Sequence[FoldScores], name: str, held_out: NDArray[np.intp]) -> Array:
-    """Scores (N, P, ..., S) of all folds and repeats."""
+    """Scores (N, P, S) of all folds and repeats."""
     repeats, count = held_out.shape
     shape = (count, *getattr(folds[0], name).shape[1:], repeats)
     scores = np.full(shape, math.nan)

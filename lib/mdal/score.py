@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lib.mdal import METHOD_VERSION
 from lib.mdal.contrastive import ContrastiveSettings
 from lib.mdal.features import embed_pool, pool_features
 from lib.mdal.fold_model import FoldModel, train_fold
@@ -20,7 +21,7 @@ from lib.mdal.pmi import Rows
 from lib.mdal.pool_scores import PoolScores, collect
 from lib.mdal.properties import CaseProperties
 from lib.mdal.shards import Tell, share_out
-from lib.mdal.views import VIEW_VERSION, PoolViews
+from lib.mdal.views import PoolViews
 
 MIN_PATIENTS = 6  # 3 folds of 2; below, a training has too few negatives and a fold no pair to compare
 
@@ -106,7 +107,12 @@ def score_pool(
     """
     _check(keys, views, modalities)
     parts = min(settings.folds, len(set(keys.patients)) // 2)  # two patients a fold: one is no comparison
-    trained = {**asdict(settings), "views": VIEW_VERSION, "modalities": list(modalities)}
+    trained = {
+        **asdict(settings),
+        "method": METHOD_VERSION,
+        "modalities": list(modalities),
+        "device": torch.device(device).type,
+    }
     del trained["retrain_share"]
     folds = open_folds(
         folder, keys, settings=trained, folds=parts, repeats=settings.seeds, seed=seed,
@@ -151,7 +157,8 @@ class FoldJob:
             return
         patients, (repeat, fold) = np.array(self.keys.patients), divmod(piece, self.folds.count)
         held_out = self.held_out[repeat] == fold
-        model = self._model(piece, patients, np.flatnonzero(~held_out), device, tell)
+        known = np.array([content in self.folds.trained for content in self.keys.contents])
+        model = self._model(piece, patients, np.flatnonzero(~held_out & known), device, tell)
         if repeat == 0:  # one set of encoders is enough to tell cases apart
             embed_pool(model.encoders, self.views, self.file("embedding", piece), device)
         score_fold(
@@ -212,8 +219,10 @@ def _check(keys: PoolKeys, views: PoolViews, modalities: Sequence[str]) -> None:
             f"a modality difference needs at least 2 modalities; got {', '.join(modalities) or 'none'}. "
             "Add the other series of each study."
         )
-    if len(set(keys.patients)) < MIN_PATIENTS:
+    paired = np.flatnonzero(views.present.sum(axis=1) >= 2)
+    patients = len({keys.patients[row] for row in paired})
+    if patients < MIN_PATIENTS:
         raise PoolTooSmall(
-            f"a pool must have at least {MIN_PATIENTS} patients to be scored by models that never saw them; "
-            f"got {len(set(keys.patients))}. Add studies, or label these in any order."
+            f"a pool must have at least {MIN_PATIENTS} patients with two modalities or more to be scored by "
+            f"models that never saw them; got {patients}. Add studies, or label these in any order."
         )

@@ -250,7 +250,7 @@ class PlanStore:
         now = self._now()
         with Session(self._writing) as session, session.begin():
             row = session.get(ProgressRow, job)
-            if row is None or row.state != "running":
+            if row is None or row.state != "running" or done < row.done or now - row.at > STALE:
                 session.merge(
                     ProgressRow(job=job, state=state, done=done, message=message, started=now, at=now)
                 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -81,7 +83,19 @@ def test_a_pool_that_grew_by_more_than_the_share_is_trained_again(tmp_path):
 def test_a_case_that_changes_hands_is_never_scored_by_models_that_saw_it(tmp_path):
     keys = pool(10)
     first = opened(tmp_path, keys)
-    assert first.stale_share(PoolKeys(keys.contents, (*keys.patients[:9], "somebody else"))) == 1.0
+    renamed = PoolKeys(keys.contents, (*keys.patients[:9], "somebody else"))
+    assert first.stale_share(renamed) == math.inf
+
+
+def test_a_fold_that_lost_its_patients_is_made_anew(tmp_path):
+    keys = pool(9)
+    first = opened(tmp_path, keys)
+    lost = first.of(keys)[0] != 0  # all of one fold but one
+    lost[np.flatnonzero(~lost)[0]] = True
+    fewer = PoolKeys(*(tuple(np.array(part)[lost].tolist()) for part in (keys.contents, keys.patients)))
+    later = opened(tmp_path, fewer)
+    assert later.folder != first.folder
+    assert min(np.bincount(later.of(fewer)[0])) >= 2
 
 
 def test_what_other_pools_left_is_forgotten_and_the_models_in_use_are_kept(tmp_path):

@@ -186,6 +186,29 @@ def test_a_new_case_is_scored_by_the_models_that_are_there(folder, monkeypatch):
     np.testing.assert_allclose(after.gaussian_nats[:10], before.gaussian_nats, atol=1e-5)
 
 
+def test_a_pool_that_grows_while_its_trainings_are_cut_is_still_scored_by_strangers(folder, monkeypatch):
+    train, trained = score_module.train_fold, []
+
+    def train_one(*arguments, **more):
+        if trained:
+            raise KeyboardInterrupt
+        trained.append(1)
+        return train(*arguments, **more)
+
+    array, names = toy(12), [f"c{i:02d}" for i in range(10)]
+    monkeypatch.setattr(score_module, "train_fold", train_one)
+    with pytest.raises(KeyboardInterrupt):
+        score(folder, array[:10], settings=HASTY, contents=names, patients=names)
+    monkeypatch.undo()
+    for more in (["m"], ["m", "a"]):  # the second newcomer comes first in the pool's order
+        rows = [*range(10), 10, 11][: 10 + len(more)]
+        contents = names + more
+        order = np.argsort(contents)
+        ordered = [contents[place] for place in order]
+        found = score(folder, array[rows][order], settings=HASTY, contents=ordered, patients=ordered)
+        assert np.isfinite(found.gaussian_nats).all()
+
+
 def test_a_pool_that_grew_much_is_trained_again(folder, monkeypatch):
     array = toy(13)
     score(folder, array[:10], settings=HASTY)
@@ -242,7 +265,7 @@ def test_pools_that_cannot_be_scored_are_refused_with_what_to_do(folder):
         score(folder, toy(8), patients=["a", "b"])
     lone = np.zeros((8, 3), dtype=bool)
     lone[:, 0] = True
-    with pytest.raises(ValueError, match="no case could be scored"):
+    with pytest.raises(PoolTooSmall, match=r"at least 6 patients with two modalities or more .* got 0"):
         score(folder, toy(8), settings=HASTY, present=lone)
 
 
