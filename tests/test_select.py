@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -293,7 +294,10 @@ def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing_behind(
     work = tmp_path / "work"
     words = arguments(studies, "--conf", "scoring_steps=2000", "--output", tmp_path / "plan.csv", work=work)
     plan, until = PlanStore.beside(work), time.monotonic() + 240
-    with subprocess.Popen(**command("main.py", *words), start_new_session=True) as running:
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
+    with subprocess.Popen(
+        **command("main.py", *words), start_new_session=True, preexec_fn=listening
+    ) as running:
         while plan.progress(JOB).get("done", 0.0) < 0.192:  # until every process trains
             assert running.poll() is None, running.stdout.read()
             assert time.monotonic() < until

@@ -93,15 +93,15 @@ def share_out(
         _work(job, pieces, device, _tell_mean(on_progress, len(pieces)))
         return
     done = multiprocessing.get_context("spawn").Array("d", len(pieces))
-    with _interrupts_held():  # the children keep it so: Ctrl-C is this process's to handle
-        running = spawn(_process, (job, pieces, processes, done), processes, join=False)
+    running = None
     try:
+        with _interrupts_held():  # the children keep it so: Ctrl-C is this process's to handle
+            running = spawn(_process, (job, pieces, processes, done), processes, join=False)
         while not running.join(timeout=_LOOK_S):
             on_progress(sum(done[:]) / len(pieces))
     except BaseException:
-        for process in running.processes:
-            process.terminate()
-        for process in running.processes:
+        for process in running.processes if running else ():
+            process.kill()
             process.join()
         raise
 
