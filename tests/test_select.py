@@ -295,9 +295,8 @@ def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing_behind(
     words = arguments(studies, "--conf", "scoring_steps=2000", "--output", tmp_path / "plan.csv", work=work)
     plan, until = PlanStore.beside(work), time.monotonic() + 240
     listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
-    with subprocess.Popen(
-        **command("main.py", *words), start_new_session=True, preexec_fn=listening
-    ) as running:
+    started = command("main.py", *words)
+    with subprocess.Popen(**started, start_new_session=True, preexec_fn=listening) as running:  # noqa: PLW1509
         while plan.progress(JOB).get("done", 0.0) < 0.192:  # until every process trains
             assert running.poll() is None, running.stdout.read()
             assert time.monotonic() < until
