@@ -16,7 +16,7 @@ from lib.atomic import replacing
 from lib.mdal.fold_model import FoldModel
 from lib.mdal.heads import Dense, critic_head, embed, embed_views, pool_positions
 from lib.mdal.perturbation import KINDS, conspicuity, erased, shifted, strangers
-from lib.mdal.pmi import Array, Rows, refuse_seen
+from lib.mdal.pmi import Array, Rows, finite_mean, refuse_seen
 from lib.mdal.views import PoolViews
 
 TOP_SHARE = 0.1  # of a case's positions, those that differ most
@@ -153,7 +153,7 @@ def _perturb(
 
         def risen(changed: Dense, columns: list[int] = columns) -> Array:
             after = pool_positions(model.head.pmi(changed), share=share)
-            return _mean(before[:, columns] - after[:, columns], axis=1)
+            return finite_mean(before[:, columns] - after[:, columns], axis=1)
 
         def seen(volumes: Tensor, m: int = m) -> Dense:
             changed = batch.clone()
@@ -168,11 +168,4 @@ def _perturb(
         ratios.append(nats[nats.isfinite()])
     found = torch.cat(ratios)
     ratio = float(found.logsumexp(dim=0)) - math.log(len(found)) if len(found) else math.nan
-    return _mean(rise, axis=2), ratio
-
-
-def _mean(values: Array, *, axis: int) -> Array:
-    """Mean of the finite values; NaN where there is none."""
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=axis)
-    return np.where(known.any(axis=axis), total / np.maximum(known.sum(axis=axis), 1), math.nan)
+    return finite_mean(rise, axis=2), ratio

@@ -173,6 +173,14 @@ def standardise_folds(pmi: Array, fold: Rows, *, prior: float = 10.0) -> Array:
     return result
 
 
+def finite_mean(values: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+    """Mean of the finite values; NaN where there is none."""
+    known = np.isfinite(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), math.nan))
+
+
 def _moments(values: Array) -> tuple[Array, Array, Array]:
     """Mean, variance and number of the finite values along the first axis; 0 where there is none."""
     known = np.isfinite(values)

@@ -25,7 +25,7 @@ from lib.mdal.gates import (
     seeds_gate,
 )
 from lib.mdal.perturbation import KINDS, conspicuity
-from lib.mdal.pmi import Array, standardise_folds
+from lib.mdal.pmi import Array, finite_mean, standardise_folds
 from lib.mdal.properties import CaseProperties
 from lib.mdal.views import PoolViews
 
@@ -101,19 +101,19 @@ def collect(
         standardise_folds(gaussian[..., repeat], held_out[repeat]) for repeat in range(len(held_out))
     ]
     md, pair_md = _difference(np.mean(standardised, axis=0))
-    md_nats = _mean(-gaussian, axis=(1, 2))
+    md_nats = finite_mean(-gaussian, axis=(1, 2))
     proxy = lesion_proxy(views)
     measured = {"foreground volume": properties.foreground_ml, "lesion proxy": proxy}
     for m, name in enumerate(modalities):
         measured[f"signal to noise of {name}"] = properties.signal_to_noise[:, m]
     in_sample, log_mean_ratio = (
-        float(_mean(np.array([getattr(fold, name) for fold in folds])))
+        float(finite_mean(np.array([getattr(fold, name) for fold in folds])))
         for name in ("in_sample_nats", "log_mean_ratio")
     )
     gates = (
-        retrieval_gate(float(_mean(matched)), float(_mean(chance))),
+        retrieval_gate(float(finite_mean(matched)), float(finite_mean(chance))),
         seeds_gate([_difference(pmi)[0] for pmi in standardised]),
-        memory_gate(in_sample, float(_mean(gaussian)), float(np.nanstd(md_nats))),
+        memory_gate(in_sample, float(finite_mean(gaussian)), float(np.nanstd(md_nats))),
         *(rise_gate(kind, np.concatenate([f.rise[:, k] for f in folds])) for k, kind in enumerate(KINDS)),
         nats_gate(log_mean_ratio),
         *follows_gates(md, measured),
@@ -126,7 +126,8 @@ def collect(
         pair_names(tuple(modalities)),
         gaussian, top, critic, patch_nats.astype(np.float16), pair_md, md, md_nats,
         100.0 * (rankdata(md, method="min") - 1) / max(1, len(md) - 1),
-        _mean(surprise, axis=(1, 2)), _mean(properties.mutual_information, axis=1), proxy, features, gates,
+        finite_mean(surprise, axis=(1, 2)), finite_mean(properties.mutual_information, axis=1), proxy,
+        features, gates,
     )  # fmt: skip
 
 
@@ -159,14 +160,6 @@ def _in_pool_order(folds: Sequence[FoldScores], name: str, held_out: NDArray[np.
     for number, fold in enumerate(folds):
         scores[fold.rows, ..., number * repeats // len(folds)] = getattr(fold, name)
     return scores
-
-
-def _mean(values: Array, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Mean of the finite values; NaN where there is none."""
-    known = np.isfinite(values)
-    count = known.sum(axis=axis)
-    total = np.where(known, values, 0.0).sum(axis=axis)
-    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), math.nan))
 
 
 def _difference(pmi: Array) -> tuple[Array, Array]:
