@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import requests
 import typer
-from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand
 
@@ -21,6 +20,7 @@ from lib.atomic import replacing
 from lib.background import stop_jobs
 from lib.cases.case import CaseError
 from lib.cases.check import PoolReport
+from lib.command_options import Conf, Studies, console, pairs_of
 from lib.progress import progress_bar
 from lib.settings import AppSettings, read_settings
 from lib.site import Site
@@ -37,19 +37,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="MDAL-CIML: which multimodal cases to label next, and a segmentation that learns from them.",
 )
-console = Console()
-
-Studies = Annotated[Path, typer.Argument(help="Folder that holds the patients.", show_default=False)]
-Conf = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--conf",
-        "-c",
-        metavar="KEY=VALUE",
-        show_default=False,
-        help="A setting; `python main.py settings` lists them.",
-    ),
-]
 
 
 def main() -> None:
@@ -91,7 +78,7 @@ def check(
     conf: Conf = None,
 ) -> None:
     """Find the cases of a folder and check them: readable, complete, lying on each other."""
-    site = Site(studies, read_settings(_pairs(conf)))
+    site = Site(studies, read_settings(pairs_of(conf)))
     if background:
         os.nice(19)
         site.check()
@@ -141,7 +128,7 @@ def select(
             files = PlanFiles(output, None if no_figure else figure or output.with_suffix(".png"))
             options = {"strategy": strategy, "budget": budget, "seed": seed}
             given = {key: str(value) for key, value in options.items() if value is not None}
-            site = Site(studies, _selecting({"budget": "20%", **_pairs(conf), **given}))
+            site = Site(studies, _selecting({"budget": "20%", **pairs_of(conf), **given}))
             site.validate()
             _select(site, files, processes or cores())
 
@@ -162,7 +149,7 @@ def serve(
     conf: Conf = None,
 ) -> None:
     """Serve a folder to 3D Slicer and OHIF: checks the pool, computes the plan, answers Next Sample."""
-    pairs = _pairs(conf)
+    pairs = pairs_of(conf)
     site = Site(studies, read_settings(pairs))
     site.validate()  # before anything is started
     with socket.socket() as probe:
@@ -277,16 +264,6 @@ def _announce(host: str, port: int) -> None:
                 else f"[red]no plan[/]: {progress['message']}"
             )
             return
-
-
-def _pairs(conf: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for item in conf or []:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise CaseError(f"--conf must be KEY=VALUE; got {item!r}. See `python main.py settings`.")
-        pairs[key.strip()] = value.strip()
-    return pairs
 
 
 if __name__ == "__main__":

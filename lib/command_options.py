@@ -1,0 +1,40 @@
+"""What several commands share: where the studies are, the settings, where to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lib.cases.case import CaseError
+
+console = Console()
+
+Studies = Annotated[Path, typer.Argument(help="Folder that holds the patients.", show_default=False)]
+Conf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--conf",
+        "-c",
+        metavar="KEY=VALUE",
+        show_default=False,
+        help="A setting; `python main.py settings` lists them.",
+    ),
+]
+
+
+def pairs_of(conf: list[str] | None) -> dict[str, str]:
+    """The `--conf` options as pairs.
+
+    Raises:
+        CaseError: If one is no pair.
+    """
+    pairs = {}
+    for item in conf or []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise CaseError(f"--conf must be KEY=VALUE; got {item!r}. See `python main.py settings`.")
+        pairs[key.strip()] = value.strip()
+    return pairs
