@@ -49,6 +49,9 @@ def objective(
 ) -> Loss:
     """The whole loss of a batch.
 
+    With deep supervision a subtask's part is the mean over the levels, each weighing half of the finer one
+    (nnU-Net: Isensee et al., Nature Methods 18 (2021)).
+
     Args:
         output: Of the network.
         regions: (B, R, D, H, W) masks of all regions, 0 or 1.
@@ -60,7 +63,11 @@ def objective(
     for subtask in decomposition.subtasks:
         target = regions[:, decomposition.region_indices(subtask)]
         weight = (weights or {}).get(subtask.name, 1.0)
-        segmentation = segmentation + weight * segmentation_loss(output.logits[subtask.name], target)
+        heads = [output.logits[subtask.name], *output.deep.get(subtask.name, ())]
+        shares = [0.5**depth for depth in range(len(heads))]
+        for share, logits in zip(shares, heads, strict=True):
+            part = segmentation_loss(logits, _at_size_of(logits, target))
+            segmentation = segmentation + weight * share / sum(shares) * part
     kl = mean_kl(output.messages, like=segmentation)
     levels = sorted({message.level for message in output.messages})
     by_level = {
@@ -85,6 +92,12 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
     return dice + functional.binary_cross_entropy_with_logits(logits, target)
 
 
+def _at_size_of(logits: Tensor, target: Tensor) -> Tensor:
+    if target.shape[2:] == logits.shape[2:]:
+        return target
+    return functional.interpolate(target.float(), size=logits.shape[2:], mode="nearest-exact")
+
+
 def message_kl(message: Message) -> Tensor:
     """KL(N(mu, sigma^2) || N(0, 1)) of every voxel, in float32 under autocast too.
 
@@ -104,7 +117,13 @@ def mean_kl(messages: Sequence[Message], *, like: Tensor) -> Tensor:
         messages: From one forward pass.
         like: Gives the device when there is no message, and the answer is 0.
     """
-    means = [message_kl(message)[message.present].mean() for message in messages if message.present.any()]
+    means = []
+    for message in messages:
+        kl = message_kl(message)
+        if message.present is not None:
+            kl = kl[message.present]
+        if len(kl):
+            means.append(kl.mean())
     return torch.stack(means).mean() if means else torch.zeros((), device=like.device)
 
 

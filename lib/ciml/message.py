@@ -36,7 +36,8 @@ class Message:
         mu: (B, Cz, D, H, W) mean of z.
         logvar: (B, Cz, D, H, W) logarithm of its variance.
         attention: (B, 1, D, H, W) in (0, 1).
-        present: (B,) bool; where False nothing was sent.
+        addition: (B, C, D, H, W), what was added to the receiver's features.
+        present: (B,) bool, where False nothing was sent; None if every sample has the sender.
     """
 
     sender: str
@@ -45,7 +46,8 @@ class Message:
     mu: Tensor
     logvar: Tensor
     attention: Tensor
-    present: Tensor
+    addition: Tensor
+    present: Tensor | None
 
 
 class MessageChannel(nn.Module):

@@ -6,8 +6,8 @@ pass at the bottleneck and the deepest skips; `lib.ciml.message` has their equat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -21,8 +21,8 @@ from lib.ciml.subtask import Subtask
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"channels": (8, 16, 32), "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2)), "message_channels": 8},
     "base": {
-        "channels": (16, 32, 64, 128),
-        "strides": ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2)),
+        "channels": (32, 64, 128, 128),
+        "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)),
         "message_channels": 16,
     },
     "large": {
@@ -45,6 +45,7 @@ class NetworkSettings:
         message_channels: Channels of z.
         message_levels: Messages at the bottleneck and at this many less one of the deepest skips.
         strict_markov: Attention from the sender's features alone, so that z depends on the sender only.
+        deep_supervision: A head at each level between the finest and the bottleneck, used in training only.
     """
 
     spatial_dims: int = 3
@@ -53,6 +54,7 @@ class NetworkSettings:
     message_channels: int = SIZES["tiny"]["message_channels"]
     message_levels: int = 3
     strict_markov: bool = False
+    deep_supervision: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no network could be built from."""
@@ -101,10 +103,17 @@ class NetworkSettings:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """Logits of each subtask, (B, R_s, D, H, W), and every message sent."""
+    """What the network says of a batch.
+
+    Attributes:
+        logits: Of each subtask, (B, R_s, D, H, W).
+        messages: Every message sent.
+        deep: In training with deep supervision, logits of each subtask at the coarser levels, finer first.
+    """
 
     logits: dict[str, Tensor]
     messages: list[Message]
+    deep: dict[str, list[Tensor]] = field(default_factory=dict)
 
 
 class CimlNetwork(nn.Module):
@@ -147,35 +156,53 @@ class CimlNetwork(nn.Module):
         self.branches = nn.ModuleList(
             _Branch(subtask, modalities, self.settings) for subtask in decomposition.subtasks
         )
+        self.decoders = nn.ModuleList(
+            Decoder(
+                len(subtask.regions),
+                self.settings.channels,
+                spatial_dims=self.settings.spatial_dims,
+                deep_supervision=self.settings.deep_supervision,
+            )
+            for subtask in decomposition.subtasks
+        )
 
     def forward(
-        self, x: Tensor, present: Tensor | None = None, *, generator: Generator | None = None
+        self,
+        x: Tensor,
+        present: Tensor | None = None,
+        *,
+        generator: Generator | None = None,
+        silent: Collection[tuple[str, str]] = (),
     ) -> Output:
         """Outline every subtask's regions.
 
         Args:
             x: (B, M, D, H, W), or (B, M, H, W); axes multiples of `settings.divisor`, and larger.
-            present: (B, M) bool, at least one a row; all when None.
+            present: (B, M) bool, at least one a row; all when None, which is also the form to export.
             generator: Source of the messages' noise in training.
+            silent: (sender, subtask) of messages that are not to be sent.
 
         Raises:
             ValueError: If a shape does not fit, or a row has no modality.
         """
-        if present is None:
-            present = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         self._check(x, present)
+        if present is not None and bool(present.all()):
+            present = None  # masks cost a tenth of a step
         features = {
-            channel: encoder(_where(present[:, channel], x[:, channel : channel + 1]))
+            channel: encoder(_where(_of(present, channel), x[:, channel : channel + 1]))
             for channel, encoder in enumerate(self.encoders)
-            if present[:, channel].any()
+            if present is None or present[:, channel].any()
         }
         output = Output({}, [])
-        for subtask, branch in zip(self.decomposition.subtasks, self.branches, strict=True):
-            output.logits[subtask.name], messages = branch(features, present, x.shape[2:], generator)
+        for subtask, branch, decoder in zip(
+            self.decomposition.subtasks, self.branches, self.decoders, strict=True
+        ):
+            received, messages = branch(features, present, generator=generator, silent=silent)
+            output.logits[subtask.name], output.deep[subtask.name] = decoder(received, x.shape[2:])
             output.messages.extend(messages)
         return output
 
-    def _check(self, x: Tensor, present: Tensor) -> None:
+    def _check(self, x: Tensor, present: Tensor | None) -> None:
         axes, divisor = tuple(x.shape[2:]), self.settings.divisor
         if x.ndim != self.settings.spatial_dims + 2 or x.shape[1] != len(self.modalities):
             raise ValueError(
@@ -186,7 +213,7 @@ class CimlNetwork(nn.Module):
             raise ValueError(
                 f"spatial axes must be multiples of {divisor}, and larger; got {axes}. Pad them."
             )
-        if present.shape != x.shape[:2] or not present.any(dim=1).all():
+        if present is not None and (present.shape != x.shape[:2] or not present.any(dim=1).all()):
             raise ValueError(
                 f"present must be {tuple(x.shape[:2])} with at least one modality a row; "
                 f"got {present.tolist()}."
@@ -194,7 +221,7 @@ class CimlNetwork(nn.Module):
 
 
 class _Branch(nn.Module):
-    """One subtask: its primary features, the messages to them, its decoder."""
+    """What one subtask is decoded from: its primary features and the messages to them."""
 
     def __init__(self, subtask: Subtask, modalities: tuple[str, ...], settings: NetworkSettings) -> None:
         super().__init__()
@@ -215,31 +242,36 @@ class _Branch(nn.Module):
         )
         ones = (1,) * settings.spatial_dims
         self.null = nn.ParameterList(nn.Parameter(torch.zeros(1, size, *ones)) for size in settings.channels)
-        self.decoder = Decoder(len(subtask.regions), settings.channels, spatial_dims=settings.spatial_dims)
 
     def forward(
         self,
         features: Mapping[int, list[Tensor]],
-        present: Tensor,
-        shape: torch.Size,
+        present: Tensor | None,
+        *,
         generator: Generator | None,
-    ) -> tuple[Tensor, list[Message]]:
-        """Logits of the subtask's regions, and the messages it received."""
+        silent: Collection[tuple[str, str]],
+    ) -> tuple[list[Tensor], list[Message]]:
+        """The primary's features with what was added to them, and the messages that added it."""
         primary = [self._primary_features(features, present, level) for level in range(len(self.null))]
         received, messages = list(primary), []
         for (name, sender, level), channel in zip(self.senders, self.channels, strict=True):
-            if sender not in features:
+            if sender not in features or (name, self.subtask.name) in silent:
                 continue
-            here = present[:, sender]
+            here = _of(present, sender)
             addition, mu, logvar, attention = channel(
                 primary[level], features[sender][level], generator=generator
             )
-            received[level] = received[level] + _where(here, addition)
-            messages.append(Message(name, self.subtask.name, level, mu, logvar, attention, here))
-        return self.decoder(received, shape), messages
+            addition = _where(here, addition)
+            received[level] = received[level] + addition
+            messages.append(Message(name, self.subtask.name, level, mu, logvar, attention, addition, here))
+        return received, messages
 
-    def _primary_features(self, features: Mapping[int, list[Tensor]], present: Tensor, level: int) -> Tensor:
+    def _primary_features(
+        self, features: Mapping[int, list[Tensor]], present: Tensor | None, level: int
+    ) -> Tensor:
         """Mean over the primary modalities that are present; the learned null features where none is."""
+        if present is None:
+            return torch.stack([features[channel][level] for channel in self.primary]).mean(dim=0)
         example = next(iter(features.values()))[level]
         total, count = torch.zeros_like(example), present.new_zeros(len(present), dtype=example.dtype)
         for channel in self.primary:
@@ -251,11 +283,16 @@ class _Branch(nn.Module):
         return torch.where(count > 0, total / count.clamp(min=1), self.null[level].to(example.dtype))
 
 
+def _of(present: Tensor | None, channel: int) -> Tensor | None:
+    """(B,) bool of one modality; None if every sample has it."""
+    return None if present is None or bool(present[:, channel].all()) else present[:, channel]
+
+
 def _expand(vector: Tensor, like: Tensor) -> Tensor:
     """(B,) as (B, 1, 1, ...)."""
     return vector.view(-1, *(1,) * (like.ndim - 1))
 
 
-def _where(present: Tensor, tensor: Tensor) -> Tensor:
+def _where(present: Tensor | None, tensor: Tensor) -> Tensor:
     """The tensor where the sample has the modality, zero elsewhere, whatever an absent channel holds."""
-    return torch.where(_expand(present, tensor), tensor, 0.0)
+    return tensor if present is None else torch.where(_expand(present, tensor), tensor, 0.0)

@@ -14,7 +14,7 @@ from lib.ciml.network import CimlNetwork, Output
 def _message(seed: int = 0, *, level: int = 0, present: tuple[bool, ...] = (True, True)) -> Message:
     random = torch.Generator().manual_seed(seed)
     mu, logvar = (torch.randn(2, 3, 2, 2, 2, generator=random) for _ in range(2))
-    return Message("CT", "PET", level, mu, logvar, torch.ones(2, 1, 2, 2, 2), torch.tensor(present))
+    return Message("CT", "PET", level, mu, logvar, torch.ones(2, 1, 2, 2, 2), mu, torch.tensor(present))
 
 
 def test_kl_is_that_of_torch_distributions() -> None:
@@ -28,7 +28,7 @@ def test_kl_is_computed_in_float32_from_half_precision() -> None:
         "CT",
         "PET",
         0,
-        *(torch.full((1, 1, 1, 1, 1), 1.0, dtype=torch.bfloat16) for _ in range(3)),
+        *(torch.full((1, 1, 1, 1, 1), 1.0, dtype=torch.bfloat16) for _ in range(4)),
         torch.tensor([True]),
     )
     assert message_kl(half).dtype == torch.float32
@@ -58,7 +58,7 @@ def test_the_gradient_is_exact() -> None:
     random = torch.Generator().manual_seed(0)
     mu, logvar = (torch.randn(1, 2, 1, 2, 2, dtype=torch.float64, generator=random) for _ in range(2))
     closed = message_kl(
-        Message("CT", "PET", 0, mu.requires_grad_(), logvar.requires_grad_(), mu[:, :1], torch.tensor([True]))
+        Message("CT", "PET", 0, mu.requires_grad_(), logvar.requires_grad_(), mu[:, :1], mu, None)
     ).sum()
     by_mu, by_logvar = torch.autograd.grad(closed, [mu, logvar])
     torch.testing.assert_close(by_mu, mu.detach())
@@ -98,3 +98,19 @@ def test_beta_without_warm_up_is_there_at_once() -> None:
     assert beta_at(0, steps=100, beta=0.3, warm_up=0.0) == 0.3
     with pytest.raises(ValueError, match="warm_up must be between 0 and 1"):
         beta_at(0, steps=100, beta=0.3, warm_up=2.0)
+
+
+def test_deep_supervision_is_the_weighted_mean_of_the_levels(network: CimlNetwork) -> None:
+    random = torch.Generator().manual_seed(0)
+    names = [task.name for task in network.decomposition.subtasks]
+    fine = {name: torch.randn(1, 1, 4, 4, 4, generator=random) for name in names}
+    coarse = {name: [torch.randn(1, 1, 2, 2, 2, generator=random)] for name in names}
+    regions = torch.zeros(1, 1, 4, 4, 4)
+    regions[..., :2] = 1.0
+    halved = regions[:, :, ::2, ::2, ::2]
+    expected = sum(
+        (2 * segmentation_loss(fine[name], regions) + segmentation_loss(coarse[name][0], halved)) / 3
+        for name in names
+    )
+    loss = objective(Output(fine, [], coarse), regions, decomposition=network.decomposition, beta=0.0)
+    torch.testing.assert_close(loss.segmentation, expected)

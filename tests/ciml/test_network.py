@@ -32,6 +32,7 @@ def test_every_subtask_answers_at_the_size_of_the_input(spatial_dims: int, count
     network = _build(SETS[count], spatial_dims=spatial_dims)
     axes = (8, 16, 24)[-spatial_dims:]
     output = network(torch.randn(2, count, *axes))
+    assert not any(output.deep.values())
     assert {name: tuple(logits.shape) for name, logits in output.logits.items()} == {
         task.name: (2, len(task.regions), *axes) for task in network.decomposition.subtasks
     }
@@ -164,3 +165,48 @@ def test_impossible_settings_are_refused() -> None:
         NetworkSettings.of_size("huge")
     with pytest.raises(ValueError, match="include PET, CT; got CT"):
         CimlNetwork(decomposition_for(("CT", "PET")), ("CT",))
+
+
+def test_a_silent_message_is_not_sent_and_the_others_are() -> None:
+    network = _build(SETS[3]).eval()
+    _open_messages(network)
+    x = torch.randn(1, 3, 4, 16, 16)
+    full, silent = network(x), network(x, silent={("CT", "PET")})
+    assert {(message.sender, message.subtask) for message in full.messages} - {
+        (message.sender, message.subtask) for message in silent.messages
+    } == {("CT", "PET")}
+    assert not torch.allclose(full.logits["PET"], silent.logits["PET"])
+    torch.testing.assert_close(full.logits["CT"], silent.logits["CT"], rtol=0, atol=0)
+
+
+def test_naming_every_modality_as_present_is_the_same_as_naming_none() -> None:
+    network = _build(SETS[3]).eval()
+    _open_messages(network)
+    x = torch.randn(2, 3, 4, 16, 16)
+    named = network(x, torch.ones(2, 3, dtype=torch.bool)).logits
+    for name, logits in network(x).logits.items():
+        torch.testing.assert_close(logits, named[name], rtol=0, atol=0)
+
+
+def test_deep_supervision_answers_at_the_levels_between_in_training_only() -> None:
+    network = _build(SETS[2], deep_supervision=True)
+    x = torch.randn(1, 2, 8, 16, 16)
+    assert [tuple(logits.shape) for logits in network(x).deep["uptake"]] == [(1, 1, 4, 4, 4)]
+    assert network.eval()(x).deep["uptake"] == []
+
+
+def test_the_network_can_be_exported_with_every_modality_present() -> None:
+    network = _build(SETS[2]).eval()
+    _open_messages(network)
+
+    class Uptake(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.network(x).logits["uptake"]
+
+    x = torch.randn(1, 2, 4, 16, 16)
+    exported = torch.export.export(Uptake(), (x,)).module()
+    torch.testing.assert_close(exported(x), network(x).logits["uptake"])
