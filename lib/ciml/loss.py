@@ -38,6 +38,11 @@ class Loss:
     kl: Tensor
     kl_by_level: dict[int, Tensor]
 
+    def detached(self) -> Loss:
+        """The figures without the graph behind them."""
+        levels = {level: kl.detach() for level, kl in self.kl_by_level.items()}
+        return Loss(self.total.detach(), self.segmentation.detach(), self.kl.detach(), levels)
+
 
 def objective(
     output: Output,

@@ -73,43 +73,43 @@ class PatchSampler:
             cases: At least one.
             roi_size: Patch (D, H, W) in voxels.
             foreground_share: Probability that a patch is centred near a labelled voxel.
-            generator: Of every draw.
+            generator: Chooses which voxels of a large label are kept as centres.
         """
         self.cases, self.roi_size, self.foreground_share = cases, np.array(roi_size), foreground_share
-        self.generator = generator
-        self._positions = [self._positions_of(case.label) for case in cases]
+        self._positions = [_positions_of(case.label, generator) for case in cases]
 
-    def draw(self) -> Patch:
+    def draw(self, generator: Generator) -> Patch:
         """One patch of one case, read from the memory map."""
-        number = int(self.generator.integers(len(self.cases)))
+        number = int(generator.integers(len(self.cases)))
         case, positions = self.cases[number], self._positions[number]
-        if positions and self.generator.random() < self.foreground_share:
-            centre = self._near(positions[int(self.generator.integers(len(positions)))])
+        if positions and generator.random() < self.foreground_share:
+            centre = self._near(positions[int(generator.integers(len(positions)))], generator)
         else:
-            centre = self._anywhere(case)
+            centre = self._anywhere(case, generator)
         return read_patch(case, centre - self.roi_size // 2, tuple(self.roi_size))
 
-    def _positions_of(self, label: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
-        """Voxels of each label that the case has, each (P, 3)."""
-        found = []
-        for value in np.unique(label[label > 0]):
-            flat = np.flatnonzero(label == value)
-            if len(flat) > POSITIONS_PER_LABEL:
-                flat = self.generator.choice(flat, POSITIONS_PER_LABEL, replace=False)
-            found.append(np.stack(np.unravel_index(flat, label.shape), axis=1))
-        return found
-
-    def _near(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _near(self, positions: NDArray[np.int64], generator: Generator) -> NDArray[np.int64]:
         """A labelled voxel, shifted by up to a quarter patch: inside, and not always in the middle."""
         reach = self.roi_size // 4
-        shift = self.generator.integers(-reach, reach + 1)
-        return np.asarray(positions[int(self.generator.integers(len(positions)))] + shift)
+        shift = generator.integers(-reach, reach + 1)
+        return np.asarray(positions[int(generator.integers(len(positions)))] + shift)
 
-    def _anywhere(self, case: TrainingCase) -> NDArray[np.int64]:
+    def _anywhere(self, case: TrainingCase, generator: Generator) -> NDArray[np.int64]:
         """A centre whose patch lies inside the case, along each axis where it fits."""
         shape = np.array(case.label.shape)
         low = np.minimum(self.roi_size // 2, shape // 2)
-        return np.asarray(self.generator.integers(low, np.maximum(shape - self.roi_size // 2, low + 1)))
+        return np.asarray(generator.integers(low, np.maximum(shape - self.roi_size // 2, low + 1)))
+
+
+def _positions_of(label: NDArray[np.uint8], generator: Generator) -> list[NDArray[np.int64]]:
+    """Voxels of each label that the case has, each (P, 3)."""
+    found = []
+    for value in np.unique(label[label > 0]):
+        flat = np.flatnonzero(label == value)
+        if len(flat) > POSITIONS_PER_LABEL:
+            flat = generator.choice(flat, POSITIONS_PER_LABEL, replace=False)
+        found.append(np.stack(np.unravel_index(flat, label.shape), axis=1))
+    return found
 
 
 def read_patch(case: TrainingCase, start: NDArray[np.int64], size: tuple[int, ...]) -> Patch:

@@ -3,72 +3,43 @@
 from __future__ import annotations
 
 import copy
-import math
+import json
+import logging
+import pickle
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lib.ciml.loss import Loss, beta_at, objective
+from lib.atomic import replacing
+from lib.ciml.loss import Loss
 from lib.ciml.network import CimlNetwork
-from lib.ciml.patches import PatchSampler, TrainingCase, augment, drop_modalities
-from lib.ciml.validation import validate as validate
+from lib.ciml.optimisation import Optimisation, TrainingError
+from lib.ciml.patches import TrainingCase
+from lib.ciml.training_settings import TrainingSettings, learning_rate_factor
+from lib.ciml.validation import Validation, validate
 
+if TYPE_CHECKING:
+    from lib.ciml.ranks import Ranks
 
-class TrainingError(ValueError):
-    """Training that cannot go on; the message says why and what to do."""
+__all__ = [
+    "EpochReport",
+    "TrainingError",
+    "TrainingResult",
+    "TrainingSettings",
+    "learning_rate_factor",
+    "train",
+    "validate",
+]
 
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How long and how; the defaults train `tiny` in about a minute on one CPU core.
-
-    Attributes:
-        epochs: The learning rate falls to zero over exactly these.
-        steps_per_epoch: Optimiser steps in one.
-        batch_size: Patches in a step.
-        roi_size: Patch (D, H, W) in voxels, multiples of the network's divisor.
-        learning_rate: Of AdamW, at its peak.
-        weight_decay: Of AdamW.
-        gradient_norm: Gradients are clipped to this.
-        foreground_share: Probability that a patch is centred near a labelled voxel.
-        jitter: Deviation of the random scale and shift of intensities, in units of the prepared array.
-        modality_dropout: Probability that a patch lacks a modality it has; one always stays.
-        beta: Price of a nat of message, see `lib.ciml.loss`.
-        beta_warm_up: Share of the steps over which beta rises from 0.
-        validate_every: Epochs between validations; the last epoch always validates.
-    """
-
-    epochs: int = 10
-    steps_per_epoch: int = 12
-    batch_size: int = 2
-    roi_size: tuple[int, int, int] = (24, 64, 64)
-    learning_rate: float = 1e-2
-    weight_decay: float = 1e-4
-    gradient_norm: float = 1.0
-    foreground_share: float = 0.5
-    jitter: float = 0.1
-    modality_dropout: float = 0.15
-    beta: float = 1e-3
-    beta_warm_up: float = 0.2
-    validate_every: int = 5
-
-    def __post_init__(self) -> None:
-        """Refuse what would not train."""
-        for name in ("epochs", "steps_per_epoch", "batch_size", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
-        for name in ("foreground_share", "modality_dropout", "beta_warm_up"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must be between 0 and 1; got {getattr(self, name)}.")
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps in all."""
-        return self.epochs * self.steps_per_epoch
+logger = logging.getLogger(__name__)
+COLLAPSED = 1e-3  # nats a channel and voxel, below which nothing is said
+_STATE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -81,8 +52,10 @@ class EpochReport:
         loss: Mean of the epoch's steps.
         kl_by_level: Nats a channel and voxel; near zero means that a level's messages are ignored.
         dice_by_region: Mean over the validation cases; empty where this epoch did not validate.
-        dice: Mean of these; None where this epoch did not validate.
+        surface_distance_by_region: The same in mm; None where no case has the region.
+        dice: Mean over the regions; None where this epoch did not validate.
         seconds_left: Estimate from the epochs so far.
+        warnings: What is wrong, in sentences.
     """
 
     epoch: int
@@ -90,8 +63,10 @@ class EpochReport:
     loss: float
     kl_by_level: dict[int, float]
     dice_by_region: dict[str, float]
+    surface_distance_by_region: dict[str, float | None]
     dice: float | None
     seconds_left: float
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,16 +76,20 @@ class TrainingResult:
     Attributes:
         best_epoch: With the highest validation Dice, or the last where none was validated; 0 if
             stopped before.
-        dice: At that epoch; None without validation.
+        validation: At that epoch; None without validation cases.
         reports: One an epoch.
         stopped: Whether `stop` ended it early.
     """
 
-    best_epoch: int
-    dice: float | None
-    dice_by_region: dict[str, float]
+    best_epoch: int = 0
+    validation: Validation | None = None
     reports: list[EpochReport] = field(default_factory=list)
     stopped: bool = False
+
+    @property
+    def dice(self) -> float | None:
+        """Mean over the regions at the best epoch."""
+        return self.validation.dice if self.validation else None
 
 
 def train(
@@ -123,6 +102,8 @@ def train(
     device: torch.device | str = "cpu",
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     stop: Callable[[], bool] = lambda: False,
+    state_file: Path | None = None,
+    ranks: Ranks | None = None,
 ) -> TrainingResult:
     """Train in place and leave the best weights in the network.
 
@@ -132,9 +113,14 @@ def train(
         validation: To choose the weights by; without any the last weights stay.
         settings: How long and how.
         seed: Of patches, augmentation, dropout and the messages' noise.
-        device: Where to compute; bfloat16 on a GPU.
+        device: Where to compute.
         on_epoch: Told after each epoch.
         stop: Asked before each step; true ends training, with the best weights so far.
+        state_file: Written after each epoch, atomically. A call with the same file, cases and settings goes
+            on from it and ends as if nothing had stopped it; it is for the caller to name the file after
+            all that, and to remove it once the weights are kept.
+        ranks: The processes that train together, each on patches of its own; only the first validates,
+            reports and keeps a state.
 
     Raises:
         ValueError: If there is no case, or one does not fit the network.
@@ -145,141 +131,133 @@ def train(
         raise ValueError("training needs at least one labelled case; got none.")
     device = torch.device(device)
     network.to(device)
-    # A quarter faster on a CPU; torch's stubs do not know the argument.
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    run = _Run(network, cases, settings, seed=seed, device=device)
-    best = TrainingResult(0, None, {})
-    best_weights: dict[str, Tensor] | None = None
-    start = time.monotonic()
-    for epoch in range(1, settings.epochs + 1):
-        losses = run.epoch(stop)
+    if device.type == "cpu" and settings.precision == "float32":
+        # A fifth faster, measured on `tiny`; torch's stubs do not know the argument.
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    run = Optimisation(network, cases, settings, seed=seed, device=device, ranks=ranks)
+    progress = _Progress.recalled(state_file, run) if state_file else _Progress()
+    if ranks:
+        run.go_on_from(ranks.share(run.state()))
+        progress.result = ranks.share(progress.result)
+    start, before = time.monotonic(), len(progress.result.reports)
+    for epoch in range(before + 1, settings.epochs + 1):
+        losses = run.epoch(epoch, stop)
         if losses is None:
-            best = replace(best, stopped=True)
+            progress.result = replace(progress.result, stopped=True)
             break
-        report = _report(epoch, losses, run, validation, start)
-        improved = report.dice is not None and (best.dice is None or report.dice > best.dice)
-        if improved:
-            best_weights = copy.deepcopy(network.state_dict())
-        if improved or not validation:
-            best = replace(best, best_epoch=epoch, dice=report.dice, dice_by_region=report.dice_by_region)
-        best = replace(best, reports=[*best.reports, report])
+        found = validate(network, validation, device=device) if _due(epoch, validation, settings) else None
+        seconds = (time.monotonic() - start) / (epoch - before) * (settings.epochs - epoch)
+        report = _report(epoch, losses, found, settings, seconds_left=seconds)
+        progress.take(report, found, network, chosen=bool(validation))
+        if state_file:
+            progress.keep(state_file, run)
         on_epoch(report)
-    if best_weights is not None:
-        network.load_state_dict(best_weights)
+    if progress.weights is not None:
+        network.load_state_dict(progress.weights)
     network.eval()
-    return best
+    return progress.result
 
 
-class _Run:
-    """Optimiser, schedule, sampler and random state of one training."""
+class _Progress:
+    """The result so far, and the weights that made it."""
 
-    def __init__(
-        self,
-        network: CimlNetwork,
-        cases: Sequence[TrainingCase],
-        settings: TrainingSettings,
-        *,
-        seed: int,
-        device: torch.device,
+    def __init__(self, result: TrainingResult | None = None, weights: dict[str, Tensor] | None = None):
+        self.result, self.weights = result or TrainingResult(), weights
+
+    def take(
+        self, report: EpochReport, found: Validation | None, network: CimlNetwork, *, chosen: bool
     ) -> None:
-        self.network, self.settings, self.device = network, settings, device
-        self.random = np.random.default_rng(seed)
-        self.noise = torch.Generator(device).manual_seed(seed)
-        self.sampler = PatchSampler(
-            cases,
-            roi_size=settings.roi_size,
-            foreground_share=settings.foreground_share,
-            generator=self.random,
+        """Note an epoch; `chosen` says that the weights are chosen by validation."""
+        improved = found is not None and (self.result.dice is None or found.dice > self.result.dice)
+        if improved:
+            self.weights = copy.deepcopy(network.state_dict())
+        if improved or not chosen:
+            self.result = replace(self.result, best_epoch=report.epoch, validation=found)
+        self.result = replace(self.result, reports=[*self.result.reports, report])
+
+    def keep(self, path: Path, run: Optimisation) -> None:
+        """Write what an identical training goes on from."""
+        document = json.dumps({"version": _STATE_VERSION, **asdict(self.result)}, allow_nan=False)
+        with replacing(path) as part:
+            torch.save({"document": document, "weights": self.weights, "run": run.state()}, part)
+
+    @classmethod
+    def recalled(cls, path: Path, run: Optimisation) -> _Progress:
+        """What `keep` wrote, taken over by the run too; a fresh start where there is nothing of use."""
+        try:
+            kept = torch.load(path, map_location=run.device, weights_only=True)
+            document = json.loads(kept["document"])
+            if document.pop("version") != _STATE_VERSION:
+                raise ValueError("it is of another version")
+            result = _result_from(document)
+            run.go_on_from(kept["run"])
+        except FileNotFoundError:
+            return cls()
+        except (
+            RuntimeError,
+            pickle.UnpicklingError,
+            EOFError,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+        ) as err:
+            logger.warning("training starts anew: %s cannot be gone on from (%s)", path.name, err)
+            return cls()
+        logger.info("training goes on after epoch %d", len(result.reports))
+        return cls(result, kept["weights"])
+
+
+def _result_from(document: dict[str, Any]) -> TrainingResult:
+    validation = document["validation"]
+    reports = [
+        EpochReport(
+            **{
+                **report,
+                "kl_by_level": {int(level): kl for level, kl in report["kl_by_level"].items()},
+                "warnings": tuple(report["warnings"]),
+            }
         )
-        self.optimiser = torch.optim.AdamW(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        self.done = 0
-
-    def epoch(self, stop: Callable[[], bool]) -> list[Loss] | None:
-        """The losses of one epoch's steps; None if it was stopped."""
-        self.network.train()
-        losses = []
-        for _ in range(self.settings.steps_per_epoch):
-            if stop():
-                return None
-            losses.append(self.step())
-        return losses
-
-    def step(self) -> Loss:
-        """One optimiser step on one batch."""
-        settings = self.settings
-        for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * learning_rate_factor(self.done, settings.steps)
-        image, present, regions = self._batch()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            output = self.network(image, present, generator=self.noise)
-        beta = beta_at(self.done, steps=settings.steps, beta=settings.beta, warm_up=settings.beta_warm_up)
-        loss = objective(output, regions, decomposition=self.network.decomposition, beta=beta)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_norm)
-        if not torch.isfinite(loss.total + norm):
-            raise TrainingError(
-                f"loss and gradient must be finite; got {float(loss.total.detach())} and "
-                f"{float(norm)} at step {self.done + 1} of {settings.steps}. Lower the learning "
-                "rate, or check the cases for values that are not finite."
-            )
-        self.optimiser.step()
-        self.done += 1
-        return Loss(
-            loss.total.detach(),
-            loss.segmentation.detach(),
-            loss.kl.detach(),
-            {level: kl.detach() for level, kl in loss.kl_by_level.items()},
-        )
-
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, M, D, H, W) images, (B, M) present, (B, R, D, H, W) region masks."""
-        patches = [
-            augment(self.sampler.draw(), jitter=self.settings.jitter, generator=self.random)
-            for _ in range(self.settings.batch_size)
-        ]
-        present = [
-            drop_modalities(patch.present, probability=self.settings.modality_dropout, generator=self.random)
-            for patch in patches
-        ]
-        regions = [self.network.decomposition.regions_of(patch.label) for patch in patches]
-        image, here, masks = (
-            torch.from_numpy(np.stack(parts)).to(self.device)
-            for parts in ([patch.image for patch in patches], present, regions)
-        )
-        return image, here, masks
+        for report in document["reports"]
+    ]
+    return TrainingResult(document["best_epoch"], Validation(**validation) if validation else None, reports)
 
 
-def learning_rate_factor(step: int, steps: int, *, warm_up: float = 0.05) -> float:
-    """Share of the peak learning rate: a line up over the first `warm_up`, then a cosine to 0."""
-    ramp = max(1.0, warm_up * steps)
-    if step < ramp:
-        return (step + 1) / (ramp + 1)
-    return 0.5 * (1.0 + math.cos(math.pi * (step - ramp) / max(1.0, steps - ramp)))
+def _due(epoch: int, validation: Sequence[TrainingCase], settings: TrainingSettings) -> bool:
+    return bool(validation) and (epoch % settings.validate_every == 0 or epoch == settings.epochs)
 
 
 def _report(
-    epoch: int, losses: Sequence[Loss], run: _Run, validation: Sequence[TrainingCase], start: float
+    epoch: int,
+    losses: Sequence[Loss],
+    found: Validation | None,
+    settings: TrainingSettings,
+    *,
+    seconds_left: float,
 ) -> EpochReport:
-    epochs = run.settings.epochs
-    due = bool(validation) and (epoch % run.settings.validate_every == 0 or epoch == epochs)
-    by_region = validate(run.network, validation, device=run.device) if due else {}
     levels = sorted({level for loss in losses for level in loss.kl_by_level})
+    kl_by_level = {
+        level: float(
+            np.mean([float(loss.kl_by_level[level]) for loss in losses if level in loss.kl_by_level])
+        )
+        for level in levels
+    }
+    warm = epoch > settings.beta_warm_up * settings.epochs
     return EpochReport(
         epoch,
-        epochs,
+        settings.epochs,
         loss=float(torch.stack([loss.total for loss in losses]).mean()),
-        kl_by_level={
-            level: float(
-                np.mean([float(loss.kl_by_level[level]) for loss in losses if level in loss.kl_by_level])
-            )
-            for level in levels
-        },
-        dice_by_region=by_region,
-        dice=float(np.mean(list(by_region.values()))) if due else None,
-        seconds_left=(time.monotonic() - start) / epoch * (epochs - epoch),
+        kl_by_level=kl_by_level,
+        dice_by_region=found.dice_by_region if found else {},
+        surface_distance_by_region=found.surface_distance_by_region if found else {},
+        dice=found.dice if found else None,
+        seconds_left=seconds_left,
+        warnings=tuple(
+            f"The messages of level {level} say nothing ({kl:.1g} nats a channel and voxel): the modalities "
+            f"do not help each other there. A lower beta than {settings.beta:g} lets them."
+            for level, kl in kl_by_level.items()
+            if warm and kl < COLLAPSED
+        ),
     )
 
 

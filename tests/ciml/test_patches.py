@@ -17,11 +17,14 @@ def _sampler(cases: list[TrainingCase], share: float, *, seed: int = 0) -> Patch
     )
 
 
+RANDOM = np.random.default_rng(1)
+
+
 def test_a_patch_asked_to_hit_the_lesion_hits_it(make_case: Callable[..., TrainingCase]) -> None:
     cases = [make_case(number, (40, 60, 60), radius=2.0) for number in range(3)]
     always, anywhere = _sampler(cases, 1.0), _sampler(cases, 0.0)
-    assert all(always.draw().label.any() for _ in range(60))
-    assert sum(anywhere.draw().label.any() for _ in range(60)) < 20
+    assert all(always.draw(RANDOM).label.any() for _ in range(60))
+    assert sum(anywhere.draw(RANDOM).label.any() for _ in range(60)) < 20
 
 
 def test_a_small_structure_is_drawn_as_often_as_a_large_one(make_case: Callable[..., TrainingCase]) -> None:
@@ -29,11 +32,11 @@ def test_a_small_structure_is_drawn_as_often_as_a_large_one(make_case: Callable[
     label = case.label.copy()
     label[:2, :2, :2] = 2
     sampler = _sampler([TrainingCase(case.prepared, label)], 1.0)
-    assert 15 < sum((sampler.draw().label == 2).any() for _ in range(60)) < 45
+    assert 15 < sum((sampler.draw(RANDOM).label == 2).any() for _ in range(60)) < 45
 
 
 def test_a_case_without_a_lesion_gives_patches_too(make_case: Callable[..., TrainingCase]) -> None:
-    assert not _sampler([make_case(radius=0.0)], 1.0).draw().label.any()
+    assert not _sampler([make_case(radius=0.0)], 1.0).draw(RANDOM).label.any()
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 20), (8, 8, 8), (30, 9, 11)])
@@ -42,7 +45,7 @@ def test_a_patch_has_its_size_whatever_the_case(
 ) -> None:
     sampler = _sampler([make_case(0, shape, radius=2.0)], 0.5)
     for _ in range(20):
-        patch = sampler.draw()
+        patch = sampler.draw(RANDOM)
         assert patch.image.shape == (3, 8, 8, 8)
         assert patch.label.shape == (8, 8, 8)
 
