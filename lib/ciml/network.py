@@ -6,6 +6,7 @@ pass at the bottleneck and the deepest skips; `lib.ciml.message` has their equat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -82,7 +83,7 @@ class NetworkSettings:
     @property
     def divisor(self) -> tuple[int, ...]:
         """What each spatial axis of the input must be a multiple of."""
-        products = (int(torch.tensor(axis).prod()) for axis in zip(*self.strides, strict=True))
+        products = (math.prod(axis) for axis in zip(*self.strides, strict=True))
         return tuple(products)[-self.spatial_dims :]
 
     def to_dict(self) -> dict[str, Any]:
