@@ -73,12 +73,10 @@ def objective(
         for share, logits in zip(shares, heads, strict=True):
             part = segmentation_loss(logits, _at_size_of(logits, target))
             segmentation = segmentation + weight * share / sum(shares) * part
-    kl = mean_kl(output.messages, like=segmentation)
-    levels = sorted({message.level for message in output.messages})
-    by_level = {
-        level: mean_kl([message for message in output.messages if message.level == level], like=segmentation)
-        for level in levels
-    }
+    said = [(message.level, kl) for message in output.messages if (kl := mean_kl(message)) is not None]
+    kl = _mean([kl for _, kl in said], like=segmentation)
+    levels = sorted({level for level, _ in said})
+    by_level = {level: _mean([kl for at, kl in said if at == level], like=segmentation) for level in levels}
     return Loss(segmentation + beta * kl, segmentation, kl, by_level)
 
 
@@ -115,21 +113,21 @@ def message_kl(message: Message) -> Tensor:
     return 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)
 
 
-def mean_kl(messages: Sequence[Message], *, like: Tensor) -> Tensor:
-    """Mean over the messages of the mean over channels, voxels and the samples whose sender was present.
+def mean_kl(message: Message) -> Tensor | None:
+    """Mean over channels, voxels and the samples whose sender was present; None where it was in none.
 
     Args:
-        messages: From one forward pass.
-        like: Gives the device when there is no message, and the answer is 0.
+        message: From one forward pass.
     """
-    means = []
-    for message in messages:
-        kl = message_kl(message)
-        if message.present is not None:
-            kl = kl[message.present]
-        if len(kl):
-            means.append(kl.mean())
-    return torch.stack(means).mean() if means else torch.zeros((), device=like.device)
+    kl = message_kl(message)
+    if message.present is not None:
+        kl = kl[message.present]
+    return kl.mean() if len(kl) else None
+
+
+def _mean(values: Sequence[Tensor], *, like: Tensor) -> Tensor:
+    """Mean of scalars; 0 for none."""
+    return torch.stack(list(values)).mean() if values else torch.zeros((), device=like.device)
 
 
 def beta_at(step: int, *, steps: int, beta: float, warm_up: float) -> float:

@@ -35,11 +35,15 @@ def test_kl_is_computed_in_float32_from_half_precision() -> None:
     torch.testing.assert_close(message_kl(half).item(), (torch.e - 1) / 2)
 
 
-def test_the_mean_kl_weighs_messages_alike_and_leaves_out_who_was_absent() -> None:
+def test_the_kl_weighs_messages_alike_and_leaves_out_who_was_absent(network: CimlNetwork) -> None:
     whole, half, none = _message(1), _message(2, present=(True, False)), _message(3, present=(False, False))
-    expected = (message_kl(whole).mean() + message_kl(half)[0].mean()) / 2
-    torch.testing.assert_close(mean_kl([whole, half, none], like=whole.mu), expected)
-    assert mean_kl([], like=whole.mu) == 0.0
+    first, second = message_kl(whole).mean(), message_kl(half)[0].mean()
+    assert mean_kl(none) is None
+    logits = {task.name: torch.zeros(2, 1, 2, 2, 2) for task in network.decomposition.subtasks}
+    regions = torch.zeros(2, 1, 2, 2, 2)
+    for messages, expected in (([whole, half, none], (first + second) / 2), ([], torch.tensor(0.0))):
+        loss = objective(Output(logits, messages), regions, decomposition=network.decomposition, beta=1.0)
+        torch.testing.assert_close(loss.kl, expected)
 
 
 def test_the_segmentation_loss_is_dice_plus_cross_entropy() -> None:
