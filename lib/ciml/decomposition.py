@@ -6,29 +6,30 @@ decomposed into subtasks with a primary modality each; the other modalities send
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import StrictInt, TypeAdapter, ValidationError, with_config
 
-from lib.cases.modalities import kind
+from lib.ciml.presets import PRESETS, preset_table
 from lib.ciml.subtask import (
     Region,
     Subtask,
     check_labels,
+    check_maps,
     check_regions,
     check_subtasks,
-    check_unique,
     own_label,
 )
-
-PRESETS = ("auto", "glioma_mr", "pet_ct", "pet_ct_mr", "generic")
-GLIOMA_MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
-GLIOMA_LABELS = ("necrotic core", "oedema", "enhancing")
+from lib.ciml.table_file import SUFFIXES, read_table
 
 
+@with_config(extra="forbid")
 @dataclass(frozen=True)
 class Decomposition:
     """A segmentation task as subtasks over regions.
@@ -38,16 +39,22 @@ class Decomposition:
         labels: Value on disk of each label, contiguous from 1.
         regions: Painted in this order, so a region comes before those inside it.
         subtasks: At least one for each region; the probabilities of several are averaged.
+        import_values: What values outside 0..n mean in label files from elsewhere.
+        export_values: What such files call our values; each must come back through `import_values`.
     """
 
     name: str
-    labels: dict[str, int]
+    labels: dict[str, StrictInt]
     regions: tuple[Region, ...]
     subtasks: tuple[Subtask, ...]
+    # Not compared: they change what files look like, not what a network learned.
+    import_values: dict[int, StrictInt] = field(default_factory=dict, compare=False)
+    export_values: dict[int, StrictInt] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a table that could not be trained or not be turned back into labels."""
         check_labels(self.labels)
+        check_maps(self.import_values, self.export_values, set(self.labels.values()))
         check_regions(self.regions, set(self.labels.values()))
         check_subtasks(self.subtasks, [region.name for region in self.regions])
 
@@ -105,131 +112,141 @@ class Decomposition:
             label[wins], best[wins] = own_label(region, self.regions), probability[wins]
         return label
 
+    def imported(self, label: NDArray[Any]) -> NDArray[Any]:
+        """A label file's values as ours: 0..n mean themselves, others what `import_values` says.
+
+        Args:
+            label: Any shape; values that no map explains stay as they are.
+
+        Returns:
+            The same shape and type.
+
+        Raises:
+            ValueError: If a value is mapped to one that the file holds too, such as 4 to 3 where BraTS
+                before 2017 means another structure by 3.
+        """
+        result = label.copy()
+        for theirs, ours in self.import_values.items():
+            mapped = label == theirs
+            if mapped.any() and (label == ours).any():
+                raise ValueError(
+                    f"the label must follow one numbering; it holds {theirs}, which import_values maps to "
+                    f"{ours}, and {ours} itself. Renumber one of them in the file."
+                )
+            result[mapped] = ours
+        return result
+
+    def exported(self, label: NDArray[Any]) -> NDArray[Any]:
+        """Our values 0..n as `export_values` calls them; `imported` gives them back.
+
+        Args:
+            label: Any shape.
+
+        Returns:
+            The same shape; a wider type where the values need it.
+        """
+        widest = np.min_scalar_type(max(self.export_values.values(), default=0))
+        result = label.astype(np.promote_types(label.dtype, widest))
+        for ours, theirs in self.export_values.items():
+            result[label == ours] = theirs
+        return result
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Decomposition:
-        """A site's own table, or what `to_dict` gave.
+        """A site's own table, or what `to_dict` gave, also by way of JSON.
 
         Raises:
-            ValueError: Naming the field that is missing or wrong.
+            ValueError: Naming the fields that are missing or wrong, such as `subtasks[1].primary`.
         """
-        _check_fields(table, ("name", "labels", "regions", "subtasks"), "decomposition")
-        for field, kinds in (("labels", Mapping), ("regions", Sequence), ("subtasks", Sequence)):
-            if not isinstance(table[field], kinds) or isinstance(table[field], str):
-                raise ValueError(
-                    f"{field} must be a {'table' if kinds is Mapping else 'list'}; got {table[field]!r}."
-                )
-        for row in table["regions"]:
-            _check_fields(row, ("name", "labels"), "regions")
-        for row in table["subtasks"]:
-            _check_fields(row, ("name", "primary", "auxiliary", "regions"), "subtasks")
-        return cls(
-            str(table["name"]),
-            dict(table["labels"]),
-            tuple(Region(row["name"], _tuple(row, "labels")) for row in table["regions"]),
-            tuple(
-                Subtask(row["name"], _tuple(row, "primary"), _tuple(row, "auxiliary"), _tuple(row, "regions"))
-                for row in table["subtasks"]
-            ),
-        )
+        try:
+            return _TABLE.validate_python(table)
+        except ValidationError as err:
+            raise ValueError(" ".join(_sentence(dict(error)) for error in err.errors()[:3])) from err
+
+
+_TABLE = TypeAdapter(Decomposition)
 
 
 def decomposition_for(
     modalities: tuple[str, ...], *, preset: str = "auto", labels: tuple[str, ...] | None = None
 ) -> Decomposition:
-    """The preset that fits these modalities.
+    """The preset that fits these modalities, or a site's own table.
 
     Args:
         modalities: The pool's, in order.
-        preset: One of `PRESETS`. `auto`: T1, T1ce, T2, FLAIR with the glioma labels or none named is glioma;
-            CT and PET, with or without MR, are themselves; anything else is generic.
-        labels: Names for the values 1..n; `lesion`, or the glioma's three, when None.
+        preset: One of `PRESETS`, or the absolute path of a YAML file. `auto`: T1, T1ce, T2, FLAIR with the
+            glioma labels or none named is glioma; CT and PET, with or without MR, are themselves; anything
+            else is generic.
+        labels: Names for the values 1..n; those of the table, `lesion`, or the glioma's three, when None.
 
     Raises:
-        ValueError: If the preset is unknown or does not fit the modalities or labels.
+        ValueError: If the preset is unknown, or it or the table does not fit the modalities or labels.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}; got {preset!r}.")
     if not modalities:
         raise ValueError("modalities must name at least one; got none.")
-    preset = _fitting_preset(modalities, labels) if preset == "auto" else preset
-    if preset == "glioma_mr":
-        return _glioma(modalities, labels)
-    needed = {"pet_ct": {"CT", "PET"}, "pet_ct_mr": {"CT", "PET", "MR"}}.get(preset)
-    if needed and {kind(name) for name in modalities} != needed:
+    if preset.lower().endswith(SUFFIXES):
+        return _site_table(Path(os.path.expanduser(preset)), modalities, labels or ())
+    if preset not in PRESETS:
         raise ValueError(
-            f"modalities must be of the kinds {', '.join(sorted(needed))} for preset {preset}; got "
-            f"{', '.join(modalities)}. Use preset generic."
+            f"preset must be one of {', '.join(PRESETS)}, or the path of a table in a {SUFFIXES[0]} file; "
+            f"got {preset!r}. Set --conf decomposition."
         )
-    leads: dict[str, tuple[str, ...]] = {name: (name,) for name in modalities}
-    if preset == "pet_ct":
-        leads = {
-            task: tuple(name for name in modalities if kind(name) == lead)
-            for task, lead in (("uptake", "PET"), ("anatomy", "CT"))
-        }
-    return _lesion(preset, modalities, leads, labels or ("lesion",))
+    return Decomposition.from_dict(preset_table(modalities, preset=preset, labels=labels))
 
 
-def _fitting_preset(modalities: tuple[str, ...], labels: tuple[str, ...] | None) -> str:
-    if set(modalities) == set(GLIOMA_MODALITIES) and labels in (None, GLIOMA_LABELS):
-        return "glioma_mr"
-    kinds = {kind(name) for name in modalities}
-    return {2: "pet_ct", 3: "pet_ct_mr"}[len(kinds)] if kinds >= {"CT", "PET"} else "generic"
+def _site_table(path: Path, modalities: tuple[str, ...], labels: tuple[str, ...]) -> Decomposition:
+    table = read_table(path)
+    try:
+        decomposition = Decomposition.from_dict(table)
+        _check_fit(decomposition, modalities, labels)
+    except ValueError as err:
+        raise ValueError(f"{path}: {err}") from err
+    return decomposition
 
 
-def _glioma(modalities: tuple[str, ...], labels: tuple[str, ...] | None) -> Decomposition:
-    if set(modalities) != set(GLIOMA_MODALITIES):
-        raise ValueError(
-            f"modalities must be {', '.join(GLIOMA_MODALITIES)} for preset glioma_mr; "
-            f"got {', '.join(modalities)}. Use preset generic."
-        )
-    if labels not in (None, GLIOMA_LABELS):
-        raise ValueError(
-            f"labels must be {', '.join(GLIOMA_LABELS)} for preset glioma_mr; "
-            f"got {', '.join(labels or ())}. Use preset generic."
-        )
-    return Decomposition(
-        "glioma_mr",
-        _numbered(GLIOMA_LABELS),
-        (Region("whole tumour", (1, 2, 3)), Region("tumour core", (1, 3)), Region("enhancing tumour", (3,))),
-        (
-            Subtask("core", ("T1ce", "T1"), ("FLAIR", "T2"), ("tumour core", "enhancing tumour")),
-            Subtask("whole", ("FLAIR", "T2"), ("T1ce", "T1"), ("whole tumour",)),
-        ),
-    )
+def _check_fit(decomposition: Decomposition, modalities: tuple[str, ...], labels: tuple[str, ...]) -> None:
+    """Refuse a table of other modalities than the pool's, or that numbers its labels otherwise."""
+    for position, task in enumerate(decomposition.subtasks):
+        for role, names in (("primary", task.primary), ("auxiliary", task.auxiliary)):
+            if unknown := [name for name in names if name not in modalities]:
+                raise ValueError(
+                    f"subtasks[{position}].{role} must name modalities of the pool, "
+                    f"{', '.join(modalities)}; got {unknown[0]!r}. Spell it like the pool, or leave it out."
+                )
+    for value, name in enumerate(labels, start=1):
+        if decomposition.labels.get(name) != value and value not in decomposition.import_values:
+            raise ValueError(
+                f"labels must give {name!r} the value {value}, as the studies or --conf labels do; got "
+                f"{decomposition.labels}. Name and number them alike."
+            )
 
 
-def _lesion(
-    name: str, modalities: tuple[str, ...], leads: Mapping[str, tuple[str, ...]], labels: tuple[str, ...]
-) -> Decomposition:
-    """Every subtask outlines every label from its own primary modalities."""
-    subtasks = tuple(
-        Subtask(task, primary, tuple(other for other in modalities if other not in primary), labels)
-        for task, primary in leads.items()
-    )
-    numbered = _numbered(labels)
-    return Decomposition(
-        name, numbered, tuple(Region(label, (value,)) for label, value in numbered.items()), subtasks
-    )
+# What a field must be and what to do, by pydantic's type of error.
+_RULES = {
+    "missing": ("be given", "Add it."),
+    "tuple_type": ("be a list", "Write it in brackets, such as [1, 2]."),
+    "dict_type": ("be a table", "Write it in braces, such as {lesion: 1}."),
+    "dataclass_type": ("be a table with the fields {fields}", "See docs/decomposition.md."),
+    "unexpected_keyword_argument": ("be one of the fields {fields}", "Remove it, or correct its name."),
+    "string_type": ("be text", "Put it in quotes."),
+    "invalid_key": ("be a field's name", "Remove it."),
+    "int_type": ("be a whole number", "Write it without quotes and point."),
+    "int_parsing": ("be for a whole number", "Correct it."),
+}
 
 
-def _numbered(labels: tuple[str, ...]) -> dict[str, int]:
-    check_unique(labels, "labels")
-    return {name: value for value, name in enumerate(labels, start=1)}
-
-
-def _check_fields(table: Any, fields: tuple[str, ...], where: str) -> None:
-    if not isinstance(table, Mapping) or set(table) != set(fields):
-        raise ValueError(
-            f"{where} must have the fields {', '.join(fields)} and no other; got "
-            f"{sorted(map(str, table)) if isinstance(table, Mapping) else table!r}."
-        )
-
-
-def _tuple(row: Mapping[str, Any], field: str) -> tuple[Any, ...]:
-    if isinstance(row[field], str) or not isinstance(row[field], Sequence):
-        raise ValueError(f"{field} of {row['name']!r} must be a list; got {row[field]!r}.")
-    return tuple(row[field])
+def _sentence(error: Mapping[str, Any]) -> str:
+    """What must hold, what was received and what to do, of one error that pydantic found."""
+    kind, place = error["type"], [part for part in error["loc"] if part != "[key]"]
+    if kind == "value_error":
+        return str(error["ctx"]["error"])
+    row = {"regions": Region, "subtasks": Subtask}.get(str(place[0]) if place[1:] else "", Decomposition)
+    must, remedy = _RULES.get(kind, (f"be otherwise: {error['msg']}", "Correct it."))
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    got = "nothing" if kind == "missing" else repr(error["input"])[:80]
+    must = must.replace("{fields}", ", ".join(field.name for field in fields(row)))
+    return f"{path or 'the table'} must {must}; got {got}. {remedy}"

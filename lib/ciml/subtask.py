@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import StrictInt, with_config
 
+MAX_LABELS = 255  # clients hold labels as uint8
+MAX_FILE_VALUE = 65535
+
+
+@with_config(extra="forbid")
 @dataclass(frozen=True)
 class Region:
     """A structure that the network outlines.
@@ -16,9 +22,10 @@ class Region:
     """
 
     name: str
-    labels: tuple[int, ...]
+    labels: tuple[StrictInt, ...]
 
 
+@with_config(extra="forbid")
 @dataclass(frozen=True)
 class Subtask:
     """Some regions, the modalities that show them best, and those that may add to it.
@@ -48,58 +55,113 @@ def _own_labels(region: Region, regions: Sequence[Region]) -> set[int]:
 
 
 def check_labels(labels: Mapping[str, int]) -> None:
-    """Refuse label values with a gap."""
-    if not labels or set(labels.values()) != set(range(1, len(labels) + 1)) or len(labels) > 255:
-        raise ValueError(f"labels must have the values 1..n without a gap, at most 255; got {dict(labels)}.")
+    """Refuse label values with a gap, and a background among them."""
+    for name in labels:
+        if not name.strip() or name.strip().lower() == "background":
+            raise ValueError(
+                f"labels must name structures, and the background is none; got {name!r}. Leave it out: every "
+                "other voxel is 0."
+            )
+    if not labels or set(labels.values()) != set(range(1, len(labels) + 1)) or len(labels) > MAX_LABELS:
+        raise ValueError(
+            f"labels must have the values 1..n without a gap, at most {MAX_LABELS}; got {dict(labels)}. "
+            "Number them anew, and say in import_values what other values in files mean."
+        )
+
+
+def check_maps(imports: Mapping[int, int], exports: Mapping[int, int], values: set[int]) -> None:
+    """Refuse maps after which a file's value could mean two things, or not come back.
+
+    A file does not say which numbering it follows, so a value 1..n always means itself.
+    """
+    highest = len(values)
+    for theirs, ours in imports.items():
+        if not highest < theirs <= MAX_FILE_VALUE:
+            raise ValueError(
+                f"import_values[{theirs}] must be for a value {highest + 1}..{MAX_FILE_VALUE}, as "
+                f"0..{highest} mean themselves in every file; got {theirs}. Renumber such files instead."
+            )
+        if ours not in values:
+            raise ValueError(f"import_values[{theirs}] must be a label, {_listed(values)}; got {ours}.")
+    for ours, theirs in exports.items():
+        if ours not in values:
+            raise ValueError(f"export_values[{ours}] must be for a label, {_listed(values)}; got {ours}.")
+        if imports.get(theirs) != ours:
+            raise ValueError(
+                f"export_values[{ours}] must be a value that import_values maps back to {ours}; "
+                f"got {theirs}. Add `{theirs}: {ours}` to import_values."
+            )
 
 
 def check_regions(regions: Sequence[Region], values: set[int]) -> None:
     """Refuse regions that do not cover the labels, nested or apart, outer before inner."""
     check_unique([region.name for region in regions], "regions")
     for position, region in enumerate(regions):
-        labels = set(region.labels)
-        if not labels or not labels <= values:
+        labels, field = set(region.labels), f"regions[{position}].labels"
+        check_unique(region.labels, field)
+        if not labels <= values:
             raise ValueError(
-                f"regions: labels of {region.name!r} must be among {sorted(values)}; got {region.labels}."
+                f"{field} must be among the labels' values {_listed(values)}; got {_listed(region.labels)}."
             )
         for earlier in regions[:position]:
-            if labels >= set(earlier.labels):
-                raise ValueError(
-                    f"regions: {region.name!r} must come before {earlier.name!r}, which lies inside "
-                    "it, and no two may be the same."
-                )
-            if labels & set(earlier.labels) and not labels < set(earlier.labels):
-                raise ValueError(
-                    f"regions: {earlier.name!r} and {region.name!r} must be nested or share no label."
-                )
+            _check_order(earlier, region, field)
         if len(_own_labels(region, regions)) != 1:
             raise ValueError(
-                f"regions: {region.name!r} must have exactly one label that no region inside it has; "
-                f"got {sorted(_own_labels(region, regions))}. Add a region for each label."
+                f"{field} must have exactly one value that no region inside {region.name!r} has; "
+                f"got {_listed(_own_labels(region, regions)) or 'none'}. Give each label a region."
             )
-    missing = values.difference(*(region.labels for region in regions))
-    if missing:
-        raise ValueError(f"regions must cover every label; none has {sorted(missing)}.")
+    if missing := values.difference(*(region.labels for region in regions)):
+        raise ValueError(
+            f"regions must cover every label; none has {_listed(missing)}. Give each label a region."
+        )
+
+
+def _check_order(earlier: Region, region: Region, field: str) -> None:
+    outer, labels = set(earlier.labels), set(region.labels)
+    if labels >= outer:
+        raise ValueError(
+            f"{field} must differ from and not enclose those of a region before it; got "
+            f"{_listed(region.labels)} of {region.name!r} after {_listed(earlier.labels)} of "
+            f"{earlier.name!r}. List the outer region first."
+        )
+    if labels & outer and not labels < outer:
+        raise ValueError(
+            f"{field} must lie inside those of {earlier.name!r} or share none with them; got "
+            f"{_listed(region.labels)} and {_listed(earlier.labels)}. Nest the regions or part them."
+        )
 
 
 def check_subtasks(subtasks: Sequence[Subtask], regions: Sequence[str]) -> None:
     """Refuse subtasks that do not cover the regions, or that name a modality twice."""
     check_unique([task.name for task in subtasks], "subtasks")
-    for task in subtasks:
-        if not task.primary:
-            raise ValueError(f"subtasks: primary of {task.name!r} must name a modality; got none.")
-        check_unique((*task.primary, *task.auxiliary), f"subtasks: primary and auxiliary of {task.name!r}")
-        if not task.regions or not set(task.regions) <= set(regions):
+    for position, task in enumerate(subtasks):
+        field = f"subtasks[{position}]"
+        check_unique(task.primary, f"{field}.primary")
+        if task.auxiliary:
+            check_unique(task.auxiliary, f"{field}.auxiliary")
+        if both := set(task.primary) & set(task.auxiliary):
             raise ValueError(
-                f"subtasks: regions of {task.name!r} must be among {', '.join(regions)}; got {task.regions}."
+                f"{field}.auxiliary must name other modalities than primary; got {', '.join(sorted(both))} "
+                "in both. Take it out of one."
             )
-        check_unique(task.regions, f"subtasks: regions of {task.name!r}")
-    missing = set(regions).difference(*(task.regions for task in subtasks))
-    if missing:
-        raise ValueError(f"subtasks must cover every region; none has {', '.join(sorted(missing))}.")
+        check_unique(task.regions, f"{field}.regions")
+        if unknown := [name for name in task.regions if name not in regions]:
+            raise ValueError(
+                f"{field}.regions must be among {', '.join(regions)}; got {unknown[0]!r}. Add it to regions, "
+                "or correct the name."
+            )
+    if missing := set(regions).difference(*(task.regions for task in subtasks)):
+        raise ValueError(
+            f"subtasks must cover every region; none has {', '.join(sorted(missing))}. Add it to the regions "
+            "of a subtask."
+        )
 
 
-def check_unique(names: Sequence[str], field: str) -> None:
-    """Refuse an empty list and one that names something twice."""
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"{field} must be named, each once; got {list(names)}.")
+def check_unique(names: Sequence[object], field: str) -> None:
+    """Refuse an empty list and one that names something twice or by nothing."""
+    if not names or len(set(names)) != len(names) or any(not str(name).strip() for name in names):
+        raise ValueError(f"{field} must name at least one, each once; got {list(names)}. Correct the list.")
+
+
+def _listed(values: Sequence[int] | set[int]) -> str:
+    return ", ".join(map(str, sorted(values)))

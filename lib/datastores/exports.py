@@ -7,8 +7,12 @@ import tempfile
 import threading
 from pathlib import Path
 
-from lib.cases.case import Case
-from lib.cases.image import read_volume, suffix_of, write_nifti
+import numpy as np
+
+from lib.cases.case import Case, Source
+from lib.cases.image import Volume, read_volume, suffix_of, write_nifti
+from lib.ciml.decomposition import Decomposition
+from lib.datastores.labels import imported
 
 
 class Exports:
@@ -43,9 +47,21 @@ class Exports:
                 write_nifti(read_volume(source, max_voxels=self.max_voxels), path)
         return path
 
-    def label(self, case: Case, path: Path) -> Path:
-        """A uniquely named file for a contour found beside the images."""
-        return self._link(path, self.folder / f"{case.id}_label{suffix_of(path)}")
+    def label(self, case: Case, path: Path, decomposition: Decomposition) -> Path:
+        """A uniquely named file for a contour found beside the images, with our values: viewers drop others.
+
+        Raises:
+            CaseError: If its values follow no numbering that the decomposition knows.
+        """
+        if not decomposition.import_values:
+            return self._link(path, self.folder / f"{case.id}_label{suffix_of(path)}")
+        source = Source(path)
+        file = self.folder / source.stamp() / f"{case.id}_label.nii.gz"
+        with self._writing:
+            if not file.exists():
+                label = imported(read_volume(source, max_voxels=self.max_voxels), decomposition)
+                write_nifti(Volume(label.array.astype(np.uint16), label.grid), file)
+        return file
 
     def _link(self, source: Path, path: Path) -> Path:
         if path.is_symlink() and path.readlink() == source:

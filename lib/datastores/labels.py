@@ -10,6 +10,7 @@ import numpy as np
 
 from lib.cases.case import Case, CaseError, Source
 from lib.cases.image import FILE_SUFFIXES, Volume, read_grid, read_volume, resample, suffix_of
+from lib.ciml.decomposition import Decomposition
 
 
 def check_label(file: Path, case: Case, *, max_voxels: int) -> Volume:
@@ -87,7 +88,8 @@ def our_values(volume: Volume, labels: Mapping[str, int], segments: Sequence[tup
     if not segments and (unknown := sorted(_found(volume) - set(labels.values()))):
         known = ", ".join(f"{value} {name}" for name, value in labels.items())
         raise CaseError(
-            f"the label's values must be 0, {known}; got {unknown}. Name them with --conf labels."
+            f"the label's values must be 0, {known}; got {unknown}. Name them with --conf labels, or "
+            "say what they mean in import_values of a table of your own."
         )
     theirs = _values(volume, segments) if segments else labels
     array = np.zeros(volume.array.shape, dtype=np.uint8)
@@ -96,11 +98,16 @@ def our_values(volume: Volume, labels: Mapping[str, int], segments: Sequence[tup
     return Volume(array, volume.grid)
 
 
-def without_brats_gap(volume: Volume) -> Volume:
-    """BraTS until 2020 numbers enhancing tumour 4 and leaves 3 out; here values are contiguous."""
-    if (volume.array == 3).any():
-        return volume
-    return Volume(np.where(volume.array == 4, 3, volume.array), volume.grid)
+def imported(volume: Volume, decomposition: Decomposition) -> Volume:
+    """A label file's numbers as this app's, where they come without names; BraTS's 4 becomes 3.
+
+    Raises:
+        CaseError: If the file mixes two numberings.
+    """
+    try:
+        return Volume(decomposition.imported(volume.array), volume.grid)
+    except ValueError as err:
+        raise CaseError(str(err)) from err
 
 
 def _values(volume: Volume, segments: Sequence[tuple[str, int]]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from lib.atomic import replacing
 from lib.cases.case import Case, CaseError, Source
 from lib.cases.image import FILE_SUFFIXES, Volume, read_volume, suffix_of
 from lib.datastores.exports import Exports
-from lib.datastores.labels import check_label, check_segments, our_values, segments_of, without_brats_gap
+from lib.datastores.labels import check_label, check_segments, imported, our_values, segments_of
 from lib.datastores.register import Register
 from lib.refusal import Refusal
 from lib.site import Site
@@ -139,7 +139,11 @@ class CaseDatastore(Datastore):
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """File of a label."""
         case, path = self._label(label_id, label_tag)
-        return str(path if path.is_relative_to(self.labels_folder) else self._exports.label(case, path))
+        return str(
+            path
+            if path.is_relative_to(self.labels_folder)
+            else self._exports.label(case, path, self.site.decomposition)
+        )
 
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> Any:
         """File of a label, opened."""
@@ -227,10 +231,11 @@ class CaseDatastore(Datastore):
         if path is None:
             raise CaseError(f"case {case.id} must have a label tagged {tag}; it has none.")
         info = self._record(case).get("labels", {}).get(tag, {}).get("info", {})
+        segments = segments_of(info)
         volume = read_volume(Source(path), max_voxels=self.site.settings.max_voxels)
-        if case.layout == "brats" and path == case.label:
-            volume = without_brats_gap(volume)
-        return our_values(volume, self.site.decomposition.labels, segments_of(info))
+        if not segments:
+            volume = imported(volume, self.site.decomposition)
+        return our_values(volume, self.site.decomposition.labels, segments)
 
     def datalist(self) -> list[dict[str, Any]]:
         """Image and final label of each labelled case."""
