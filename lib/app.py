@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from monailabel.utils.async_tasks.utils import tasks
 from lib.background import check_in_background
 from lib.cases.case import CaseError
 from lib.datastores.local import CaseDatastore
+from lib.prefetch import Prefetcher
 from lib.refusal import Refusal
 from lib.settings import read_settings
 from lib.site import Site
@@ -29,6 +31,7 @@ from lib.tasks.infer import CimlInfer
 from lib.tasks.scoring import ModalityDifferenceScoring
 from lib.tasks.strategies import PlannedStrategy
 from lib.tasks.train import CimlTrain
+from lib.web.explanations import Explanations, offer
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class MdalCimlApp(MONAILabelApp):
             self.site.validate()
         except ValueError as err:
             raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, str(err)) from err
+        self.prefetcher: Prefetcher | None = None  # only a server segments ahead
         super().__init__(
             app_dir,
             studies,
@@ -58,6 +62,7 @@ class MdalCimlApp(MONAILabelApp):
             version="0.1",
             description="Which multimodal cases to label first, and a segmentation that learns from them",
         )
+        offer(Explanations(self._infers["ciml"].segmenter))
 
     def init_datastore(self) -> Datastore:
         """Cases as images."""
@@ -65,11 +70,11 @@ class MdalCimlApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """One model."""
-        return {"ciml": CimlInfer(self.site, self._model_file)}
+        return {"ciml": CimlInfer(self.site)}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """One trainer: clients read the statistics of the first only."""
-        return {"ciml": CimlTrain(self.site, self._model_file)}
+        return {"ciml": CimlTrain(self.site)}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Every order of the plan; `random`, the only name that OHIF asks for, is the site's default."""
@@ -87,6 +92,8 @@ class MdalCimlApp(MONAILabelApp):
         checking.start()
         if len(self.site.pool.cases) <= self.site.settings.check_first:
             checking.join()
+        self.prefetcher = Prefetcher(self.site, self._datastore.labelled)
+        self.prefetcher.start()
 
     def async_scoring(self, method: str | None, params: Any = None) -> Any:
         """Enqueue scoring; the automatic one only once the pool is checked, and only if the pool changed.
@@ -107,6 +114,8 @@ class MdalCimlApp(MONAILabelApp):
             self.async_scoring(None)  # whoever scored was killed, or made a plan without this strategy
         if not answer:
             return {}
+        if self.prefetcher:
+            self.prefetcher.look(offered=answer["id"])
         return {**answer, "path": self._datastore.get_image_uri(answer["id"])}
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
@@ -159,11 +168,13 @@ class MdalCimlApp(MONAILabelApp):
         case, _ = self._datastore.resolve(image_id)
         if case.id in self._datastore.labelled():
             self.site.plan.release(case.id, annotator=None)
+        if self.prefetcher:
+            self.prefetcher.look()
         logger.info("label saved for %s", case.id)
 
-    @property
-    def _model_file(self) -> Path:
-        return self.site.work / "model" / "ciml.pt"
+    def bundle_path(self, model: str) -> str:
+        """Nowhere: the framework would import from a folder that a client names."""
+        return os.devnull
 
     def _plan_is_current(self) -> bool:
         current = self.site.plan.current()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from lib.settings import as_conf
@@ -14,8 +15,17 @@ from lib.site import Site
 
 def check_in_background(site: Site) -> subprocess.CompletedProcess[str]:
     """The pool check in a process of its own, which leaves its result where the site looks for it."""
+    return _run(site, "check")
+
+
+def segment_in_background(site: Site, case_ids: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Segment cases at low priority in a process of its own, which leaves them in the site's cache."""
+    return _run(site, "segment", *(word for id in case_ids for word in ("--case", id)))
+
+
+def _run(site: Site, name: str, *options: str) -> subprocess.CompletedProcess[str]:
     package = Path(__file__).parent.parent
-    command = [sys.executable, "-m", "lib.command_line", "check", str(site.studies), "--background"]
+    command = [sys.executable, "-m", "lib.command_line", name, str(site.studies), "--background", *options]
     for key, value in as_conf(site.settings).items():
         command += ["--conf", f"{key}={value}"]
     return subprocess.run(

@@ -22,9 +22,13 @@ from lib.cases.case import CaseError
 from lib.cases.check import PoolReport
 from lib.command_options import Conf, Studies, console, pairs_of
 from lib.progress import progress_bar
+from lib.segment_command import EPILOG as SEGMENT_EPILOG
+from lib.segment_command import segment
 from lib.settings import AppSettings, read_settings
 from lib.site import Site
 from lib.tables import check_table, pool_table, settings_table
+from lib.train_command import EPILOG as TRAIN_EPILOG
+from lib.train_command import train
 
 if TYPE_CHECKING:
     from lib.plan_files import PlanFiles  # with what selects, takes seconds to import
@@ -131,6 +135,10 @@ def select(
             site = Site(studies, _selecting({"budget": "20%", **pairs_of(conf), **given}))
             site.validate()
             _select(site, files, processes or cores())
+
+
+app.command(epilog=TRAIN_EPILOG)(train)
+app.command(epilog=SEGMENT_EPILOG)(segment)
 
 
 @app.command(epilog="Example: python main.py settings")

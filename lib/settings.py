@@ -73,11 +73,19 @@ class AppSettings(BaseModel):
 
     # where the lesion is
     labels: Words = _key((), "Names of the labels 1..n, separated by commas; empty: those of the decomposition")
-    decomposition: str = _key("auto", "Table of subtasks: auto, glioma_mr, pet_ct, pet_ct_mr or generic")
+    decomposition: str = _key("auto", "Table of subtasks: auto, glioma_mr, pet_ct, pet_ct_mr, generic, or the absolute path of your own in a .yaml file")
     network: Literal["auto", "tiny", "base", "large"] = _key("auto", "Size of the network; auto: tiny on a CPU, base on a GPU")
     train_epochs: int = _key(0, "Epochs of one training; 0: the 10 that suit tiny on a CPU", "epochs", ge=0)
     minimum_labels: int = _key(2, "Labelled patients that a training needs", "patients", ge=2)
     validation_share: float = _key(0.2, "Share of labelled patients kept for validation", "1", gt=0, lt=1)
+    train_precision: Literal["auto", "float32", "bfloat16", "float16"] = _key("auto", "Arithmetic of a training's forward passes; auto: bfloat16 where the device has it")
+    accumulate: int = _key(1, "Batches whose gradients one training step averages, where a larger batch does not fit", "batches", ge=1)
+    model_version: int = _key(0, "Version of the model that answers and that trainings go on from; 0: the newest, an earlier one rolls back", ge=0)
+    models_kept: int = _key(10, "Newest versions of the model that are kept", "versions", ge=1)
+    tracking: Literal["tensorboard", "mlflow", "off"] = _key("tensorboard", "Where a training's figures go: tensorboard (model/events in work_dir), mlflow (there as well) or off")
+    tracking_uri: str = _key("", "MLflow's server or database; empty: a database beside TensorBoard's events")
+    segmentations_gb: float = _key(2.0, "Most that segmentations kept for the next request may take on disk", "GB", gt=0)
+    prefetch: int = _key(4, "Next cases of the plan that are segmented before anyone asks; 0: none", "cases", ge=0)
     device: str = _key("auto", "auto, cpu, cuda or cuda:N")
     # fmt: on
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -25,6 +26,9 @@ from lib.ciml.decomposition import Decomposition, decomposition_for
 from lib.mdal import METHOD_VERSION
 from lib.plan.store import PlanStore
 from lib.settings import AppSettings
+
+if TYPE_CHECKING:
+    from lib.ciml.models import Models
 
 
 class Quarantined(CaseError):
@@ -74,6 +78,7 @@ class Site:
         try:
             for made in ("preparation", "decomposition", "plan"):
                 getattr(self, made)
+            self.models.current(self.settings.model_version)
         except SQLAlchemyError as err:
             raise CaseError(
                 f"database_url must be a SQLite or PostgreSQL database that can be opened; {err}. "
@@ -124,8 +129,16 @@ class Site:
         )
 
     @cached_property
+    def models(self) -> Models:
+        """Versions of the published network."""
+        from lib.ciml.models import Models  # with torch, takes seconds to import
+
+        settings = self.settings
+        return Models(self.work / "model", keep=settings.models_kept, pinned=settings.model_version)
+
+    @cached_property
     def decomposition(self) -> Decomposition:
-        """Labels, regions and subtasks."""
+        """Labels, regions and subtasks: a preset's, or the site's own table."""
         return decomposition_for(
             self.pool.modalities,
             preset=self.settings.decomposition,

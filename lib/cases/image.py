@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -183,20 +184,26 @@ def to_itk(volume: Volume) -> sitk.Image:
     return _set_geometry(image, volume.grid)
 
 
-def write_nifti(volume: Volume, path: Path) -> None:
+def write_nifti(volume: Volume, path: Path, *, durable: bool = True) -> None:
     """Write atomically: a reader sees the whole file or none.
+
+    Args:
+        volume: To write.
+        path: Replaced if it exists.
+        durable: Wait for the disk, for seconds while others write; False for a file that nobody reads before
+            this returns or after a power cut.
 
     Raises:
         OSError: If the folder cannot be written.
     """
     image = nib.Nifti1Image(volume.array.T, volume.grid.affine)
     image.header.set_xyzt_units("mm")
-    with replacing(path) as part:
+    with replacing(path) if durable else nullcontext(path) as part:
         image.to_filename(part)
 
 
-def write_nrrd(volume: Volume, path: Path, *, compress: bool = True) -> None:
-    """Write atomically; OHIF reads the buffer itself, so it asks for it uncompressed.
+def write_nrrd(volume: Volume, path: Path, *, compress: bool = True, durable: bool = True) -> None:
+    """Write as `write_nifti` does; OHIF reads the buffer itself, so it asks for it uncompressed.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -209,7 +216,7 @@ def write_nrrd(volume: Volume, path: Path, *, compress: bool = True) -> None:
         "kinds": ["domain"] * 3,
         "encoding": "gzip" if compress else "raw",
     }
-    with replacing(path) as part:
+    with replacing(path) if durable else nullcontext(path) as part:
         nrrd.write(str(part), volume.array, header, index_order="C")
 
 

@@ -192,10 +192,11 @@ def normalise(
         case "PET":
             scaled = np.clip(array / preparation.pet_ceiling, 0.0, 4.0)
         case _:
-            inside = array[foreground] if foreground.any() else array.ravel()
+            where = foreground if foreground.any() else np.ones(array.shape, dtype=bool)
+            inside = array[where]  # the voxels outside, most of a head's volume, cost no arithmetic
             deviation = float(inside.std())
-            scaled = np.clip((array - inside.mean()) / (deviation or 1.0), -5.0, 5.0)
-            scaled = np.where(foreground, scaled, 0.0) if foreground.any() else scaled
+            scaled = np.zeros(array.shape, dtype=np.float16)
+            scaled[where] = np.clip((inside - inside.mean()) / (deviation or 1.0), -5.0, 5.0)
     return np.asarray(scaled, dtype=np.float16)
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.tasks.split import split_patients
+from lib.ciml.split import split_patients
 
 
 def test_a_patient_never_changes_sides_as_labels_arrive(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""Labelled patients of a pool: who is tested, what a method is given of them, how its outline is judged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from numpy.typing import NDArray
+
+from lib.cases.case import Case, Source
+from lib.cases.image import read_volume, resample
+from lib.cases.modalities import default_reference, kind
+from lib.cases.volumes import Preparation, VolumeCache
+from lib.ciml.decomposition import Decomposition
+from lib.ciml.inference import predict
+from lib.ciml.patches import TrainingCase
+from lib.ciml.validation import dice_of, surface_distance_of
+from lib.settings import read_settings
+from lib.site import Site
+
+TESTED, VALIDATED = 14, 8
+SETTINGS = {"CT+PET+MR": ("CT", "PET", "MR"), "CT+MR": ("CT", "MR")}
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who is learnt from and who is asked; nobody is both.
+
+    Attributes:
+        learn: Cases to train on.
+        ask: Cases to be outlined, after the end of training.
+    """
+
+    learn: tuple[Case, ...]
+    ask: tuple[Case, ...]
+
+
+class Patients:
+    """The labelled cases of a pool, apart from some that are left out."""
+
+    def __init__(self, pool: Path, *, work: Path | None = None, without: Sequence[str] = ()) -> None:
+        """Find the cases.
+
+        Args:
+            pool: Folder of patients, a folder each, with a contour of the tumour.
+            work: Where prepared cases are kept; beside the patients when None.
+            without: Ids to leave out.
+
+        Raises:
+            ValueError: If there are too few.
+        """
+        self.site = Site(pool, read_settings({"work_dir": str(work)} if work else {}))
+        labelled = [case for case in self.site.pool.cases if case.label and case.id not in without]
+        if len(labelled) < TESTED + 2:
+            raise ValueError(
+                f"the pool must hold at least {TESTED + 2} labelled patients beside those left out; "
+                f"got {len(labelled)} under {pool}."
+            )
+        self.cases = tuple(sorted(labelled, key=lambda case: hashlib.sha256(case.id.encode()).hexdigest()))
+
+    def split(self, name: str) -> Split:
+        """`test`: the first of all by the hash of the id are asked; `inner`: of the others, the first.
+
+        Raises:
+            ValueError: If there is no such split.
+        """
+        rest = self.cases[TESTED:]
+        match name:
+            case "test":
+                return Split(rest, self.cases[:TESTED])
+            case "inner":
+                asked = min(VALIDATED, len(rest) // 2)
+                return Split(rest[asked:], rest[:asked])
+        raise ValueError(f"split must be test or inner; got {name!r}.")
+
+    def modalities(self, setting: str) -> tuple[str, ...]:
+        """The pool's names of the modalities of a setting, in the pool's order."""
+        return tuple(name for name in self.site.pool.modalities if kind(name) in SETTINGS[setting])
+
+    def load(self, cases: Sequence[Case], setting: str) -> list[TrainingCase]:
+        """Cases prepared with the modalities of a setting and no other."""
+        modalities = self.modalities(setting)
+        preparation = Preparation(modalities, default_reference(modalities))
+        settings = self.site.settings
+        cache = VolumeCache(
+            self.site.work / "cache", preparation, self.site.records, max_bytes=int(settings.cache_gb * 1e9)
+        )
+        loaded = []
+        for case in cases:
+            prepared = cache.get(case)
+            contour = read_volume(_label(case), max_voxels=settings.max_voxels)
+            label = resample(contour, prepared.grid, nearest=True).array > 0
+            loaded.append(TrainingCase(prepared, label.astype(np.uint8)))
+        return loaded
+
+
+def _label(case: Case) -> Source:
+    if case.label is None:
+        raise ValueError(f"case {case.id} must have a contour; it has none.")
+    return Source(case.label)
+
+
+def outline(
+    network: Any, case: TrainingCase, present: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
+    """Probabilities of a case by any network with CIML's interface, in float32 whatever the machine."""
+    return predict(network, case.prepared, present=present, precision="float32")
+
+
+def judge(probabilities: NDArray[np.float32], case: TrainingCase, decomposition: Decomposition) -> Scores:
+    """Dice, average symmetric surface distance and 95th percentile of the Hausdorff distance in mm.
+
+    Of the lesion at probability 0.5. Where one of both outlines is empty, the distances are the diagonal of
+    the case's volume and Dice is 0.
+    """
+    spacing = case.prepared.grid.spacing
+    distance = surface_distance_of(probabilities, case.label, decomposition=decomposition, spacing=spacing)
+    predicted, reference = probabilities[0] >= 0.5, case.label > 0
+    hausdorff = float(np.linalg.norm(np.array(reference.shape) * spacing))
+    if predicted.any() and reference.any():
+        masks = [torch.from_numpy(mask)[None, None].float() for mask in (predicted, reference)]
+        found = compute_hausdorff_distance(
+            masks[0], masks[1], include_background=True, percentile=95, spacing=spacing
+        )
+        hausdorff = float(found)
+    return {
+        "dice": dice(probabilities, case, decomposition),
+        "surface_distance": float(distance[0]),
+        "hausdorff95": hausdorff,
+    }
+
+
+def dice(probabilities: NDArray[np.float32], case: TrainingCase, decomposition: Decomposition) -> float:
+    """Dice of the lesion at probability 0.5.
+
+    Raises:
+        ValueError: If a probability is not finite.
+    """
+    if not np.isfinite(probabilities).all():
+        raise ValueError(f"every probability of {case.prepared.id} must be finite; some are not.")
+    return float(dice_of(probabilities, case.label, decomposition=decomposition)[0])
+
+
+def oracle_threshold(case: TrainingCase) -> float:
+    """Dice of the best threshold on PET, chosen for this case with the answer known.
+
+    Every voxel of the volume whose uptake is at least the threshold is taken.
+    """
+    channel = [kind(name) for name in case.prepared.modalities].index("PET")
+    uptake = np.asarray(case.prepared.array[channel], dtype=np.float32).ravel()
+    order = np.argsort(-uptake, kind="stable")
+    inside = np.cumsum(case.label.ravel()[order] > 0)
+    taken = np.arange(1, len(order) + 1)
+    scores = 2.0 * inside / (taken + inside[-1])
+    possible = np.append(np.diff(uptake[order]) != 0, True)  # voxels of equal uptake are taken together
+    return float(scores[possible].max())

@@ -1,0 +1,124 @@
+"""Two modalities composed of shapes, in which it is known what each one shows that the other does not.
+
+An image has three rows. The middle row holds a square, left or right at random: both modalities show it, so
+it is *shared*. The upper row belongs to A and the lower one to B: in its own row a modality shows two discs,
+left and right, in the other's row a small mark on one of the two. Which one is marked is *private*: it can be
+seen in the modality that shows the mark only.
+
+Subtask `first`, led by A, outlines the square and the marked disc of the upper row; `second`, led by B, the
+square and the marked disc of the lower row. So a subtask's primary shows the outlines, its auxiliary says
+which of the two, and what the auxiliary shows of the square the primary shows as well. Sides are drawn
+independently and evenly: chance is 0.5. Places jitter in each shape, and each modality has its own noise.
+
+The dial: with probability `redundancy` an image's mark is shown by the primary too. At 0 only the auxiliary
+knows the side; at 1 the auxiliary has nothing to add.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from lib.ciml.decomposition import Decomposition
+from lib.ciml.subtask import Region, Subtask
+
+MODALITIES = ("A", "B")
+SIZE = 32
+NOISE = 0.1  # deviation; shapes have an intensity of 1
+LEFT, RIGHT = 8.0, 24.0  # pixels
+MIDDLE, ROWS = 16.0, (6.0, 26.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """Some images and what is known of them.
+
+    Attributes:
+        images: (N, 2, H, W), A then B.
+        regions: (N, 3, H, W) masks of the square and of the marked disc of A's and of B's row, 0 or 1.
+        shared: (N,) bool, whether the square lies right.
+        private: (N, 2) bool, whether the marked disc of A's and of B's row is the right one.
+    """
+
+    images: Tensor
+    regions: Tensor
+    shared: Tensor
+    private: Tensor
+
+
+def decomposition(*, messages: bool = True) -> Decomposition:
+    """The two subtasks; without messages each has its primary alone."""
+    names = ("square", "disc of A", "disc of B")
+    return Decomposition(
+        "shapes",
+        {name: value for value, name in enumerate(names, start=1)},
+        tuple(Region(name, (value,)) for value, name in enumerate(names, start=1)),
+        tuple(
+            Subtask(subtask, (primary,), (auxiliary,) if messages else (), ("square", f"disc of {primary}"))
+            for subtask, primary, auxiliary in (("first", "A", "B"), ("second", "B", "A"))
+        ),
+    )
+
+
+def draw(count: int, *, redundancy: float, generator: Generator) -> Shapes:
+    """New images.
+
+    Args:
+        count: How many.
+        redundancy: Probability that the primary shows the mark too.
+        generator: Source of everything that is random.
+    """
+    shared = torch.rand(count, generator=generator) < 0.5
+    private = torch.rand(count, 2, generator=generator) < 0.5
+    square = _square(_near(MIDDLE, 3.0, count, generator), _beside(shared, generator))
+    images = square[:, None].repeat(1, 2, 1, 1)
+    discs = []
+    for primary, row in enumerate(ROWS):
+        left, right = (
+            _disc(
+                _near(row, 2.0, count, generator),
+                _near(column, 4.0, count, generator),
+                _near(3.5, 1.0, count, generator),
+            )
+            for column in (LEFT, RIGHT)
+        )
+        mark = _disc(
+            _near(row, 2.0, count, generator),
+            _beside(private[:, primary], generator),
+            torch.full((count, 1, 1), 1.5),
+        )
+        also = torch.rand(count, 1, 1, generator=generator) < redundancy
+        images[:, primary] += left + right + also * mark
+        images[:, 1 - primary] += mark
+        discs.append(torch.where(private[:, primary, None, None], right, left))
+    images += NOISE * torch.randn(images.shape, generator=generator)
+    return Shapes(images, torch.stack([square, *discs], dim=1), shared, private)
+
+
+def _near(value: float, width: float, count: int, generator: Generator) -> Tensor:
+    """(N, 1, 1), even over an interval of this width."""
+    return value + width * (torch.rand(count, 1, 1, generator=generator) - 0.5)
+
+
+def _beside(right: Tensor, generator: Generator) -> Tensor:
+    """(N, 1, 1) columns of shapes that lie right or left."""
+    middle = torch.where(right, RIGHT, LEFT)[:, None, None]
+    return middle + _near(0.0, 4.0, len(right), generator)
+
+
+def _distances(row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, H, 1) and (N, 1, W), in pixels."""
+    places = torch.arange(SIZE) + 0.5
+    return (places[:, None] - row).abs(), (places[None, :] - column).abs()
+
+
+def _disc(row: Tensor, column: Tensor, radius: Tensor) -> Tensor:
+    down, across = _distances(row, column)
+    return (down.square() + across.square() < radius.square()).float()
+
+
+def _square(row: Tensor, column: Tensor, *, half: float = 2.5) -> Tensor:
+    down, across = _distances(row, column)
+    return ((down < half) & (across < half)).float()

@@ -1,0 +1,109 @@
+"""Versions of the published network: files that are never changed, the newest of which is served."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from lib.atomic import replacing
+from lib.ciml.checkpoint import load, save
+from lib.ciml.network import CimlNetwork
+
+_NAME = re.compile(r"(\d{4,})\.pt")
+
+
+class Models:
+    """Numbered networks in a folder, safe between processes and against a kill at any moment.
+
+    A version is one file, put there whole, that holds its own provenance; a model file `ciml.pt`, as it was
+    kept before there were versions, is served until the first of them and becomes one of them then.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 10, pinned: int = 0) -> None:
+        """Use a folder; it need not be there.
+
+        Args:
+            folder: Versions lie in `versions/` in it.
+            keep: Newest versions that are kept when another one comes.
+            pinned: A version that is kept beside these; 0 is none.
+
+        Raises:
+            ValueError: If not even the newest is to be kept.
+        """
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1; got {keep}.")
+        self.folder, self.keep, self.pinned = folder / "versions", keep, pinned
+        self._earlier = folder / "ciml.pt"
+
+    def current(self, version: int = 0) -> Path | None:
+        """File of a version; of the newest by default, None if there is none yet.
+
+        Raises:
+            ValueError: If there is no such version; the message lists those there are.
+        """
+        numbers = self._numbers()
+        if not version:
+            newest = self._file(numbers[-1]) if numbers else self._earlier
+            return newest if newest.exists() else None
+        if version in numbers:
+            return self._file(version)
+        if not numbers and self._earlier.exists() and load(self._earlier)[1].get("version") == version:
+            return self._earlier
+        known = ", ".join(str(about["version"]) for about in self.versions())
+        allowed = f"0, for the newest, or one of {known}" if known else "0 until a model is trained"
+        raise ValueError(f"model_version must be {allowed}; got {version}. Set --conf model_version.")
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Provenance of each version, oldest first; of a file that cannot be read the `problem`."""
+        files = [(number, self._file(number)) for number in self._numbers()]
+        if not files and self._earlier.exists():
+            files = [(0, self._earlier)]
+        found = []
+        for number, file in files:
+            try:
+                found.append({"version": number, **load(file)[1]})
+            except ValueError as err:
+                found.append({"version": number, "problem": str(err)})
+        return found
+
+    def publish(self, network: CimlNetwork, metadata: Mapping[str, Any]) -> int:
+        """Make a network the newest version, whole or not at all; its number.
+
+        Args:
+            network: To be served.
+            metadata: Its provenance, what JSON can hold; the number is added.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            for part in self.folder.glob(".part-*"):  # a writer that was killed left it
+                part.unlink()
+            self._number_the_earlier()
+            version = max(self._numbers(), default=0) + 1
+            save(self._file(version), network, {**metadata, "version": version})
+            for number in self._numbers()[: -self.keep]:
+                if number != self.pinned:
+                    self._file(number).unlink()
+        return version
+
+    def _number_the_earlier(self) -> None:
+        """Keep `ciml.pt` as a version too, so that one can roll back to it."""
+        if self._numbers() or not self._earlier.exists():
+            return
+        try:
+            version = int(load(self._earlier)[1].get("version", 1))
+        except ValueError:  # damaged: nothing to go back to
+            return
+        with replacing(self._file(version)) as part:
+            shutil.copyfile(self._earlier, part)  # it stays for whoever is opening it now
+
+    def _numbers(self) -> list[int]:
+        matches = (_NAME.fullmatch(path.name) for path in self.folder.glob("*.pt"))
+        return sorted(int(match[1]) for match in matches if match)
+
+    def _file(self, version: int) -> Path:
+        return self.folder / f"{version:04d}.pt"

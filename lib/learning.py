@@ -1,0 +1,282 @@
+"""From a site's labels to its model: train, judge beside the published model, publish what is not worse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from lib.ciml.checkpoint import load
+from lib.ciml.network import CimlNetwork, NetworkSettings
+from lib.ciml.precision import precision_for
+from lib.ciml.ranks import Ranks
+from lib.ciml.training import EpochReport, TrainingResult, TrainingSettings
+from lib.ciml.validation import Validation, validate
+from lib.compute import device_of
+from lib.labelled_cases import LabelledCases, Labels, labelled_cases
+from lib.shared_training import SharedTraining, run_shared
+from lib.site import Site
+from lib.tracking import tracker
+from lib.training_stats import TrainingStats
+
+logger = logging.getLogger(__name__)
+_READ = 0.1  # share of the work done after the reading
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a training goes on from.
+
+    Attributes:
+        network: To be trained.
+        version: Of the published model that it is; 0 where it is new.
+        previous: Version to judge the result by; 0 where there is none that fits the pool.
+        validation: Of that one on the validation cases of now.
+        patients: That the previous version learned from.
+        why: A sentence, where the network is new though a model was there.
+    """
+
+    network: CimlNetwork
+    version: int = 0
+    previous: int = 0
+    validation: Validation | None = None
+    patients: int = 0
+    why: str = ""
+
+
+def train_site(
+    site: Site,
+    labels: Labels,
+    *,
+    epochs: int = 0,
+    on_progress: Progress = lambda done, message: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train on every served case with a final label; publish unless that is worse than what is published.
+
+    A training that was killed goes on after its last whole epoch when the same one is asked for again.
+
+    Args:
+        site: Whose cases; the model, the statistics and the state lie in its work folder.
+        labels: Of them.
+        epochs: Of this training; 0 takes the site's setting.
+        on_progress: Told the share done and what is being done.
+        stop: Asked before each step; true ends the training, to be gone on with.
+
+    Returns:
+        The statistics, as `TrainingStats` keeps them.
+
+    Raises:
+        CaseError: If there are too few labelled patients, a case cannot be read, or another process trains.
+        TrainingError: If the training came to values that are not finite.
+    """
+    stats = TrainingStats(site.work / "model")
+    with stats.training():
+        settings = training_settings(site, epochs=epochs)
+        begun = {"state": "running", "epoch": 0, "total_epochs": settings.epochs}
+        begun |= {"best_metric": stats.read().get("best_metric", 0.0)}
+
+        def tell_read(done: int, of: int) -> None:
+            message = f"read {done} of {of} cases"
+            stats.write({**begun, "message": message})
+            on_progress(_READ * done / of, message)
+
+        cases = labelled_cases(site, labels, on_progress=tell_read)
+        start = _start(site, cases)
+        state_file = site.work / "training" / f"{_digest(site, cases, settings, start)}.pt"
+        for other in state_file.parent.glob("*.pt"):  # of labels or settings of before
+            if other != state_file:
+                other.unlink()
+        told = _Told(stats, settings.epochs, start, on_progress)
+        training = SharedTraining(site, cases, start.network, settings, state_file=state_file, stop=stop)
+        result = _tracked(training, start, told)
+        if result.stopped:
+            stats.end_early()
+        else:
+            told.end(result, _publish(site, cases, settings, start, result))
+            state_file.unlink(missing_ok=True)
+        return stats.read()
+
+
+def _tracked(training: SharedTraining, start: Start, told: _Told) -> TrainingResult:
+    """Run a training; its epochs go to the statistics and to where the site tracks figures."""
+    conf, folder = training.site.settings, training.site.work / "model" / "events"
+    run = f"from-{start.version}-{training.state_file.stem[:8]}"
+    parameters = {"seed": conf.seed, "size": conf.network, **asdict(training.settings)}
+    with tracker(
+        conf.tracking, folder=folder, uri=conf.tracking_uri, run=run, parameters=parameters
+    ) as track:
+        training.listeners += [track, told]
+        return run_shared(training, device_of(conf.device))
+
+
+def training_settings(site: Site, *, epochs: int = 0) -> TrainingSettings:
+    """How a site's model is trained; `epochs` 0 takes the site's setting."""
+    usual, asked = site.settings, site.settings.train_precision
+    return TrainingSettings(
+        epochs=epochs or usual.train_epochs or TrainingSettings().epochs,
+        accumulate=usual.accumulate,
+        precision=precision_for(device_of(usual.device)) if asked == "auto" else asked,
+    )
+
+
+class _Told:
+    """The statistics while a training runs and when it ended."""
+
+    def __init__(self, stats: TrainingStats, epochs: int, start: Start, on_progress: Progress) -> None:
+        self._stats, self._start, self._on_progress = stats, start, on_progress
+        self._begun = time.monotonic()
+        before = start.validation.dice if start.validation else 0.0
+        self._last: dict[str, Any] = {
+            "state": "running", "epoch": 0, "total_epochs": epochs, "best_metric": before,
+            "train": {}, "eval": {"best_metric": before}, "warnings": [start.why] if start.why else [],
+        }  # fmt: skip
+        self._write({})
+
+    def __call__(self, report: EpochReport) -> None:
+        best, shown = max(self._last["best_metric"], report.dice or 0.0), self._last["eval"]
+        if report.dice is not None:
+            shown = _figures(report.dice, report.dice_by_region, report.surface_distance_by_region)
+        warnings = [sentence for sentence in [self._start.why, *report.warnings] if sentence]
+        self._write(
+            {
+                "epoch": report.epoch,
+                "best_metric": best,
+                "train": {"loss": report.loss, "kl_by_level": report.kl_by_level},
+                "eval": {**shown, "best_metric": best},
+                "seconds_left": round(report.seconds_left, 1),
+                "warnings": warnings,
+            }
+        )
+        dice = "" if report.dice is None else f", validation Dice {report.dice:.3f}"
+        self._on_progress(
+            _READ + (1.0 - _READ) * report.epoch / report.epochs,
+            f"epoch {report.epoch} of {report.epochs}: loss {report.loss:.3f}{dice}, "
+            f"{report.seconds_left:.0f} s left",
+        )
+
+    def end(self, result: TrainingResult, outcome: dict[str, Any]) -> None:
+        """Tell what it came to."""
+        passed = {"total_time": round(time.monotonic() - self._begun, 1) or 0.1, "seconds_left": 0.0}
+        best = max(self._last["best_metric"], result.dice or 0.0)
+        shown = {**self._last["eval"], "best_metric": best, "best_metric_epoch": result.best_epoch}
+        if result.validation:
+            found = result.validation
+            shown |= _figures(found.dice, found.dice_by_region, found.surface_distance_by_region)
+        epochs = {"epoch": self._last["total_epochs"], "best_metric": best, "eval": shown}
+        self._write({"state": "done", **passed, **epochs, **outcome})
+
+    def _write(self, news: dict[str, Any]) -> None:
+        self._last |= {**news, "current_time": round(time.monotonic() - self._begun, 1)}
+        self._stats.write(self._last)
+
+
+def _start(site: Site, cases: LabelledCases) -> Start:
+    """The published network, to go on from, if it fits this pool; else a new one."""
+    modalities, decomposition = site.preparation.modalities, site.decomposition
+    device, size = device_of(site.settings.device), site.settings.network
+    file = site.models.current(site.settings.model_version)
+    with torch.random.fork_rng():
+        torch.manual_seed(site.settings.seed)
+        chosen = ("base" if device.type == "cuda" else "tiny") if size == "auto" else size
+        new = CimlNetwork(decomposition, modalities, NetworkSettings.of_size(chosen))
+    if file is None:
+        return Start(new)
+    try:
+        network, about = load(file, device)
+    except ValueError as err:
+        return Start(new, why=f"Training began anew: {err}")
+    if network.modalities != modalities or network.decomposition != decomposition:
+        return Start(new, why="Training began anew: the published model is for other modalities or labels.")
+    known = {case.id: case.patient for case in site.pool.cases}
+    learned = {known.get(id, id) for id in about.get("trained_on", [])}
+    number = int(about.get("version", 1))
+    found = validate(network, cases.read(site, cases.check), device=device)
+    if leaked := sorted(learned & {case.patient for case in cases.check}):
+        why = (
+            f"Training began anew: the published model learned from {', '.join(leaked)}, on the validation "
+            "side now."
+        )
+        return Start(new, 0, number, found, len(learned), why)
+    if size != "auto" and network.settings != new.settings:
+        why = f"Training began anew: the published model is not of the size {size}."
+        return Start(new, 0, number, found, len(learned), why)
+    return Start(network, number, number, found, len(learned))
+
+
+def _publish(
+    site: Site, cases: LabelledCases, settings: TrainingSettings, start: Start, result: TrainingResult
+) -> dict[str, Any]:
+    """Publish if the result is not worse; what the statistics say of it."""
+    learned = {case.patient for case in cases.learn}
+    published, why = _judged(start, result, more=len(learned) > start.patients)
+    outcome: dict[str, Any] = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "training_cases": len(cases.learn),
+        "validation_cases": len(cases.check),
+        "trained_on": [case.id for case in cases.learn],
+        "validated_on": [case.id for case in cases.check],
+        "dice": result.dice,
+        "dice_by_region": result.validation.dice_by_region if result.validation else {},
+        "surface_distance_by_region": (
+            result.validation.surface_distance_by_region if result.validation else {}
+        ),
+        "previous_version": start.previous or None,
+        "previous_dice": start.validation.dice if start.validation else None,
+        "went_on_from": start.version or None,
+        "seed": site.settings.seed,
+    }
+    number = start.previous
+    if published:
+        provenance = {
+            "settings": asdict(settings),
+            "software": {name: version(name) for name in ("torch", "monai", "monailabel")},
+        }
+        number = site.models.publish(start.network, {**outcome, **provenance})
+        if site.settings.model_version:
+            why += f" Version {site.settings.model_version} goes on answering: --conf model_version."
+    logger.info("model %s: %s", f"version {number} published" if published else "not published", why)
+    return {**outcome, "published": published, "version": number, "message": why}
+
+
+def _judged(start: Start, result: TrainingResult, *, more: bool) -> tuple[bool, str]:
+    """Whether to publish, and why.
+
+    At equal Dice the result is published if it learned from more patients: it saw more and loses nothing.
+    Otherwise the published model stays, and what was segmented with it beforehand holds.
+    """
+    if result.dice is None:
+        return False, "There was no validation. Label more patients."
+    if start.validation is None:
+        return True, start.why or "It is the first model."
+    after, before = result.dice, start.validation.dice
+    compared = f"validation Dice {after:.3f}, of version {start.previous} {before:.3f} on the same cases."
+    if after > before or (after == before and more):
+        return True, f"Not worse: {compared}"
+    return False, (
+        f"Not better: {compared} Label more cases, or train longer or from other draws (--conf train_epochs, "
+        "seed); the same again gives the same."
+    )
+
+
+def _figures(dice: float, by_region: dict[str, float], distances: dict[str, float | None]) -> dict[str, Any]:
+    return {"dice": dice, "dice_by_region": by_region, "surface_distance_by_region": distances}
+
+
+def _digest(site: Site, cases: LabelledCases, settings: TrainingSettings, start: Start) -> str:
+    """Name of a training: two with one name come to the same weights."""
+    ranks = Ranks.joined()
+    parts = [cases.digest, asdict(settings), start.version, site.settings.seed, torch.__version__]
+    parts += [ranks.size if ranks else 1]
+    parts += [start.network.settings.to_dict(), start.network.decomposition.to_dict()]
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,94 @@
+"""The next cases of the plan, segmented before anyone asks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Set
+
+from sqlalchemy.exc import OperationalError
+
+from lib.background import segment_in_background
+from lib.cases.case import Case, CaseError
+from lib.segmentation import Segmenter
+from lib.site import Site
+
+logger = logging.getLogger(__name__)
+_LOOK_S = 5.0  # plans and models come from other processes, which tell nobody
+
+
+class Prefetcher:
+    """Keeps the first open cases of the plan segmented by the current model, one process at a time.
+
+    What an earlier model said, or said of a case that has changed, is not served and is dropped.
+    """
+
+    def __init__(self, site: Site, labelled: Callable[[], Set[str]]) -> None:
+        """Nothing is started yet.
+
+        Args:
+            site: Whose plan and model.
+            labelled: Tells the ids of the cases that have a label.
+        """
+        self.site, self.labelled = site, labelled
+        self.segmenter = Segmenter(site)
+        self._offered = ""
+        self._failed: set[tuple[str, str]] = set()  # (model, case's content): not tried twice
+        self._wake = threading.Event()
+
+    def start(self) -> None:
+        """Look now and then, for as long as this process lives; nothing where the site wants no prefetch."""
+        if self.site.settings.prefetch:
+            threading.Thread(target=self._watch, name="prefetch", daemon=True).start()
+
+    def look(self, offered: str = "") -> None:
+        """Look now; returns at once.
+
+        Args:
+            offered: Case that was just offered to somebody; what follows it in the plan is next.
+        """
+        self._offered = offered or self._offered
+        self._wake.set()
+
+    def wanted(self) -> list[Case]:
+        """The next cases of the plan that are not segmented yet; none before there is a plan and a model."""
+        plan, model = self.site.plan.current(), self.segmenter.published()
+        if plan is None or model is None:
+            return []
+        order = self.site.plan.order(self.site.settings.strategy, plan=plan.id)
+        place = order.index(self._offered) + 1 if self._offered in order else 0
+        served, done = {case.id: case for case in self.site.served}, self.labelled()
+        ahead = [id for id in (*order[place:], *order[:place]) if id in served and id not in done]
+        following = [served[id] for id in ahead[: self.site.settings.prefetch]]
+        return [case for case in following if not self._is_settled(case, model.key)]
+
+    def run(self) -> list[Case]:
+        """Segment what is wanted in a process of its own and wait for it; what was wanted."""
+        wanted, model = self.wanted(), self.segmenter.published()
+        if model is None:
+            return []
+        self.segmenter.cache.keep_only(model.key)
+        if not wanted:
+            return []
+        ended = segment_in_background(self.site, [case.id for case in wanted])
+        for case in wanted:
+            if not self.segmenter.is_ready(case) and self.segmenter.published() == model:
+                self._failed.add((model.key, self.site.cache.key(case)))
+                logger.warning("%s could not be segmented ahead: %s", case.id, ended.stdout[-500:].strip())
+        return wanted
+
+    def _is_settled(self, case: Case, model: str) -> bool:
+        try:
+            return (model, self.site.cache.key(case)) in self._failed or self.segmenter.is_ready(case)
+        except CaseError:  # its files are gone; who asks for it is told so
+            return True
+
+    def _watch(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                if not self.run():
+                    self._wake.wait(_LOOK_S)
+            except (CaseError, OSError, OperationalError, ValueError) as err:
+                logger.warning("nothing is segmented ahead: %s", err)
+                self._wake.wait(_LOOK_S)

@@ -1,0 +1,157 @@
+"""`python main.py segment STUDIES`: a folder's cases by its trained model, alone or under torchrun."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from lib.atomic import replacing
+from lib.cases.case import Case, CaseError
+from lib.command_options import Conf, Studies, console, pairs_of
+from lib.progress import progress_bar
+from lib.settings import read_settings
+from lib.site import Site
+
+EPILOG = (
+    "Example: python main.py segment samples/sts --output segmentations\n\nOn several GPUs: torchrun "
+    "--nproc_per_node=4 main.py segment …"
+)
+SUMMARY = "summary.csv"
+
+
+def segment(
+    studies: Studies,
+    output: Annotated[
+        Path, typer.Option(help="Folder of the label files, their figures and the summary.")
+    ] = Path("segmentations"),
+    case: Annotated[
+        list[str] | None, typer.Option(help="Only this case; may be repeated.", show_default=False)
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also write which modality said what: maps and a picture.")
+    ] = False,
+    export_values: Annotated[
+        bool,
+        typer.Option("--export-values", help="Write the values of the export map, such as BraTS's 4."),
+    ] = False,
+    background: Annotated[bool, typer.Option(hidden=True, help="For the server: quiet and nice.")] = False,
+    conf: Conf = None,
+) -> None:
+    """Segment a folder's cases with its trained model; what is done already is skipped."""
+    from lib.ranks import first_rank
+
+    if background:
+        _prefetch(Site(studies, read_settings(pairs_of(conf))), case or [])
+        return
+    named = {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in conf or [])}
+    with first_rank(named.get("device", "auto")) as first:
+        if first:
+            site = Site(studies, read_settings(pairs_of(conf)))
+            site.validate()
+            failed = _segment(site, output, case or [], explain=explain, export_values=export_values)
+            if failed:
+                raise typer.Exit(1)
+
+
+def _segment(
+    site: Site, output: Path, names: Sequence[str], *, explain: bool, export_values: bool
+) -> dict[str, str]:
+    """Segment what is not done yet and write the summary; why a case failed, by its id."""
+    import torch
+
+    from lib.compute import device_of
+    from lib.label_files import LabelFiles
+    from lib.mdal.shards import share_out
+
+    if not site.recall_check():
+        with progress_bar(console) as tell:
+            site.check(lambda done, of: tell(done / of, f"checked {done} of {of} cases"))
+    cases = _chosen(site, names)
+    threads = torch.get_num_threads()
+    job = LabelFiles(site.studies, site.settings, output.resolve(), threads, explain, export_values)
+    todo = {case.id for case in cases if not job.is_done(case)}
+    pieces = [place for place, case in enumerate(site.served) if case.id in todo]
+    try:
+        with progress_bar(console) as tell:
+            share_out(
+                job,
+                pieces,
+                device=device_of(site.settings.device),
+                on_progress=lambda done: tell(done, f"{done * len(pieces):.0f} of {len(pieces)} cases"),
+            )
+    except KeyboardInterrupt:
+        console.print("stopped; the next run goes on with what is not done")
+        raise
+    figures = [job.figures(case) for case in cases]
+    _write_summary(output / SUMMARY, figures)
+    failed = {row["case"]: row["error"] for row in figures if "error" in row}
+    for id, reason in failed.items():
+        console.print(f"[red]{escape(id)} failed[/]: {escape(reason)}", highlight=False)
+    console.print(
+        f"{len(pieces) - len(failed)} cases segmented, {len(cases) - len(pieces)} were done already, "
+        f"{len(failed)} failed: {escape(str(output))}",
+        highlight=False,
+    )
+    return failed
+
+
+def _chosen(site: Site, names: Sequence[str]) -> list[Case]:
+    """The cases that are asked for, all by default; there must be a model to ask.
+
+    Raises:
+        CaseError: If a name is none, or no model is trained yet.
+    """
+    if site.models.current(site.settings.model_version) is None:
+        raise CaseError(
+            f"a model must have been trained; there is none in {site.work}. "
+            f"Label cases, then run: python main.py train {site.studies}"
+        )
+    asked = {site.resolve(name)[0].id for name in names}
+    return [case for case in site.served if case.id in asked or not names]
+
+
+def _prefetch(site: Site, names: Sequence[str]) -> None:
+    """In the process that a server started: fill the cache, and end with the server."""
+    from lib.compute import spare_cores
+    from lib.lifetime import end_with_the_parent
+    from lib.segmentation import Segmenter
+
+    os.nice(19)
+    end_with_the_parent()
+    import torch
+
+    torch.set_num_threads(spare_cores())
+    segmenter = Segmenter(site)
+    for name in names:
+        try:
+            segmenter.segment(site.resolve(name)[0], prefetching=True)
+        except CaseError as err:
+            console.print(f"{name}: {err}", markup=False, highlight=False)
+
+
+def _write_summary(path: Path, figures: Sequence[dict[str, Any]]) -> None:
+    """One row a case: volumes, uncertainty and contributions, or why it failed."""
+    rows = [_flat(row) for row in figures]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with replacing(path) as part, part.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _flat(figures: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {key: figures[key] for key in ("case", "error", "version") if key in figures}
+    row |= {f"{name} ml": round(volume, 3) for name, volume in figures.get("volumes_ml", {}).items()}
+    row |= {f"{name} ml": round(volume, 3) for name, volume in figures.get("region_volumes_ml", {}).items()}
+    if "uncertainty_nats" in figures:
+        row["uncertainty nats"] = round(figures["uncertainty_nats"], 5)
+        row["modalities used"] = " ".join(figures["modalities_used"])
+    for subtask, shares in figures.get("contributions", {}).items():
+        row |= {f"{sender} to {subtask}": round(share, 4) for sender, share in shares.items()}
+    return row

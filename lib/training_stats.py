@@ -1,0 +1,100 @@
+"""How far a training is: a file that clients are shown, true also after the training was killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lib.atomic import replacing
+from lib.cases.case import CaseError
+
+_PATIENCE_S = 5.0  # longer than a look whether somebody trains
+
+
+class TrainingStats:
+    """Statistics with the keys of MONAI Label, and who may write them: one training at a time.
+
+    Slicer reads `epoch`, `total_epochs`, `best_metric` and takes `total_time` for the end; OHIF reads the
+    first three.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Keep them in a folder; it need not be there."""
+        self._file, self._lock = folder / "train_stats.json", folder / ".training.lock"
+
+    def read(self) -> dict[str, Any]:
+        """The last or running training; empty before the first."""
+        try:
+            stats: dict[str, Any] = json.loads(self._file.read_text())
+        except FileNotFoundError:
+            return {}
+        if stats.get("state") == "running" and not self._is_written():
+            return _stopped(stats)
+        return stats
+
+    def write(self, stats: Mapping[str, Any]) -> None:
+        """Replace them, atomically."""
+        with replacing(self._file) as part:
+            part.write_text(json.dumps(stats, allow_nan=False))
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """While a training writes them; what ends it early is told as `failed` or `stopped`.
+
+        Raises:
+            CaseError: If another process trains.
+        """
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock, timeout=_PATIENCE_S)
+        try:
+            lock.acquire()
+        except Timeout as err:
+            raise CaseError(
+                f"only one training at a time can use {self._file.parent}; another one is running. "
+                "Wait until it is done, or stop it."
+            ) from err
+        for part in self._file.parent.glob(".part-*"):  # a training that was killed left it
+            part.unlink(missing_ok=True)
+        try:
+            yield
+        except Exception as err:
+            self.write({**self.read(), "state": "failed", "message": str(err)})
+            raise
+        except BaseException:
+            self.end_early()
+            raise
+        finally:
+            lock.release()
+
+    def end_early(self) -> None:
+        """Tell that the running training was stopped."""
+        stats = self.read()
+        if stats.get("state") == "running":
+            self.write(_stopped(stats))
+
+    def _is_written(self) -> bool:
+        lock = FileLock(self._lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+
+def _stopped(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training that nobody continues left."""
+    return {
+        **stats,
+        "state": "stopped",
+        "total_time": stats.get("current_time") or 0.1,  # by it clients know the end
+        "message": (
+            f"The training was stopped after epoch {stats.get('epoch', 0)} of "
+            f"{stats.get('total_epochs', 0)}; with the same labels and settings the next one goes on there."
+        ),
+    }

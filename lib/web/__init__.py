@@ -1,0 +1,1 @@
+"""Endpoints of our own beside those of MONAI Label."""

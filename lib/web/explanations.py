@@ -1,0 +1,178 @@
+"""Explanations over HTTP: made once for a case and a model, then answered from disk."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import torch
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import FileResponse
+
+from lib.cases.case import Case, CaseError
+from lib.ciml.checkpoint import load
+from lib.ciml.explanation import MEASURES, links_of
+from lib.explanation_files import MONTAGE, NUMBERS, map_name, write_explanation
+from lib.refusal import Refusal
+from lib.segmentation import Segmenter
+from lib.site import Quarantined
+
+logger = logging.getLogger(__name__)
+METHOD_VERSION = 1  # raise when an explanation of the same case and model changes
+MAX_BYTES = 2e9  # of explanations on disk; the one longest unused goes first
+PATIENCE = 120.0  # seconds that a request waits for another one's explanation
+_SERVER = "monailabel.app"  # what uvicorn imports; a child process of MONAI Label never does
+_BUSY = "Another explanation is being made and takes long. Ask again in a minute."
+
+router = APIRouter(prefix="/mdal/explanation", tags=["MDAL"])
+
+
+class Explanations:
+    """Explanations of a site's cases by its current model, one made at a time."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        """Nothing is loaded or made yet."""
+        self.segmenter, self.site = segmenter, segmenter.site
+        self._making = threading.Lock()
+
+    def file(self, name: str, file: str) -> Path:
+        """One file of a case's explanation, made now if it is not there.
+
+        Args:
+            name: Of a case or of one of its volumes; it is looked up, never opened.
+            file: As `lib.explanation_files` names it.
+
+        Raises:
+            Refusal: 404 for another name, 409 for a case or a model that cannot answer, 503 when busy.
+        """
+        try:
+            case, _ = self.site.resolve(name)
+        except Quarantined as err:
+            raise Refusal(str(err), status=409) from err
+        except CaseError as err:
+            raise Refusal(str(err), status=404) from err
+        try:
+            return self._folder(case) / file
+        except ValueError as err:  # a file of the case or the model that does not fit
+            raise Refusal(str(err), status=409) from err
+        except torch.OutOfMemoryError as err:
+            raise Refusal(f"The device's memory does not hold {case.id} now. {_BUSY}", status=503) from err
+
+    def map_file(self, name: str, sender: str, subtask: str, measure: str) -> Path:
+        """The map of one measure from a modality to a subtask.
+
+        Raises:
+            Refusal: As `file`; 404 too where there is no such map.
+        """
+        if measure not in MEASURES:
+            raise Refusal(f"measure must be one of {', '.join(MEASURES)}; got {measure[:40]!r}.", status=404)
+        links = links_of(self.site.decomposition, measure)
+        if (sender, subtask) not in links:
+            known = ", ".join("/".join(link) for link in links)
+            raise Refusal(
+                f"sender/subtask must be one of {known}; got {f'{sender}/{subtask}'[:80]!r}.", status=404
+            )
+        return self.file(name, map_name((sender, subtask), measure))
+
+    def _folder(self, case: Case) -> Path:
+        model = self.segmenter.published()
+        if model is None:
+            raise CaseError(
+                f"an explanation needs a trained model. Label {self.site.settings.minimum_labels} cases and "
+                "press Train."
+            )
+        text = f"{METHOD_VERSION} {model.key} {self.site.cache.key(case)}"
+        key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        folder = self.site.work / "explanations" / key
+        if not (folder / NUMBERS).exists():
+            if not self._making.acquire(timeout=PATIENCE):
+                raise Refusal(_BUSY, status=503)
+            try:
+                if not (folder / NUMBERS).exists():  # who was before us may have made it
+                    self._make(case, model.file, folder)
+            finally:
+                self._making.release()
+        os.utime(folder)
+        return folder
+
+    def _make(self, case: Case, model_file: Path, folder: Path) -> None:
+        network = self.segmenter.network()
+        if network is None:
+            raise CaseError("the model was withdrawn. Train again.")
+        version = load(model_file)[1].get("version")
+        write_explanation(self.site, case, network, folder, version=version)
+        logger.info("explained %s", case.id)
+        self._make_room(folder)
+
+    def _make_room(self, newest: Path) -> None:
+        room = MAX_BYTES
+        for folder in sorted(newest.parent.iterdir(), key=lambda path: -path.stat().st_mtime):
+            room -= sum(file.stat().st_size for file in folder.iterdir())
+            if room < 0 and folder != newest:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def offer(explanations: Explanations) -> bool:
+    """Serve explanations beside MONAI Label's endpoints, behind the login that its datastore asks for.
+
+    MONAI Label 0.8.5 has no place for an app's own endpoints. Its application is complete when it makes the
+    app, so these come last; none of its routes takes a path under `/mdal`. Where it makes the app anew
+    (`/reload`), the endpoints stay and answer for the new one.
+
+    Returns:
+        False outside a server process, where there is nothing to add to.
+    """
+    application = getattr(sys.modules.get(_SERVER), "app", None)
+    if not isinstance(application, FastAPI):
+        return False
+    from monailabel.config import settings  # only a server has them
+    from monailabel.endpoints.user.auth import RBAC
+
+    fresh = not hasattr(application.state, "explanations")
+    application.state.explanations = explanations
+    if fresh:
+        login = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+        application.include_router(router, dependencies=[login])
+    return True
+
+
+# Plain functions: FastAPI runs them in its threads, so that viewers are answered meanwhile.
+
+
+@router.get("/{case}.png", summary="Who told whom what, over the images", response_class=FileResponse)
+def montage(case: str, request: Request) -> FileResponse:
+    """A PNG: a row a modality, its image with the outline, then what the others told it."""
+    return _answer(_explanations(request).file(case, MONTAGE), "image/png", f"{case}.png")
+
+
+@router.get("/{case}/{sender}/{subtask}/{measure}.nii.gz", summary="One map", response_class=FileResponse)
+def contribution_map(case: str, sender: str, subtask: str, measure: str, request: Request) -> FileResponse:
+    """A NIfTI on the grid of the case's reference."""
+    path = _explanations(request).map_file(case, sender, subtask, measure)
+    return _answer(path, "application/gzip", f"{case}_{path.name}")
+
+
+@router.get("/{case}", summary="Contribution of each modality", response_class=FileResponse)
+def numbers(case: str, request: Request) -> FileResponse:
+    """JSON: a sentence, the share of each modality, every message's contribution by each measure."""
+    return _answer(_explanations(request).file(case, NUMBERS), "application/json", f"{case}.json")
+
+
+def _explanations(request: Request) -> Explanations:
+    explanations: Explanations = request.app.state.explanations
+    return explanations
+
+
+def _answer(path: Path, media_type: str, name: str) -> FileResponse:
+    return FileResponse(
+        path,
+        media_type=media_type,
+        filename=name,
+        content_disposition_type="inline",
+        headers={"Cache-Control": "no-cache"},  # the next model says something else
+    )
