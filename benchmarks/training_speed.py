@@ -24,22 +24,17 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from monai.transforms import (
-    Activationsd,
-    AsDiscreted,
-    ConcatItemsd,
-    EnsureChannelFirstd,
-    EnsureTyped,
-    LoadImaged,
+from monai.transforms.croppad.dictionary import RandCropByPosNegLabeld, SpatialPadd
+from monai.transforms.intensity.dictionary import (
     NormalizeIntensityd,
-    RandCropByPosNegLabeld,
-    RandFlipd,
     RandScaleIntensityd,
     RandShiftIntensityd,
     ScaleIntensityRanged,
-    SelectItemsd,
-    SpatialPadd,
 )
+from monai.transforms.io.dictionary import LoadImaged
+from monai.transforms.post.dictionary import Activationsd, AsDiscreted
+from monai.transforms.spatial.dictionary import RandFlipd
+from monai.transforms.utility.dictionary import ConcatItemsd, EnsureChannelFirstd, EnsureTyped, SelectItemsd
 from monailabel.tasks.train.basic_train import BasicTrainTask
 from rich.console import Console
 from rich.table import Table
@@ -212,7 +207,7 @@ class _Logits(nn.Module):
     def __init__(self, network: CimlNetwork) -> None:
         super().__init__()
         self.network = network
-        self.output: Output | None = None
+        self.output = Output({}, [])
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, R, D, H, W): mean of the subtasks' logits, for its metric."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_only_the_auxiliary_shows_what_is_private_and_both_show_what_is_shared(p
 
 def test_the_dial_is_the_share_of_images_whose_mark_the_primary_shows_too() -> None:
     alone, half, both = (read(world, 0, world.private[:, 0]) for world in map(draw, (0.0, 0.5, 1.0)))
-    assert alone < 0.6 < half < 0.9 < both
+    assert alone < 0.58 < half < 0.7 < both  # from the pixels alone; brightness of discs differs more
 
 
 def test_sides_are_even_and_independent() -> None:
@@ -106,7 +107,7 @@ def test_the_table_says_which_targets_were_reached(shared: float, verdicts: list
         row | {"method": "ciml", "beta": 0.0, "seed": seed} for seed in range(3)
     ]
     rows += [row | {"method": "unimodal", "beta": 0.0, "seed": seed, "dice": 0.8} for seed in range(3)]
-    console = Console(width=150, record=True, quiet=True)
+    console = Console(width=150, file=io.StringIO(), record=True)
     print_tables(console, rows, default=0.1)
     targets = console.export_text().split("Targets")[1].splitlines()
     assert [
