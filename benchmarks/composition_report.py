@@ -46,7 +46,7 @@ def _table(rows: Sequence[Row], redundancy: float) -> Table:
             f"{beta:g}" if messages else "unimodal",
             str(len(found)),
             *(cells or [_cell([row["dice"] for row in found])]),
-            *(f"{1000 * np.mean([row[name] for row in found]):.3g}" for name in LEVELS if messages),
+            *(_nats([row[name] for row in found]) for name in LEVELS if messages),
         )
     return table
 
@@ -59,6 +59,11 @@ def select(rows: Sequence[Row], **wanted: Any) -> list[Row]:
 def _cell(values: Sequence[float]) -> str:
     mean, half = interval(values)
     return f"{mean:.3f} ± {half:.3f}" if np.isfinite(half) else f"{mean:.3f}"
+
+
+def _nats(values: Sequence[float]) -> str:
+    mean = float(np.mean(values))
+    return "" if np.isnan(mean) else f"{1000 * mean:.3g}"
 
 
 def _targets(rows: Sequence[Row], default: float) -> Table:

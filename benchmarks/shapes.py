@@ -9,6 +9,8 @@ Subtask `first`, led by A, outlines the square and the marked disc of the upper 
 square and the marked disc of the lower row. So a subtask's primary shows the outlines, its auxiliary says
 which of the two, and what the auxiliary shows of the square the primary shows as well. Sides are drawn
 independently and evenly: chance is 0.5. Places jitter in each shape, and each modality has its own noise.
+Shapes are made of blocks of 2 x 2 pixels, the stride of the network's stem, so that nothing about an outline
+is lost there: loss that no weight can remove would drown the small price of a message.
 
 The dial: with probability `redundancy` an image's mark is shown by the primary too. At 0 only the auxiliary
 knows the side; at 1 the auxiliary has nothing to add.
@@ -25,7 +27,7 @@ from lib.ciml.decomposition import Decomposition
 from lib.ciml.subtask import Region, Subtask
 
 MODALITIES = ("A", "B")
-SIZE = 32
+SIZE, GRAIN = 32, 2  # pixels
 NOISE = 0.1  # deviation; shapes have an intensity of 1
 LEFT, RIGHT = 8.0, 24.0  # pixels
 MIDDLE, ROWS = 16.0, (6.0, 26.0)
@@ -109,8 +111,8 @@ def _beside(right: Tensor, generator: Generator) -> Tensor:
 
 
 def _distances(row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, H, 1) and (N, 1, W), in pixels."""
-    places = torch.arange(SIZE) + 0.5
+    """(N, H, 1) and (N, 1, W), in pixels; the same for the GRAIN x GRAIN pixels of a block."""
+    places = GRAIN * (torch.arange(SIZE) // GRAIN + 0.5)
     return (places[:, None] - row).abs(), (places[None, :] - column).abs()
 
 
@@ -119,6 +121,6 @@ def _disc(row: Tensor, column: Tensor, radius: Tensor) -> Tensor:
     return (down.square() + across.square() < radius.square()).float()
 
 
-def _square(row: Tensor, column: Tensor, *, half: float = 2.5) -> Tensor:
+def _square(row: Tensor, column: Tensor, *, half: float = 3.0) -> Tensor:
     down, across = _distances(row, column)
     return ((down < half) & (across < half)).float()

@@ -19,6 +19,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.async_tasks.utils import tasks
 
+from lib import VERSION
 from lib.background import check_in_background
 from lib.cases.case import CaseError
 from lib.datastores.local import CaseDatastore
@@ -59,7 +60,7 @@ class MdalCimlApp(MONAILabelApp):
             studies,
             dict(conf),
             name="MDAL-CIML",
-            version="0.1",
+            version=VERSION,
             description="Which multimodal cases to label first, and a segmentation that learns from them",
         )
         offer(Explanations(self._infers["ciml"].segmenter))

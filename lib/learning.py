@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from lib import VERSION
 from lib.ciml.checkpoint import load
 from lib.ciml.network import CimlNetwork, NetworkSettings
 from lib.ciml.precision import precision_for
@@ -122,12 +123,19 @@ def _tracked(training: SharedTraining, start: Start, told: _Told) -> TrainingRes
 
 def training_settings(site: Site, *, epochs: int = 0) -> TrainingSettings:
     """How a site's model is trained; `epochs` 0 takes the site's setting."""
-    usual, asked = site.settings, site.settings.train_precision
-    return TrainingSettings(
-        epochs=epochs or usual.train_epochs or TrainingSettings().epochs,
-        accumulate=usual.accumulate,
-        precision=precision_for(device_of(usual.device)) if asked == "auto" else asked,
-    )
+    usual, device, size = site.settings, device_of(site.settings.device), network_size(site)
+    precision = usual.train_precision
+    if precision == "auto":  # on a CPU, channels as few as `tiny` has gain nothing by half precision
+        precision = "float32" if size == "tiny" and device.type == "cpu" else precision_for(device)
+    asked = {"epochs": epochs or usual.train_epochs} if epochs or usual.train_epochs else {}
+    return TrainingSettings.of_size(size, accumulate=usual.accumulate, precision=precision, **asked)
+
+
+def network_size(site: Site) -> str:
+    """Size of the network that a site trains."""
+    if site.settings.network != "auto":
+        return site.settings.network
+    return "base" if device_of(site.settings.device).type == "cuda" else "tiny"
 
 
 class _Told:
@@ -188,8 +196,7 @@ def _start(site: Site, cases: LabelledCases) -> Start:
     file = site.models.current(site.settings.model_version)
     with torch.random.fork_rng():
         torch.manual_seed(site.settings.seed)
-        chosen = ("base" if device.type == "cuda" else "tiny") if size == "auto" else size
-        new = CimlNetwork(decomposition, modalities, NetworkSettings.of_size(chosen))
+        new = CimlNetwork(decomposition, modalities, NetworkSettings.of_size(network_size(site)))
     if file is None:
         return Start(new)
     try:
@@ -240,7 +247,10 @@ def _publish(
     if published:
         provenance = {
             "settings": asdict(settings),
-            "software": {name: version(name) for name in ("torch", "monai", "monailabel")},
+            "software": {
+                "mdal-ciml": VERSION,
+                **{name: version(name) for name in ("torch", "monai", "monailabel")},
+            },
         }
         number = site.models.publish(start.network, {**outcome, **provenance})
         if site.settings.model_version:

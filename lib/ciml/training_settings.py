@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from lib.ciml.precision import Precision
+
+# What a size of the network needs beyond the defaults. Those of `base` and `large`, for a GPU, follow common
+# practice and were not measured here.
+_OF_SIZE: dict[str, dict[str, Any]] = {
+    "tiny": {},
+    "base": {"epochs": 60, "steps_per_epoch": 50, "roi_size": (64, 128, 128), "learning_rate": 1e-3},
+    "large": {"epochs": 100, "steps_per_epoch": 50, "roi_size": (96, 128, 128), "learning_rate": 1e-3},
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class TrainingSettings:
     foreground_share: float = 0.5
     jitter: float = 0.1
     modality_dropout: float = 0.15
-    beta: float = 1e-3
+    beta: float = 0.1
     beta_warm_up: float = 0.2
     validate_every: int = 5
 
@@ -54,6 +63,11 @@ class TrainingSettings:
         for name in ("foreground_share", "modality_dropout", "beta_warm_up"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be between 0 and 1; got {getattr(self, name)}.")
+
+    @classmethod
+    def of_size(cls, size: str, **changes: Any) -> TrainingSettings:
+        """The defaults for a size of the network, with some changed."""
+        return cls(**{**_OF_SIZE[size], **changes})
 
     @property
     def steps(self) -> int:

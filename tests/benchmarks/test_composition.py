@@ -87,7 +87,7 @@ def test_a_network_without_messages_has_a_dice_and_no_probe() -> None:
 
 
 def test_a_run_that_was_cut_goes_on_where_it_stood(tmp_path: Path) -> None:
-    path, work = tmp_path / "composition.csv", list(settings(seeds=2, betas=[0.1], dial=[0.0], steps=7))
+    path, work = tmp_path / "composition.csv", list(settings(seeds=2, betas=[0.1], dial=[0.0]))
     assert read_results(path) == {}
     write_result(path, work[1], Outcome(dice=0.5, private=1.0))
     known = read_results(path)
