@@ -98,14 +98,19 @@ def test_next_case_image_pre_segmentation_label_training_better_pre_segmentation
         overlaps = {}
         for id in (first, second):
             label, about = infer(reader, id)
-            assert about["ciml"] == {
-                "state": "trained",
-                "version": 1,
-                "modalities_used": ["MR_T1", "CT", "PET"],
-            }
+            told = about["ciml"]
+            assert (told["state"], told["version"]) == ("trained", 1)
+            assert told["modalities_used"] == ["MR_T1", "CT", "PET"]
+            assert 0.0 < told["uncertainty_nats"] < np.log(2)
+            for senders in told["contributions"].values():
+                assert sum(senders.values()) == pytest.approx(1.0)
             assert same_grid(label, sitk.ReadImage(str(download(address, id, tmp_path))))
             overlaps[id] = dice(label, sitk.ReadImage(str(SAMPLES / id / "GTV.nii.gz")))
         assert np.mean(list(overlaps.values())) > 0.2, overlaps  # the empty labels before the training had 0
+        picture = requests.get(f"{address}/mdal/explanation/{first}.png", timeout=120)
+        assert picture.headers["content-type"] == "image/png"
+        assert picture.content.startswith(b"\x89PNG")
+        assert requests.get(f"{address}/mdal/explanation/../secret.png", timeout=60).status_code == 404
 
     with serving(studies, conf=QUICK) as address:  # and all of it is there after the server was killed
         reader = slicer_client(address, tmpdir=str(tmp_path))
