@@ -18,9 +18,7 @@ it, and stands beside as `mu`. Two controls: `features`, the same probe on what 
 the sender's own features, where the shared content must be readable; and the dial at 1, where the mark is
 not private any more.
 
-beta is the price of the KL's mean over voxels, channels, levels and messages. Messages pass at the two
-deepest of the three levels of `tiny`, where a feature sees a whole shape; at the finest (`--levels 3`) a
-feature sees less than the square, and cannot well tell it from a mark.
+beta is the price of the KL's mean over voxels, channels, levels and messages.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -53,9 +51,8 @@ from lib.ciml.training_settings import TrainingSettings, learning_rate_factor
 
 RESULTS = Path(__file__).parent / "results" / "composition.csv"
 DIAL = "0,0.5,1"
-BETAS = "0,0.0001,0.001,0.01,0.1,1"
+BETAS = "0,0.001,0.01,0.1,0.3,1"
 STEPS, BATCH = 600, 16
-LEVELS = 2
 FITTED, SCORED = 1200, 600  # images of the probe
 GRID = 4
 NAN = float("nan")
@@ -69,7 +66,6 @@ class Setting:
     beta: float
     redundancy: float
     seed: int
-    levels: int = LEVELS
     steps: int = STEPS
 
 
@@ -114,8 +110,7 @@ def trained(setting: Setting) -> CimlNetwork:
     torch.manual_seed(setting.seed)
     generator, defaults = Generator().manual_seed(setting.seed), TrainingSettings()
     decomposition = shapes.decomposition(messages=setting.method == "ciml")
-    tiny = replace(NetworkSettings.of_size("tiny", spatial_dims=2), message_levels=setting.levels)
-    network = CimlNetwork(decomposition, MODALITIES, tiny)
+    network = CimlNetwork(decomposition, MODALITIES, NetworkSettings.of_size("tiny", spatial_dims=2))
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=defaults.weight_decay, fused=True)
     for step in range(setting.steps):
         for group in optimiser.param_groups:
@@ -180,18 +175,13 @@ def _levels(loss: Loss) -> dict[str, float]:
 
 
 def settings(
-    *, seeds: int, betas: Sequence[float], dial: Sequence[float], levels: int = LEVELS, steps: int = STEPS
+    *, seeds: int, betas: Sequence[float], dial: Sequence[float], steps: int = STEPS
 ) -> Iterator[Setting]:
-    """All work, seed by seed, so that an interrupted run has every row of the table.
-
-    Every beta where nothing is redundant; elsewhere 0 and the default beta.
-    """
+    """All work, seed by seed, so that an interrupted run has every row of the table."""
     for seed in range(seeds):
         for redundancy in dial:
-            yield Setting("unimodal", 0.0, redundancy, seed, levels, steps)
-            for beta in betas:
-                if redundancy == 0.0 or beta in (0.0, TrainingSettings().beta):
-                    yield Setting("ciml", beta, redundancy, seed, levels, steps)
+            yield Setting("unimodal", 0.0, redundancy, seed, steps)
+            yield from (Setting("ciml", beta, redundancy, seed, steps) for beta in betas)
 
 
 def read_results(path: Path) -> dict[Setting, Outcome]:
@@ -233,7 +223,6 @@ def main(
     seeds: Annotated[int, typer.Option(help="Trainings of each setting.", min=1)] = 3,
     betas: Annotated[str, typer.Option(help="Prices of a nat, separated by commas.")] = BETAS,
     dial: Annotated[str, typer.Option(help="Probabilities that the primary shows the mark too.")] = DIAL,
-    levels: Annotated[int, typer.Option(help="Deepest levels that send messages.", min=1, max=3)] = LEVELS,
     steps: Annotated[int, typer.Option(help="Optimiser steps of a training.", min=1)] = STEPS,
     output: Annotated[Path, typer.Option(help="One row a training; rows already there are kept.")] = RESULTS,
     report: Annotated[bool, typer.Option("--report", help="Only print the tables of the CSV.")] = False,
@@ -244,15 +233,13 @@ def main(
     """
     torch.set_num_threads(1)
     console, known = Console(width=170), read_results(output)
-    wanted = settings(seeds=seeds, betas=_numbers(betas), dial=_numbers(dial), levels=levels, steps=steps)
+    wanted = settings(seeds=seeds, betas=_numbers(betas), dial=_numbers(dial), steps=steps)
     missing = [] if report else [setting for setting in wanted if setting not in known]
     for setting in track(missing, "training", console=console, disable=not missing):
         known[setting] = measure(setting)
         write_result(output, setting, known[setting])
     shown = [
-        {**asdict(setting), **asdict(outcome)}
-        for setting, outcome in known.items()
-        if (setting.levels, setting.steps) == (levels, steps)
+        {**asdict(setting), **asdict(outcome)} for setting, outcome in known.items() if setting.steps == steps
     ]
     print_tables(console, shown, default=TrainingSettings().beta)
 

@@ -34,7 +34,13 @@ from monai.transforms.intensity.dictionary import (
 from monai.transforms.io.dictionary import LoadImaged
 from monai.transforms.post.dictionary import Activationsd, AsDiscreted
 from monai.transforms.spatial.dictionary import RandFlipd
-from monai.transforms.utility.dictionary import ConcatItemsd, EnsureChannelFirstd, EnsureTyped, SelectItemsd
+from monai.transforms.utility.dictionary import (
+    ConcatItemsd,
+    EnsureChannelFirstd,
+    EnsureTyped,
+    SelectItemsd,
+    Transposed,
+)
 from monailabel.tasks.train.basic_train import BasicTrainTask
 from rich.console import Console
 from rich.table import Table
@@ -260,11 +266,12 @@ class MonaiLabelTrain(BasicTrainTask):  # type: ignore[misc]
             ),
             ConcatItemsd(names, name="image"),
             SelectItemsd(("image", "label")),
-            SpatialPadd(keys=("image", "label"), spatial_size=settings.roi_size[::-1]),
+            Transposed(keys=("image", "label"), indices=(0, 3, 2, 1)),  # (C, D, H, W), as ours has them
+            SpatialPadd(keys=("image", "label"), spatial_size=settings.roi_size),
             RandCropByPosNegLabeld(
                 keys=("image", "label"),
                 label_key="label",
-                spatial_size=settings.roi_size[::-1],
+                spatial_size=settings.roi_size,
                 pos=settings.foreground_share,
                 neg=1.0 - settings.foreground_share,
                 num_samples=1,

@@ -51,7 +51,7 @@ class TrainingSettings:
     foreground_share: float = 0.5
     jitter: float = 0.1
     modality_dropout: float = 0.15
-    beta: float = 0.1
+    beta: float = 0.3
     beta_warm_up: float = 0.2
     validate_every: int = 5
 
