@@ -39,7 +39,13 @@ from lib.lifetime import end_with_the_parent
 RESULTS = Path(__file__).parent / "results"
 NETWORK = NetworkSettings.of_size("tiny")
 SCHEDULE = TrainingSettings(
-    epochs=8, steps_per_epoch=50, batch_size=2, roi_size=(32, 64, 64), learning_rate=3e-3, weight_decay=1e-2
+    epochs=8,
+    steps_per_epoch=50,
+    batch_size=2,
+    roi_size=(32, 64, 64),
+    learning_rate=3e-3,
+    weight_decay=1e-2,
+    beta=0.3,
 )
 LONGEST_EPOCH = 50  # steps
 console = Console(width=200)
