@@ -17,6 +17,15 @@ from lib.ciml.network import CimlNetwork, NetworkSettings
 
 FORMAT = "mdal-ciml/ciml"
 VERSION = 1
+UNREADABLE = (  # what torch and JSON raise for a file that is damaged or of another kind
+    RuntimeError,
+    pickle.UnpicklingError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+)
 
 
 def save(path: Path, network: CimlNetwork, metadata: Mapping[str, Any]) -> None:
@@ -79,15 +88,7 @@ def _read(path: Path, device: torch.device | str) -> tuple[dict[str, Any], dict[
             raise ValueError("its digest differs")
     except FileNotFoundError:
         raise
-    except (
-        RuntimeError,
-        pickle.UnpicklingError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-    ) as err:
+    except UNREADABLE as err:
         raise ValueError(
             f"{path} must be a complete checkpoint of this app; it is damaged or another kind of file. "
             "Copy it again, or train again."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lib.atomic import replacing
+from lib.ciml.checkpoint import UNREADABLE
 from lib.ciml.loss import Loss
 from lib.ciml.network import CimlNetwork
 from lib.ciml.optimisation import Optimisation, TrainingError
@@ -193,15 +193,7 @@ class _Progress:
             run.go_on_from(kept["run"])
         except FileNotFoundError:
             return cls()
-        except (
-            RuntimeError,
-            pickle.UnpicklingError,
-            EOFError,
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-        ) as err:
+        except UNREADABLE as err:
             logger.warning("training starts anew: %s cannot be gone on from (%s)", path.name, err)
             return cls()
         logger.info("training goes on after epoch %d", len(result.reports))
