@@ -133,7 +133,7 @@ def _measure(pool: Path, side: str, size: str, epochs: int) -> dict[str, Any]:
             epochs=epochs,
             steps_per_epoch=len(site.pool.cases) // TrainingSettings().batch_size,
             modality_dropout=0.0,
-            precision=precision_for(device) if size != "tiny" or device.type == "cuda" else "float32",
+            precision=precision_for(device),
         )
         times = (_ours if side == "ours" else _rival)(site, network, settings, device, side, Path(folder))
         steps = settings.steps_per_epoch * (epochs - 1)

@@ -124,9 +124,7 @@ def _tracked(training: SharedTraining, start: Start, told: _Told) -> TrainingRes
 def training_settings(site: Site, *, epochs: int = 0) -> TrainingSettings:
     """How a site's model is trained; `epochs` 0 takes the site's setting."""
     usual, device, size = site.settings, device_of(site.settings.device), network_size(site)
-    precision = usual.train_precision
-    if precision == "auto":  # on a CPU, channels as few as `tiny` has gain nothing by half precision
-        precision = "float32" if size == "tiny" and device.type == "cpu" else precision_for(device)
+    precision = precision_for(device) if usual.train_precision == "auto" else usual.train_precision
     asked = {"epochs": epochs or usual.train_epochs} if epochs or usual.train_epochs else {}
     return TrainingSettings.of_size(size, accumulate=usual.accumulate, precision=precision, **asked)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lib.cases.case import Case, CaseError
@@ -21,13 +20,13 @@ from lib.cases.image import Grid
 from lib.ciml.checkpoint import load
 from lib.ciml.inference import infer
 from lib.ciml.network import CimlNetwork
+from lib.ciml.tuning import lay_out
 from lib.compute import device_of
 from lib.segmentation_cache import Segmentation, SegmentationCache
 from lib.site import Site
 
 logger = logging.getLogger(__name__)
 METHOD_VERSION = 1  # raise when a segmentation of the same case by the same model changes
-_NARROW = 32  # channels; a network up to here was measured faster channels-last on a CPU, a wider one slower
 
 
 class ModelMismatch(CaseError):
@@ -193,16 +192,10 @@ class Segmenter:
                     f"{', '.join(network.decomposition.labels)}; this pool has {', '.join(ours[0])} and "
                     f"{', '.join(ours[1])}. Train again."
                 )
-            self._loaded = (model, _laid_out(network), metadata)
+            lay_out(network)
+            self._loaded = (model, network, metadata)
             logger.info("model %s loaded", metadata["version"])
         return self._loaded[1:]
-
-
-def _laid_out(network: CimlNetwork) -> CimlNetwork:
-    on_cpu = next(network.parameters()).device.type == "cpu"
-    if on_cpu and max(network.settings.channels) <= _NARROW:
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack it
-    return network
 
 
 def _kept(segmentation: Segmentation, start: float) -> Segmented:

@@ -78,7 +78,7 @@ class AppSettings(BaseModel):
     train_epochs: int = _key(0, "Epochs of one training; 0: as the size of the network needs, 10 for tiny", "epochs", ge=0)
     minimum_labels: int = _key(2, "Labelled patients that a training needs", "patients", ge=2)
     validation_share: float = _key(0.2, "Share of labelled patients kept for validation", "1", gt=0, lt=1)
-    train_precision: Literal["auto", "float32", "bfloat16", "float16"] = _key("auto", "Arithmetic of a training's forward passes; auto: half where the device has it, float32 for tiny on a CPU")
+    train_precision: Literal["auto", "float32", "bfloat16", "float16"] = _key("auto", "Arithmetic of a training's forward passes; auto: half where the device has it")
     accumulate: int = _key(1, "Batches whose gradients one training step averages, where a larger batch does not fit", "batches", ge=1)
     model_version: int = _key(0, "Version of the model that answers and that trainings go on from; 0: the newest, an earlier one rolls back", ge=0)
     models_kept: int = _key(10, "Newest versions of the model that are kept", "versions", ge=1)

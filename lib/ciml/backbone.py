@@ -80,7 +80,7 @@ class Decoder(nn.Module):
 
 def _stage(before: int, after: int, stride: tuple[int, ...], spatial_dims: int) -> nn.Sequential:
     """Two convolutions with instance normalisation; the first downsamples."""
-    norm, act = ("instance", {"affine": True}), ("leakyrelu", {"negative_slope": 0.01})
+    norm, act = ("instance", {"affine": True}), ("leakyrelu", {"negative_slope": 0.01, "inplace": True})
     return nn.Sequential(
         Convolution(spatial_dims, before, after, strides=stride, adn_ordering="NA", norm=norm, act=act),
         Convolution(spatial_dims, after, after, adn_ordering="NA", norm=norm, act=act),

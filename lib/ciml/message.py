@@ -15,7 +15,6 @@ given x_p: it would penalise the part that complements.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -67,17 +66,23 @@ class MessageChannel(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(
-        self, primary: Tensor, auxiliary: Tensor, *, generator: Generator | None = None
+        self,
+        primary_summary: Tensor,
+        auxiliary: Tensor,
+        auxiliary_summary: Tensor,
+        *,
+        generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What to add to the primary's features, then mu, logvar and attention.
 
         Args:
-            primary: F_p, (B, C, D, H, W).
-            auxiliary: F_a, same shape.
+            primary_summary: `summary_of` F_p, (B, 2, D, H, W).
+            auxiliary: F_a, (B, C, D, H, W).
+            auxiliary_summary: `summary_of` F_a.
             generator: Source of the noise in training.
         """
-        sources = (auxiliary,) if self.strict_markov else (primary, auxiliary)
-        attention = torch.sigmoid(self.attention(torch.cat(list(_summaries(*sources)), dim=1)))
+        seen = (auxiliary_summary,) if self.strict_markov else (primary_summary, auxiliary_summary)
+        attention = torch.sigmoid(self.attention(torch.cat(seen, dim=1)))
         mu, logvar = self.posterior(attention * auxiliary).chunk(2, dim=1)
         logvar = logvar.clamp(-MAX_LOGVAR, MAX_LOGVAR)
         z = mu
@@ -87,8 +92,6 @@ class MessageChannel(nn.Module):
         return self.out(z), mu, logvar, attention
 
 
-def _summaries(*features: Tensor) -> Iterator[Tensor]:
-    """Mean and maximum over the channels of each."""
-    for tensor in features:
-        yield tensor.mean(dim=1, keepdim=True)
-        yield tensor.amax(dim=1, keepdim=True)
+def summary_of(features: Tensor) -> Tensor:
+    """(B, 2, D, H, W): mean and maximum over the channels, which is what the attention sees of them."""
+    return torch.cat((features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)), dim=1)

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from lib.ciml.backbone import Decoder, Encoder
 from lib.ciml.decomposition import Decomposition
-from lib.ciml.message import Message, MessageChannel
+from lib.ciml.message import Message, MessageChannel, summary_of
 from lib.ciml.subtask import Subtask
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -85,6 +85,12 @@ class NetworkSettings:
         """What each spatial axis of the input must be a multiple of."""
         products = (math.prod(axis) for axis in zip(*self.strides, strict=True))
         return tuple(products)[-self.spatial_dims :]
+
+    @property
+    def levels_of_messages(self) -> range:
+        """The deepest ones."""
+        levels = len(self.channels)
+        return range(max(0, levels - self.message_levels), levels)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""
@@ -194,11 +200,14 @@ class CimlNetwork(nn.Module):
             for channel, encoder in enumerate(self.encoders)
             if present is None or present[:, channel].any()
         }
+        summaries: dict[Tensor, Tensor] = {}
         output = Output({}, [])
         for subtask, branch, decoder in zip(
             self.decomposition.subtasks, self.branches, self.decoders, strict=True
         ):
-            received, messages = branch(features, present, generator=generator, silent=silent)
+            received, messages = branch(
+                features, present, generator=generator, silent=silent, summaries=summaries
+            )
             output.logits[subtask.name], output.deep[subtask.name] = decoder(received, x.shape[2:])
             output.messages.extend(messages)
         return output
@@ -228,9 +237,10 @@ class _Branch(nn.Module):
         super().__init__()
         self.subtask = subtask
         self.primary = [modalities.index(name) for name in subtask.primary]
-        levels = list(range(len(settings.channels)))[-settings.message_levels :]
         self.senders = [
-            (name, modalities.index(name), level) for name in subtask.auxiliary for level in levels
+            (name, modalities.index(name), level)
+            for name in subtask.auxiliary
+            for level in settings.levels_of_messages
         ]
         self.channels = nn.ModuleList(
             MessageChannel(
@@ -251,8 +261,13 @@ class _Branch(nn.Module):
         *,
         generator: Generator | None,
         silent: Collection[tuple[str, str]],
+        summaries: dict[Tensor, Tensor] | None = None,
     ) -> tuple[list[Tensor], list[Message]]:
-        """The primary's features with what was added to them, and the messages that added it."""
+        """The primary's features with what was added to them, and the messages that added it.
+
+        `summaries` takes those of the features, from branch to branch: many messages look at the same.
+        """
+        known = {} if summaries is None else summaries
         primary = [self._primary_features(features, present, level) for level in range(len(self.null))]
         received, messages = list(primary), []
         for (name, sender, level), channel in zip(self.senders, self.channels, strict=True):
@@ -260,7 +275,10 @@ class _Branch(nn.Module):
                 continue
             here = _of(present, sender)
             addition, mu, logvar, attention = channel(
-                primary[level], features[sender][level], generator=generator
+                _summary(primary[level], known),
+                features[sender][level],
+                _summary(features[sender][level], known),
+                generator=generator,
             )
             addition = _where(here, addition)
             received[level] = received[level] + addition
@@ -271,8 +289,9 @@ class _Branch(nn.Module):
         self, features: Mapping[int, list[Tensor]], present: Tensor | None, level: int
     ) -> Tensor:
         """Mean over the primary modalities that are present; the learned null features where none is."""
-        if present is None:
-            return torch.stack([features[channel][level] for channel in self.primary]).mean(dim=0)
+        if present is None or all(_of(present, channel) is None for channel in self.primary):
+            complete = [features[channel][level] for channel in self.primary]
+            return complete[0] if len(complete) == 1 else torch.stack(complete).mean(dim=0)
         example = next(iter(features.values()))[level]
         total, count = torch.zeros_like(example), present.new_zeros(len(present), dtype=example.dtype)
         for channel in self.primary:
@@ -282,6 +301,13 @@ class _Branch(nn.Module):
                 count = count + here
         count = _expand(count, example)
         return torch.where(count > 0, total / count.clamp(min=1), self.null[level].to(example.dtype))
+
+
+def _summary(features: Tensor, known: dict[Tensor, Tensor]) -> Tensor:
+    """`summary_of` these very features, computed once."""
+    if features not in known:
+        known[features] = summary_of(features)
+    return known[features]
 
 
 def _of(present: Tensor | None, channel: int) -> Tensor | None:

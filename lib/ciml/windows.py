@@ -62,11 +62,10 @@ def voxels_within(budget: float, network: CimlNetwork, precision: Precision) -> 
         return _OF_ANOTHER_NETWORK
     kept, volume = 0.0, 1
     messages = sum(len(subtask.auxiliary) for subtask in decomposition.subtasks)
-    levels = len(settings.channels)
     for level, (channels, stride) in enumerate(zip(settings.channels, settings.strides, strict=True)):
         volume *= prod(stride[-settings.spatial_dims :])
         kept += len(network.modalities) * channels / volume
-        if level >= levels - settings.message_levels:
+        if level in settings.levels_of_messages:
             kept += messages * (channels + 2 * settings.message_channels + 1) / volume
     size = 4 if precision == "float32" else 2
     ends = _BYTES_IN_AND_OUT * (len(network.modalities) + len(decomposition.regions))
