@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ from monailabel.utils.async_tasks.utils import tasks
 
 from lib import VERSION
 from lib.background import check_in_background
-from lib.cases.case import CaseError
 from lib.datastores.local import CaseDatastore
 from lib.prefetch import Prefetcher
 from lib.refusal import Refusal
@@ -48,9 +46,7 @@ class MdalCimlApp(MONAILabelApp):
         """
         try:
             settings = read_settings(conf)
-            if studies.startswith(("http://", "https://")):
-                raise CaseError(f"studies must be a folder; DICOMweb is not served yet, got {studies}.")
-            self.site = Site(Path(studies), settings)
+            self.site = Site(studies, settings)
             self.site.validate()
         except ValueError as err:
             raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, str(err)) from err
@@ -183,7 +179,7 @@ class MdalCimlApp(MONAILabelApp):
 
     def _check_then_score(self) -> None:
         """The check runs in a process of its own: it takes minutes of computing, and clients are waiting."""
-        if not self.site.recall_check():
+        if not self.site.recall_check() or self.site.unfetched:
             logger.info("checking %d cases", len(self.site.pool.cases))
             ended = check_in_background(self.site)
             if ended.returncode or not self.site.recall_check():

@@ -25,7 +25,7 @@ def segment_in_background(site: Site, case_ids: Sequence[str]) -> subprocess.Com
 
 def _run(site: Site, name: str, *options: str) -> subprocess.CompletedProcess[str]:
     package = Path(__file__).parent.parent
-    command = [sys.executable, "-m", "lib.command_line", name, str(site.studies), "--background", *options]
+    command = [sys.executable, "-m", "lib.command_line", name, site.address, "--background", *options]
     for key, value in as_conf(site.settings).items():
         command += ["--conf", f"{key}={value}"]
     return subprocess.run(

@@ -25,8 +25,8 @@ from lib.progress import progress_bar
 from lib.segment_command import EPILOG as SEGMENT_EPILOG
 from lib.segment_command import segment
 from lib.settings import AppSettings, read_settings
-from lib.site import Site
-from lib.tables import check_table, pool_table, settings_table
+from lib.site import Site, is_address
+from lib.tables import check_table, pool_table, series_table, settings_table
 from lib.train_command import EPILOG as TRAIN_EPILOG
 from lib.train_command import train
 
@@ -72,24 +72,34 @@ class SelectCommand(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-@app.command(epilog="Example: python main.py check samples/sts --output check.json")
+@app.command(
+    epilog="Examples: python main.py check samples/sts --output check.json\n\n"
+    "python main.py check http://127.0.0.1:8042/dicom-web --list"
+)
 def check(
     studies: Studies,
     output: Annotated[
         Path | None, typer.Option(help="Also write the result as JSON.", show_default=False)
     ] = None,
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Show the cases and stop: nothing is read, or fetched from a PACS.")
+    ] = False,
     background: Annotated[bool, typer.Option(hidden=True, help="For the server: quiet and nice.")] = False,
     conf: Conf = None,
 ) -> None:
-    """Find the cases of a folder and check them: readable, complete, lying on each other."""
+    """Find the cases of a folder or a PACS and check them: readable, complete, lying on each other."""
     site = Site(studies, read_settings(pairs_of(conf)))
     if background:
         os.nice(19)
         site.check()
         return
-    _check(site)
+    if is_address(site.address):
+        console.print(series_table(site))
+    if not only_list:
+        _check(site)
     console.print(pool_table(site))
-    console.print(check_table(site))
+    if not only_list:
+        console.print(check_table(site))
     if output:
         with replacing(output) as part:
             part.write_text(json.dumps(check_document(site), indent=1, allow_nan=False))
@@ -175,7 +185,7 @@ def serve(
         "--app",
         str(ROOT / "apps" / "mdal_ciml"),
         "--studies",
-        str(site.studies),
+        site.address,
         "--host",
         host,
         "--port",
@@ -239,7 +249,7 @@ def _selecting(pairs: dict[str, str]) -> AppSettings:
 def check_document(site: Site) -> dict[str, Any]:
     """Result of the pool check as JSON: every case, its state and the measured reasons."""
     return {
-        "studies": str(site.studies),
+        "studies": site.address,
         "layout": site.pool.layout,
         "modalities": list(site.pool.modalities),
         **PoolReport(site.verdicts).to_json(),

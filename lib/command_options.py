@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,12 @@ from lib.cases.case import CaseError
 
 console = Console()
 
-Studies = Annotated[Path, typer.Argument(help="Folder that holds the patients.", show_default=False)]
+Studies = Annotated[
+    str,
+    typer.Argument(
+        help="Folder that holds the patients, or http(s) address of a DICOMweb server.", show_default=False
+    ),
+]
 Conf = Annotated[
     list[str] | None,
     typer.Option(

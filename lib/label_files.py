@@ -29,7 +29,7 @@ class LabelFiles:
     A job for `lib.mdal.shards.share_out`; a piece is the number of a served case.
 
     Attributes:
-        studies: Of the site.
+        studies: Address of the site.
         settings: Of the site.
         output: Folder.
         threads: Of a process on a CPU.
@@ -37,7 +37,7 @@ class LabelFiles:
         export_values: Write the values of the decomposition's export map.
     """
 
-    studies: Path
+    studies: str
     settings: AppSettings
     output: Path
     threads: int

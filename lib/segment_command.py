@@ -74,7 +74,7 @@ def _segment(
             site.check(lambda done, of: tell(done / of, f"checked {done} of {of} cases"))
     cases = _chosen(site, names)
     threads = torch.get_num_threads()
-    job = LabelFiles(site.studies, site.settings, output.resolve(), threads, explain, export_values)
+    job = LabelFiles(site.address, site.settings, output.resolve(), threads, explain, export_values)
     todo = {case.id for case in cases if not job.is_done(case)}
     pieces = [place for place, case in enumerate(site.served) if case.id in todo]
     try:
@@ -110,7 +110,7 @@ def _chosen(site: Site, names: Sequence[str]) -> list[Case]:
     if site.models.current(site.settings.model_version) is None:
         raise CaseError(
             f"a model must have been trained; there is none in {site.work}. "
-            f"Label cases, then run: python main.py train {site.studies}"
+            f"Label cases, then run: python main.py train {site.address}"
         )
     asked = {site.resolve(name)[0].id for name in names}
     return [case for case in site.served if case.id in asked or not names]

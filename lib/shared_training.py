@@ -60,14 +60,14 @@ class SharedTraining:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another rank gets its share."""
-        return Share, (self.site.studies, self.site.settings, self.cases, self.network, self.settings)
+        return Share, (self.site.address, self.site.settings, self.cases, self.network, self.settings)
 
 
 @dataclass(frozen=True, eq=False)
 class Share:
     """The part of every rank but the first: steps on patches of its own, nothing told and nothing kept."""
 
-    studies: Path
+    studies: str
     conf: AppSettings
     cases: LabelledCases
     network: CimlNetwork

@@ -5,22 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from lib.atomic import replacing
 from lib.cases.case import Case, CaseError, Source
 from lib.cases.check import PoolReport, Verdict, check_pool
+from lib.cases.dicomweb_studies import find_studies
 from lib.cases.layouts import find_pool
 from lib.cases.measure import MEASURE_VERSION
+from lib.cases.mirror import Mirror
 from lib.cases.modalities import default_reference
 from lib.cases.pool import Pool
 from lib.cases.records import Records
+from lib.cases.series_rules import rules_for
 from lib.cases.volumes import Preparation, VolumeCache
 from lib.ciml.decomposition import Decomposition, decomposition_for
 from lib.mdal import METHOD_VERSION
@@ -36,30 +41,43 @@ class Quarantined(CaseError):
 
 
 class Site:
-    """What the server and the command line both need of one studies folder.
+    """What the server and the command line both need of one studies folder, or of one PACS.
 
     Attributes:
+        address: The studies as they were given: a folder, or the address of a DICOMweb server.
+        studies: Folder of the labels and their register: the studies themselves, or `work` of a PACS.
         work: Folder of the plan, the models and the cache.
         verdicts: Result of the pool check by case; empty until it has run or was recalled.
         quarantined: Ids of the cases that the check holds back and nobody released.
         served: The other cases.
     """
 
-    def __init__(self, studies: Path, settings: AppSettings) -> None:
+    def __init__(self, studies: Path | str, settings: AppSettings) -> None:
         """Find the cases.
 
         Raises:
-            CaseError: If the folder, the layout or the reference does not fit.
+            CaseError: If the folder, the layout or the reference does not fit, or the PACS does not answer.
         """
         self.settings = settings
-        self.studies = studies.resolve()
-        self.work = Path(settings.work_dir).resolve() if settings.work_dir else self.studies / ".mdal"
-        self.pool: Pool = find_pool(
-            self.studies,
-            layout=settings.layout,
-            modalities=settings.modalities,
-            follow_links=settings.follow_links,
-        )
+        rules = rules_for(settings.series_rules)
+        self.pool: Pool
+        if is_address(str(studies)):
+            self.address = str(studies).strip().rstrip("/")
+            self.work = Path(settings.work_dir or _work_of(self.address)).resolve()
+            self.studies = self.work
+            mirror = Mirror(self.address, self.work / "dicom", int(settings.dicom_gb * 1e9))
+            self.pool = find_studies(mirror, rules)
+        else:
+            self.studies = Path(studies).resolve()
+            self.address = str(self.studies)
+            self.work = Path(settings.work_dir).resolve() if settings.work_dir else self.studies / ".mdal"
+            self.pool = find_pool(
+                self.studies,
+                layout=settings.layout,
+                modalities=settings.modalities,
+                follow_links=settings.follow_links,
+                rules=rules,
+            )
         self.verdicts: dict[str, Verdict] = {}
         self.quarantined: set[str] = set()
         self.served: tuple[Case, ...] = self.pool.cases
@@ -95,7 +113,7 @@ class Site:
         modalities = self.pool.modalities
         if not modalities:
             raise CaseError(
-                f"studies must hold at least one case; none was found under {self.studies}. "
+                f"studies must hold at least one case; none was found under {self.address}. "
                 "Run `python main.py check` to see what was skipped and why."
             )
         settings = self.settings
@@ -171,6 +189,16 @@ class Site:
         self._apply(PoolReport.from_json(document).verdicts)
         return True
 
+    @property
+    def unfetched(self) -> bool:
+        """Whether the last check lacked a series that the PACS did not give; it may give it now."""
+        return any(
+            finding.code == "unreadable" and not self.pool.by_id[id].modalities[name].path.exists()
+            for id, verdict in self.verdicts.items()
+            for finding in verdict.findings
+            for name in finding.modalities
+        )
+
     def _apply(self, verdicts: dict[str, Verdict]) -> None:
         self.verdicts = verdicts
         self.quarantined = {
@@ -236,6 +264,18 @@ class Site:
             "released",
         )
         return {**self.settings.model_dump(mode="json", include=set(keys)), "method": METHOD_VERSION}
+
+
+def is_address(studies: str) -> bool:
+    """Whether studies are in a PACS: the address of a DICOMweb server."""
+    return studies.startswith(("http://", "https://"))
+
+
+def _work_of(address: str) -> Path:
+    """A folder of this user for one PACS, named by its host."""
+    parts = urlsplit(address)
+    name = re.sub(r"[^\w.-]", "_", parts.hostname or "pacs")
+    return Path.home() / ".mdal" / f"{name}-{_digest(address)[:8]}"
 
 
 def _stamp(source: Source) -> str:

@@ -7,8 +7,11 @@ from collections import Counter
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
+from lib.cases.mirror import RemoteSeries
+from lib.cases.pool import Pool
 from lib.settings import AppSettings, unit_of
 from lib.site import Site
 
@@ -19,8 +22,8 @@ _LISTED = 40  # rows of a table before the rest is counted
 def pool_table(site: Site) -> Table:
     """The pool in one row, and what was skipped."""
     pool, states = site.pool, Counter(verdict.status for verdict in site.verdicts.values())
-    table = Table(title=f"Pool {pool.root}", title_justify="left", caption_justify="left")
-    for column in ("layout", "cases", "modalities", "incomplete", "warned", "quarantined", "skipped files"):
+    table = Table(title=f"Pool {site.address}", title_justify="left", caption_justify="left")
+    for column in ("layout", "cases", "modalities", "incomplete", "warned", "quarantined", "skipped"):
         table.add_column(column, overflow="fold")
     table.add_row(
         pool.layout,
@@ -32,9 +35,38 @@ def pool_table(site: Site) -> Table:
         str(len(pool.skipped)),
     )
     if pool.skipped:
-        shown = [f"skipped {item}" for item in pool.skipped[:_LISTED]]
-        more = [f"… and {len(pool.skipped) - _LISTED} more"] if len(pool.skipped) > _LISTED else []
-        table.caption = "\n".join(shown + more).replace("[", r"\[")
+        table.caption = escape("\n".join(_skipped(pool)))
+    return table
+
+
+def _skipped(pool: Pool) -> list[str]:
+    """A line for each, or for each kind where a PACS has many alike."""
+    lines = [f"skipped {item}" for item in pool.skipped]
+    if pool.layout == "dicomweb":
+        alike = Counter(item.reason for item in pool.skipped).most_common()
+        lines = [f"left out {count} x {reason}" for reason, count in alike]
+    return lines[:_LISTED] + ([f"… and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else [])
+
+
+def series_table(site: Site) -> Table:
+    """Which series of a PACS became which modality of which case."""
+    rows = [
+        (case.id, name, source.found)
+        for case in site.pool.cases
+        for name, source in case.modalities.items()
+        if isinstance(source, RemoteSeries)
+    ]
+    table = Table(title=f"Series of {site.address}", title_justify="left", caption_justify="left")
+    for column in ("case", "modality", "series", "DICOM", "slices", "made"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("modality", "DICOM"))
+    told = ""
+    for id, name, found in rows[:_LISTED]:
+        shown, told = "" if id == told else id, id
+        table.add_row(
+            shown, name, escape(found.description), found.modality, str(found.instances), found.made[:8]
+        )
+    if len(rows) > _LISTED:
+        table.caption = f"… and {len(rows) - _LISTED} more; --output FILE writes all"
     return table
 
 
@@ -53,7 +85,7 @@ def check_table(site: Site) -> Table:
     if len(flagged) > _LISTED:
         table.caption = f"… and {len(flagged) - _LISTED} more; --output FILE writes all"
     if not site.verdicts:
-        table.add_row("none", "", f"no case was found under {site.studies}")
+        table.add_row("none", "", f"no case was found under {site.address}")
     elif not flagged:
         table.add_row("all", _MARKS["ok"], f"{len(site.verdicts)} cases, nothing found")
     return table

@@ -7,6 +7,9 @@ missing=""
 if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     missing="$missing postgresql"
 fi
+command -v Orthanc >/dev/null || missing="$missing orthanc"
+[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
+command -v dciodvfy >/dev/null || missing="$missing dicom3tools"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
@@ -22,11 +25,18 @@ else
     exit 0
 fi
 
-# The tests start servers of their own, so the package shall neither make nor start one of the system's.
+# The tests start servers of their own, so the packages shall neither make nor start one of the system's.
 quiet=/etc/postgresql-common/createcluster.d/mdal-ciml-tests.conf
-trap '$as_root rm -f "$quiet"' EXIT
+policy=/usr/sbin/policy-rc.d # 101: whoever installs a service must not start it
+made=""
+trap '$as_root rm -f "$quiet" $made' EXIT
 $as_root mkdir -p "$(dirname "$quiet")"
 echo "create_main_cluster = false" | $as_root tee "$quiet" >/dev/null
+if [ ! -e "$policy" ]; then
+    made="$policy"
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod +x "$policy"
+fi
 if ! {
     $as_root apt-get -q update &&
         $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $missing

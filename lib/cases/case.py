@@ -31,6 +31,9 @@ class Source:
     scale: float = 1.0
     series: str | None = None
 
+    def make_local(self) -> None:
+        """Put it at `path` if it is not there yet; files already are."""
+
     def stamp(self) -> str:
         """Names, sizes and times of its files: changes whenever what it holds may have.
 

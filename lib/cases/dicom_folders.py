@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from lib.cases.case import Case, CaseError, Source
 from lib.cases.dicom import Series, list_series, read_series
 from lib.cases.image import suffix_of
 from lib.cases.modalities import parse_modality
-from lib.cases.pool import Pool
+from lib.cases.pool import Pool, with_patients
 from lib.cases.studies import Studies, case_or_skip
 
-# (DICOM Modality, pattern in SeriesDescription) -> our name; the first that fits decides.
-RULES: tuple[tuple[str, str, str], ...] = (
-    ("CT", "", "CT"),
-    ("PT", "", "PET"),
-    ("MR", r"flair|dark.?fluid", "FLAIR"),
-    ("MR", r"t1.*(gd|\bce\b|_ce|post|\+c|contrast|km)|t1c|t1gd", "T1ce"),
-    ("MR", r"t2", "T2"),
-    ("MR", r"adc|apparent", "ADC"),
-    ("MR", r"dwi|diff|trace", "DWI"),
-    ("MR", r"t1|mprage|spgr|bravo", "T1"),
-)
 Found = tuple[Path, Series]
 
 
@@ -36,7 +23,7 @@ def find_dicom(studies: Studies) -> Pool:
     for patient in (Path(entry.path) for entry in studies.folders()):
         groups: dict[tuple[str, str], dict[str, list[Found]]] = defaultdict(lambda: defaultdict(list))
         for folder, series in _series_below(studies, patient):
-            if name := _modality(series, folder, studies.extra):
+            if name := _modality(studies, series, folder):
                 groups[series.study, series.frame_of_reference][name].append((folder, series))
             else:
                 studies.skip(
@@ -56,10 +43,7 @@ def find_dicom(studies: Studies) -> Pool:
                     patient=next(iter(chosen.values()))[1].patient or patient.name,
                 )
             )
-    found = [case for case in cases if case]
-    if len({case.patient for case in found}) == 1:  # one name for all: made anonymous, so the folder tells
-        found = [replace(case, patient=case.id) for case in found]
-    return studies.pool("dicom", found)
+    return studies.pool("dicom", with_patients([case for case in cases if case]))
 
 
 def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:
@@ -87,10 +71,7 @@ def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
                 studies.skip(folder, str(err))
 
 
-def _modality(series: Series, folder: Path, extra: tuple[str, ...]) -> str | None:
-    if parsed := parse_modality(folder.name, extra):
+def _modality(studies: Studies, series: Series, folder: Path) -> str | None:
+    if parsed := parse_modality(folder.name, studies.extra):
         return parsed[0]
-    for modality, pattern, name in RULES:
-        if series.modality == modality and re.search(pattern, series.description, re.IGNORECASE):
-            return name
-    return None
+    return studies.rules.name_of(series.modality, series.description)

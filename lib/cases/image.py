@@ -104,6 +104,7 @@ def read_grid(source: Source) -> Grid:
     Raises:
         CaseError: If the header cannot be read or the volume is not three-dimensional.
     """
+    source.make_local()
     if source.path.is_dir():
         return _grid_of_slices(dicom.read_series(source.path, source.series))
     try:

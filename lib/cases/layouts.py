@@ -13,6 +13,7 @@ from lib.cases.case import Case, CaseError, Source
 from lib.cases.image import stem_of, suffix_of
 from lib.cases.modalities import is_label_name, parse_modality
 from lib.cases.pool import Pool, Skipped
+from lib.cases.series_rules import PRESETS, SeriesRules
 from lib.cases.studies import SERVERS_OWN, Studies, case_or_skip
 
 _BRATS = re.compile(r"(?P<patient>BraTS.*?-\d{5}|BraTS\w*?_\d+)(?:-\d{3})?", re.IGNORECASE)
@@ -23,7 +24,12 @@ _NOT_A_MODALITY = (
 
 
 def find_pool(
-    root: Path, *, layout: str = "auto", modalities: tuple[str, ...] = (), follow_links: bool = False
+    root: Path,
+    *,
+    layout: str = "auto",
+    modalities: tuple[str, ...] = (),
+    follow_links: bool = False,
+    rules: SeriesRules = PRESETS["usual"],
 ) -> Pool:
     """Every case under a folder.
 
@@ -32,6 +38,7 @@ def find_pool(
         layout: A name from `LAYOUTS`, or `auto` for the first that finds a case.
         modalities: Names of modalities that this site uses beside the field's.
         follow_links: Also use files and folders that are links to outside `root`.
+        rules: Which DICOM series is which modality, where its folder's name does not say it.
 
     Raises:
         CaseError: If the folder is not there, or a named layout does not fit it.
@@ -44,11 +51,11 @@ def find_pool(
             raise CaseError(
                 f"layout must be auto or one of {', '.join(LAYOUTS)}; got {layout!r}. Set --conf layout."
             )
-        return LAYOUTS[layout](Studies(root, modalities, follow_links))
+        return LAYOUTS[layout](Studies(root, modalities, follow_links, rules))
     skipped: dict[Path, Skipped] = {}
     for finder in LAYOUTS.values():
         try:
-            pool = finder(Studies(root, modalities, follow_links))
+            pool = finder(Studies(root, modalities, follow_links, rules))
         except CaseError:
             continue  # an explicit layout says why; here the next one is tried
         if pool.cases:

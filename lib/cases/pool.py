@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -125,3 +125,10 @@ def make_pool(root: Path, layout: str, cases: Iterable[Case], skipped: Iterable[
             names |= dict.fromkeys(own, case.id)
             kept.append(case)
     return Pool(root, layout, tuple(kept), tuple(left_out))
+
+
+def with_patients(cases: Sequence[Case]) -> list[Case]:
+    """The cases, each its own patient where all have one patient's name: made anonymous, it tells nothing."""
+    if len({case.patient for case in cases}) == 1:
+        return [replace(case, patient=case.id) for case in cases]
+    return list(cases)

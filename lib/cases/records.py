@@ -96,6 +96,7 @@ class Records:
 
 
 def _hash_files(source: Source) -> str:
+    source.make_local()
     digest = hashlib.blake2b(digest_size=16)
     files = sorted(p for p in source.path.iterdir() if p.is_file()) if source.path.is_dir() else [source.path]
     for file in files:

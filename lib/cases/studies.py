@@ -10,6 +10,7 @@ from pathlib import Path
 from lib.cases.case import Case, CaseError, Source
 from lib.cases.image import FILE_SUFFIXES, suffix_of
 from lib.cases.pool import Pool, Skipped, make_pool
+from lib.cases.series_rules import PRESETS, SeriesRules
 
 SERVERS_OWN = {"labels", "model", "logs", "bin"}  # written beside the studies by the server
 
@@ -21,6 +22,7 @@ class Studies:
     root: Path
     extra: tuple[str, ...] = ()
     follow_links: bool = False
+    rules: SeriesRules = PRESETS["usual"]
     skipped: list[Skipped] = field(default_factory=list)
 
     def entries(self, folder: Path) -> list[os.DirEntry[str]]:

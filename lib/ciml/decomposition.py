@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import StrictInt, TypeAdapter, ValidationError, with_config
 
+from lib.cases.table_file import SUFFIXES, read_table
 from lib.ciml.presets import PRESETS, preset_table
 from lib.ciml.subtask import (
     Region,
@@ -26,7 +27,6 @@ from lib.ciml.subtask import (
     check_subtasks,
     own_label,
 )
-from lib.ciml.table_file import SUFFIXES, read_table
 
 
 @with_config(extra="forbid")
@@ -199,7 +199,7 @@ def decomposition_for(
 
 
 def _site_table(path: Path, modalities: tuple[str, ...], labels: tuple[str, ...]) -> Decomposition:
-    table = read_table(path)
+    table = read_table(path, what="decomposition", fields="name, labels, regions and subtasks")
     try:
         decomposition = Decomposition.from_dict(table)
         _check_fit(decomposition, modalities, labels)

@@ -17,6 +17,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from lib.atomic import replacing
 from lib.cases.case import Case, CaseError, Source
 from lib.cases.image import FILE_SUFFIXES, Volume, read_volume, suffix_of
+from lib.cases.mirror import RemoteSeries
 from lib.datastores.exports import Exports
 from lib.datastores.labels import check_label, check_segments, imported, our_values, segments_of
 from lib.datastores.register import Register
@@ -81,8 +82,10 @@ class CaseDatastore(Datastore):
         """What clients show: the unique file name, the case, its modalities, and stored notes."""
         case, modality = self.resolve(image_id)
         stored = self._record(case).get("image", {}).get("info", {})
+        source = case.modalities[modality]
         return {
             **stored,
+            **(source.about() if isinstance(source, RemoteSeries) else {}),
             "name": self._exports.name(case, modality),
             "case": case.id,
             "modality": modality,

@@ -1,4 +1,4 @@
-"""A site's own table of subtasks, as it stands in a YAML file."""
+"""A site's own table, of subtasks or of series, as it stands in a YAML file."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ SUFFIXES = (".yaml", ".yml")
 MAX_BYTES = 64 * 1024  # a table takes one or two kilobytes
 
 
-def read_table(path: Path) -> dict[str, Any]:
+def read_table(path: Path, *, what: str, fields: str) -> dict[str, Any]:
     """The mapping that a YAML file holds; its fields are not looked at.
 
     Args:
         path: Absolute, as the server and the processes that it starts may run in different folders.
+        what: The setting that names the file.
+        fields: What the mapping should hold, for the error.
 
     Raises:
         ValueError: If the file is not there, too large, or no mapping in plain YAML.
     """
     if not path.is_absolute():
         raise ValueError(
-            f"decomposition must be an absolute path; got {str(path)!r}. Set --conf "
-            f"decomposition={path.absolute()}"
+            f"{what} must be an absolute path; got {str(path)!r}. Set --conf {what}={path.absolute()}"
         )
     try:
         if not path.is_file():  # nor a pipe, which would never end
-            raise ValueError(f"decomposition must be a file; there is none at {path}. Correct the path.")
+            raise ValueError(f"{what} must be a file; there is none at {path}. Correct the path.")
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as err:
@@ -41,8 +42,7 @@ def read_table(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} must be plain YAML; {_reason(err)}. Correct it there.") from err
     if not isinstance(table, dict):
         raise ValueError(
-            f"{path} must be a mapping with the fields name, labels, regions and subtasks; got "
-            f"{str(table)[:80]!r}. See docs/decomposition.md."
+            f"{path} must be a mapping with the fields {fields}; got {str(table)[:80]!r}. See docs."
         )
     return table
 

@@ -1,0 +1,76 @@
+"""Studies in a PACS: series of one study and frame of reference become one case."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from lib.cases.case import Case, CaseError
+from lib.cases.mirror import Mirror, RemoteSeries
+from lib.cases.pacs import FoundSeries, pacs_at
+from lib.cases.pool import Pool, Skipped, make_pool, with_patients
+from lib.cases.series_rules import SeriesRules
+
+
+def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
+    """Every case of a PACS, from its listing alone: nothing is fetched.
+
+    A case's id is its StudyInstanceUID; where a study has several frames of reference, the one with the most
+    modalities has it, and the others a number behind it. Of several series of one modality the one with the
+    most slices is taken, of equal ones the newest.
+
+    Raises:
+        PacsError: If the PACS does not answer.
+    """
+    groups: dict[str, dict[str, dict[str, list[FoundSeries]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
+    skipped: list[Skipped] = []
+    for series in pacs_at(mirror.url).series(rules.modalities):
+        if name := rules.name_of(series.modality, series.description):
+            groups[series.study][series.frame_of_reference][name].append(series)
+        else:
+            skipped.append(
+                _skip(series, f"no rule of {rules.name} gives it a modality, or one leaves it out.")
+            )
+    cases = []
+    for study, frames in sorted(groups.items()):
+        for number, frame in enumerate(sorted(frames, key=lambda key: (-len(frames[key]), key)), start=1):
+            chosen = {name: _choose(name, several, skipped) for name, several in frames[frame].items()}
+            try:
+                cases.append(_case(study if number == 1 else f"{study}_{number}", chosen, mirror))
+            except CaseError as err:
+                skipped.append(_skip(next(iter(chosen.values())), str(err)))
+    return make_pool(mirror.folder, "dicomweb", with_patients(cases), skipped)
+
+
+def _case(id: str, chosen: dict[str, FoundSeries], mirror: Mirror) -> Case:
+    patient = next(iter(chosen.values())).patient
+    return Case(
+        id,
+        {name: RemoteSeries.of(series, mirror) for name, series in chosen.items()},
+        patient=patient,
+        layout="dicomweb",
+    )
+
+
+def _choose(name: str, several: Sequence[FoundSeries], skipped: list[Skipped]) -> FoundSeries:
+    newest = sorted(several, key=lambda series: (series.made, series.uid), reverse=True)
+    first, *others = sorted(newest, key=lambda series: -series.instances)
+    for series in others:
+        why = "has more slices" if first.instances > series.instances else "is newer"
+        skipped.append(
+            _skip(
+                series,
+                f"a case must have one {name}; '{first.description}' is taken, which {why}.",
+            )
+        )
+    return first
+
+
+def _skip(series: FoundSeries, reason: str) -> Skipped:
+    return Skipped(
+        Path(series.study, series.uid),
+        f"{series.modality} '{series.description}': {reason}",
+    )
