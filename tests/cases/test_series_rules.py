@@ -37,7 +37,8 @@ def test_a_series_is_named_by_the_first_rule_that_fits(
 def test_a_sites_own_rules_are_read_in_order(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text(
-        'rules:\n- {modality: MR, description: "dyn", name: ""}\n- {modality: MR, description: "t1", name: T1}\n'
+        'rules:\n- {modality: MR, description: "dyn", name: ""}\n'
+        '- {modality: MR, description: "t1", name: T1}\n'
     )
     rules = rules_for(str(file))
     assert rules.name_of("MR", "T1 dynamic") is None
