@@ -1,0 +1,85 @@
+"""A live server on a real Orthanc: a study of three series is one case for every client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import requests
+import SimpleITK as sitk
+
+from tests.orthanc import orthanc, skip_without_orthanc
+from tests.server import serving, slicer_client
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+SAMPLES = Path(__file__).parents[2] / "samples" / "dicom"
+FIELDS = {
+    "Modality",
+    "StudyDate",
+    "StudyTime",
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "RetrieveURL",
+}
+
+
+def series_uid(patient: str, modality: str) -> str:
+    header = pydicom.dcmread(SAMPLES / patient / modality / "000000.dcm", stop_before_pixels=True)
+    return str(header.SeriesInstanceUID)
+
+
+def test_a_study_in_the_pacs_is_one_case_for_the_reader_in_slicer_and_in_ohif(tmp_path: Path) -> None:
+    skip_without_orthanc()
+    conf = {"work_dir": tmp_path / "work", "series_rules": "pet_ct_mr", "no_plan": "random"}
+    with (
+        orthanc(SAMPLES) as pacs,
+        serving(
+            pacs.dicomweb,
+            conf=conf,
+            log=tmp_path / "log",
+            environment={"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"},
+        ) as address,
+    ):
+        reader = slicer_client(address, tmpdir=str(tmp_path), client_id="reader")
+        cases = reader.datastore()["objects"]
+        assert len(cases) == 2
+
+        sample = reader.next_sample("random", {})
+        assert sample["id"] == sample["StudyInstanceUID"] in cases
+        assert sample.keys() >= FIELDS
+        assert requests.get(f"{sample['RetrieveURL']}/metadata", timeout=60).ok
+
+        patient = sample["PatientID"]
+        for modality in ("CT", "PET", "MR_T1"):  # OHIF names the series of its active viewport
+            uid = series_uid(patient, modality)
+            image = requests.get(f"{address}/datastore/image", params={"image": uid}, timeout=60)
+            (tmp_path / "image.nii.gz").write_bytes(image.content)
+            served = sitk.ReadImage(str(tmp_path / "image.nii.gz"))
+            file, about = reader.infer("ciml", uid, {})
+            label = sitk.ReadImage(str(file))
+            assert about["ciml"]["state"] == "untrained"
+            assert label.GetSize() == served.GetSize()
+            assert np.allclose(label.GetOrigin(), served.GetOrigin(), atol=1e-3)
+            contour = sitk.ReadImage(str(SAMPLES / patient / f"{modality}_GTV.nii.gz"))
+            assert served.GetSize() == contour.GetSize()
+            assert np.allclose(served.GetOrigin(), contour.GetOrigin(), atol=1e-3)
+
+        reader.save_label(
+            series_uid(patient, "MR_T1"), str(SAMPLES / patient / "MR_T1_GTV.nii.gz"), params={}
+        )
+        assert reader.info()["datastore"]["completed"] == 1
+        other = reader.next_sample("random", {})
+        assert other["PatientID"] != patient
+
+        qido = requests.get(f"{address}/proxy/dicom/qido/studies", timeout=60)
+        assert len(qido.json()) == 2
+        pacs.stop()
+        refused = requests.get(
+            f"{address}/datastore/image", params={"image": series_uid(patient, "CT")}, timeout=60
+        )
+        assert refused.ok  # what was fetched is served without the PACS
+    log = (tmp_path / "log").read_text()
+    assert "Traceback" not in log, log[-4000:]
