@@ -20,11 +20,13 @@ from monailabel.utils.async_tasks.utils import tasks
 
 from lib import VERSION
 from lib.background import check_in_background
+from lib.cases.case import Case
+from lib.datastores.exchange import SegmentationExchange
 from lib.datastores.local import CaseDatastore
 from lib.prefetch import Prefetcher
 from lib.refusal import Refusal
 from lib.settings import read_settings
-from lib.site import Site
+from lib.site import Site, is_address
 from lib.tables import as_text, check_table, pool_table
 from lib.tasks.infer import CimlInfer
 from lib.tasks.scoring import ModalityDifferenceScoring
@@ -51,6 +53,7 @@ class MdalCimlApp(MONAILabelApp):
         except ValueError as err:
             raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, str(err)) from err
         self.prefetcher: Prefetcher | None = None  # only a server segments ahead
+        self.exchange: SegmentationExchange | None = None  # and exchanges labels with a PACS
         super().__init__(
             app_dir,
             studies,
@@ -91,6 +94,9 @@ class MdalCimlApp(MONAILabelApp):
             checking.join()
         self.prefetcher = Prefetcher(self.site, self._datastore.labelled)
         self.prefetcher.start()
+        if is_address(self.site.address):
+            self.exchange = SegmentationExchange(self.site, self._datastore, on_taken=self._has_label)
+            self.exchange.start()
 
     def async_scoring(self, method: str | None, params: Any = None) -> Any:
         """Enqueue scoring; the automatic one only once the pool is checked, and only if the pool changed.
@@ -160,9 +166,18 @@ class MdalCimlApp(MONAILabelApp):
         """Refused: there are no whole-slide images here."""
         raise Refusal("this app has no whole-slide images; ask /infer/ciml for a case.", status=404)
 
+    def info(self) -> Any:
+        """What clients connect with; with a PACS also how the exchange with it stands."""
+        return super().info() | ({"pacs": self.exchange.about()} if self.exchange else {})
+
     def on_save_label(self, image_id: str, label_id: str) -> None:
+        """Take the case out of the reader's hands, and tell the PACS."""
+        self._has_label(self._datastore.resolve(image_id)[0])
+        if self.exchange:
+            self.exchange.wake()
+
+    def _has_label(self, case: Case) -> None:
         """A case with a final label is in nobody's hands any more."""
-        case, _ = self._datastore.resolve(image_id)
         if case.id in self._datastore.labelled():
             self.site.plan.release(case.id, annotator=None)
         if self.prefetcher:

@@ -53,6 +53,7 @@ class AppSettings(BaseModel):
     work_dir: str = _key("", "Where the plan, models and cache live; empty: .mdal in the studies folder, for a PACS a folder in ~/.mdal")
     cache_gb: float = _key(20.0, "Most that prepared cases may take on disk", "GB", gt=0)
     dicom_gb: float = _key(50.0, "Most that series fetched from a PACS may take on disk; the longest unused are removed", "GB", gt=0)
+    pacs_refresh_s: float = _key(30.0, "How often the PACS is asked for new segmentations", "s", gt=0)
     max_voxels: int = _key(MAX_VOXELS, "A larger volume is refused from its header", "voxels", gt=0)
     ct_window: Numbers = _key((-160.0, 240.0), "CT values mapped to -1 and 1; where the first is negative, quote it with a space before", "HU")
     pet_ceiling: float = _key(5.0, "PET value mapped to 1", "SUV", gt=0)

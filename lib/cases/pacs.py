@@ -144,6 +144,19 @@ class Pacs:
             for done in [threads.submit(self._fetch_one, series, uid, folder) for uid in missing]:
                 done.result()
 
+    def store(self, instance: Dataset) -> None:
+        """Keep an instance in the PACS, by STOW-RS.
+
+        Raises:
+            PacsError: If the PACS does not take it.
+        """
+        with self._asking(f"storing instance {instance.SOPInstanceUID}"):
+            answer = self._client.store_instances([instance])
+            if answer.get("FailedSOPSequence"):
+                raise ValueError(
+                    f"it refused it: {answer.FailedSOPSequence[0].get('FailureReason', 'no reason')}"
+                )
+
     def _fetch_one(self, series: FoundSeries, uid: str, folder: Path) -> None:
         instance = self._client.retrieve_instance(series.study, series.uid, uid)
         if str(instance.SOPInstanceUID) != uid:

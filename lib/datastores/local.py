@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +153,15 @@ class CaseDatastore(Datastore):
         """File of a label, opened."""
         return Path(self.get_label_uri(label_id, label_tag)).open("rb")
 
+    def label_notes(self, case: Case, tag: str) -> dict[str, Any]:
+        """What is kept with a saved label; empty where none of this tag was saved."""
+        notes: dict[str, Any] = self._record(case).get("labels", {}).get(tag, {}).get("info", {})
+        return notes
+
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What was stored with a label, and its file's name."""
         case, path = self._label(label_id, label_tag)
-        stored = self._record(case).get("labels", {}).get(label_tag, {}).get("info", {})
-        return {**stored, "name": f"{case.id}{suffix_of(path)}"}
+        return {**self.label_notes(case, label_tag), "name": f"{case.id}{suffix_of(path)}"}
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Store notes on a saved label."""
@@ -168,7 +173,7 @@ class CaseDatastore(Datastore):
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
-        """Store a reader's label, or a model's, as it is.
+        """Store a reader's label, or a model's, as it is, and when it was written.
 
         The file is in place before the register names it; both are replaced atomically.
 
@@ -176,7 +181,8 @@ class CaseDatastore(Datastore):
             Refusal: If the tag, the image or the label cannot be; nothing is written then.
         """
         case, _ = self.resolve(image_id)
-        tag, file, info = _checked_tag(label_tag), Path(label_filename), _checked_json(label_info or {})
+        tag, file = _checked_tag(label_tag), Path(label_filename)
+        info = {"written": datetime.now(UTC).isoformat(), **_checked_json(label_info or {})}
         with _refusing():
             label = check_label(file, case, max_voxels=self.site.settings.max_voxels)
             check_segments(label, info, self.site.decomposition.labels)
@@ -233,8 +239,7 @@ class CaseDatastore(Datastore):
         path = self.labels_of(case).get(tag)
         if path is None:
             raise CaseError(f"case {case.id} must have a label tagged {tag}; it has none.")
-        info = self._record(case).get("labels", {}).get(tag, {}).get("info", {})
-        segments = segments_of(info)
+        segments = segments_of(self.label_notes(case, tag))
         volume = read_volume(Source(path), max_voxels=self.site.settings.max_voxels)
         if not segments:
             volume = imported(volume, self.site.decomposition)
@@ -280,7 +285,6 @@ class CaseDatastore(Datastore):
         """Every served case with its labels, in MONAI Label's form."""
         objects = {}
         for case in self.site.served:
-            record = self._record(case)
             objects[case.id] = {
                 "image": {
                     "ext": suffix_of(Path(self._exports.name(case, self._reference(case)))),
@@ -289,7 +293,7 @@ class CaseDatastore(Datastore):
                 "labels": {
                     tag: {
                         "ext": suffix_of(path),
-                        "info": record.get("labels", {}).get(tag, {}).get("info", {}),
+                        "info": self.label_notes(case, tag),
                     }
                     for tag, path in self.labels_of(case).items()
                 },

@@ -11,7 +11,7 @@ import requests
 import SimpleITK as sitk
 
 from tests.orthanc import orthanc, skip_without_orthanc
-from tests.server import serving, slicer_client
+from tests.server import serving, slicer_client, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SAMPLES = Path(__file__).parents[2] / "samples" / "dicom"
@@ -67,19 +67,42 @@ def test_a_study_in_the_pacs_is_one_case_for_the_reader_in_slicer_and_in_ohif(tm
             assert served.GetSize() == contour.GetSize()
             assert np.allclose(served.GetOrigin(), contour.GetOrigin(), atol=1e-3)
 
-        reader.save_label(
-            series_uid(patient, "MR_T1"), str(SAMPLES / patient / "MR_T1_GTV.nii.gz"), params={}
-        )
+        contour = SAMPLES / patient / "MR_T1_GTV.nii.gz"
+        reader.save_label(series_uid(patient, "MR_T1"), str(contour), params={})
         assert reader.info()["datastore"]["completed"] == 1
-        other = reader.next_sample("random", {})
-        assert other["PatientID"] != patient
+        assert reader.next_sample("random", {})["PatientID"] != patient
+        wait_until(lambda: reader.info()["pacs"]["unsent"] == 0, seconds=60, what="the SEG in the PACS")
+        assert reader.info()["pacs"]["message"] == ""
+        qido = requests.get(f"{pacs.dicomweb}/series?Modality=SEG", timeout=60)
+        assert [row["0020000D"]["Value"] for row in qido.json()] == [[sample["id"]]]
 
-        qido = requests.get(f"{address}/proxy/dicom/qido/studies", timeout=60)
-        assert len(qido.json()) == 2
         pacs.stop()
-        refused = requests.get(
+        kept = requests.get(
             f"{address}/datastore/image", params={"image": series_uid(patient, "CT")}, timeout=60
         )
-        assert refused.ok  # what was fetched is served without the PACS
-    log = (tmp_path / "log").read_text()
-    assert "Traceback" not in log, log[-4000:]
+        assert kept.ok  # what was fetched is served without the PACS
+        pacs.start()
+
+        log = (tmp_path / "log").read_text()
+        assert "Traceback" not in log, log[-4000:]
+
+        with serving(
+            pacs.dicomweb, conf={**conf, "work_dir": tmp_path / "other"}, log=tmp_path / "other_log"
+        ) as elsewhere:
+            other = slicer_client(elsewhere, tmpdir=str(tmp_path))
+            wait_until(
+                lambda: other.info()["datastore"]["completed"] == 1,
+                seconds=60,
+                what="the label from the PACS",
+            )
+            assert set(other.datastore()["objects"][sample["id"]]["labels"]) == {"final"}
+            label = requests.get(
+                f"{elsewhere}/datastore/label", params={"label": sample["id"], "tag": "final"}, timeout=60
+            )
+            (tmp_path / "label.nii.gz").write_bytes(label.content)
+            drawn, read = (
+                sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+                for file in (contour, tmp_path / "label.nii.gz")
+            )
+            assert np.array_equal(drawn > 0, read > 0)
+            assert other.info()["pacs"]["unsent"] == 0

@@ -1,0 +1,175 @@
+"""Labels of a site and DICOM SEG of its PACS: the readers' are sent, those of other viewers taken."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lib.atomic import replacing
+from lib.cases.case import Case, CaseError
+from lib.cases.dicom import read_series
+from lib.cases.image import read_grid, write_nifti
+from lib.cases.mirror import RemoteSeries
+from lib.cases.pacs import FoundSeries, PacsError, pacs_at
+from lib.datastores.local import FINAL, ORIGINAL, CaseDatastore
+from lib.dicom_seg.read import Description, describe, parse, read_segmentation
+from lib.dicom_seg.write import Author, write_segmentation
+from lib.site import Site
+
+logger = logging.getLogger(__name__)
+
+
+class SegmentationExchange:
+    """Sends every final label once, and takes every SEG of the PACS once; of two of a case the newest counts.
+
+    A label is a file on this machine first: a PACS that is down delays its SEG and loses nothing. What was
+    taken is kept in `segmentations.json`; losing that file costs reading them again.
+    """
+
+    def __init__(
+        self, site: Site, datastore: CaseDatastore, *, on_taken: Callable[[Case], None] | None = None
+    ) -> None:
+        """Exchange with the PACS of a site; `on_taken` is told each case whose final label came from it."""
+        self.site, self.datastore = site, datastore
+        self._on_taken = on_taken or (lambda case: None)
+        self._seen_file = site.work / "segmentations.json"
+        self._message = ""
+        self._wanted = threading.Event()
+
+    def start(self) -> None:
+        """Exchange now, after each `wake`, and every `pacs_refresh_s`, until the process ends."""
+        threading.Thread(target=self._run, name="segmentation-exchange", daemon=True).start()
+
+    def wake(self) -> None:
+        """A label was saved: send it soon."""
+        self._wanted.set()
+
+    def about(self) -> dict[str, Any]:
+        """For clients: the labels that wait to be sent, and what the PACS last failed in."""
+        return {"address": self.site.address, "unsent": len(self._unsent()), "message": self._message}
+
+    def once(self) -> None:
+        """Take what is new, then send what was not sent.
+
+        Raises:
+            PacsError: If the PACS does not answer; what was done until then stays.
+        """
+        self._take_new()
+        for case in self._unsent():
+            self._send(case)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.once()
+                self._message = ""
+            except (CaseError, OSError) as err:
+                if str(err) != self._message:  # once, not every half minute of a night
+                    logger.warning("labels wait for the PACS: %s", err)
+                self._message = str(err)
+            self._wanted.wait(self.site.settings.pacs_refresh_s)
+            self._wanted.clear()
+
+    def _unsent(self) -> list[Case]:
+        found = []
+        for id in sorted(self.datastore.labelled()):
+            info = self.datastore.label_notes(self.site.pool.by_id[id], FINAL)
+            if info.get("dicom_seg", {}).get("of") != info.get("written"):
+                found.append(self.site.pool.by_id[id])
+        return found
+
+    def _send(self, case: Case) -> None:
+        written = self._written(case, FINAL)
+        label = self.datastore.read_label(case)
+        source = next(
+            (each for each in _series_of(case) if read_grid(each).same_as(label.grid)),
+            case.modalities[self.site.preparation.reference_of(case)],
+        )
+        source.make_local()
+        dataset = write_segmentation(
+            label,
+            read_series(source.path, source.series),
+            labels=self.site.decomposition.labels,
+            author=Author("Reader"),
+            written=datetime.fromisoformat(written),
+        )
+        pacs_at(self.site.address).store(dataset)
+        self._see(str(dataset.SeriesInstanceUID), "sent")
+        sent = {
+            "of": written,
+            "instance": str(dataset.SOPInstanceUID),
+            "series": str(dataset.SeriesInstanceUID),
+        }
+        self.datastore.update_label_info(case.id, FINAL, {"dicom_seg": sent})
+        logger.info("the label of %s is in the PACS", case.id)
+
+    def _take_new(self) -> None:
+        seen = self._seen()
+        for series in pacs_at(self.site.address).series(("SEG",)):
+            if series.uid not in seen:
+                try:
+                    outcome = self._take(series)
+                except PacsError:
+                    raise
+                except CaseError as err:  # of this one: it will not become better
+                    outcome = str(err)
+                    logger.warning("%s is left out: %s", series, err)
+                self._see(series.uid, outcome)
+
+    def _take(self, series: FoundSeries) -> str:
+        """Store one SEG as its case's label if it is the newest; what became of it."""
+        with tempfile.TemporaryDirectory(prefix="seg-") as folder:
+            pacs_at(self.site.address).fetch(series, Path(folder))
+            dataset = parse(next(Path(folder).glob("*.dcm")).read_bytes())
+            about = describe(dataset)
+            case, source = self._outlined_on(about)
+            tag = ORIGINAL if about.algorithm_type == "AUTOMATIC" else FINAL
+            written = about.written.isoformat() if about.written else ""  # without a time it is the oldest
+            if tag in self.datastore.labels_of(case) and written <= self._written(case, tag):
+                return "older than the label that is there"
+            label = read_segmentation(dataset, read_grid(source), labels=self.site.decomposition.labels)
+            file = Path(folder) / "label.nii.gz"
+            write_nifti(label, file, durable=False)
+            sent = {"of": written, "instance": about.instance, "series": about.series, "author": about.author}
+            self.datastore.save_label(case.id, str(file), tag, {"written": written, "dicom_seg": sent})
+        if tag == FINAL:
+            self._on_taken(case)
+        logger.info("a segmentation in the PACS is the %s label of %s", tag, case.id)
+        return "taken"
+
+    def _written(self, case: Case, tag: str) -> str:
+        """When a saved label was written: UTC in ISO 8601, which sorts by time."""
+        return str(self.datastore.label_notes(case, tag)["written"])
+
+    def _outlined_on(self, about: Description) -> tuple[Case, RemoteSeries]:
+        for uid in about.references:
+            try:
+                case, modality = self.site.pool.resolve(uid)
+            except CaseError:
+                continue
+            source = case.modalities[modality or ""]
+            if isinstance(source, RemoteSeries):
+                return case, source
+        raise CaseError("a segmentation must be of a series that is part of a case; this one is not.")
+
+    def _seen(self) -> dict[str, str]:
+        try:
+            seen: dict[str, str] = json.loads(self._seen_file.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+        return seen
+
+    def _see(self, uid: str, outcome: str) -> None:
+        seen = {**self._seen(), uid: outcome}
+        with replacing(self._seen_file) as part:
+            part.write_text(json.dumps(seen))
+
+
+def _series_of(case: Case) -> list[RemoteSeries]:
+    return [source for source in case.modalities.values() if isinstance(source, RemoteSeries)]
