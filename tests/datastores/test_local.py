@@ -4,6 +4,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import nibabel as nib
@@ -56,7 +57,10 @@ def test_a_label_saved_for_a_sibling_is_the_cases_label(samples: Samples, tmp_pa
     assert datastore.get_labeled_images() == ["STS_002"]
     assert datastore.get_unlabeled_images() == ["STS_008"]
     assert Path(datastore.get_label_uri("STS_002_PET", "final")).read_bytes() == file.read_bytes()
-    assert datastore.get_label_info("STS_002", "final") == {"client_id": "a", "name": "STS_002.nii.gz"}
+    info = datastore.get_label_info("STS_002", "final")
+    saved = datetime.fromisoformat(info.pop("written"))
+    assert timedelta(0) <= datetime.now(UTC) - saved < timedelta(minutes=1)
+    assert info == {"client_id": "a", "name": "STS_002.nii.gz"}
     assert datastore.status() == {"total": 2, "completed": 1, "label_tags": {"final": 1}, "quarantined": 0}
     assert datastore.json()["objects"]["STS_002"]["labels"]["final"]["ext"] == ".nii.gz"
 
