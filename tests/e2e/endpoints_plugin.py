@@ -2,7 +2,9 @@
 
 Those tests name the models, strategies and images of the example apps, and most of them return at once on a
 machine without a GPU. Here the names become this app's, and what needs no GPU here does not return early. A
-name that stands for something that this app does not do is left as it is.
+name that stands for something that this app does not do is left as it is. Their pauses of one to five seconds
+around most requests are cut short: nothing is waited for in them, but in the tests of sessions, whose times
+are whole seconds.
 
 `ENDPOINTS` in the environment is JSON: the app, the studies, the data folder and the `--conf` pairs.
 """
@@ -13,6 +15,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -29,6 +32,7 @@ OUR_NAMES = {
     "segmentation_spleen_epistemic": "mdal",
     "spleen_990": "spleen_3",  # what the tests upload, and then label
 }
+PAUSE = 0.1  # of theirs: 0.5 s where a job is started that is then asked about or stopped
 _NAMED = re.compile(rf"(?<=[/=])({'|'.join(OUR_NAMES)})(?=[?&/]|$)")
 
 
@@ -40,8 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for suite in set(suites.values()):
         suite.app_dir, suite.studies, suite.data_dir = site["app"], site["studies"], site["data"]
         suite.rand_id = 0
-    for context in {sys.modules[suite.__module__] for suite in suites.values()}:
+    contexts = {sys.modules[suite.__module__] for suite in suites.values()}
+    for context in contexts:
         _serve(context, site["conf"])
+    for module in contexts | {item.module for item in items}:
+        if hasattr(module, "time") and module.__name__.rpartition(".")[2] != "test_session":
+            module.time = SimpleNamespace(sleep=lambda seconds: time.sleep(PAUSE * seconds))
     for item, suite in suites.items():
         if suite.__name__.startswith("DICOMWeb"):
             item.add_marker(pytest.mark.skip(reason="the wheel leaves out the answers of the PACS"))
