@@ -33,6 +33,7 @@ from lib.tasks.scoring import ModalityDifferenceScoring
 from lib.tasks.strategies import PlannedStrategy
 from lib.tasks.train import CimlTrain
 from lib.web.explanations import Explanations, offer
+from lib.web.responsive import keep_loop_free
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class MdalCimlApp(MONAILabelApp):
             description="Which multimodal cases to label first, and a segmentation that learns from them",
         )
         offer(Explanations(self._infers["ciml"].segmenter))
+        keep_loop_free()
 
     def init_datastore(self) -> Datastore:
         """Cases as images."""

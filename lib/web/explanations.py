@@ -6,12 +6,11 @@ import hashlib
 import logging
 import os
 import shutil
-import sys
 import threading
 from pathlib import Path
 
 import torch
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse
 
 from lib.cases.case import Case, CaseError
@@ -21,12 +20,12 @@ from lib.explanation_files import MONTAGE, NUMBERS, map_name, write_explanation
 from lib.refusal import Refusal
 from lib.segmentation import Segmenter
 from lib.site import Quarantined
+from lib.web.application import running_application
 
 logger = logging.getLogger(__name__)
 METHOD_VERSION = 1  # raise when an explanation of the same case and model changes
 MAX_BYTES = 2e9  # of explanations on disk; the one longest unused goes first
 PATIENCE = 120.0  # seconds that a request waits for another one's explanation
-_SERVER = "monailabel.app"  # what uvicorn imports; a child process of MONAI Label never does
 _BUSY = "Another explanation is being made and takes long. Ask again in a minute."
 
 router = APIRouter(prefix="/mdal/explanation", tags=["MDAL"])
@@ -127,8 +126,8 @@ def offer(explanations: Explanations) -> bool:
     Returns:
         False outside a server process, where there is nothing to add to.
     """
-    application = getattr(sys.modules.get(_SERVER), "app", None)
-    if not isinstance(application, FastAPI):
+    application = running_application()
+    if application is None:
         return False
     from monailabel.config import settings  # only a server has them
     from monailabel.endpoints.user.auth import RBAC

@@ -1,0 +1,143 @@
+"""Endpoints of MONAI Label run in threads, so that viewers are answered while something is computed.
+
+MONAI Label 0.8.5 (`monailabel.endpoints`) declares each endpoint `async def` and calls what blocks in it: a
+model, a database, `requests` to the PACS. FastAPI runs such a function inside the event loop, so one
+inference of ten seconds stops every image that OHIF loads through `/proxy` for ten seconds. Here the same
+functions run in threads. A thread belongs to a lane, the work of which waits for the same thing: a PACS that
+hangs keeps transfers waiting, never `/info/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import HTTPException, Request, Response
+from fastapi.encoders import jsonable_encoder
+from fastapi.responses import JSONResponse
+from fastapi.routing import RouteContext, iter_route_contexts
+
+from lib.web.application import running_application
+
+_ENDPOINTS = "monailabel.endpoints."
+
+Endpoint = Callable[..., Coroutine[Any, Any, Any]]
+
+
+@dataclass(eq=False)
+class Lane:
+    """Threads for one kind of work, and places to wait for them.
+
+    Attributes:
+        workers: Requests that run at the same time.
+        places: Requests that may wait; one more is refused.
+        retry_after: Seconds after which a refused client should ask again.
+    """
+
+    workers: int
+    places: int
+    retry_after: int
+    _inside: int = field(default=0, init=False)  # changed in the event loop only
+
+    def __post_init__(self) -> None:
+        """All threads are free."""
+        self._threads = CapacityLimiter(self.workers)
+
+    async def run(self, work: Callable[[], Response]) -> Response:
+        """Do it in a thread, in the order of asking. A client that went away changes nothing.
+
+        Raises:
+            HTTPException: 503 with Retry-After if all places are taken.
+        """
+        if self._inside >= self.workers + self.places:
+            raise HTTPException(
+                503,
+                f"The server is busy: {self._inside} requests like this one run or wait. Ask again in "
+                f"{self.retry_after} seconds.",
+                headers={"Retry-After": str(self.retry_after)},
+            )
+        self._inside += 1
+        try:
+            return await to_thread.run_sync(work, limiter=self._threads)
+        finally:
+            self._inside -= 1
+
+
+class Lanes:
+    """Which request runs in which lane."""
+
+    def __init__(self) -> None:
+        """Nothing runs yet."""
+        # One case is segmented at a time; the other threads answer what was segmented before.
+        self.computing = Lane(workers=4, places=16, retry_after=10)
+        # A browser asks for a whole series ahead, some hundred images.
+        self.transfers = Lane(workers=16, places=512, retry_after=2)
+        # MONAI Label looks whether a task runs, then starts one: not for two requests at a time.
+        self.tasks = Lane(workers=1, places=16, retry_after=2)
+        self.light = Lane(workers=8, places=256, retry_after=2)
+        self._of = {
+            "infer": self.computing,
+            "wsi_infer": self.computing,
+            "proxy": self.transfers,
+            "datastore": self.transfers,
+            "session": self.transfers,
+            "model": self.transfers,
+            "login": self.transfers,
+            "batch_infer": self.tasks,
+            "scoring": self.tasks,
+            "train": self.tasks,
+        }
+
+    def of(self, endpoint: Endpoint, arguments: dict[str, Any]) -> Lane:
+        """The lane of a request to one of MONAI Label's endpoints."""
+        if arguments.get("run_sync") or endpoint.__name__ == "api_download_dataset":
+            return self.computing  # minutes
+        return self._of.get(endpoint.__module__.removeprefix(_ENDPOINTS), self.light)
+
+
+def keep_loop_free() -> bool:
+    """Run MONAI Label's endpoints in threads from now on; what they answer stays as it is.
+
+    MONAI Label makes its application before it makes an app, so this changes the routes that are there.
+
+    Returns:
+        False outside a server process, where there is nothing to change.
+    """
+    application = running_application()
+    if application is None:
+        return False
+    if not hasattr(application.state, "lanes"):  # `/reload` makes our app anew, not the application
+        application.state.lanes = lanes = Lanes()
+        making_app = threading.Lock()
+        for route in iter_route_contexts(application.routes):
+            endpoint = route.endpoint
+            if endpoint is not None and endpoint.__module__.startswith(_ENDPOINTS):
+                # FastAPI reads `call` at each request; the signature and the schema are made already.
+                route.dependant.call = _in_thread(endpoint, route, lanes, making_app)
+    return True
+
+
+def _in_thread(endpoint: Endpoint, route: RouteContext, lanes: Lanes, making_app: threading.Lock) -> Endpoint:
+    from monailabel.interfaces.utils.app import app_instance
+
+    def work(arguments: dict[str, Any]) -> Any:
+        with making_app:  # after `/reload` by the first request; the others wait for the same app
+            app_instance()
+        answer = asyncio.run(endpoint(**arguments))
+        if isinstance(answer, Response) or route.response_model is not None:
+            return answer
+        return JSONResponse(jsonable_encoder(answer))  # a listing of many cases takes its time
+
+    @functools.wraps(endpoint)
+    async def call(**arguments: Any) -> Any:
+        for argument in arguments.values():
+            if isinstance(argument, Request):
+                await argument.body()  # comes through this loop; a thread could not wait for it
+        return await lanes.of(endpoint, arguments).run(functools.partial(work, arguments))
+
+    return call
