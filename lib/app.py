@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,7 @@ from lib.tasks.train import CimlTrain
 from lib.web.explanations import Explanations, offer
 from lib.web.responsive import keep_loop_free
 
+RECHECK_S = 600.0  # after which series that the PACS did not give are asked for again
 logger = logging.getLogger(__name__)
 
 
@@ -90,14 +92,15 @@ class MdalCimlApp(MONAILabelApp):
     def on_init_complete(self) -> None:
         """Check the pool, then score it if it changed; a small pool is not served before."""
         super().on_init_complete()
-        checking = threading.Thread(target=self._check_then_score, name="pool-check", daemon=True)
-        checking.start()
+        self._start_check()
         if len(self.site.pool.cases) <= self.site.settings.check_first:
-            checking.join()
+            self._checking.join()
         self.prefetcher = Prefetcher(self.site, self._datastore.labelled)
         self.prefetcher.start()
         if is_address(self.site.address):
-            self.exchange = SegmentationExchange(self.site, self._datastore, on_taken=self._has_label)
+            self.exchange = SegmentationExchange(
+                self.site, self._datastore, on_taken=self._has_label, on_listed=self._listed
+            )
             self.exchange.start()
 
     def async_scoring(self, method: str | None, params: Any = None) -> Any:
@@ -193,6 +196,17 @@ class MdalCimlApp(MONAILabelApp):
     def _plan_is_current(self) -> bool:
         current = self.site.plan.current()
         return current is not None and current.about.get("fingerprint") == self.site.fingerprint()
+
+    def _listed(self, changed: bool) -> None:
+        """New studies are checked now; what was missed or could not be fetched is, some minutes later."""
+        due = changed or time.monotonic() - self._check_started > RECHECK_S
+        if due and not self._checking.is_alive() and (not self.site.recall_check() or self.site.unfetched):
+            self._start_check()
+
+    def _start_check(self) -> None:
+        self._check_started = time.monotonic()
+        self._checking = threading.Thread(target=self._check_then_score, name="pool-check", daemon=True)
+        self._checking.start()
 
     def _check_then_score(self) -> None:
         """The check runs in a process of its own: it takes minutes of computing, and clients are waiting."""

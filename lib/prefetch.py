@@ -1,10 +1,11 @@
-"""The next cases of the plan, segmented before anyone asks."""
+"""The next cases of the plan, fetched and segmented before anyone asks."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Set
+import time
+from collections.abc import Callable, Sequence, Set
 
 from sqlalchemy.exc import OperationalError
 
@@ -15,10 +16,11 @@ from lib.site import Site
 
 logger = logging.getLogger(__name__)
 _LOOK_S = 5.0  # plans and models come from other processes, which tell nobody
+_RETRY_S = 60.0  # after which a PACS that did not give a series is asked again
 
 
 class Prefetcher:
-    """Keeps the first open cases of the plan segmented by the current model, one process at a time.
+    """Keeps the first open cases of the plan here and segmented by the current model, one process at a time.
 
     What an earlier model said, or said of a case that has changed, is not served and is dropped.
     """
@@ -34,6 +36,7 @@ class Prefetcher:
         self.segmenter = Segmenter(site)
         self._offered = ""
         self._failed: set[tuple[str, str]] = set()  # (model, case's content): not tried twice
+        self._fetch_after = 0.0
         self._wake = threading.Event()
 
     def start(self) -> None:
@@ -50,20 +53,27 @@ class Prefetcher:
         self._offered = offered or self._offered
         self._wake.set()
 
-    def wanted(self) -> list[Case]:
-        """The next cases of the plan that are not segmented yet; none before there is a plan and a model."""
-        plan, model = self.site.plan.current(), self.segmenter.published()
-        if plan is None or model is None:
+    def following(self) -> list[Case]:
+        """The next cases of the plan that have no label; none before there is a plan."""
+        plan = self.site.plan.current()
+        if plan is None:
             return []
         order = self.site.plan.order(self.site.settings.strategy, plan=plan.id)
         place = order.index(self._offered) + 1 if self._offered in order else 0
         served, done = {case.id: case for case in self.site.served}, self.labelled()
         ahead = [id for id in (*order[place:], *order[:place]) if id in served and id not in done]
-        following = [served[id] for id in ahead[: self.site.settings.prefetch]]
-        return [case for case in following if not self._is_settled(case, model.key)]
+        return [served[id] for id in ahead[: self.site.settings.prefetch]]
+
+    def wanted(self) -> list[Case]:
+        """Those of them that are not segmented yet; none before there is a model."""
+        model = self.segmenter.published()
+        if model is None:
+            return []
+        return [case for case in self.following() if not self._is_settled(case, model.key)]
 
     def run(self) -> list[Case]:
-        """Segment what is wanted in a process of its own and wait for it; what was wanted."""
+        """Fetch what follows, then segment what is wanted in a process of its own; what was wanted."""
+        self._fetch(self.following())
         wanted, model = self.wanted(), self.segmenter.published()
         if model is None:
             return []
@@ -76,6 +86,16 @@ class Prefetcher:
                 self._failed.add((model.key, self.site.cache.key(case)))
                 logger.warning("%s could not be segmented ahead: %s", case.id, ended.stdout[-500:].strip())
         return wanted
+
+    def _fetch(self, cases: Sequence[Case]) -> None:
+        if time.monotonic() < self._fetch_after:
+            return
+        for source in [source for case in cases for source in case.modalities.values()]:
+            try:
+                source.make_local()
+            except CaseError as err:  # who asks for it is told so too
+                self._fetch_after = time.monotonic() + _RETRY_S
+                logger.warning("not fetched ahead: %s", err)
 
     def _is_settled(self, case: Case, model: str) -> bool:
         try:

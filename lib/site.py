@@ -59,30 +59,50 @@ class Site:
             CaseError: If the folder, the layout or the reference does not fit, or the PACS does not answer.
         """
         self.settings = settings
-        rules = rules_for(settings.series_rules)
-        self.pool: Pool
         if is_address(str(studies)):
             self.address = str(studies).strip().rstrip("/")
             self.work = Path(settings.work_dir or _work_of(self.address)).resolve()
             self.studies = self.work
-            mirror = Mirror(self.address, self.work / "dicom", int(settings.dicom_gb * 1e9))
-            self.pool = find_studies(mirror, rules)
         else:
             self.studies = Path(studies).resolve()
             self.address = str(self.studies)
             self.work = Path(settings.work_dir).resolve() if settings.work_dir else self.studies / ".mdal"
-            self.pool = find_pool(
-                self.studies,
-                layout=settings.layout,
-                modalities=settings.modalities,
-                follow_links=settings.follow_links,
-                rules=rules,
-            )
+        self.pool = self._find()
         self.verdicts: dict[str, Verdict] = {}
         self.quarantined: set[str] = set()
         self.served: tuple[Case, ...] = self.pool.cases
         if self.pool.cases:
             self.recall_check()
+
+    def _find(self) -> Pool:
+        settings = self.settings
+        rules = rules_for(settings.series_rules)
+        if is_address(self.address):
+            mirror = Mirror(self.address, self.work / "dicom", int(settings.dicom_gb * 1e9))
+            return find_studies(mirror, rules)
+        return find_pool(
+            self.studies,
+            layout=settings.layout,
+            modalities=settings.modalities,
+            follow_links=settings.follow_links,
+            rules=rules,
+        )
+
+    def refresh(self) -> bool:
+        """Look for studies again; whether any is new, changed or gone.
+
+        A new case is served at once, as the check follows. A modality that no case had when this process
+        started waits for the next start: the arrays and the model have no place for it.
+
+        Raises:
+            CaseError: As the constructor; the cases then stay as they were.
+        """
+        found, before = self._find().limited_to(self.preparation.modalities), self._stamps()
+        if _stamps_of(found) == before:
+            return False
+        self.pool = found
+        self._apply(self.verdicts)
+        return True
 
     def validate(self) -> None:
         """Refuse now what would fail later: an empty pool, a bad reference, label table, device or database.
@@ -236,11 +256,7 @@ class Site:
         return _digest([MEASURE_VERSION, self._stamps(), asdict(self.preparation)])
 
     def _stamps(self) -> list[list[object]]:
-        return [
-            [case.id, name, _stamp(source)]
-            for case in self.pool.cases
-            for name, source in case.modalities.items()
-        ]
+        return _stamps_of(self.pool)
 
     def content(self) -> str:
         """Hash of what the served cases hold and of the settings that change their scores."""
@@ -276,6 +292,12 @@ def _work_of(address: str) -> Path:
     parts = urlsplit(address)
     name = re.sub(r"[^\w.-]", "_", parts.hostname or "pacs")
     return Path.home() / ".mdal" / f"{name}-{_digest(address)[:8]}"
+
+
+def _stamps_of(pool: Pool) -> list[list[object]]:
+    return [
+        [case.id, name, _stamp(source)] for case in pool.cases for name, source in case.modalities.items()
+    ]
 
 
 def _stamp(source: Source) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from lib.cases.case import CaseError, Source
 from lib.ciml.network import CimlNetwork
 from lib.plan.scores import CaseScore
 from lib.prefetch import Prefetcher
@@ -105,3 +107,38 @@ def test_a_case_that_cannot_be_segmented_is_not_tried_again(site: Site) -> None:
     prefetcher = Prefetcher(site, set)
     prefetcher.run()
     assert names(prefetcher) == []
+
+
+class Archived(Source):
+    """A volume that an archive gives or does not."""
+
+    def make_local(self) -> None:
+        asked.append(self.path.parent.name)
+        if down:
+            raise CaseError("the archive does not answer.")
+
+
+asked: list[str] = []
+down: list[bool] = []
+
+
+def test_what_follows_is_fetched_before_there_is_a_model(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked.clear()
+    archived = [
+        replace(case, modalities={name: Archived(each.path) for name, each in case.modalities.items()})
+        for case in site.served
+    ]
+    site.served = tuple(archived)
+    prefetcher = Prefetcher(site, set)
+    assert prefetcher.run() == []
+    plan(site)
+    assert prefetcher.run() == []
+    assert asked == ["STS_025"] * 3 + ["STS_008"] * 3
+    down.append(True)
+    for _ in range(2):
+        assert prefetcher.run() == []
+    assert "the archive does not answer" in caplog.text
+    assert len(asked) == 12  # it is left alone for a minute
+    down.clear()

@@ -59,6 +59,24 @@ class Pool:
         """Cases that lack a modality which others have."""
         return tuple(case for case in self.cases if len(case.modalities) < len(self.modalities))
 
+    def limited_to(self, modalities: Sequence[str]) -> Pool:
+        """The pool without other modalities than these, each named in `skipped`."""
+        if set(self.modalities) <= set(modalities):
+            return self
+        cases, skipped = [], list(self.skipped)
+        for case in self.cases:
+            kept = {name: source for name, source in case.modalities.items() if name in modalities}
+            skipped += [
+                Skipped(
+                    case.modalities[name].path,
+                    f"case {case.id}: {name} is new to this pool. Restart the server to use it.",
+                )
+                for name in case.modalities.keys() - kept.keys()
+            ]
+            if kept:
+                cases.append(replace(case, modalities=kept))
+        return replace(self, cases=tuple(cases), skipped=tuple(skipped))
+
     @cached_property
     def _aliases(self) -> dict[str, tuple[str, str | None]]:
         names: dict[str, tuple[str, str | None]] = {}

@@ -1,4 +1,4 @@
-"""Labels of a site and DICOM SEG of its PACS: the readers' are sent, those of other viewers taken."""
+"""A site and its PACS, kept alike: new studies and SEGs of other viewers come in, readers' labels go out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,11 @@ from lib.dicom_seg.write import Author, write_segmentation
 from lib.site import Site
 
 logger = logging.getLogger(__name__)
+_SHARE = 0.1  # of the time, at most, that the PACS is kept busy with listings
+
+
+class Foreign(CaseError):
+    """A segmentation of a series that is part of no case."""
 
 
 class SegmentationExchange:
@@ -33,11 +39,24 @@ class SegmentationExchange:
     """
 
     def __init__(
-        self, site: Site, datastore: CaseDatastore, *, on_taken: Callable[[Case], None] | None = None
+        self,
+        site: Site,
+        datastore: CaseDatastore,
+        *,
+        on_taken: Callable[[Case], None] = lambda case: None,
+        on_listed: Callable[[bool], None] = lambda changed: None,
     ) -> None:
-        """Exchange with the PACS of a site; `on_taken` is told each case whose final label came from it."""
+        """Exchange with the PACS of a site; nothing is asked yet.
+
+        Args:
+            site: Whose studies are in a PACS.
+            datastore: Of its labels.
+            on_taken: Told each case whose final label came from the PACS.
+            on_listed: Told after each listing whether the studies changed.
+        """
         self.site, self.datastore = site, datastore
-        self._on_taken = on_taken or (lambda case: None)
+        self._on_taken, self._on_listed = on_taken, on_listed
+        self._foreign: set[str] = set()  # SEGs of no case; perhaps of one at the next start
         self._seen_file = site.work / "segmentations.json"
         self._message = ""
         self._wanted = threading.Event()
@@ -55,17 +74,19 @@ class SegmentationExchange:
         return {"address": self.site.address, "unsent": len(self._unsent()), "message": self._message}
 
     def once(self) -> None:
-        """Take what is new, then send what was not sent.
+        """Look for studies, take the SEGs that are new, then send what was not sent.
 
         Raises:
             PacsError: If the PACS does not answer; what was done until then stays.
         """
+        self._on_listed(self.site.refresh())
         self._take_new()
         for case in self._unsent():
             self._send(case)
 
     def _run(self) -> None:
         while True:
+            start = time.monotonic()
             try:
                 self.once()
                 self._message = ""
@@ -73,15 +94,16 @@ class SegmentationExchange:
                 if str(err) != self._message:  # once, not every half minute of a night
                     logger.warning("labels wait for the PACS: %s", err)
                 self._message = str(err)
-            self._wanted.wait(self.site.settings.pacs_refresh_s)
+            took = time.monotonic() - start
+            self._wanted.wait(max(self.site.settings.pacs_refresh_s, took / _SHARE))
             self._wanted.clear()
 
     def _unsent(self) -> list[Case]:
-        found = []
-        for id in sorted(self.datastore.labelled()):
-            info = self.datastore.label_notes(self.site.pool.by_id[id], FINAL)
+        labelled, found = self.datastore.labelled(), []
+        for case in self.site.pool.cases:
+            info = self.datastore.label_notes(case, FINAL) if case.id in labelled else {}
             if info.get("dicom_seg", {}).get("of") != info.get("written"):
-                found.append(self.site.pool.by_id[id])
+                found.append(case)
         return found
 
     def _send(self, case: Case) -> None:
@@ -111,12 +133,17 @@ class SegmentationExchange:
 
     def _take_new(self) -> None:
         seen = self._seen()
+        studies = {source.found.study for case in self.site.pool.cases for source in _series_of(case)}
         for series in pacs_at(self.site.address).series(("SEG",)):
-            if series.uid not in seen:
+            if series.study in studies and series.uid not in seen.keys() | self._foreign:
                 try:
                     outcome = self._take(series)
                 except PacsError:
                     raise
+                except Foreign as err:
+                    self._foreign.add(series.uid)
+                    logger.info("%s is left out: %s", series, err)
+                    continue
                 except CaseError as err:  # of this one: it will not become better
                     outcome = str(err)
                     logger.warning("%s is left out: %s", series, err)
@@ -156,7 +183,7 @@ class SegmentationExchange:
             source = case.modalities[modality or ""]
             if isinstance(source, RemoteSeries):
                 return case, source
-        raise CaseError("a segmentation must be of a series that is part of a case; this one is not.")
+        raise Foreign("a segmentation must be of a series that is part of a case; this one is not.")
 
     def _seen(self) -> dict[str, str]:
         try:

@@ -42,11 +42,7 @@ class CaseDatastore(Datastore):
         self.site = site
         self.labels_folder = site.studies / "labels"
         self._register = Register(site.studies / "datastore_v2.json")
-        self._labelled: tuple[Any, dict[str, Set[str]]] = (
-            None,
-            {},
-        )  # by tag, for one reading of the register
-        self._beside = frozenset(case.id for case in site.pool.cases if case.label is not None)
+        self._labelled: tuple[Any, Any, dict[str, Set[str]]] = (None, None, {})
         self._exports = Exports(site.work / "images", max_voxels=site.settings.max_voxels)
 
     def name(self) -> str:
@@ -221,14 +217,20 @@ class CaseDatastore(Datastore):
 
     def labelled(self, tag: str = FINAL) -> Set[str]:
         """Ids of all cases with a label of this tag. Not to be modified."""
-        objects = self._register.objects
-        if self._labelled[0] is not objects:
-            self._labelled = (objects, {})
-        if tag not in self._labelled[1]:
+        objects, pool = self._register.objects, self.site.pool
+        known = self._labelled
+        if known[0] is not objects or known[1] is not pool:  # both are replaced when they change
+            self._labelled = known = (objects, pool, {})
+        by_tag = known[2]
+        if tag not in by_tag:
             saved = {id for id, record in objects.items() if tag in record.get("labels", {})}
-            beside = self._beside if self.site.settings.study_labels == tag else frozenset()
-            self._labelled[1][tag] = (saved & self.site.pool.by_id.keys()) | beside
-        return self._labelled[1][tag]
+            beside = {
+                case.id
+                for case in pool.cases
+                if case.label is not None and self.site.settings.study_labels == tag
+            }
+            by_tag[tag] = (saved & pool.by_id.keys()) | beside
+        return by_tag[tag]
 
     def read_label(self, case: Case, tag: str = FINAL) -> Volume:
         """A case's label with this app's values 1..n, uint8, on the grid that it was drawn on.

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from tests.orthanc import Orthanc, orthanc, skip_without_orthanc
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "dicom"
 PATIENT = SAMPLES / "STS_025"
+OTHER = "STS_008"
 NOW = datetime.now(UTC)
 
 
@@ -45,8 +47,12 @@ class Reader:
         (self.case,) = self.site.pool.cases
         self.datastore = CaseDatastore(self.site)
         self.told: list[str] = []
+        self.listings: list[bool] = []
         self.exchange = SegmentationExchange(
-            self.site, self.datastore, on_taken=lambda case: self.told.append(case.id)
+            self.site,
+            self.datastore,
+            on_taken=lambda case: self.told.append(case.id),
+            on_listed=self.listings.append,
         )
 
     def save(self, label: Volume, folder: Path) -> None:
@@ -55,20 +61,20 @@ class Reader:
         self.datastore.save_label(self.case.id, str(file), FINAL, {})
 
 
-def box(*values: int) -> Volume:
+def box(*values: int, patient: str = PATIENT.name) -> Volume:
     """A label on the MR's grid: a slab for each value."""
-    grid = read_grid(Source(PATIENT / "MR_T1"))
+    grid = read_grid(Source(SAMPLES / patient / "MR_T1"))
     array = np.zeros(grid.shape, np.uint8)
     for number, value in enumerate(values):
         array[5 + 3 * number : 8 + 3 * number, 10:20, 10:30] = value
     return Volume(array, grid)
 
 
-def outlined(label: Volume, *, hours: float, author: Author) -> object:
+def outlined(label: Volume, *, hours: float, author: Author, patient: str = PATIENT.name) -> Any:
     """A SEG that someone stored in the PACS, hours from now."""
     return write_segmentation(
         label,
-        read_series(PATIENT / "MR_T1"),
+        read_series(SAMPLES / patient / "MR_T1"),
         labels={"core": 1, "edema": 2},
         author=author,
         written=NOW + timedelta(hours=hours),
@@ -126,7 +132,7 @@ def test_a_models_segmentation_is_no_readers_label(pacs: Orthanc, tmp_path: Path
 
 def test_one_bad_segmentation_does_not_hold_up_the_others(pacs: Orthanc, tmp_path: Path) -> None:
     bad = outlined(box(1), hours=5, author=Author("Other"))
-    bad.SegmentSequence[0].SegmentLabel = "liver"  # type: ignore[attr-defined]
+    bad.SegmentSequence[0].SegmentLabel = "liver"
     pacs_at(pacs.dicomweb).store(bad)
     pacs_at(pacs.dicomweb).store(outlined(box(2), hours=0, author=Author("Other")))
     reader = Reader(pacs, tmp_path / "work")
@@ -147,3 +153,21 @@ def test_a_label_waits_for_a_pacs_that_is_down(pacs: Orthanc, tmp_path: Path) ->
     pacs.start()
     reader.exchange.once()
     assert reader.exchange.about()["unsent"] == 0
+
+
+def test_a_study_that_arrives_is_a_case_with_the_segmentation_that_came_with_it(
+    pacs: Orthanc, tmp_path: Path
+) -> None:
+    reader = Reader(pacs, tmp_path / "work")
+    reader.exchange.once()
+    theirs = outlined(box(1, patient=OTHER), hours=0, author=Author("Other"), patient=OTHER)
+    pacs_at(pacs.dicomweb).store(theirs)
+    reader.exchange.once()
+    assert reader.listings == [False, False]
+    assert reader.told == []  # of a study that has no image yet
+    pacs.upload((SAMPLES / OTHER / "MR_T1").glob("*.dcm"))
+    reader.exchange.once()
+    assert reader.listings == [False, False, True]
+    (new,) = {case.id for case in reader.site.served} - {reader.case.id}
+    assert reader.told == [new]
+    assert reader.datastore.labelled() == {new}

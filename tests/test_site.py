@@ -1,0 +1,63 @@
+"""Studies come, change and go while a server runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lib.datastores.local import CaseDatastore
+from lib.settings import AppSettings
+from lib.site import Site
+from tests.conftest import SAMPLES
+
+Samples = Callable[..., Path]
+
+
+def ids(site: Site) -> list[str]:
+    return [case.id for case in site.served]
+
+
+def test_a_study_that_arrives_is_served_and_one_that_goes_is_not(samples: Samples) -> None:
+    studies = samples("STS_002", "STS_008")
+    site = Site(studies, AppSettings())
+    datastore, before = CaseDatastore(site), site.fingerprint()
+    assert not site.refresh()
+    assert datastore.labelled() == {"STS_002", "STS_008"}
+    shutil.copytree(SAMPLES / "STS_025", studies / "STS_025")
+    shutil.rmtree(studies / "STS_008")
+    assert site.refresh()
+    assert not site.refresh()
+    assert ids(site) == ["STS_002", "STS_025"]
+    assert datastore.labelled() == {"STS_002", "STS_025"}
+    assert site.fingerprint() != before  # a plan of before is not current any more
+
+
+def test_what_the_check_held_back_stays_back_until_the_next_check(samples: Samples) -> None:
+    studies = samples("STS_002", "STS_008")
+    (studies / "STS_008" / "CT.nii.gz").write_bytes(b"nothing")
+    site = Site(studies, AppSettings(workers=1))
+    site.check()
+    assert ids(site) == ["STS_002"]
+    shutil.copytree(SAMPLES / "STS_025", studies / "STS_025")
+    shutil.copyfile(SAMPLES / "STS_008" / "CT.nii.gz", studies / "STS_008" / "CT.nii.gz")
+    assert site.refresh()
+    assert ids(site) == ["STS_002", "STS_025"]
+    assert not site.recall_check()
+    site.check()
+    assert ids(site) == ["STS_002", "STS_008", "STS_025"]
+
+
+def test_a_modality_that_is_new_to_the_pool_waits_for_the_next_start(samples: Samples) -> None:
+    studies = samples("STS_002", "STS_008")
+    for file in studies.glob("*/PET*.nii.gz"):
+        file.unlink()
+    site = Site(studies, AppSettings())
+    preparation = site.preparation
+    shutil.copytree(SAMPLES / "STS_025", studies / "STS_025")
+    assert site.refresh()
+    assert set(site.pool.by_id["STS_025"].modalities) == {"CT", "MR_T1"}
+    (skipped,) = (item for item in site.pool.skipped if "new to this pool" in item.reason)
+    assert skipped.path.is_relative_to(studies / "STS_025")
+    assert site.preparation is preparation
+    assert set(Site(studies, AppSettings()).pool.by_id["STS_025"].modalities) == {"CT", "MR_T1", "PET"}
