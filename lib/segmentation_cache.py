@@ -19,10 +19,10 @@ from lib.atomic import replacing
 from lib.cases.image import Grid, Volume, resample
 from lib.ciml.decomposition import Decomposition
 from lib.ciml.inference import Answer
+from lib.room import PART, bytes_in, make_room
 
 logger = logging.getLogger(__name__)
 _STEPS = 256  # of a probability; half of them is exactly 0.5
-_PART = ".part-"  # how `replacing` names what is not there yet
 _BETWEEN = "~"  # no case id has it
 
 Region = tuple[slice, ...]
@@ -139,7 +139,7 @@ class SegmentationCache:
             if earlier.name.startswith(f"{case_id}{_BETWEEN}"):
                 earlier.unlink(missing_ok=True)
         segmentation.save(path)
-        self._make_room(path)
+        make_room(self._files(), self.max_bytes)
 
     def keep_only(self, model: str) -> None:
         """Drop what other models said."""
@@ -150,28 +150,13 @@ class SegmentationCache:
 
     def size(self) -> int:
         """Bytes in use."""
-        return sum(stat.st_size for _, stat in self._files())
+        return sum(bytes_in(file) for file in self._files())
 
     def _path(self, model: str, case_id: str, key: str) -> Path:
         return self.folder / model / f"{case_id}{_BETWEEN}{key}.npz"
 
-    def _files(self) -> list[tuple[Path, os.stat_result]]:
-        found = []
-        for path in self.folder.glob("*/*.npz"):
-            with suppress(FileNotFoundError):  # another process dropped it
-                if not path.name.startswith(_PART):
-                    found.append((path, path.stat()))
-        return found
-
-    def _make_room(self, newest: Path) -> None:
-        files = sorted(self._files(), key=lambda file: file[1].st_mtime)
-        excess = sum(stat.st_size for _, stat in files) - self.max_bytes
-        for path, stat in files:
-            if excess <= 0:
-                break
-            if path != newest or stat.st_size > self.max_bytes:
-                path.unlink(missing_ok=True)
-                excess -= stat.st_size
+    def _files(self) -> list[Path]:
+        return [path for path in self.folder.glob("*/*.npz") if not path.name.startswith(PART)]
 
 
 def _occupied(mask: NDArray[np.bool_]) -> Region:

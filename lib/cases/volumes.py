@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ from lib.cases.case import Case, CaseError, Source
 from lib.cases.image import MAX_VOXELS, Grid, Volume, read_volume, resample
 from lib.cases.modalities import REFERENCE_ORDER, kind
 from lib.cases.records import Records
+from lib.room import PART, make_room
 
-_PART, _PART_HOURS = ".part-", 24.0  # what a killed process left is removed after so long
+_PART_HOURS = 24.0  # what a killed process left is removed after so long
 FORMAT_VERSION = 1  # raise when the arrays below change their meaning
 
 
@@ -85,7 +85,7 @@ class VolumeCache:
         """Keep at most `max_bytes` under `folder`; the case longest unused goes first."""
         self.folder, self.preparation, self.records, self.max_bytes = folder, preparation, records, max_bytes
         folder.mkdir(parents=True, exist_ok=True)
-        for part in folder.glob(f"{_PART}*"):
+        for part in folder.glob(f"{PART}*"):
             if time.time() - part.stat().st_mtime > 3600.0 * _PART_HOURS:
                 shutil.rmtree(part, ignore_errors=True)
 
@@ -111,7 +111,7 @@ class VolumeCache:
         return sum(file.stat().st_size for file in self.folder.glob("*/*"))
 
     def _store(self, entry: Path, case: PreparedCase) -> None:
-        part = Path(tempfile.mkdtemp(prefix=_PART, dir=self.folder))
+        part = Path(tempfile.mkdtemp(prefix=PART, dir=self.folder))
         try:
             np.save(part / "array.npy", case.array)
             np.save(part / "foreground.npy", case.foreground)
@@ -137,17 +137,8 @@ class VolumeCache:
                 f"the cache must hold at least one case ({needed / 1e6:.0f} MB); it is bounded to "
                 f"{self.max_bytes / 1e6:.0f} MB. Raise --conf cache_gb."
             )
-        entries = [entry for entry in self.folder.iterdir() if not entry.name.startswith(_PART)]
-        sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
-        excess = sum(sizes.values()) + needed - self.max_bytes
-        for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime):
-            if excess <= 0:
-                break
-            gone = Path(tempfile.mkdtemp(prefix=_PART, dir=self.folder)) / "entry"
-            with suppress(FileNotFoundError):  # another process dropped it
-                entry.rename(gone)  # at once, so that a kill leaves no entry half there
-            shutil.rmtree(gone.parent)
-            excess -= sizes[entry]
+        entries = [entry for entry in self.folder.iterdir() if not entry.name.startswith(PART)]
+        make_room(entries, self.max_bytes, needed=needed)
 
 
 def prepare(case: Case, preparation: Preparation) -> PreparedCase:

@@ -13,6 +13,9 @@ from lib.cases.case import Case, Source
 from lib.cases.image import Volume, read_volume, suffix_of, write_nifti
 from lib.ciml.decomposition import Decomposition
 from lib.datastores.labels import imported
+from lib.room import make_room
+
+IN_USE_S = 600.0  # a viewer on this machine opens the file itself
 
 
 class Exports:
@@ -21,9 +24,9 @@ class Exports:
     Slicer caches downloads by file name, so `CT.nii.gz` of two patients would be one image to it.
     """
 
-    def __init__(self, folder: Path, *, max_voxels: int) -> None:
-        """Keep the files in `folder`."""
-        self.folder, self.max_voxels = folder, max_voxels
+    def __init__(self, folder: Path, *, max_voxels: int, max_bytes: int) -> None:
+        """Keep the files in `folder`, those made here within `max_bytes`."""
+        self.folder, self.max_voxels, self.max_bytes = folder, max_voxels, max_bytes
         self._writing = threading.Lock()
 
     def name(self, case: Case, modality: str) -> str:
@@ -45,6 +48,9 @@ class Exports:
         with self._writing:
             if not path.exists():
                 write_nifti(read_volume(source, max_voxels=self.max_voxels), path)
+                made = [entry for entry in self.folder.iterdir() if entry.is_dir()]
+                make_room(made, self.max_bytes, in_use_s=IN_USE_S)
+        os.utime(path.parent)
         return path
 
     def label(self, case: Case, path: Path, decomposition: Decomposition) -> Path:

@@ -43,7 +43,11 @@ class CaseDatastore(Datastore):
         self.labels_folder = site.studies / "labels"
         self._register = Register(site.studies / "datastore_v2.json")
         self._labelled: tuple[Any, Any, dict[str, Set[str]]] = (None, None, {})
-        self._exports = Exports(site.work / "images", max_voxels=site.settings.max_voxels)
+        self._exports = Exports(
+            site.work / "images",
+            max_voxels=site.settings.max_voxels,
+            max_bytes=int(site.settings.images_gb * 1e9),
+        )
 
     def name(self) -> str:
         """Name that a person gave, or the folder's."""

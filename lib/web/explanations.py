@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 import threading
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from lib.ciml.checkpoint import load
 from lib.ciml.explanation import MEASURES, links_of
 from lib.explanation_files import MONTAGE, NUMBERS, map_name, write_explanation
 from lib.refusal import Refusal
+from lib.room import make_room
 from lib.segmentation import Segmenter
 from lib.site import Quarantined
 from lib.web.application import running_application
@@ -25,6 +25,7 @@ from lib.web.application import running_application
 logger = logging.getLogger(__name__)
 METHOD_VERSION = 1  # raise when an explanation of the same case and model changes
 MAX_BYTES = 2e9  # of explanations on disk; the one longest unused goes first
+IN_USE_S = 60.0  # while its files are perhaps still being sent
 PATIENCE = 120.0  # seconds that a request waits for another one's explanation
 _BUSY = "Another explanation is being made and takes long. Ask again in a minute."
 
@@ -106,14 +107,7 @@ class Explanations:
         version = load(model_file)[1].get("version")
         write_explanation(self.site, case, network, folder, version=version)
         logger.info("explained %s", case.id)
-        self._make_room(folder)
-
-    def _make_room(self, newest: Path) -> None:
-        room = MAX_BYTES
-        for folder in sorted(newest.parent.iterdir(), key=lambda path: -path.stat().st_mtime):
-            room -= sum(file.stat().st_size for file in folder.iterdir())
-            if room < 0 and folder != newest:
-                shutil.rmtree(folder, ignore_errors=True)
+        make_room(folder.parent.iterdir(), MAX_BYTES, in_use_s=IN_USE_S)
 
 
 def offer(explanations: Explanations) -> bool:

@@ -155,6 +155,7 @@ def test_only_so_many_bytes_of_explanations_are_kept(
         (folder / NUMBERS).write_text(f"{version}")
 
     monkeypatch.setattr(web, "MAX_BYTES", 2)
+    monkeypatch.setattr(web, "IN_USE_S", 0)
     monkeypatch.setattr(web, "write_explanation", write)  # the real one takes seconds each
     for version in (1, 2, 3):
         site.models.publish(network, {})
