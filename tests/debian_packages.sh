@@ -10,6 +10,7 @@ fi
 command -v Orthanc >/dev/null || missing="$missing orthanc"
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
 command -v dciodvfy >/dev/null || missing="$missing dicom3tools"
+command -v chromium >/dev/null || missing="$missing chromium"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then

@@ -1,0 +1,300 @@
+"""A reader in OHIF: the viewer of the installed wheel in Chromium, on a live server and a real Orthanc."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Page
+
+from lib.cases.case import Case
+from lib.ciml.network import CimlNetwork, NetworkSettings
+from lib.settings import read_settings
+from lib.site import Site
+from tests.chromium import Window, chromium, skip_without_chromium
+from tests.orthanc import orthanc, skip_without_orthanc
+from tests.server import ROOT, serving, slicer_client, wait_for_plan
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+SAMPLES = ROOT / "samples" / "dicom"
+SCREENSHOTS = ROOT / "build" / "screenshots"
+FONTS = {"fonts.googleapis.com", "fonts.gstatic.com"}  # asked for by OHIF; it does without them
+UPSTREAM = {  # answers that MONAI Label and its build of OHIF come with
+    (404, "/train/"),  # nothing is being trained
+    (404, "/assets/android-chrome-144x144.png"),  # an icon, asked for outside /ohif
+}
+FORM = {
+    "Modality": "Modality",
+    "Study Date": "StudyDate",
+    "Study Time": "StudyTime",
+    "Patient ID": "PatientID",
+    "Study Instance UID": "StudyInstanceUID",
+    "Series Instance UID": "SeriesInstanceUID",
+}
+
+# Of the viewer's page: `services` is OHIF's, `cornerstone` what it draws with; '1' is the panel's only
+# segmentation. Positions are DICOM's, in mm.
+SHOWN = """series => {
+    const { viewportGridService, displaySetService, cornerstoneViewportService } = window.services ?? {};
+    const { viewports, activeViewportId } = viewportGridService?.getState() ?? {};
+    const shown = displaySetService?.getDisplaySetByUID(
+        viewports?.get(activeViewportId)?.displaySetInstanceUIDs[0]);
+    const id = cornerstoneViewportService?.getCornerstoneViewport(activeViewportId)?.getVolumeId?.();
+    return shown && id?.endsWith(shown.displaySetInstanceUID)
+        && cornerstone.cache.getVolume(id)?.loadStatus.loaded
+        && (series ?? shown.SeriesInstanceUID) === shown.SeriesInstanceUID && shown.StudyInstanceUID;
+}"""
+LABEL = """() => {
+    const id = services.segmentationService.getSegmentation('1')?.representationData.Labelmap.volumeId;
+    const volume = id && cornerstone.cache.getVolume(id);
+    if (!volume) return null;
+    const [width, height] = volume.dimensions, sum = [0, 0, 0];
+    let voxels = 0;
+    volume.voxelManager.getCompleteScalarDataArray().forEach((value, at) => {
+        if (!value) return;
+        voxels += 1;
+        sum[0] += at % width;
+        sum[1] += Math.floor(at / width) % height;
+        sum[2] += Math.floor(at / (width * height));
+    });
+    const centre = volume.imageData.indexToWorld(sum.map(each => each / voxels));
+    return { voxels, size: [...volume.dimensions], centre: [...centre] };
+}"""
+JUMP = """position => { for (const viewport of services.cornerstoneViewportService.getRenderingEngine()
+    .getViewports()) { viewport.jumpToWorld(position); viewport.render(); } }"""
+AXIAL = """positions => {
+    const viewport = services.cornerstoneViewportService.getCornerstoneViewport('mpr-axial');
+    const { x, y, width, height } = viewport.canvas.getBoundingClientRect();
+    return { box: { x, y, width, height }, points: positions.map(each => [...viewport.worldToCanvas(each)]) };
+}"""
+
+
+@dataclass
+class Ohif:
+    """The viewer and what stands behind it."""
+
+    window: Window
+    address: str
+    site: Site
+
+    @property
+    def page(self) -> Page:
+        return self.window.page
+
+    def case(self, patient: str) -> Case:
+        return next(case for case in self.site.pool.cases if case.patient == patient)
+
+    def open_study_list(self) -> None:
+        self.page.goto(f"{self.address}/ohif/")
+        for case in self.site.pool.cases:
+            self.page.get_by_text(case.patient).first.wait_for()
+
+    def open_study(self, case: Case) -> None:
+        """By its address, as a link from elsewhere does."""
+        self.page.goto(f"{self.address}/ohif/monai-label?StudyInstanceUIDs={case.id}")
+        self.wait_for_series()
+
+    def wait_for_series(self, series: str | None = None) -> str:
+        """Until a series, any by default, is loaded in the active viewport; the study that it is of."""
+        self.page.locator("[data-viewport-uid] canvas").first.wait_for()
+        return str(self.page.wait_for_function(SHOWN, arg=series).json_value())
+
+    def connect(self) -> None:
+        panel = self.page.locator(".monaiLabelPanel")
+        panel.locator("#monailabelServerURL").fill(f"{self.address}/")
+        panel.locator("button").first.click()
+        panel.get_by_text("MDAL-CIML").wait_for()
+        self.page.wait_for_function(LABEL)
+
+    def show(self, case: Case, modality: str) -> None:
+        """Put a series into the active viewport, by two clicks on its thumbnail."""
+        self.page.get_by_text(f"{case.patient}_{modality}_image").first.dblclick()
+        self.wait_for_series(case.modalities[modality].series)
+
+    def segment(self, voxels: int) -> str:
+        """Press Run under Auto-Segmentation, wait for a label of so many; the series that was asked for."""
+        with self.page.expect_request("**/infer/ciml?*") as asked:
+            self.page.get_by_title("Run Segmentation", exact=True).click()
+        self.page.wait_for_function(f"voxels => ({LABEL})()?.voxels === voxels", arg=voxels)
+        return asked.value.url.split("image=")[1].split("&")[0]
+
+    def screenshot(self, name: str) -> None:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"ohif_{name}.png")
+
+
+def outline_uptake(site: Site) -> None:
+    """Publish a network whose answer is known: where PET is a standard deviation above its mean."""
+    settings = NetworkSettings(
+        channels=(1, 1), strides=((1, 1, 1), (2, 2, 2)), message_channels=1, message_levels=1
+    )
+    network = CimlNetwork(site.decomposition, site.preparation.modalities, settings)
+    for weight in network.parameters():
+        weight.data.zero_()  # CT and MR say nothing: the mean of the three is as sure of a side as PET is
+    encoder = network.encoders[network.modalities.index("PET")]
+    decoder = network.decoders[[task.name for task in site.decomposition.subtasks].index("PET")]
+    for layer in (*encoder.stages[0], *decoder.stages[0]):
+        layer.conv.weight.data[..., 1, 1, 1] = 1.0
+        layer.adn.N.weight.data.fill_(1.0)
+    decoder.head.weight.data.fill_(20.0)
+    decoder.head.bias.data.fill_(-20.0)
+    site.models.publish(network, {})
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ohif]:
+    skip_without_orthanc()
+    skip_without_chromium()
+    folder = tmp_path_factory.mktemp("ohif")
+    conf = {"work_dir": folder / "work", "series_rules": "pet_ct_mr", "device": "cpu"}
+    with orthanc(SAMPLES) as pacs:
+        site = Site(pacs.dicomweb, read_settings({key: str(value) for key, value in conf.items()}))
+        outline_uptake(site)
+        with (
+            serving(pacs.dicomweb, conf=conf, log=folder / "log") as address,
+            chromium() as window,
+        ):
+            ohif = Ohif(window, address, site)
+            ohif.open_study_list()
+            window.page.get_by_text("Confirm and Hide").click()
+            yield ohif
+            print("\nOHIF's console:", *sorted(set(window.console)), sep="\n  ")
+
+
+@pytest.fixture
+def ohif(running: Ohif) -> Iterator[Ohif]:
+    yield running
+    window = running.window
+    assert window.foreign <= FONTS
+    assert window.refused <= UPSTREAM
+    assert not window.failures
+
+
+def infer_as_slicer(address: str, series: str, folder: Path) -> sitk.Image:
+    file, _ = slicer_client(address, tmpdir=str(folder)).infer("ciml", series, {})
+    return sitk.ReadImage(str(file))
+
+
+def centre(label: sitk.Image) -> tuple[int, NDArray[np.float64]]:
+    """Voxels and their mean position, DICOM's, in mm."""
+    voxels = np.argwhere(sitk.GetArrayFromImage(label) > 0)
+    middle = voxels.mean(axis=0)[::-1].tolist()
+    return len(voxels), np.array(label.TransformContinuousIndexToPhysicalPoint(middle))
+
+
+def centre_of_slice(label: sitk.Image, at: NDArray[np.float64]) -> list[float]:
+    """Mean position of the label's voxels in the slice nearest to a position."""
+    number = label.TransformPhysicalPointToIndex(at.tolist())[2]
+    rows, columns = np.nonzero(sitk.GetArrayViewFromImage(label)[number])
+    return list(label.TransformContinuousIndexToPhysicalPoint((columns.mean(), rows.mean(), float(number))))
+
+
+def settled(page: Page, box: dict[str, float]) -> NDArray[np.int16]:
+    """A part of the page (height, width, RGB), once it has stopped changing."""
+    before, end = b"", time.monotonic() + 30
+    while (now := page.screenshot(clip=box)) != before:
+        assert time.monotonic() < end, "the picture did not come to rest"
+        before = now
+        page.wait_for_timeout(200)
+    return np.asarray(Image.open(io.BytesIO(now)).convert("RGB"), dtype=np.int16)
+
+
+def test_next_sample_opens_the_study_that_the_plan_names(ohif: Ohif) -> None:
+    page = ohif.page
+    assert wait_for_plan(ohif.address)["state"] == "done"
+    planned, other = ohif.site.plan.order(ohif.site.settings.strategy)
+    page.get_by_text(ohif.site.pool.by_id[other].patient).first.click()
+    page.get_by_text("IBSI_1").first.wait_for()
+    ohif.screenshot("study_list")
+    page.get_by_role("button", name="MONAI Label").click()
+    ohif.wait_for_series()
+    ohif.connect()
+    models = (
+        page.locator(".monaiLabelPanel").get_by_title("Run Segmentation", exact=True).locator("xpath=../..")
+    )
+    assert models.locator("option").all_inner_texts() == ["ciml "]
+    ohif.screenshot("connected")
+
+    page.get_by_text("Active Learning").click()
+    with page.expect_response("**/activelearning/random") as answer:
+        page.get_by_text("Next Sample").click()
+    sample: dict[str, Any] = answer.value.json()
+    assert sample["mdal"]["state"] == "planned"
+    assert sample["StudyInstanceUID"] == planned
+    form = page.locator(".nextSampleForm tbody")
+    form.wait_for()
+    rows = [row.split("\t") for row in form.inner_text().splitlines()]
+    assert {name: value for name, value in rows} == {name: sample[key] for name, key in FORM.items()}
+    assert all(value for _, value in rows)
+    link = form.get_by_role("link").get_attribute("href")
+    assert requests.get(f"{link}/metadata", timeout=60).ok
+    ohif.screenshot("next_sample")
+
+    page.once("dialog", lambda question: question.accept())
+    page.get_by_role("button", name="OK").click()
+    page.wait_for_url(f"**/monai-label?StudyInstanceUIDs={planned}")
+    assert ohif.wait_for_series() == planned
+
+
+@pytest.mark.parametrize("modality", ["CT", "PET", "MR_T1"])
+def test_a_segmentation_lies_where_the_label_is_on_whichever_series_is_shown(
+    ohif: Ohif, modality: str, tmp_path: Path
+) -> None:
+    case = ohif.case("STS_025")
+    series = case.modalities[modality].series
+    expected = infer_as_slicer(ohif.address, series, tmp_path)
+    voxels, position = centre(expected)
+    contour = sitk.ReadImage(str(SAMPLES / case.patient / f"{modality}_GTV.nii.gz"))
+    assert np.linalg.norm(position - centre(contour)[1]) < 10.0  # mm: it is the tumour that takes up
+
+    ohif.open_study(case)
+    ohif.show(case, modality)
+    ohif.connect()
+    here = centre_of_slice(expected, position)
+    beside = [here[0] + expected.GetSpacing()[0], *here[1:]]
+    ohif.page.evaluate(JUMP, here)
+    axial = ohif.page.evaluate(AXIAL, [here, beside])
+    without = settled(ohif.page, axial["box"])
+    assert ohif.segment(voxels) == series
+
+    label = ohif.page.evaluate(LABEL)
+    assert label["size"] == list(expected.GetSize())
+    off = np.abs(label["centre"] - position)
+    print(f"{modality}: {voxels} voxels, {off.max():.4f} mm off")
+    assert (off < 0.1 * np.array(expected.GetSpacing())).all()
+
+    drawn = settled(ohif.page, axial["box"])
+    ohif.screenshot(modality)
+    rows, columns = np.nonzero(np.abs(drawn - without).sum(axis=2) > 30)
+    (x, y), (next_x, _) = axial["points"]
+    pixels = np.hypot(columns.mean() + 0.5 - x, rows.mean() + 0.5 - y)
+    print(f"{modality}: overlay of {len(rows)} pixels, {pixels:.2f} off; a voxel has {next_x - x:.2f}")
+    assert pixels < next_x - x
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="OHIF's panel (MonaiLabelPanel.tsx of MONAI Label 0.8.5, onInfo and updateView) copies every "
+    "answer into the labelmap of the series that was shown when it connected; opening the study again helps",
+)
+def test_another_series_in_the_same_view_gets_its_own_overlay(ohif: Ohif, tmp_path: Path) -> None:
+    case = ohif.case("STS_025")
+    ohif.open_study(case)
+    for number, modality in enumerate(("CT", "PET")):
+        expected = infer_as_slicer(ohif.address, case.modalities[modality].series, tmp_path)
+        ohif.show(case, modality)
+        if number == 0:
+            ohif.connect()
+        ohif.segment(centre(expected)[0])
+        assert ohif.page.evaluate(LABEL)["size"] == list(expected.GetSize())
