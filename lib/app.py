@@ -34,6 +34,7 @@ from lib.tasks.scoring import ModalityDifferenceScoring
 from lib.tasks.strategies import PlannedStrategy
 from lib.tasks.train import CimlTrain
 from lib.web.explanations import Explanations, offer
+from lib.web.ohif import mend_panel
 from lib.web.responsive import keep_loop_free
 
 RECHECK_S = 600.0  # after which series that the PACS did not give are asked for again
@@ -66,6 +67,7 @@ class MdalCimlApp(MONAILabelApp):
             description="Which multimodal cases to label first, and a segmentation that learns from them",
         )
         offer(Explanations(self._infers["ciml"].segmenter))
+        mend_panel()
         keep_loop_free()
 
     def init_datastore(self) -> Datastore:
