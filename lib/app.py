@@ -92,10 +92,10 @@ class MdalCimlApp(MONAILabelApp):
         return {"mdal": ModalityDifferenceScoring(self.site)}
 
     def on_init_complete(self) -> None:
-        """Check the pool, then score it if it changed; a small pool is not served before."""
+        """Check the pool, then score it if it changed; a small pool on disk is not served before."""
         super().on_init_complete()
         self._start_check()
-        if len(self.site.pool.cases) <= self.site.settings.check_first:
+        if not is_address(self.site.address) and len(self.site.pool.cases) <= self.site.settings.check_first:
             self._checking.join()
         self.prefetcher = Prefetcher(self.site, self._datastore.labelled)
         self.prefetcher.start()
@@ -126,7 +126,8 @@ class MdalCimlApp(MONAILabelApp):
             return {}
         if self.prefetcher:
             self.prefetcher.look(offered=answer["id"])
-        return {**answer, "path": self._datastore.get_image_uri(answer["id"])}
+        # a client that finds no file there asks for the image
+        return {**answer, "path": self._datastore.image_place(answer["id"])}
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Segment a case, or one of its volumes by that volume's id; nothing else is ever opened.

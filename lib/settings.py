@@ -59,7 +59,7 @@ class AppSettings(BaseModel):
     ct_window: Numbers = _key((-160.0, 240.0), "CT values mapped to -1 and 1; where the first is negative, quote it with a space before", "HU")
     pet_ceiling: float = _key(5.0, "PET value mapped to 1", "SUV", gt=0)
     workers: int = _key(0, "Cases checked at the same time; 0: one for each core", "cases", ge=0)
-    check_first: int = _key(64, "A pool of at most so many cases is checked before it is served, a larger one meanwhile", "cases", ge=0)
+    check_first: int = _key(64, "A pool on disk of at most so many cases is checked before it is served; a larger one, or a PACS, meanwhile", "cases", ge=0)
 
     # which case next
     strategies: Words = _key(("mdal", "diversemd", "uniform"), "Orders that are computed and offered by name, separated by commas", min_length=1)

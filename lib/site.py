@@ -78,7 +78,9 @@ class Site:
         settings = self.settings
         rules = rules_for(settings.series_rules)
         if is_address(self.address):
-            mirror = Mirror(self.address, self.work / "dicom", int(settings.dicom_gb * 1e9))
+            mirror = Mirror(
+                self.address, self.work / "dicom", int(settings.dicom_gb * 1e9), settings.max_voxels
+            )
             return find_studies(mirror, rules)
         return find_pool(
             self.studies,

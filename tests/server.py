@@ -22,7 +22,7 @@ APP = ROOT / "apps" / "mdal_ciml"
 
 @contextmanager
 def serving(
-    studies: Path,
+    studies: Path | str,
     *,
     conf: Mapping[str, object] | None = None,
     app: Path | str = APP,
@@ -50,7 +50,9 @@ def serving(
     ]
     for key, value in (conf or {}).items():
         command += ["--conf", key, str(value)]
-    log = log or studies.parent / f"{studies.name}.log"
+    if log is None:
+        assert isinstance(studies, Path), "a server on a PACS must be told where to log"
+        log = studies.parent / f"{studies.name}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
             command,

@@ -107,42 +107,21 @@ def _headers(folder: Path, _stamp: str) -> dict[str, tuple[tuple[Path, Dataset],
 
 def _assemble(folder: Path, slices: dict[Path, Dataset]) -> Series:
     first = next(iter(slices.values()))
-    if len(slices) < 2:
-        raise CaseError(
-            f"{folder} must hold at least two slices; found {len(slices)}. Export the whole series."
-        )
-    for path, header in slices.items():
-        missing = [
-            tag
-            for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-            if tag not in header
-        ]
-        if missing:
-            raise CaseError(
-                f"{path} must say where it lies; it has no {', '.join(missing)}. Export the "
-                "original series, not a secondary capture."
-            )
-        same = (header.Rows, header.Columns) == (first.Rows, first.Columns) and np.allclose(
-            header.ImageOrientationPatient, first.ImageOrientationPatient, atol=1e-4
-        )
-        if not same:
-            raise CaseError(
-                f"{path} must have the size and orientation of the other slices of {folder}; it "
-                "differs (a localizer?). Put each orientation in a folder of its own."
-            )
+    name = _name(folder, first)
+    _check_alike(name, slices)
     row, column = np.reshape(np.asarray(first.ImageOrientationPatient, dtype=float), (2, 3))
     normal = np.cross(row, column)
     order = sorted(slices, key=lambda path: float(np.dot(normal, slices[path].ImagePositionPatient)))
     positions = np.array([slices[path].ImagePositionPatient for path in order], dtype=float)
-    _check_tilt(folder, positions, normal)
+    _check_tilt(name, positions, normal)
     gaps = np.diff(positions @ normal)
     step = float(np.median(gaps))
     if step <= 1e-3 or np.abs(gaps - step).max() > max(0.1 * step, 0.05):
         worst = int(np.abs(gaps - step).argmax())
         raise CaseError(
-            f"{folder} must have evenly spaced slices ({step:.2f} mm); between {order[worst].name} and "
+            f"{name} must have evenly spaced slices ({step:.2f} mm); between {order[worst].name} and "
             f"{order[worst + 1].name} there are {gaps[worst]:.2f} mm. A slice is missing or double: "
-            "export the series again."
+            "send or export the series again."
         )
     affine = np.eye(4)
     affine[:3, 0] = row * float(first.PixelSpacing[1])
@@ -159,23 +138,61 @@ def _assemble(folder: Path, slices: dict[Path, Dataset]) -> Series:
         files=tuple(order),
         shape=(len(order), int(first.Rows), int(first.Columns)),
         affine_lps=affine,
-        suv_factor=suv_factor(first, folder),
+        suv_factor=suv_factor(first, name),
     )
 
 
-def _check_tilt(folder: Path, positions: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
+def _name(folder: Path, header: Dataset) -> str:
+    """A series as an error names it."""
+    return (
+        f"series {header.SeriesInstanceUID} ({header.get('Modality', '')} "
+        f"'{header.get('SeriesDescription', '')}') in {folder}"
+    )
+
+
+def _check_alike(name: str, slices: dict[Path, Dataset]) -> None:
+    """Refuse what cannot be stacked: several frames a file, one slice, no place, several sizes or ways."""
+    frames = max(int(header.get("NumberOfFrames") or 1) for header in slices.values())
+    if frames > 1:
+        raise CaseError(
+            f"{name} must have one slice a file; a file of it has {frames} frames. Export it as single "
+            "frames, not enhanced (multi-frame)."
+        )
+    if len(slices) < 2:
+        raise CaseError(
+            f"{name} must hold at least two slices; found {len(slices)}. Export the whole series."
+        )
+    first = next(iter(slices.values()))
+    for path, header in slices.items():
+        places = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+        if missing := [tag for tag in places if not header.get(tag)]:
+            raise CaseError(
+                f"{path.name} of {name} must say where it lies; it has no {', '.join(missing)}. Export "
+                "the original series, not a secondary capture."
+            )
+        same = (header.Rows, header.Columns) == (first.Rows, first.Columns) and np.allclose(
+            header.ImageOrientationPatient, first.ImageOrientationPatient, atol=1e-4
+        )
+        if not same:
+            raise CaseError(
+                f"{path.name} must have the size and orientation of the other slices of {name}; it "
+                "differs (a localizer?). Make each orientation a series of its own."
+            )
+
+
+def _check_tilt(name: str, positions: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
     """Refuse slices that are not stacked along their normal: no viewer's file format holds such a grid."""
     way = positions[-1] - positions[0]
     sideways = float(np.linalg.norm(way - (way @ normal) * normal))
     if sideways > TILT_MM:
         degrees = np.degrees(np.arctan2(sideways, abs(way @ normal)))
         raise CaseError(
-            f"{folder} must have its slices stacked at a right angle; they are tilted by {degrees:.1f} "
+            f"{name} must have its slices stacked at a right angle; they are tilted by {degrees:.1f} "
             "degrees (gantry tilt). Resample the series to a straight volume first."
         )
 
 
-def suv_factor(header: Dataset, name: Path | str) -> float:
+def suv_factor(header: Dataset, name: str) -> float:
     """Factor from a PET series' decoded values to SUV by body weight (g/ml).
 
     SUV = activity [Bq/ml] x weight [g] / injected dose decayed to the series' reference time [Bq]; the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import shutil
 import time
@@ -12,11 +13,22 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lib.cases.case import Source
+from lib.cases.case import CaseError, Source
+from lib.cases.dicom import list_series, read_series
+from lib.cases.image import MAX_VOXELS
 from lib.cases.pacs import FoundSeries, pacs_at
+from lib.room import bytes_in, make_room
 
 IN_USE_S = 300.0  # a series that was asked for since is perhaps being read
+TRIM_SHARE = 0.01  # of the room: so much is fetched before it is looked through again, which takes a while
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Fetched:
+    """What this process fetched since it last made room; at first it may be that others fetched much."""
+
+    bytes: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -27,11 +39,14 @@ class Mirror:
         url: Of the PACS.
         folder: Where the series lie.
         max_bytes: Beyond it the longest unused are removed; those of the last minutes stay.
+        max_voxels: A larger series is not fetched.
     """
 
     url: str
     folder: Path
     max_bytes: int
+    max_voxels: int = MAX_VOXELS
+    _fetched: _Fetched = field(default_factory=_Fetched, init=False, repr=False, compare=False)
 
     def path(self, series: FoundSeries) -> Path:
         """Folder of a series, whether it is there or not."""
@@ -40,36 +55,35 @@ class Mirror:
     def fetch(self, series: FoundSeries) -> None:
         """Have a series here, whole.
 
-        What a cut or failed fetch left is gone on from.
+        What a cut or failed fetch left is gone on from. Slices that make no volume are left there too, so
+        that the next try asks the PACS again and fetches what was corrected.
 
         Raises:
             PacsError: If the PACS does not give it.
+            CaseError: If it is too large, or its instances make no volume.
         """
         path = self.path(series)
-        if _marked(path):
+        if _marked(path, series.instances):
             return
         part = path.with_name(f".{path.name}.part")
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(part.with_suffix(".lock")):
-            if _marked(path):
+            if _marked(path, series.instances):
                 return
             start = time.monotonic()
-            pacs_at(self.url).fetch(series, part)
+            if path.exists():  # the PACS was sent more of it
+                shutil.rmtree(part, ignore_errors=True)
+                os.replace(path, part)
+            pacs_at(self.url).fetch(series, part, max_voxels=self.max_voxels)
+            _check_volume(series, part)
             os.replace(part, path)
         logger.info("%s fetched in %.1f s", series, time.monotonic() - start)
-        self._trim(keep=path.name)
-
-    def _trim(self, *, keep: str) -> None:
-        series = [entry for entry in os.scandir(self.folder) if entry.is_dir() and entry.name != keep]
-        kept = {entry.path: _bytes_in(Path(entry.path)) for entry in series}
-        total, now = sum(kept.values()) + _bytes_in(self.folder / keep), time.time()
-        for entry in sorted(series, key=lambda entry: entry.stat().st_mtime):
-            if total <= self.max_bytes or now - entry.stat().st_mtime < IN_USE_S:
-                return
-            gone = Path(entry.path).with_name(f".{entry.name}.gone")
-            os.replace(entry.path, gone)  # at once, so that no reader finds half a series
-            shutil.rmtree(gone, ignore_errors=True)
-            total -= kept[entry.path]
+        fetched = bytes_in(path)
+        self._fetched.bytes += fetched
+        if self._fetched.bytes > TRIM_SHARE * self.max_bytes:
+            others = [entry for entry in self.folder.iterdir() if entry.is_dir() and entry != path]
+            make_room(others, self.max_bytes, needed=fetched, in_use_s=IN_USE_S)
+            self._fetched.bytes = 0.0
 
 
 @dataclass(frozen=True)
@@ -112,17 +126,19 @@ class RemoteSeries(Source):
         return hashlib.blake2b(mark.encode(), digest_size=8).hexdigest()
 
 
-def _marked(path: Path) -> bool:
-    """Whether a series is there; it then counts as used now."""
+def _marked(path: Path, instances: int) -> bool:
+    """Whether a series is there with as many instances as the PACS lists; it then counts as used now."""
     try:
         os.utime(path)
+        return len(os.listdir(path)) >= instances
     except FileNotFoundError:
         return False
-    return True
 
 
-def _bytes_in(folder: Path) -> int:
-    try:
-        return sum(entry.stat().st_size for entry in os.scandir(folder))
-    except FileNotFoundError:  # another process removed it
-        return 0
+def _check_volume(series: FoundSeries, folder: Path) -> None:
+    if not list_series(folder):
+        raise CaseError(
+            f"{series} must hold images; its instances are none (a report, contours, a document?). Leave it "
+            "out by a rule of --conf series_rules."
+        )
+    read_series(folder, series.uid)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,18 +16,24 @@ from typing import Any
 import pydicom
 import requests
 from dicomweb_client.api import DICOMwebClient
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.pixel_data_handlers.util import get_expected_length
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from lib.atomic import replacing
 from lib.cases.case import CaseError
+from lib.cases.image import MAX_VOXELS
 
+Row = Mapping[str, Any]  # of a listing, DICOM JSON
 PAGE = 1000  # series asked for at a time
 PARALLEL = 6  # instances fetched at a time
-_SECONDS = (5.0, 60.0)  # to connect, and between two pieces of an answer
-_RETRIES = Retry(
+TIMEOUT_S = (5.0, 60.0)  # to connect, and between two pieces of an answer
+RETRIES = Retry(
     total=4,
+    read=1,  # an answer that did not come in a minute is asked for once more
     backoff_factor=0.5,  # waits 0, 1, 2, 4 s
     status_forcelist=(408, 429, 500, 502, 503, 504),
     allowed_methods=("GET",),
@@ -42,6 +49,16 @@ _FIELDS = (
     "SeriesDate",
     "SeriesTime",
 )
+_ANY_FAULT = (  # of the network (an OSError), or in what was sent
+    OSError,
+    EOFError,
+    InvalidDicomError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+)
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 logging.getLogger("dicomweb_client").setLevel(logging.WARNING)  # it logs every address, which names patients
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # values are taken as they were sent
 
@@ -89,7 +106,7 @@ class Pacs:
         if user and password:
             session.auth = (user, password)
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _Patient(max_retries=_RETRIES, pool_maxsize=PARALLEL))
+            session.mount(scheme, _Patient(max_retries=RETRIES, pool_maxsize=PARALLEL))
         prefix = {
             kind: os.environ.get(f"MONAI_LABEL_{kind}_PREFIX") or None for kind in ("QIDO", "WADO", "STOW")
         }
@@ -108,7 +125,9 @@ class Pacs:
         Raises:
             PacsError: If the server does not answer as DICOMweb says.
         """
-        return [found for modality in modalities for found in self._series(modality)]
+        with ThreadPoolExecutor(PARALLEL) as threads:
+            found = threads.map(lambda modality: list(self._series(modality)), modalities)
+            return [series for several in found for series in several]
 
     def _series(self, modality: str) -> Iterator[FoundSeries]:
         seen: set[str] = set()
@@ -117,32 +136,62 @@ class Pacs:
                 page = self._client.search_for_series(
                     fields=list(_FIELDS), limit=PAGE, offset=len(seen), search_filters={"Modality": modality}
                 )
-                found = [_found(Dataset.from_json(row)) for row in page]
+                found = [_found(row) for row in page]
             fresh = [series for series in found if series.uid not in seen]
             seen |= {series.uid for series in fresh}
             yield from fresh
             if not fresh or len(page) < PAGE:  # a server that knows no offset sends the same page again
                 return
 
-    def fetch(self, series: FoundSeries, folder: Path) -> None:
-        """Every instance of a series as a file in `folder`; those that are there are not asked for again.
+    def fetch(self, series: FoundSeries, folder: Path, *, max_voxels: int = MAX_VOXELS) -> None:
+        """Every instance of a series as a file in `folder`, and nothing else there.
+
+        Those that are there are not asked for again.
+
+        Args:
+            series: Which.
+            folder: Made where it is not.
+            max_voxels: A larger series is refused from the listing, before anything is fetched.
 
         Raises:
-            PacsError: If the server fails, or has fewer instances than it says.
+            PacsError: If the server fails, or has less of the series than it says.
+            CaseError: If the series is too large.
         """
+        wanted = self._instances(series, max_voxels)
         folder.mkdir(parents=True, exist_ok=True)
+        there = {file.name: file for file in folder.iterdir()}
+        for name in there.keys() - {f"{uid}.dcm" for uid in wanted}:  # cut short, or gone from the PACS
+            there[name].unlink()
+        missing = [uid for uid in wanted if f"{uid}.dcm" not in there]
+        threads = ThreadPoolExecutor(PARALLEL)
+        try:
+            with self._asking(str(series)):
+                for done in as_completed(
+                    threads.submit(self._fetch_one, series, uid, folder) for uid in missing
+                ):
+                    done.result()
+        finally:
+            threads.shutdown(cancel_futures=True)  # the first failure ends it, not the last
+
+    def _instances(self, series: FoundSeries, max_voxels: int) -> list[str]:
+        """SOPInstanceUID of each instance."""
         with self._asking(f"the instances of {series}"):
-            rows = self._client.search_for_instances(series.study, series.uid)
-            uids = [str(Dataset.from_json(row).SOPInstanceUID) for row in rows]
+            answer = self._client.search_for_instances(
+                series.study, series.uid, fields=["Rows", "Columns", "NumberOfFrames"]
+            )
+            uids = [_value(row, "SOPInstanceUID") for row in answer]
+            voxels = sum(_voxels(row) for row in answer)
         if not uids or len(uids) < series.instances:
             raise PacsError(
                 f"{series} must have {series.instances or 'some'} instances; the PACS lists {len(uids)}. "
                 "Is it still being sent? Try again when it is complete."
             )
-        missing = [uid for uid in uids if not (folder / f"{uid}.dcm").exists()]
-        with self._asking(str(series)), ThreadPoolExecutor(PARALLEL) as threads:
-            for done in [threads.submit(self._fetch_one, series, uid, folder) for uid in missing]:
-                done.result()
+        if voxels > max_voxels:
+            raise CaseError(
+                f"{series} must have at most {max_voxels:,} voxels; its headers say {voxels:,}. Leave it out "
+                "by a rule of --conf series_rules, or raise --conf max_voxels."
+            )
+        return uids
 
     def store(self, instance: Dataset) -> None:
         """Keep an instance in the PACS, by STOW-RS.
@@ -161,6 +210,7 @@ class Pacs:
         instance = self._client.retrieve_instance(series.study, series.uid, uid)
         if str(instance.SOPInstanceUID) != uid:
             raise ValueError(f"instance {uid} was asked for and another one sent")
+        _check_pixels(series, instance)
         with replacing(folder / f"{uid}.dcm") as part:
             pydicom.dcmwrite(part, instance, write_like_original=False)
 
@@ -169,9 +219,9 @@ class Pacs:
         """Turn whatever goes wrong on the way into a sentence that names what was asked for."""
         try:
             yield
-        except (requests.RequestException, OSError, ValueError, KeyError, AttributeError, TypeError) as err:
-            if isinstance(err, CaseError):
-                raise
+        except CaseError:
+            raise
+        except _ANY_FAULT as err:
             raise PacsError(
                 f"the PACS at {self.url} must answer for {what}; {_short(err)}. Is it up? Try again."
             ) from err
@@ -188,17 +238,38 @@ class _Patient(HTTPAdapter):
 
     def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
         """Send with a limit where none is given."""
-        options["timeout"] = options.get("timeout") or _SECONDS
+        options["timeout"] = options.get("timeout") or TIMEOUT_S
         return super().send(request, **options)
 
 
-def _found(row: Dataset) -> FoundSeries:
-    text = {name: str(row.get(name) or "") for name in _FIELDS}
+def _value(row: Row, keyword: str) -> str:
+    """First value of an attribute; making data sets of thousands of rows would take seconds."""
+    tag = f"{tag_for_keyword(keyword):08X}"
+    if keyword.endswith("InstanceUID"):
+        return _uid(str(row[tag]["Value"][0]))
+    values = row.get(tag, {}).get("Value")
+    return str(values[0]) if values and values[0] is not None else ""
+
+
+def _uid(text: str) -> str:
+    """A UID, after which files are named."""
+    if not re.fullmatch(r"\d+(\.\d+)*", text.strip()):
+        raise ValueError(f"a UID must be numbers between dots; it sent {text[:80]!r}")
+    return text.strip()
+
+
+def _voxels(row: Row) -> int:
+    rows, columns, frames = (int(_value(row, name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
+    return rows * columns * max(frames, 1)
+
+
+def _found(row: Row) -> FoundSeries:
+    text = {name: _value(row, name) for name in _FIELDS}
     made = text["SeriesDate"] + text["SeriesTime"] or text["StudyDate"] + text["StudyTime"]
     return FoundSeries(
-        study=str(row.StudyInstanceUID),
-        uid=str(row.SeriesInstanceUID),
-        modality=str(row.Modality),
+        study=_value(row, "StudyInstanceUID"),
+        uid=_value(row, "SeriesInstanceUID"),
+        modality=_value(row, "Modality"),
         description=text["SeriesDescription"],
         instances=int(text["NumberOfSeriesRelatedInstances"] or 0),
         frame_of_reference=text["FrameOfReferenceUID"],
@@ -209,12 +280,30 @@ def _found(row: Dataset) -> FoundSeries:
     )
 
 
+def _check_pixels(series: FoundSeries, instance: Dataset) -> None:
+    """Refuse an image with fewer bytes than its header says; a cut answer can look whole."""
+    if "Rows" not in instance:
+        return
+    found = sum(len(instance[name].value or b"") for name in _PIXELS if name in instance)
+    packed = instance.file_meta.TransferSyntaxUID.is_compressed
+    expected = 1 if packed else get_expected_length(instance)
+    if found < expected:
+        raise PacsError(
+            f"{series} must be whole; its instance {instance.SOPInstanceUID} has {found:,} bytes of pixels "
+            f"of {expected:,}. Try again; if it stays so, send the series to the PACS again."
+        )
+
+
 def _short(err: Exception) -> str:
     """The cause in a few words, without the address that a request's error repeats."""
     if isinstance(err, requests.HTTPError) and err.response is not None:
         return f"it answered {err.response.status_code}"
+    if isinstance(err, requests.Timeout) or "timed out" in str(err):  # the latter within a ConnectionError
+        return "no answer in time"
+    if isinstance(err, requests.exceptions.SSLError):
+        return "its TLS certificate is not trusted"
+    if isinstance(err, requests.exceptions.ChunkedEncodingError):
+        return "the connection ended in mid-answer"
     if isinstance(err, requests.ConnectionError):
         return "no connection"
-    if isinstance(err, requests.Timeout):
-        return "no answer in time"
     return str(err)[:200] or type(err).__name__

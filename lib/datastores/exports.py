@@ -35,16 +35,22 @@ class Exports:
         single = source.channel is None and suffix_of(source.path)
         return f"{case.id}_{modality}{single or '.nii.gz'}"
 
+    def place(self, case: Case, modality: str) -> Path:
+        """Where a volume's file is, or will be once somebody asks for it."""
+        source, name = case.modalities[modality], self.name(case, modality)
+        if source.channel is None and suffix_of(source.path):
+            return self._link(source.path, self.folder / name)
+        return self.folder / source.stamp() / name
+
     def file(self, case: Case, modality: str) -> Path:
         """A volume's file, made now where it is missing or its source changed.
 
         Raises:
             CaseError: If the volume cannot be read.
         """
-        source, name = case.modalities[modality], self.name(case, modality)
-        if source.channel is None and suffix_of(source.path):
-            return self._link(source.path, self.folder / name)
-        path = self.folder / source.stamp() / name
+        source, path = case.modalities[modality], self.place(case, modality)
+        if path.is_symlink():
+            return path
         with self._writing:
             if not path.exists():
                 write_nifti(read_volume(source, max_voxels=self.max_voxels), path)

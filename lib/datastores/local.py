@@ -75,6 +75,11 @@ class CaseDatastore(Datastore):
             case, modality = self.resolve(image_id)
             return str(self._exports.file(case, modality))
 
+    def image_place(self, image_id: str) -> str:
+        """Where that file is, or will be: nothing is fetched or written for it now."""
+        with _refusing():
+            return str(self._exports.place(*self.resolve(image_id)))
+
     def get_image(self, image_id: str, params: Any = None) -> Any:
         """The same file, opened."""
         return Path(self.get_image_uri(image_id)).open("rb")

@@ -13,6 +13,7 @@ import pytest
 from pydicom.uid import generate_uid
 
 from lib.cases import mirror as mirrors
+from lib.cases import pacs as pacs_module
 from lib.cases.case import Source
 from lib.cases.dicomweb_studies import find_studies
 from lib.cases.image import read_grid, read_volume
@@ -130,8 +131,11 @@ def test_what_no_rule_names_is_left_out_and_said(empty_pacs: Orthanc, tmp_path: 
     assert "localizer" in pool.skipped[0].reason
 
 
-def test_a_stopped_pacs_is_a_sentence_and_the_next_try_succeeds(empty_pacs: Orthanc, tmp_path: Path) -> None:
+def test_a_stopped_pacs_is_a_sentence_and_the_next_try_succeeds(
+    empty_pacs: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = empty_pacs
+    monkeypatch.setattr(pacs_module, "RETRIES", pacs_module.RETRIES.new(backoff_factor=0.001))
     server.upload(sorted((SAMPLES / "STS_025" / "MR_T1").glob("*.dcm")))
     source = find_studies(mirror_of(server, tmp_path), RULES).cases[0].modalities["MR_T1"]
     server.stop()

@@ -11,7 +11,7 @@ import requests
 import SimpleITK as sitk
 
 from tests.orthanc import orthanc, skip_without_orthanc
-from tests.server import serving, slicer_client, wait_until
+from tests.server import serving, slicer_client, train, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SAMPLES = Path(__file__).parents[2] / "samples" / "dicom"
@@ -70,11 +70,16 @@ def test_a_study_in_the_pacs_is_one_case_for_the_reader_in_slicer_and_in_ohif(tm
         contour = SAMPLES / patient / "MR_T1_GTV.nii.gz"
         reader.save_label(series_uid(patient, "MR_T1"), str(contour), params={})
         assert reader.info()["datastore"]["completed"] == 1
-        assert reader.next_sample("random", {})["PatientID"] != patient
+        other_patient = reader.next_sample("random", {})["PatientID"]
+        assert other_patient != patient
         wait_until(lambda: reader.info()["pacs"]["unsent"] == 0, seconds=60, what="the SEG in the PACS")
         assert reader.info()["pacs"]["message"] == ""
         qido = requests.get(f"{pacs.dicomweb}/series?Modality=SEG", timeout=60)
         assert [row["0020000D"]["Value"] for row in qido.json()] == [[sample["id"]]]
+
+        other_contour = SAMPLES / other_patient / "CT_GTV.nii.gz"
+        reader.save_label(series_uid(other_patient, "CT"), str(other_contour), params={})
+        wait_until(lambda: reader.info()["pacs"]["unsent"] == 0, seconds=60, what="the second SEG")
 
         pacs.stop()
         kept = requests.get(
@@ -87,13 +92,16 @@ def test_a_study_in_the_pacs_is_one_case_for_the_reader_in_slicer_and_in_ohif(tm
         assert "Traceback" not in log, log[-4000:]
 
         with serving(
-            pacs.dicomweb, conf={**conf, "work_dir": tmp_path / "other"}, log=tmp_path / "other_log"
+            pacs.dicomweb,
+            conf={**conf, "work_dir": tmp_path / "other", "train_epochs": 1},
+            log=tmp_path / "other_log",
+            environment={"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"},
         ) as elsewhere:
             other = slicer_client(elsewhere, tmpdir=str(tmp_path))
             wait_until(
-                lambda: other.info()["datastore"]["completed"] == 1,
+                lambda: other.info()["datastore"]["completed"] == 2,
                 seconds=60,
-                what="the label from the PACS",
+                what="the labels from the PACS",
             )
             assert set(other.datastore()["objects"][sample["id"]]["labels"]) == {"final"}
             label = requests.get(
@@ -106,3 +114,7 @@ def test_a_study_in_the_pacs_is_one_case_for_the_reader_in_slicer_and_in_ohif(tm
             )
             assert np.array_equal(drawn > 0, read > 0)
             assert other.info()["pacs"]["unsent"] == 0
+
+            stats = train(elsewhere)
+            assert (stats["epoch"], stats["training_cases"], stats["validation_cases"]) == (1, 1, 1)
+            assert stats["published"]
