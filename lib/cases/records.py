@@ -57,7 +57,7 @@ class Records:
             )
             known = {path: (stamp, value) for path, stamp, value in rows}
         with ThreadPoolExecutor() as pool:
-            stamps = dict(zip(wanted, pool.map(Source.stamp, wanted.values()), strict=True))
+            stamps = dict(zip(wanted, pool.map(lambda source: source.stamp(), wanted.values()), strict=True))
             stale = [path for path, stamp in stamps.items() if known.get(path, ("", ""))[0] != stamp]
             fresh = dict(zip(stale, pool.map(lambda path: _hash_files(wanted[path]), stale), strict=True))
         if fresh:

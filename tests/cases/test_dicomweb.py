@@ -19,6 +19,7 @@ from lib.cases.dicomweb_studies import find_studies
 from lib.cases.image import read_grid, read_volume
 from lib.cases.mirror import Mirror
 from lib.cases.pacs import PacsError
+from lib.cases.records import Records
 from lib.cases.series_rules import PRESETS
 from tests.orthanc import Orthanc, orthanc, skip_without_orthanc
 
@@ -75,6 +76,17 @@ def test_nothing_is_fetched_before_it_is_read(pacs: Orthanc, tmp_path: Path) -> 
     read_grid(source)
     assert [path.name for path in (tmp_path / "dicom").glob("[!.]*")] == [source.series]
     assert source.stamp() == before
+
+
+def test_the_content_of_a_case_is_the_same_once_it_was_fetched(pacs: Orthanc, tmp_path: Path) -> None:
+    case = find_studies(mirror_of(pacs, tmp_path), RULES).cases[0]
+    records = Records(tmp_path / "records.sqlite")
+    before = records.content_hash(case)
+    assert len(list((tmp_path / "dicom").glob("[!.]*"))) == 3
+    assert records.content_hash(case) == before
+    shutil.rmtree(tmp_path / "dicom")  # as when room was made
+    assert records.content_hash(case) == before
+    assert not (tmp_path / "dicom").exists()  # what is known is not fetched again
 
 
 @pytest.mark.parametrize("name", ["CT", "PET", "MR_T1"])
