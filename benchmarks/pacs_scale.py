@@ -5,7 +5,8 @@ A start is the time from the process's launch to the first successful answer of 
 imports, the listing of every series, and the app. The first has an empty work folder; the second has what
 the first left there. The pool check, which fetches every series, runs in a process of its own meanwhile; the
 column `fetched` says how many series it and the server had fetched when the last call was answered. One
-reader asks again and again and labels nothing, so each call offers a case that nobody has seen.
+reader asks ten times a second, from the first answer on, and labels nothing, so each call offers a case that
+nobody has seen. The PACS runs on the same cores.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from tests.server import serving
 RESULTS = Path(__file__).parent / "results" / "pacs_scale.csv"
 SIZE, SLICES = 16, 3
 SERIES = (("CT", "CT", CTImageStorage), ("MR", "T1", MRImageStorage))
+PAUSE_S = 0.1  # between two calls: some of them meet a listing
 START_S, NEXT_SAMPLE_MS = 10.0, 50.0  # targets
 
 
@@ -139,6 +141,7 @@ def measure(
             asked = time.perf_counter()
             answer = session.post(f"{address}/activelearning/random", json={"client_id": f"{start} reader"})
             times.append(1000.0 * (time.perf_counter() - asked))
+            time.sleep(PAUSE_S)
             if not answer.ok:
                 sys.exit(f"call {call}: {answer.text}\n{(folder / f'{start}.log').read_text()[-3000:]}")
             if not answer.json().get("id"):

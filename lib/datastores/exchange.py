@@ -80,16 +80,20 @@ class SegmentationExchange:
             PacsError: If the PACS does not answer; what was done until then stays.
         """
         self._on_listed(self.site.refresh())
+        self._exchange_labels()
+
+    def _exchange_labels(self) -> None:
         self._take_new()
         for case in self._unsent():
             self._send(case)
 
     def _run(self) -> None:
+        turn = self._exchange_labels  # the studies were listed when the site was made
         while True:
             start = time.monotonic()
             try:
-                self.once()
-                self._message = ""
+                turn()
+                turn, self._message = self.once, ""
             except (CaseError, OSError) as err:
                 if str(err) != self._message:  # once, not every half minute of a night
                     logger.warning("labels wait for the PACS: %s", err)

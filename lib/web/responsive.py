@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from lib.web.application import running_application
 
 _ENDPOINTS = "monailabel.endpoints."
+_SWITCH_S = 0.001  # a thread that computes in Python lets the loop on after so long; usual are 5 ms, each time
 
 Endpoint = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -111,6 +113,7 @@ def keep_loop_free() -> bool:
     application = running_application()
     if application is None:
         return False
+    sys.setswitchinterval(_SWITCH_S)
     if not hasattr(application.state, "lanes"):  # `/reload` makes our app anew, not the application
         application.state.lanes = lanes = Lanes()
         making_app = threading.Lock()
