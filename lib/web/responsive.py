@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import HTTPException, Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
@@ -26,7 +27,9 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from lib.web.application import running_application
 
 _ENDPOINTS = "monailabel.endpoints."
-_SWITCH_S = 0.001  # a thread that computes in Python lets the loop on after so long; usual are 5 ms, each time
+_SWITCH_S = (
+    0.001  # after so long a thread that computes in Python lets the loop on; usual are 5 ms
+)
 
 Endpoint = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -39,16 +42,18 @@ class Lane:
         workers: Requests that run at the same time.
         places: Requests that may wait; one more is refused.
         retry_after: Seconds after which a refused client should ask again.
+        nice: Added to the threads' niceness, where the system has one for a thread.
     """
 
     workers: int
     places: int
     retry_after: int
+    nice: int = 0
     _inside: int = field(default=0, init=False)  # changed in the event loop only
 
     def __post_init__(self) -> None:
         """All threads are free."""
-        self._threads = CapacityLimiter(self.workers)
+        self._threads = ThreadPoolExecutor(self.workers, initializer=_lower_priority, initargs=(self.nice,))
 
     async def run(self, work: Callable[[], Response]) -> Response:
         """Do it in a thread, in the order of asking. A client that went away changes nothing.
@@ -64,10 +69,13 @@ class Lane:
                 headers={"Retry-After": str(self.retry_after)},
             )
         self._inside += 1
-        try:
-            return await to_thread.run_sync(work, limiter=self._threads)
-        finally:
-            self._inside -= 1
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        running.add_done_callback(self._leave)
+        return await asyncio.shield(running)
+
+    def _leave(self, done: asyncio.Future[Response]) -> None:
+        self._inside -= 1
+        done.cancelled() or done.exception()  # nobody may be waiting for it any more
 
 
 class Lanes:
@@ -76,7 +84,8 @@ class Lanes:
     def __init__(self) -> None:
         """Nothing runs yet."""
         # One case is segmented at a time; the other threads answer what was segmented before.
-        self.computing = Lane(workers=4, places=16, retry_after=10)
+        # What computes, and every thread that it starts, gives way to who answers a viewer.
+        self.computing = Lane(workers=4, places=16, retry_after=10, nice=10)
         # A browser asks for a whole series ahead, some hundred images.
         self.transfers = Lane(workers=16, places=512, retry_after=2)
         # MONAI Label looks whether a task runs, then starts one: not for two requests at a time.
@@ -100,6 +109,11 @@ class Lanes:
         if arguments.get("run_sync") or endpoint.__name__ == "api_download_dataset":
             return self.computing  # minutes
         return self._of.get(endpoint.__module__.removeprefix(_ENDPOINTS), self.light)
+
+
+def _lower_priority(nice: int) -> None:
+    if nice and sys.platform == "linux":  # elsewhere it would be the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
 
 
 def keep_loop_free() -> bool:
