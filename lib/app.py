@@ -28,18 +28,21 @@ from lib.datastores.local import CaseDatastore
 from lib.prefetch import Prefetcher
 from lib.refusal import Refusal
 from lib.settings import read_settings
-from lib.site import Site, is_address
+from lib.site import Site, is_address, release_modalities
 from lib.tables import as_text, check_table, pool_table
 from lib.tasks.infer import CimlInfer
 from lib.tasks.scoring import ModalityDifferenceScoring
 from lib.tasks.strategies import PlannedStrategy
 from lib.tasks.train import CimlTrain
+from lib.web.application import running_application
 from lib.web.explanations import Explanations, offer
 from lib.web.ohif import mend_panel
 from lib.web.responsive import keep_loop_free
 
 RECHECK_S = 600.0  # after which series that the PACS did not give are asked for again
 logger = logging.getLogger(__name__)
+# MONAI Label logs each answer of Next Sample, and with it the PatientID that OHIF's form shows
+logging.getLogger("monailabel.endpoints.activelearning").setLevel(logging.WARNING)
 
 
 class MdalCimlApp(MONAILabelApp):
@@ -51,12 +54,17 @@ class MdalCimlApp(MONAILabelApp):
         Raises:
             MONAILabelException: If a setting or the studies do not fit.
         """
+        serves = running_application() is not None
+        if serves:
+            release_modalities()
         try:
             settings = read_settings(conf)
             self.site = Site(studies, settings)
             self.site.validate()
         except ValueError as err:
             raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, str(err)) from err
+        if serves:
+            self.site.hold_modalities()
         self.prefetcher: Prefetcher | None = None  # only a server segments ahead
         self.exchange: SegmentationExchange | None = None  # and exchanges labels with a PACS
         super().__init__(

@@ -74,6 +74,8 @@ class Prefetcher:
     def run(self) -> list[Case]:
         """Fetch what follows, then segment what is wanted in a process of its own; what was wanted."""
         self._fetch(self.following())
+        if time.monotonic() < self._fetch_after:
+            return []
         wanted, model = self.wanted(), self.segmenter.published()
         if model is None:
             return []
@@ -96,6 +98,7 @@ class Prefetcher:
             except CaseError as err:  # who asks for it is told so too
                 self._fetch_after = time.monotonic() + _RETRY_S
                 logger.warning("not fetched ahead: %s", err)
+                return
 
     def _is_settled(self, case: Case, model: str) -> bool:
         try:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from lib.atomic import replacing
 from lib.cases.case import Case, CaseError, Source
 from lib.cases.check import PoolReport, Verdict, check_pool
 from lib.cases.dicomweb_studies import find_studies
+from lib.cases.judge import UNFETCHED
 from lib.cases.layouts import find_pool
 from lib.cases.measure import MEASURE_VERSION
 from lib.cases.mirror import Mirror
@@ -34,6 +35,14 @@ from lib.settings import AppSettings
 
 if TYPE_CHECKING:
     from lib.ciml.models import Models
+
+
+_HELD = "MDAL_CIML_MODALITIES"  # of a server, in the environment of its child processes
+
+
+def release_modalities() -> None:
+    """Undo `hold_modalities`: a server starts anew."""
+    os.environ.pop(_HELD, None)
 
 
 class Quarantined(CaseError):
@@ -74,7 +83,16 @@ class Site:
         if self.pool.cases:
             self.recall_check()
 
-    def _find(self) -> Pool:
+    def hold_modalities(self) -> None:
+        """Have every process that this one starts leave out what comes with a new modality, as `refresh`."""
+        os.environ[_HELD] = ",".join(self.preparation.modalities)
+
+    def _find(self, modalities: Sequence[str] = ()) -> Pool:
+        pool = self._found()
+        held = modalities or [name for name in os.environ.get(_HELD, "").split(",") if name]
+        return pool.limited_to(held) if held else pool
+
+    def _found(self) -> Pool:
         settings = self.settings
         rules = rules_for(settings.series_rules)
         if is_address(self.address):
@@ -99,7 +117,7 @@ class Site:
         Raises:
             CaseError: As the constructor; the cases then stay as they were.
         """
-        found, before = self._find().limited_to(self.preparation.modalities), self._stamps()
+        found, before = self._find(self.preparation.modalities), self._stamps()
         if _stamps_of(found) == before:
             return False
         self.pool = found
@@ -215,10 +233,7 @@ class Site:
     def unfetched(self) -> bool:
         """Whether the last check lacked a series that the PACS did not give; it may give it now."""
         return any(
-            finding.code == "unreadable" and not self.pool.by_id[id].modalities[name].path.exists()
-            for id, verdict in self.verdicts.items()
-            for finding in verdict.findings
-            for name in finding.modalities
+            finding.code == UNFETCHED for verdict in self.verdicts.values() for finding in verdict.findings
         )
 
     def _apply(self, verdicts: dict[str, Verdict]) -> None:

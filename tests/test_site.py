@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from lib.datastores.local import CaseDatastore
 from lib.settings import AppSettings
-from lib.site import Site
+from lib.site import Site, release_modalities
 from tests.conftest import SAMPLES
 
 Samples = Callable[..., Path]
@@ -61,3 +64,21 @@ def test_a_modality_that_is_new_to_the_pool_waits_for_the_next_start(samples: Sa
     assert skipped.path.is_relative_to(studies / "STS_025")
     assert site.preparation is preparation
     assert set(Site(studies, AppSettings()).pool.by_id["STS_025"].modalities) == {"CT", "MR_T1", "PET"}
+
+
+def test_what_a_server_starts_has_the_servers_modalities(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = samples("STS_002", "STS_008")
+    for file in studies.glob("*/PET*.nii.gz"):
+        file.unlink()
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    server = Site(studies, AppSettings())
+    server.hold_modalities()
+    shutil.copytree(SAMPLES / "STS_025", studies / "STS_025")
+    assert server.refresh()
+    child = Site(studies, AppSettings())
+    assert child.fingerprint() == server.fingerprint()
+    assert child.preparation == server.preparation
+    release_modalities()
+    assert "PET" in Site(studies, AppSettings()).pool.modalities

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 
+from filelock import FileLock
+
+from lib.atomic import replacing
 from lib.cases.case import Case, CaseError
 from lib.cases.mirror import Mirror, RemoteSeries
 from lib.cases.pacs import FoundSeries, pacs_at
@@ -16,9 +20,10 @@ from lib.cases.series_rules import SeriesRules
 def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
     """Every case of a PACS, from its listing alone: nothing is fetched.
 
-    A case's id is its StudyInstanceUID; where a study has several frames of reference, the one with the most
-    modalities has it, and the others a number behind it. Of several series of one modality the one with the
-    most slices is taken, of equal ones the newest.
+    A case's id is its StudyInstanceUID. Where a study has several frames of reference, the first that was
+    ever seen has it, at first sight the one with the most modalities; the others have a number behind it.
+    They keep their ids whatever comes, since labels are kept by them. Of several series of one modality the
+    one with the most slices is taken, of equal ones the newest.
 
     Raises:
         PacsError: If the PACS does not answer.
@@ -35,14 +40,35 @@ def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
                 _skip(series, f"no rule of {rules.name} gives it a modality, or one leaves it out.")
             )
     cases = []
+    known = _known_frames(mirror.folder.with_name("frames.json"), groups)
     for study, frames in sorted(groups.items()):
-        for number, frame in enumerate(sorted(frames, key=lambda key: (-len(frames[key]), key)), start=1):
+        for frame in frames:
+            number = known[study].index(frame) + 1
             chosen = {name: _choose(name, several, skipped) for name, several in frames[frame].items()}
             try:
                 cases.append(_case(study if number == 1 else f"{study}_{number}", chosen, mirror))
             except CaseError as err:
                 skipped.append(_skip(next(iter(chosen.values())), str(err)))
     return make_pool(mirror.folder, "dicomweb", with_patients(cases), skipped)
+
+
+def _known_frames(file: Path, found: Mapping[str, Mapping[str, Sized]]) -> dict[str, list[str]]:
+    """The frames of reference of each study in the order in which they were first seen, kept in a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        try:
+            known: dict[str, list[str]] = json.loads(file.read_text())
+        except FileNotFoundError:
+            known = {}
+        before = sum(len(frames) for frames in known.values())
+        for study, frames in found.items():
+            seen = known.setdefault(study, [])
+            fresh = frames.keys() - set(seen)
+            seen += sorted(fresh, key=lambda frame: (-len(frames[frame]), frame))
+        if sum(len(frames) for frames in known.values()) != before:
+            with replacing(file) as part:
+                part.write_text(json.dumps(known))
+    return known
 
 
 def _case(id: str, chosen: dict[str, FoundSeries], mirror: Mirror) -> Case:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lib.cases.alignment import EVIDENCE_LEAST, SHARED_LEAST, Fit
 from lib.cases.usual import GRID_USUAL, Facts, Usual, extents, readable, same_grid
 
+UNFETCHED = "unfetched"  # code of a finding: a PACS did not give a series
 _REGISTER = "Check the registration or leave the case out."
 
 Severity = Literal["warned", "quarantined"]
@@ -96,7 +97,8 @@ def _values(_case: str, facts: Facts, _usual: Usual) -> Iterator[Finding]:
     """Unreadable, not finite, empty or constant."""
     for name, volume in facts["modalities"].items():
         if "error" in volume:
-            yield Finding("unreadable", "quarantined", (name,), f"{name} cannot be read: {volume['error']}")
+            code = UNFETCHED if volume.get("unfetched") else "unreadable"
+            yield Finding(code, "quarantined", (name,), f"{name} cannot be read: {volume['error']}")
         elif volume["finite"] < 1.0:
             part = 1.0 - volume["finite"]
             text = (

@@ -16,6 +16,7 @@ from lib.cases.body import body_mask
 from lib.cases.case import Case, CaseError
 from lib.cases.image import Grid, Volume, read_volume, resample
 from lib.cases.modalities import kind
+from lib.cases.pacs import PacsError
 from lib.cases.volumes import Preparation
 
 MEASURE_VERSION = 1  # raise when a measurement changes its meaning
@@ -41,7 +42,8 @@ def measure(case: Case, preparation: Preparation) -> dict[str, Any]:
             volume = read_volume(case.modalities[name], max_voxels=preparation.max_voxels)
         except (CaseError, OSError, MemoryError, RuntimeError) as err:
             facts[name] = {
-                "error": str(err) or f"{case.modalities[name].path} must fit in memory. Resample it."
+                "error": str(err) or f"{case.modalities[name].path} must fit in memory. Resample it.",
+                "unfetched": isinstance(err, PacsError),  # it may come another time
             }
             continue
         facts[name] = describe(volume)

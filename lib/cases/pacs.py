@@ -63,6 +63,9 @@ logging.getLogger("dicomweb_client").setLevel(logging.WARNING)  # it logs every 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # values are taken as they were sent
 
 
+logger = logging.getLogger(__name__)
+
+
 class PacsError(CaseError):
     """A PACS that does not answer as it must; asking again later may succeed."""
 
@@ -131,16 +134,18 @@ class Pacs:
 
     def _series(self, modality: str) -> Iterator[FoundSeries]:
         seen: set[str] = set()
+        offset = 0
         while True:
             with self._asking(f"its {modality} series"):
                 page = self._client.search_for_series(
-                    fields=list(_FIELDS), limit=PAGE, offset=len(seen), search_filters={"Modality": modality}
+                    fields=list(_FIELDS), limit=PAGE, offset=offset, search_filters={"Modality": modality}
                 )
-                found = [_found(row) for row in page]
+            found = [series for series in map(_found_or_none, page) if series]
             fresh = [series for series in found if series.uid not in seen]
             seen |= {series.uid for series in fresh}
             yield from fresh
-            if not fresh or len(page) < PAGE:  # a server that knows no offset sends the same page again
+            offset += len(page)
+            if not fresh:  # the end, or a server that knows no offset and sends the same page again
                 return
 
     def fetch(self, series: FoundSeries, folder: Path, *, max_voxels: int = MAX_VOXELS) -> None:
@@ -278,6 +283,15 @@ def _found(row: Row) -> FoundSeries:
         study_time=text["StudyTime"],
         made=made,
     )
+
+
+def _found_or_none(row: Row) -> FoundSeries | None:
+    """A series; None for a row that names none, which must not hide the others."""
+    try:
+        return _found(row)
+    except (LookupError, TypeError, ValueError) as err:
+        logger.warning("a series that the PACS lists is left out: %s", str(err)[:200])
+        return None
 
 
 def _check_pixels(series: FoundSeries, instance: Dataset) -> None:

@@ -7,17 +7,21 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from pydicom.dataset import Dataset
 
 from lib.atomic import replacing
 from lib.cases.case import Case, CaseError
 from lib.cases.dicom import read_series
 from lib.cases.image import read_grid, write_nifti
 from lib.cases.mirror import RemoteSeries
-from lib.cases.pacs import FoundSeries, PacsError, pacs_at
+from lib.cases.pacs import FoundSeries, pacs_at
 from lib.datastores.local import FINAL, ORIGINAL, CaseDatastore
 from lib.dicom_seg.read import Description, describe, parse, read_segmentation
 from lib.dicom_seg.write import Author, write_segmentation
@@ -29,6 +33,10 @@ _SHARE = 0.1  # of the time, at most, that the PACS is kept busy with listings
 
 class Foreign(CaseError):
     """A segmentation of a series that is part of no case."""
+
+
+class Unusable(CaseError):
+    """A segmentation that will not become better by asking again."""
 
 
 class SegmentationExchange:
@@ -77,27 +85,41 @@ class SegmentationExchange:
         """Look for studies, take the SEGs that are new, then send what was not sent.
 
         Raises:
-            PacsError: If the PACS does not answer; what was done until then stays.
+            CaseError: If the PACS does not answer, or some of it failed; everything else is done.
         """
-        self._on_listed(self.site.refresh())
+        changed = self.site.refresh()
+        if changed:
+            self._foreign.clear()
+        self._on_listed(changed)
         self._exchange_labels()
 
     def _exchange_labels(self) -> None:
-        self._take_new()
-        for case in self._unsent():
-            self._send(case)
+        """Each on its own, so that one that fails holds up none of the others."""
+        failures: list[CaseError | OSError] = []
+        sending: list[Callable[[], None]] = [partial(self._send, case) for case in self._unsent()]
+        for each in [*self._new(), *sending]:
+            try:
+                each()
+            except (CaseError, OSError) as err:
+                failures.append(err)
+        if failures:
+            raise failures[0]
 
     def _run(self) -> None:
         turn = self._exchange_labels  # the studies were listed when the site was made
         while True:
             start = time.monotonic()
+            message = ""
             try:
                 turn()
-                turn, self._message = self.once, ""
             except (CaseError, OSError) as err:
-                if str(err) != self._message:  # once, not every half minute of a night
+                message = str(err)
+                if message != self._message:  # once, not every half minute of a night
                     logger.warning("labels wait for the PACS: %s", err)
-                self._message = str(err)
+            except Exception:  # the thread must go on: without it no label reaches the PACS
+                logger.exception("the exchange with the PACS failed")
+                message = "the exchange with the PACS failed; the server's log says why."
+            turn, self._message = self.once, message
             took = time.monotonic() - start
             self._wanted.wait(max(self.site.settings.pacs_refresh_s, took / _SHARE))
             self._wanted.clear()
@@ -111,7 +133,7 @@ class SegmentationExchange:
         return found
 
     def _send(self, case: Case) -> None:
-        written = self._written(case, FINAL)
+        written = str(self.datastore.label_notes(case, FINAL)["written"])
         label = self.datastore.read_label(case)
         source = next(
             (each for each in _series_of(case) if read_grid(each).same_as(label.grid)),
@@ -126,57 +148,62 @@ class SegmentationExchange:
             written=datetime.fromisoformat(written),
         )
         pacs_at(self.site.address).store(dataset)
-        self._see(str(dataset.SeriesInstanceUID), "sent")
+        self._see(f"{dataset.SeriesInstanceUID} 1", "sent")
         sent = {
             "of": written,
             "instance": str(dataset.SOPInstanceUID),
             "series": str(dataset.SeriesInstanceUID),
         }
-        self.datastore.update_label_info(case.id, FINAL, {"dicom_seg": sent})
+        self.datastore.mark_sent(case, FINAL, sent)
         logger.info("the label of %s is in the PACS", case.id)
 
-    def _take_new(self) -> None:
-        seen = self._seen()
+    def _new(self) -> list[Callable[[], None]]:
+        """Taking each SEG of the PACS that was not looked at, as it is now."""
+        known = self._seen().keys() | self._foreign
         studies = {source.found.study for case in self.site.pool.cases for source in _series_of(case)}
-        for series in pacs_at(self.site.address).series(("SEG",)):
-            if series.study in studies and series.uid not in seen.keys() | self._foreign:
-                try:
-                    outcome = self._take(series)
-                except PacsError:
-                    raise
-                except Foreign as err:
-                    self._foreign.add(series.uid)
-                    logger.info("%s is left out: %s", series, err)
-                    continue
-                except CaseError as err:  # of this one: it will not become better
-                    outcome = str(err)
-                    logger.warning("%s is left out: %s", series, err)
-                self._see(series.uid, outcome)
+        listed = pacs_at(self.site.address).series(("SEG",))
+        return [
+            partial(self._look_at, series)
+            for series in listed
+            if series.study in studies and _key(series) not in known
+        ]
+
+    def _look_at(self, series: FoundSeries) -> None:
+        """Take one and remember what became of it; what may be better next time is not remembered."""
+        try:
+            outcome = self._take(series)
+        except Unusable as err:
+            outcome = str(err)
+            logger.warning("%s is left out: %s", series, err)
+        except Foreign as err:
+            self._foreign.add(_key(series))
+            logger.info("%s is left out: %s", series, err)
+            return
+        self._see(_key(series), outcome)
 
     def _take(self, series: FoundSeries) -> str:
         """Store one SEG as its case's label if it is the newest; what became of it."""
+        labels = self.site.decomposition.labels
         with tempfile.TemporaryDirectory(prefix="seg-") as folder:
-            pacs_at(self.site.address).fetch(series, Path(folder))
-            dataset = parse(next(Path(folder).glob("*.dcm")).read_bytes())
-            about = describe(dataset)
+            voxels = self.site.settings.max_voxels * len(labels)  # a frame for each slice and segment
+            pacs_at(self.site.address).fetch(series, Path(folder), max_voxels=voxels)
+            with _unusable():
+                dataset, about = _newest(Path(folder))
             case, source = self._outlined_on(about)
+            grid = read_grid(source)  # which may have to be fetched
+            with _unusable():
+                label = read_segmentation(dataset, grid, labels=labels)
             tag = ORIGINAL if about.algorithm_type == "AUTOMATIC" else FINAL
-            written = about.written.isoformat() if about.written else ""  # without a time it is the oldest
-            if tag in self.datastore.labels_of(case) and written <= self._written(case, tag):
-                return "older than the label that is there"
-            label = read_segmentation(dataset, read_grid(source), labels=self.site.decomposition.labels)
+            written = _moment(about)
+            sent = {"of": written, "instance": about.instance, "series": about.series, "author": about.author}
             file = Path(folder) / "label.nii.gz"
             write_nifti(label, file, durable=False)
-            sent = {"of": written, "instance": about.instance, "series": about.series, "author": about.author}
-            self.datastore.save_label(case.id, str(file), tag, {"written": written, "dicom_seg": sent})
+            if not self.datastore.take_label(case, file, tag, written=written, sent=sent):
+                return "older than the label that is there"
         if tag == FINAL:
             self._on_taken(case)
         logger.info("a segmentation in the PACS is the %s label of %s", tag, case.id)
         return "taken"
-
-    def _written(self, case: Case, tag: str) -> str:
-        """When a saved label was written: UTC in ISO 8601, which sorts by time."""
-        return str(self.datastore.label_notes(case, tag)["written"])
 
     def _outlined_on(self, about: Description) -> tuple[Case, RemoteSeries]:
         for uid in about.references:
@@ -204,3 +231,28 @@ class SegmentationExchange:
 
 def _series_of(case: Case) -> list[RemoteSeries]:
     return [source for source in case.modalities.values() if isinstance(source, RemoteSeries)]
+
+
+def _key(series: FoundSeries) -> str:
+    """A series as it is now; another segmentation may be added to it."""
+    return f"{series.uid} {series.instances}"
+
+
+def _newest(folder: Path) -> tuple[Dataset, Description]:
+    """The newest segmentation among files."""
+    found = [parse(file.read_bytes()) for file in sorted(folder.glob("*.dcm"))]
+    described = [(dataset, describe(dataset)) for dataset in found]
+    return max(described, key=lambda pair: _moment(pair[1]))
+
+
+def _moment(about: Description) -> str:
+    return about.written.isoformat() if about.written else ""  # without a time it is the oldest
+
+
+@contextmanager
+def _unusable() -> Iterator[None]:
+    """What is wrong with the segmentation itself."""
+    try:
+        yield
+    except CaseError as err:
+        raise Unusable(str(err)) from err

@@ -51,6 +51,8 @@ class Exports:
         source, path = case.modalities[modality], self.place(case, modality)
         if path.is_symlink():
             return path
+        if not path.exists():
+            source.make_local()  # which may take minutes, and no other case has to wait for
         with self._writing:
             if not path.exists():
                 write_nifti(read_volume(source, max_voxels=self.max_voxels), path)

@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from lib.site import Site
 
 FINAL, ORIGINAL = DefaultLabelTag.FINAL.value, DefaultLabelTag.ORIGINAL.value
 _RESERVED = {"id", "path", "name", "ts", "mdal", "case", "modality", "modalities"}  # keys of our answers
+_OF_A_LABEL = {"written", "dicom_seg"}  # keys of ours among a label's notes
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -173,7 +174,8 @@ class CaseDatastore(Datastore):
         case, path = self._label(label_id, label_tag)
         if not path.is_relative_to(self.labels_folder):
             raise Refusal(f"only a saved label can carry notes; {case.id}'s lies beside its images.")
-        self._change(case, lambda record: record["labels"][label_tag]["info"].update(_checked_json(info)))
+        notes = _checked_notes(info)
+        self._change(case, lambda record: record["labels"][label_tag]["info"].update(notes))
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
@@ -186,20 +188,62 @@ class CaseDatastore(Datastore):
             Refusal: If the tag, the image or the label cannot be; nothing is written then.
         """
         case, _ = self.resolve(image_id)
-        tag, file = _checked_tag(label_tag), Path(label_filename)
-        info = {"written": datetime.now(UTC).isoformat(), **_checked_json(label_info or {})}
+        notes = _checked_notes(label_info or {})
         with _refusing():
-            label = check_label(file, case, max_voxels=self.site.settings.max_voxels)
-            check_segments(label, info, self.site.decomposition.labels)
-        with replacing(self._label_path(case, tag, suffix_of(file))) as part:
-            shutil.copyfile(file, part)
-        self._change(
-            case, lambda record: record["labels"].update({tag: {"ext": suffix_of(file), "info": info}})
-        )
-        for other in FILE_SUFFIXES:
-            if other != suffix_of(file):
-                self._label_path(case, tag, other).unlink(missing_ok=True)
+            self._store(
+                case, _checked_tag(label_tag), Path(label_filename), {"written": _now(), **notes}, newer=False
+            )
         return case.id
+
+    def take_label(self, case: Case, file: Path, tag: str, *, written: str, sent: dict[str, Any]) -> bool:
+        """Store a label that came from the PACS, unless the one that is there is as new.
+
+        Args:
+            case: Of which, quarantined or not.
+            file: The label.
+            tag: Final or original.
+            written: UTC in ISO 8601, which sorts by time; empty for the oldest.
+            sent: What the PACS knows it by.
+
+        Returns:
+            Whether it was stored.
+
+        Raises:
+            CaseError: If the label cannot be; nothing is written then.
+        """
+        return self._store(case, tag, file, {"written": written, "dicom_seg": sent}, newer=True)
+
+    def mark_sent(self, case: Case, tag: str, sent: dict[str, Any]) -> None:
+        """Keep with a label what the PACS knows it by; nothing if it was removed meanwhile."""
+
+        def mark(record: dict[str, Any]) -> None:
+            if tag in record["labels"]:
+                record["labels"][tag]["info"]["dicom_seg"] = sent
+
+        self._change(case, mark)
+
+    def _store(self, case: Case, tag: str, file: Path, info: dict[str, Any], *, newer: bool) -> bool:
+        """Put a label in place: the file, then the register, under one lock, so that they fit each other."""
+        label = check_label(file, case, max_voxels=self.site.settings.max_voxels)
+        check_segments(label, info, self.site.decomposition.labels)
+        path, stored = self._label_path(case, tag, suffix_of(file)), False
+
+        def put(record: dict[str, Any]) -> None:
+            nonlocal stored
+            there = record["labels"].get(tag)
+            stored = not (newer and there and info["written"] <= there["info"].get("written", ""))
+            if stored:
+                with replacing(path) as part:
+                    shutil.copyfile(file, part)
+                record["labels"][tag] = {"ext": suffix_of(file), "info": info}
+
+        def drop_others() -> None:
+            for other in FILE_SUFFIXES if stored else ():
+                if other != suffix_of(file):
+                    self._label_path(case, tag, other).unlink(missing_ok=True)
+
+        self._change(case, put, then=drop_others)
+        return stored
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Remove a saved label; one beside the images is a person's file and stays."""
@@ -209,8 +253,11 @@ class CaseDatastore(Datastore):
                 f"the label of {case.id} lies beside its images; the server never deletes those. "
                 "Set --conf study_labels ignore to leave them out."
             )
-        self._change(case, lambda record: record["labels"].pop(label_tag, None))
-        path.unlink(missing_ok=True)
+        self._change(
+            case,
+            lambda record: record["labels"].pop(label_tag, None),
+            then=lambda: path.unlink(missing_ok=True),
+        )
 
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """Ids of the cases with a label of this tag, `final` by default."""
@@ -343,14 +390,28 @@ class CaseDatastore(Datastore):
     def _record(self, case: Case) -> dict[str, Any]:
         return self._register.objects.get(case.id, {})
 
-    def _change(self, case: Case, edit: Any) -> None:
+    def _change(self, case: Case, edit: Any, *, then: Callable[[], None] = lambda: None) -> None:
         def apply(content: dict[str, Any]) -> None:
             record = content["objects"].setdefault(case.id, {})
             record.setdefault("image", {}).setdefault("info", {})
             record.setdefault("labels", {})
             edit(record)
 
-        self._register.change(apply)
+        self._register.change(apply, then=then)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _checked_notes(info: dict[str, Any]) -> dict[str, Any]:
+    """Notes on a label, as a client may give them."""
+    notes = _checked_json(info)
+    if ours := sorted(notes.keys() & _OF_A_LABEL):
+        raise Refusal(
+            f"notes on a label must not use the server's own keys; got {ours[0]!r}. Choose another name."
+        )
+    return notes
 
 
 def _checked_json(value: Any) -> dict[str, Any]:

@@ -46,11 +46,14 @@ class Register:
         objects: Objects = self.content["objects"]
         return objects
 
-    def change(self, edit: Callable[[dict[str, Any]], None]) -> None:
+    def change(
+        self, edit: Callable[[dict[str, Any]], None], *, then: Callable[[], None] = lambda: None
+    ) -> None:
         """Apply an edit to the newest content and write it, whole or not at all.
 
         Args:
             edit: Changes the content in place; an exception leaves the file as it was.
+            then: Done once it is written, before anyone else may change it.
 
         Raises:
             ValueError: If the edited content is not JSON; NaN and infinity are not.
@@ -61,6 +64,7 @@ class Register:
             text = json.dumps(content, allow_nan=False)
             with replacing(self.path) as part:
                 part.write_text(text)
+            then()
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -74,9 +74,15 @@ def write_segmentation(
         With new UIDs, but for the tracking UIDs: a structure keeps its own throughout its study.
 
     Raises:
-        CaseError: If the label holds other values, or the series' headers lack what a SEG must repeat.
+        CaseError: If the label holds other values or lies elsewhere, or the series' headers lack what a SEG
+            must repeat.
     """
     array = _numbered(resample(label, _grid_of(series), nearest=True).array, sorted(labels.values()))
+    if label.array.any() and not array.any():
+        raise CaseError(
+            f"a label must lie on series {series.uid} to be its segmentation; none of its voxels does. Was "
+            "it drawn on another study?"
+        )
     headers = _read_headers(series)
     empty = not array.any()
     names = sorted(labels, key=lambda name: labels[name])

@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import HTTPException, Request, Response
 from fastapi.encoders import jsonable_encoder
@@ -27,9 +29,7 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from lib.web.application import running_application
 
 _ENDPOINTS = "monailabel.endpoints."
-_SWITCH_S = (
-    0.001  # after so long a thread that computes in Python lets the loop on; usual are 5 ms
-)
+_SWITCH_S = 0.001  # after so long a thread that computes in Python lets the loop on; usual are 5 ms
 
 Endpoint = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -86,15 +86,16 @@ class Lanes:
         # One case is segmented at a time; the other threads answer what was segmented before.
         # What computes, and every thread that it starts, gives way to who answers a viewer.
         self.computing = Lane(workers=4, places=16, retry_after=10, nice=10)
-        # A browser asks for a whole series ahead, some hundred images.
-        self.transfers = Lane(workers=16, places=512, retry_after=2)
+        # A browser asks for a whole series ahead, some hundred images; a PACS that hangs keeps them all.
+        self.images = Lane(workers=16, places=512, retry_after=2)
+        self.transfers = Lane(workers=16, places=256, retry_after=2)
         # MONAI Label looks whether a task runs, then starts one: not for two requests at a time.
         self.tasks = Lane(workers=1, places=16, retry_after=2)
         self.light = Lane(workers=8, places=256, retry_after=2)
         self._of = {
             "infer": self.computing,
             "wsi_infer": self.computing,
-            "proxy": self.transfers,
+            "proxy": self.images,
             "datastore": self.transfers,
             "session": self.transfers,
             "model": self.transfers,
@@ -109,6 +110,13 @@ class Lanes:
         if arguments.get("run_sync") or endpoint.__name__ == "api_download_dataset":
             return self.computing  # minutes
         return self._of.get(endpoint.__module__.removeprefix(_ENDPOINTS), self.light)
+
+
+def _check_path(path: str) -> None:
+    """Refuse what leaves the PACS's DICOMweb; MONAI Label asks for it with the server's own password."""
+    parts = re.split(r"[/\\]", unquote(path))
+    if {".", ".."} & set(parts) or set("?#") & set(path):
+        raise HTTPException(404, "a path must lie in the DICOMweb of the PACS.")
 
 
 def _lower_priority(nice: int) -> None:
@@ -152,6 +160,8 @@ def _in_thread(endpoint: Endpoint, route: RouteContext, lanes: Lanes, making_app
 
     @functools.wraps(endpoint)
     async def call(**arguments: Any) -> Any:
+        if endpoint.__module__ == f"{_ENDPOINTS}proxy":
+            _check_path(str(arguments.get("path", "")))
         for argument in arguments.values():
             if isinstance(argument, Request):
                 await argument.body()  # comes through this loop; a thread could not wait for it

@@ -136,6 +136,19 @@ def test_another_frame_of_reference_is_another_case(empty_pacs: Orthanc, tmp_pat
     ]
 
 
+def test_a_case_keeps_its_id_when_another_frame_of_reference_comes(
+    empty_pacs: Orthanc, tmp_path: Path
+) -> None:
+    """A reader's label of the PET must not become one of the CT and MR that came later."""
+    empty_pacs.upload((SAMPLES / "STS_008" / "PET").glob("*.dcm"))
+    (before,) = find_studies(mirror_of(empty_pacs, tmp_path), RULES).cases
+    for name in ("CT", "MR_T1"):
+        upload_changed(empty_pacs, SAMPLES / "STS_008" / name, tmp_path, FrameOfReferenceUID="1.2.3")
+    first, second = find_studies(mirror_of(empty_pacs, tmp_path), RULES).cases
+    assert (first.id, list(first.modalities)) == (before.id, ["PET"])
+    assert (second.id, len(second.modalities)) == (f"{before.id}_2", 2)
+
+
 def test_what_no_rule_names_is_left_out_and_said(empty_pacs: Orthanc, tmp_path: Path) -> None:
     upload_changed(empty_pacs, SAMPLES / "STS_025" / "MR_T1", tmp_path, SeriesDescription="3-plane localizer")
     pool = find_studies(mirror_of(empty_pacs, tmp_path), RULES)

@@ -144,6 +144,11 @@ def elsewhere(handler: Faulty, body: bytes) -> None:
     send(handler, body.replace(UID.encode(), b"../../outside"))
 
 
+def one_row(handler: Faulty, body: bytes) -> None:
+    """Some servers send no more than so many at a time, whatever they are asked for."""
+    send(handler, json.dumps(json.loads(body)[:1]).encode())
+
+
 @contextmanager
 def proxy_of(pacs: Orthanc) -> Iterator[Proxy]:
     proxy = Proxy(pacs)
@@ -253,12 +258,27 @@ def test_a_listing_that_fails_names_the_series_too(proxy: Proxy, tmp_path: Path)
     assert read_grid(source).shape[0] == 25
 
 
-def test_a_uid_that_is_a_path_is_refused(proxy: Proxy, tmp_path: Path) -> None:
+def test_a_uid_that_is_a_path_is_left_out_and_hides_no_other(
+    server: Orthanc, proxy: Proxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    uid, files = write_tiny(tmp_path / "slices")
+    server.upload(files)
     proxy.spoil = lambda path: elsewhere
-    with pytest.raises(PacsError, match=r"numbers between dots; it sent '\.\./\.\./outside'"):
-        source_of(proxy.url, UID, tmp_path)
-    proxy.spoil = lambda path: None
-    assert source_of(proxy.url, UID, tmp_path).series == UID
+    found = {series.uid for series in pacs_at(proxy.url).series(("MR",))}
+    assert uid in found
+    assert UID not in found
+    assert "numbers between dots; it sent '../../outside'" in caplog.text
+
+
+def test_a_pacs_that_lists_a_row_at_a_time_is_listed_to_the_end(
+    server: Orthanc, proxy: Proxy, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        server.upload(write_tiny(tmp_path / name)[1])
+    listed = {series.uid for series in pacs_at(proxy.url).series(("MR",))}
+    proxy.spoil = lambda path: one_row
+    assert len(listed) >= 3
+    assert {series.uid for series in pacs_at(proxy.url).series(("MR",))} == listed
 
 
 def test_a_missing_slice_is_named_with_its_gap_and_fetched_once_it_was_sent(

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.cases.case import Source
+from lib.cases.case import CaseError, Source
 from lib.cases.dicom import read_series
-from lib.cases.image import Volume, read_grid, read_volume, write_nifti
-from lib.cases.pacs import PacsError, pacs_at
+from lib.cases.image import Grid, Volume, read_grid, read_volume, write_nifti
+from lib.cases.pacs import FoundSeries, PacsError, pacs_at
 from lib.datastores.exchange import SegmentationExchange
 from lib.datastores.local import FINAL, ORIGINAL, CaseDatastore
 from lib.dicom_seg.write import Author, write_segmentation
@@ -171,3 +171,35 @@ def test_a_study_that_arrives_is_a_case_with_the_segmentation_that_came_with_it(
     (new,) = {case.id for case in reader.site.served} - {reader.case.id}
     assert reader.told == [new]
     assert reader.datastore.labelled() == {new}
+
+
+def test_one_that_fails_holds_up_no_other_and_is_tried_again(
+    pacs: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = Reader(pacs, tmp_path / "work")
+    server = pacs_at(pacs.dicomweb)
+    server.store(outlined(box(2), hours=1, author=Author("Other")))
+    (late,) = server.series(("SEG",))
+    server.store(outlined(box(1), hours=0, author=Author("Other")))
+    real = server.fetch
+
+    def fetch(series: FoundSeries, folder: Path, **options: Any) -> None:
+        if series.uid == late.uid:
+            raise PacsError("not now")
+        real(series, folder, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "fetch", fetch)
+        with pytest.raises(PacsError, match="not now"):
+            reader.exchange.once()
+    assert np.array_equal(reader.datastore.read_label(reader.case).array, box(1).array)
+    reader.exchange.once()
+    assert np.array_equal(reader.datastore.read_label(reader.case).array, box(2).array)
+
+
+def test_a_label_drawn_elsewhere_is_not_sent_as_no_lesion(pacs: Orthanc, tmp_path: Path) -> None:
+    label = box(1)
+    far = np.array(label.grid.affine)
+    far[:3, 3] += 5000.0
+    with pytest.raises(CaseError, match="none of its voxels does"):
+        outlined(Volume(label.array, Grid(label.grid.shape, far)), hours=0, author=Author("Reader"))

@@ -4,6 +4,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -313,3 +314,49 @@ def test_sixty_kills_while_labels_are_saved_lose_at_most_the_last_one(
         for id in stored:
             assert again.read_label(again.site.pool.by_id[id]).array.any()
         number = max(stored.values())
+
+
+def test_of_two_labels_saved_at_once_one_is_there_whole(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    first = label_for(datastore, "STS_002", tmp_path / "label.nii.gz")
+    second = tmp_path / "label.nrrd"
+    sitk.WriteImage(sitk.ReadImage(str(first)), str(second))
+    with ThreadPoolExecutor(2) as readers:
+        for _ in range(20):
+            saves = [
+                readers.submit(datastore.save_label, "STS_002", str(file), "final", {"of": file.name})
+                for file in (first, second)
+            ]
+            for save in saves:
+                save.result()
+            kept = Path(datastore.get_label_uri("STS_002", "final"))
+            info = datastore.get_label_info("STS_002", "final")
+            assert kept.read_bytes() == (tmp_path / info["of"]).read_bytes()
+            assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+
+
+def test_a_label_of_the_pacs_never_takes_the_place_of_a_newer_one(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    case, _ = datastore.resolve("STS_002")
+    file = label_for(datastore, "STS_002", tmp_path / "label.nii.gz")
+    now = datetime.now(UTC)
+    for hours, stored in ((-2, True), (-3, False), (-2, False), (-1, True)):
+        written = (now + timedelta(hours=hours)).isoformat()
+        assert datastore.take_label(case, file, "final", written=written, sent={"of": written}) == stored
+    datastore.save_label("STS_002", str(file), "final", {})
+    assert not datastore.take_label(case, file, "final", written=written, sent={})
+    assert "dicom_seg" not in datastore.get_label_info("STS_002", "final")
+
+
+@pytest.mark.parametrize("key", ["written", "dicom_seg"])
+def test_a_client_cannot_say_when_a_label_was_written_or_sent(
+    key: str, samples: Samples, tmp_path: Path
+) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    file = label_for(datastore, "STS_002", tmp_path / "label.nii.gz")
+    with pytest.raises(Refusal, match=f"the server's own keys; got '{key}'"):
+        datastore.save_label("STS_002", str(file), "final", {key: "yesterday"})
+    assert not datastore.labelled()
+    datastore.save_label("STS_002", str(file), "final", {})
+    with pytest.raises(Refusal, match=f"the server's own keys; got '{key}'"):
+        datastore.update_label_info("STS_002", "final", {key: "yesterday"})

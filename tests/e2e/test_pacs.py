@@ -90,6 +90,7 @@ def test_a_study_in_the_pacs_is_one_case_for_the_reader_in_slicer_and_in_ohif(tm
 
         log = (tmp_path / "log").read_text()
         assert "Traceback" not in log, log[-4000:]
+        assert not [line for line in log.splitlines() if "PatientID" in line]
 
         with serving(
             pacs.dicomweb,

@@ -218,7 +218,7 @@ def test_a_pacs_that_hangs_stops_nothing_but_its_images(
 ) -> None:
     url, go = pacs
     monkeypatch.setattr(proxy, "settings", settings.model_copy(update={"MONAI_LABEL_STUDIES": url}))
-    images = 3 * server.state.lanes.transfers.workers
+    images = 3 * server.state.lanes.images.workers
 
     async def talk(client: AsyncClient) -> None:
         tasks = [
@@ -250,6 +250,18 @@ def test_what_computes_in_the_request_itself_runs_where_inferences_do() -> None:
 def test_a_process_that_is_no_server_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "monailabel.app", raising=False)
     assert not keep_loop_free()
+
+
+@pytest.mark.parametrize(
+    "path", ["..%2Ftools%2Fexecute-script", "studies/..%2F..%2Fsystem", "%252E%252E/system", "a%3Fb"]
+)
+def test_the_proxy_stays_within_dicomweb(path: str, server: FastAPI, slow: Slow) -> None:
+    for method in ("GET", "POST"):
+        answer = asking(
+            server, lambda client, method=method: client.request(method, f"/proxy/dicom/wado/{path}")
+        )
+        assert answer.status_code == 404
+        assert "must lie in the DICOMweb" in answer.text
 
 
 @pytest.mark.e2e
