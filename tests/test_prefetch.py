@@ -140,5 +140,5 @@ def test_what_follows_is_fetched_before_there_is_a_model(
     for _ in range(2):
         assert prefetcher.run() == []
     assert "the archive does not answer" in caplog.text
-    assert len(asked) == 12  # it is left alone for a minute
+    assert len(asked) == 7  # it is left alone for a minute
     down.clear()
