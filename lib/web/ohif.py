@@ -1,14 +1,24 @@
-"""OHIF's MONAI Label panel, so that an answer is drawn on the series that it is for.
+"""OHIF's two panels for labels: an answer is drawn on the series that it is for, and a label can be stored.
 
-The panel of MONAI Label 0.8.5 (`MonaiLabelPanel.tsx`) makes one labelmap, for the series that is shown when
-it connects, and `updateView` copies every later answer into it without looking whose it is: after a change
-of series a reader sees no outline, or one in the wrong place. The viewer is served from the installed
-package; its one file with that function gets a few lines more on the way to the browser.
+The MONAI Label panel of MONAI Label 0.8.5 (`MonaiLabelPanel.tsx`) makes one labelmap, for the series that is
+shown when it connects, and `updateView` copies every later answer into it without looking whose it is: after
+a change of series a reader sees no outline, or one in the wrong place.
+
+The segmentation panel (`PanelSegmentation.tsx`) stores by the command `storeSegmentation`, a name that two of
+OHIF's extensions use; without a context the one is run that has to be told a data source, so that Export
+DICOM SEG ends in an error (OHIF's issue 4584). What it would store is wrong for every series that is numbered
+along its slice normal (issue 5038): `generateSegmentation` hands the slices over in the viewer's order, dcmjs
+sorts the images by falling position but not the labels, and each slice's label lands on the mirrored slice.
+
+The viewer is served from the installed package; the files with these functions are changed in a few lines on
+the way to the browser.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,10 +29,25 @@ from lib.web.application import running_application
 
 logger = logging.getLogger(__name__)
 _VIEWER = Path(monailabel.__file__).parent / "endpoints" / "static" / "ohif"
-_BEFORE = """      const volumeLoadObject = segmentationService.getLabelmapVolume('1');
+
+
+@dataclass(frozen=True)
+class _Mend:
+    """What is changed in the viewer's files for one purpose: all of it, or nothing.
+
+    Attributes:
+        places: Lines as they are installed, with what is served for them.
+        otherwise: For the log, where the installed viewer does not have each of them once.
+    """
+
+    places: Mapping[str, str]
+    otherwise: str
+
+
+_COPIES = """      const volumeLoadObject = segmentationService.getLabelmapVolume('1');
       if (volumeLoadObject) {
 """
-_ADDED = """      const { displaySet } = this.getActiveViewportInfo();
+_LOOKS_WHOSE = """      const { displaySet } = this.getActiveViewportInfo();
       const asked = new URL(response.config.url).searchParams.get('image');
       if (asked && displaySet.SeriesInstanceUID !== asked) {
         this.notification.show({
@@ -45,30 +70,56 @@ _ADDED = """      const { displaySet } = this.getActiveViewportInfo();
         });
       }
 """
+_STORES = """      commandsManager.run('storeSegmentation', {
+        segmentationId
+      });
+"""
+_COMMAND = "{ commandName: 'storeSegmentation', context: 'CORNERSTONE' }"
+_HANDS_OVER = """      const segImages = imageIds.map(imageId => esm.cache.getImage(imageId));
+"""
+_SORTS = """      const along = image => {
+        const instance = esm.metaData.get('instance', image.referencedImageId);
+        const [x, y, z] = instance.ImagePositionPatient;
+        const [a, b, c, d, e, f] = instance.ImageOrientationPatient;
+        return x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d);
+      };
+      segImages.sort((one, other) => along(other) - along(one));
+"""
+_MENDS = (
+    _Mend(
+        {_COPIES: _LOOKS_WHOSE + _COPIES},
+        "this release of MONAI Label has another OHIF panel; it may draw an answer on the wrong series. "
+        "After a change of series, open the study again.",
+    ),
+    _Mend(
+        {
+            _STORES: _STORES.replace("'storeSegmentation'", _COMMAND),
+            _HANDS_OVER: _HANDS_OVER + _SORTS,
+        },
+        "this release of MONAI Label has another OHIF panel for segmentations; Export DICOM SEG may fail or "
+        "store each slice's label on another slice. Submit from Slicer.",
+    ),
+)
 
 
 def mend_panel() -> bool:
-    """Serve that file with the lines added, in place of MONAI Label's endpoint and behind the same login.
+    """Serve those files as changed, in place of MONAI Label's endpoint and behind the same login.
 
     Returns:
-        False outside a server process, or where the installed viewer is another one: it is served as it is.
+        False outside a server process, or where the installed viewer is another one: what is not as expected
+        there is served as it is.
     """
     application = running_application()
     if application is None:
         return False
-    found = _mended()
-    if found is None:
-        logger.warning(
-            "this release of MONAI Label has another OHIF panel; it may draw an answer on the wrong series. "
-            "After a change of series, open the study again."
-        )
-        return False
-    path = f"/ohif/{found[0]}"
-    if all(
-        getattr(route, "path", "") != path for route in application.routes
-    ):  # `/reload` makes the app anew
-        _serve_first(application, path, found[1])
-    return True
+    scripts, missed = _mended()
+    for mend in missed:
+        logger.warning(mend.otherwise)
+    there = {getattr(route, "path", "") for route in application.routes}  # `/reload` makes the app anew
+    for name, script in scripts.items():
+        if (path := f"/ohif/{name}") not in there:
+            _serve_first(application, path, script)
+    return not missed
 
 
 def _serve_first(application: FastAPI, path: str, script: str) -> None:
@@ -76,7 +127,8 @@ def _serve_first(application: FastAPI, path: str, script: str) -> None:
     from monailabel.endpoints.user.auth import RBAC
 
     def panel() -> Response:
-        return Response(script, media_type="text/javascript")
+        fresh = {"Cache-Control": "no-cache"}  # the name stays when another release changes other lines
+        return Response(script, media_type="text/javascript", headers=fresh)
 
     login = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
     application.add_api_route(path, panel, dependencies=[login], include_in_schema=False)
@@ -85,14 +137,21 @@ def _serve_first(application: FastAPI, path: str, script: str) -> None:
 
 
 @cache
-def _mended() -> tuple[str, str] | None:
-    """Name and text of the file; None if there is not exactly one such place."""
-    found = [
-        (file.name, text)
-        for file in _VIEWER.glob("*.bundle.*.js")
-        if _BEFORE in (text := file.read_text("utf-8"))
-    ]
-    if sum(text.count(_BEFORE) for _, text in found) != 1:
-        return None
-    ((name, text),) = found
-    return name, text.replace(_BEFORE, _ADDED + _BEFORE)
+def _mended() -> tuple[dict[str, str], tuple[_Mend, ...]]:
+    """Text of each changed file by its name, and the mends for which there is not exactly one place each."""
+    files = {file.name: file.read_text("utf-8") for file in _VIEWER.glob("*.bundle.*.js")}
+    changed: dict[str, str] = {}
+    missed = []
+    for mend in _MENDS:
+        found = [
+            (name, before)
+            for before in mend.places
+            for name, text in files.items()
+            for _ in range(text.count(before))
+        ]
+        if [before for _, before in found] != list(mend.places):
+            missed.append(mend)
+            continue
+        for name, before in found:
+            files[name] = changed[name] = files[name].replace(before, mend.places[before])
+    return changed, tuple(missed)

@@ -23,7 +23,7 @@ from lib.settings import read_settings
 from lib.site import Site
 from tests.chromium import Window, chromium, skip_without_chromium
 from tests.orthanc import orthanc, skip_without_orthanc
-from tests.server import ROOT, serving, slicer_client, wait_for_plan
+from tests.server import ROOT, serving, slicer_client, wait_for_plan, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SAMPLES = ROOT / "samples" / "dicom"
@@ -77,6 +77,16 @@ AXIAL = """positions => {
     const { x, y, width, height } = viewport.canvas.getBoundingClientRect();
     return { box: { x, y, width, height }, points: positions.map(each => [...viewport.worldToCanvas(each)]) };
 }"""
+# Of the first segmentation: whether the images that it lies on are loaded; its voxels in each slice with any.
+READY = """() => services.segmentationService.getSegmentations()[0]?.representationData.Labelmap
+    .referencedImageIds.every(id => cornerstone.cache.getImage(id))"""
+DRAWN = """() => services.segmentationService.getSegmentations()[0]?.representationData.Labelmap.imageIds
+    .map(id => cornerstone.cache.getImage(id))
+    .map(image => ({
+        corner: [...cornerstone.metaData.get('instance', image.referencedImageId).ImagePositionPatient],
+        voxels: Array.from(image.voxelManager.getScalarData()).flatMap((value, at) => value ? [at] : []),
+    }))
+    .filter(slice => slice.voxels.length)"""
 
 
 @dataclass
@@ -128,6 +138,42 @@ class Ohif:
         self.page.wait_for_function(f"voxels => ({LABEL})()?.voxels === voxels", arg=voxels)
         return asked.value.url.split("image=")[1].split("&")[0]
 
+    def open_segmentation(self, case: Case) -> None:
+        """OHIF's own mode for outlining, with a new segmentation of one segment on the active viewport."""
+        self.page.goto(f"{self.address}/ohif/segmentation?StudyInstanceUIDs={case.id}")
+        self.page.locator("[data-viewport-uid] canvas").first.wait_for()
+        self.page.get_by_text("Add Segmentation").click()
+        self.page.wait_for_function(READY)
+
+    def brush(self, *path: tuple[float, float]) -> None:
+        """Draw through these positions, fractions of the first viewport."""
+        box = self.page.locator("[data-viewport-uid] canvas").first.bounding_box()
+        assert box is not None
+        points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in path]
+        self.page.mouse.move(*points[0])
+        self.page.mouse.down()
+        for point in points:
+            self.page.mouse.move(*point, steps=4)
+        self.page.mouse.up()
+
+    def name_segment(self, name: str) -> None:
+        self.page.get_by_label("Actions").click()
+        self.page.get_by_role("menuitem", name="Rename").click()
+        self.page.locator("input[type=text]").last.fill(name)
+        self.page.get_by_text("Save", exact=True).click()
+        self.page.locator("[data-cy=data-row]").get_by_text(name, exact=True).wait_for()
+
+    def store_segmentation(self) -> None:
+        """Export DICOM SEG, under the name that it has."""
+        self.page.get_by_role("combobox").locator("xpath=..").get_by_role("button").first.click()
+        self.page.get_by_role("menuitem", name="Export & Download").click()
+        self.page.get_by_role("menuitem", name="Export DICOM SEG").click()
+        self.page.get_by_text("Enter the report name").wait_for()
+        with self.page.expect_response("**/proxy/dicom/wado/studies") as answer:
+            self.page.get_by_text("Save", exact=True).click()
+        assert answer.value.ok
+        self.page.get_by_text("Segmentation saved successfully").wait_for()
+
     def screenshot(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SCREENSHOTS / f"ohif_{name}.png")
@@ -156,7 +202,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ohif]:
     skip_without_orthanc()
     skip_without_chromium()
     folder = tmp_path_factory.mktemp("ohif")
-    conf = {"work_dir": folder / "work", "series_rules": "pet_ct_mr", "device": "cpu"}
+    conf = {
+        "work_dir": folder / "work",
+        "series_rules": "pet_ct_mr",
+        "device": "cpu",
+        "pacs_refresh_s": 2,
+    }
     with orthanc(SAMPLES) as pacs:
         site = Site(pacs.dicomweb, read_settings({key: str(value) for key, value in conf.items()}))
         outline_uptake(site)
@@ -281,3 +332,37 @@ def test_a_segmentation_lies_where_the_label_is_on_whichever_series_is_shown(
             pixels = np.hypot(columns.mean() + 0.5 - x, rows.mean() + 0.5 - y)
             print(f"{modality}: overlay of {len(rows)} pixels, {pixels:.2f} off; a voxel: {next_x - x:.2f}")
             assert pixels < next_x - x
+
+
+def test_a_label_drawn_and_stored_in_ohif_is_the_cases_label(ohif: Ohif, tmp_path: Path) -> None:
+    case = ohif.case("STS_025")
+    ohif.open_segmentation(case)
+    ohif.page.locator("[data-cy=Brush]").first.click()
+    ohif.brush((0.4, 0.5), (0.6, 0.5), (0.6, 0.6))
+    ohif.page.mouse.wheel(0, 100)
+    ohif.brush((0.5, 0.45))
+    ohif.name_segment("lesion")
+    slices = ohif.page.evaluate(DRAWN)
+    ohif.store_segmentation()
+    ohif.page.get_by_role("button", name="Yes").click()  # opens what is in the PACS now
+    ohif.page.wait_for_function(
+        f"slices => JSON.stringify(({DRAWN})()) === JSON.stringify(slices)", arg=slices
+    )
+
+    client = slicer_client(ohif.address)
+    wait_until(lambda: client.info()["datastore"]["completed"] == 1, seconds=60, what="the label")
+    ohif.screenshot("segmentation")
+    answer = requests.get(
+        f"{ohif.address}/datastore/label", params={"label": case.id, "tag": "final"}, timeout=60
+    )
+    (tmp_path / "label.nii.gz").write_bytes(answer.content)
+    label = sitk.ReadImage(str(tmp_path / "label.nii.gz"))
+    stored = sitk.GetArrayFromImage(label)
+    drawn = np.zeros_like(stored)
+    for each in slices:
+        column, row, number = label.TransformPhysicalPointToIndex(each["corner"])
+        assert (column, row) == (0, 0)
+        drawn[number].flat[each["voxels"]] = 1
+    assert len(slices) == 2
+    assert np.array_equal(stored, drawn)
+    print(f"drawn and stored: {np.count_nonzero(drawn)} voxels at", *centre(label))

@@ -1,4 +1,4 @@
-"""The viewer's panel is served with what it lacks, everything else of the viewer as it is installed."""
+"""The viewer's panels are served with what they lack, everything else of the viewer as it is installed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     return module.app
 
 
-def test_the_panel_is_served_with_a_few_lines_more(server: FastAPI) -> None:
+def test_the_panels_are_served_with_a_few_lines_changed(server: FastAPI) -> None:
     assert panel.mend_panel()
     routes = len(server.router.routes)
     assert panel.mend_panel()  # the app was made anew
@@ -36,8 +36,10 @@ def test_the_panel_is_served_with_a_few_lines_more(server: FastAPI) -> None:
         assert "javascript" in answer.headers["Content-Type"]
         if answer.content != file.read_bytes():
             changed.append(answer.content.decode())
-    (script,) = changed
-    assert script.count(panel._ADDED + panel._BEFORE) == 1
+    assert len(changed) == 3
+    for mend in panel._MENDS:
+        for after in mend.places.values():
+            assert sum(script.count(after) for script in changed) == 1
     assert "<!doctype html>" in client.get("/ohif/").text.lower()
 
 
@@ -49,8 +51,23 @@ def test_another_release_of_the_viewer_is_left_alone_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    (tmp_path / "1.bundle.0.js").write_text(panel._BEFORE * places)
+    (tmp_path / "1.bundle.0.js").write_text(
+        "".join(before for mend in panel._MENDS for before in mend.places) * places
+    )
     monkeypatch.setattr(panel, "_VIEWER", tmp_path)
     assert not panel.mend_panel()
-    assert "another OHIF panel" in caplog.text
+    assert [record.message for record in caplog.records] == [mend.otherwise for mend in panel._MENDS]
+    panel._mended.cache_clear()
+
+
+def test_a_panel_that_is_as_expected_is_mended_whatever_the_other_is(
+    server: FastAPI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = panel._MENDS
+    (before, after), (half, _) = *one.places.items(), next(iter(other.places.items()))
+    (tmp_path / "1.bundle.0.js").write_text(before + half)
+    monkeypatch.setattr(panel, "_VIEWER", tmp_path)
+    assert not panel.mend_panel()
+    assert [record.message for record in caplog.records] == [other.otherwise]
+    assert TestClient(server).get("/ohif/1.bundle.0.js").text == after + half
     panel._mended.cache_clear()
