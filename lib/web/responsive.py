@@ -12,14 +12,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
 from fastapi import HTTPException, Request, Response
 from fastapi.encoders import jsonable_encoder
@@ -27,6 +25,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import RouteContext, iter_route_contexts
 
 from lib.web.application import running_application
+from lib.web.proxy import guarded
 
 _ENDPOINTS = "monailabel.endpoints."
 _SWITCH_S = 0.001  # after so long a thread that computes in Python lets the loop on; usual are 5 ms
@@ -112,13 +111,6 @@ class Lanes:
         return self._of.get(endpoint.__module__.removeprefix(_ENDPOINTS), self.light)
 
 
-def _check_path(path: str) -> None:
-    """Refuse what leaves the PACS's DICOMweb; MONAI Label asks for it with the server's own password."""
-    parts = re.split(r"[/\\]", unquote(path))
-    if {".", ".."} & set(parts) or set("?#") & set(path):
-        raise HTTPException(404, "a path must lie in the DICOMweb of the PACS.")
-
-
 def _lower_priority(nice: int) -> None:
     if nice and sys.platform == "linux":  # elsewhere it would be the whole process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
@@ -142,6 +134,8 @@ def keep_loop_free() -> bool:
         for route in iter_route_contexts(application.routes):
             endpoint = route.endpoint
             if endpoint is not None and endpoint.__module__.startswith(_ENDPOINTS):
+                if endpoint.__module__ == f"{_ENDPOINTS}proxy":
+                    endpoint = guarded(endpoint)
                 # FastAPI reads `call` at each request; the signature and the schema are made already.
                 route.dependant.call = _in_thread(endpoint, route, lanes, making_app)
     return True
@@ -160,8 +154,6 @@ def _in_thread(endpoint: Endpoint, route: RouteContext, lanes: Lanes, making_app
 
     @functools.wraps(endpoint)
     async def call(**arguments: Any) -> Any:
-        if endpoint.__module__ == f"{_ENDPOINTS}proxy":
-            _check_path(str(arguments.get("path", "")))
         for argument in arguments.values():
             if isinstance(argument, Request):
                 await argument.body()  # comes through this loop; a thread could not wait for it

@@ -26,6 +26,7 @@ from lib.ciml.network import CimlNetwork, NetworkSettings
 from lib.refusal import Refusal
 from lib.settings import read_settings
 from lib.site import Site
+from lib.web import proxy as web_proxy
 from lib.web.responsive import Lanes, keep_loop_free
 from tests.server import serving
 
@@ -264,6 +265,17 @@ def test_the_proxy_stays_within_dicomweb(path: str, server: FastAPI, slow: Slow)
         )
         assert answer.status_code == 404
         assert "must lie in the DICOMweb" in answer.text
+
+
+def test_a_pacs_that_is_down_or_hangs_is_said(
+    server: FastAPI, slow: Slow, pacs: tuple[str, threading.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_proxy, "TIMEOUT_S", (0.2, 0.2))
+    for url, kind in ((pacs[0], "ReadTimeout"), ("http://127.0.0.1:9/dicom-web", "ConnectionError")):
+        monkeypatch.setattr(proxy, "settings", settings.model_copy(update={"MONAI_LABEL_STUDIES": url}))
+        answer = asking(server, lambda client: client.get("/proxy/dicom/wado/studies/1"))
+        assert answer.status_code == 502
+        assert answer.json()["detail"] == f"the PACS must answer; it does not ({kind}). Try again."
 
 
 @pytest.mark.e2e
