@@ -80,6 +80,11 @@ AXIAL = """positions => {
 # Of the first segmentation: whether the images that it lies on are loaded; its voxels in each slice with any.
 READY = """() => services.segmentationService.getSegmentations()[0]?.representationData.Labelmap
     .referencedImageIds.every(id => cornerstone.cache.getImage(id))"""
+NEXT_SLICE = """() => {
+    const { cornerstoneViewportService, viewportGridService } = services;
+    const id = viewportGridService.getState().activeViewportId;
+    return cornerstoneViewportService.getCornerstoneViewport(id).getCurrentImageIdIndex() === 1;
+}"""
 DRAWN = """() => services.segmentationService.getSegmentations()[0]?.representationData.Labelmap.imageIds
     .map(id => cornerstone.cache.getImage(id))
     .map(image => ({
@@ -339,8 +344,11 @@ def test_a_label_drawn_and_stored_in_ohif_is_the_cases_label(ohif: Ohif, tmp_pat
     ohif.open_segmentation(case)
     ohif.page.locator("[data-cy=Brush]").first.click()
     ohif.brush((0.4, 0.5), (0.6, 0.5), (0.6, 0.6))
+    ohif.page.wait_for_function(f"() => ({DRAWN})().length === 1")
     ohif.page.mouse.wheel(0, 100)
-    ohif.brush((0.5, 0.45))
+    ohif.page.wait_for_function(NEXT_SLICE)
+    ohif.brush((0.5, 0.45), (0.55, 0.45))
+    ohif.page.wait_for_function(f"() => ({DRAWN})().length === 2")
     ohif.name_segment("lesion")
     slices = ohif.page.evaluate(DRAWN)
     ohif.store_segmentation()
