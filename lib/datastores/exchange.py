@@ -64,7 +64,7 @@ class SegmentationExchange:
         """
         self.site, self.datastore = site, datastore
         self._on_taken, self._on_listed = on_taken, on_listed
-        self._foreign: set[str] = set()  # SEGs of no case; perhaps of one at the next start
+        self._foreign: set[str] = set()  # SEGs of no case, until the studies change
         self._seen_file = site.work / "segmentations.json"
         self._message = ""
         self._wanted = threading.Event()

@@ -188,11 +188,9 @@ class CaseDatastore(Datastore):
             Refusal: If the tag, the image or the label cannot be; nothing is written then.
         """
         case, _ = self.resolve(image_id)
-        notes = _checked_notes(label_info or {})
+        info = {"written": datetime.now(UTC).isoformat(), **_checked_notes(label_info or {})}
         with _refusing():
-            self._store(
-                case, _checked_tag(label_tag), Path(label_filename), {"written": _now(), **notes}, newer=False
-            )
+            self._store(case, _checked_tag(label_tag), Path(label_filename), info, newer=False)
         return case.id
 
     def take_label(self, case: Case, file: Path, tag: str, *, written: str, sent: dict[str, Any]) -> bool:
@@ -398,10 +396,6 @@ class CaseDatastore(Datastore):
             edit(record)
 
         self._register.change(apply, then=then)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
 
 
 def _checked_notes(info: dict[str, Any]) -> dict[str, Any]:

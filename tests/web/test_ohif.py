@@ -17,7 +17,7 @@ from lib.web import ohif as panel
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     module = ModuleType("monailabel.app")
-    module.app = FastAPI()  # type: ignore[attr-defined]
+    module.app = FastAPI()
     module.app.include_router(ohif.router)
     monkeypatch.setitem(sys.modules, "monailabel.app", module)
     panel._mended.cache_clear()
