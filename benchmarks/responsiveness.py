@@ -4,8 +4,8 @@
 
 Both servers are real processes. Three clients ask each for one inference after another: ours segments six of
 the samples with CIML's `base` network, untrained and with nothing kept from one request to the next, as cost
-is measured and not quality. They are first resampled to voxels 3.75 times as fine along each axis (0.52 x 0.52
-x 0.87 mm, about 4 million a volume), as an inference on the samples as they are is over in less
+is measured and not quality. They are first resampled to voxels 3.75 times as fine along each axis
+(0.52 x 0.52 x 0.87 mm, about 4 million a volume), as an inference on the samples as they are is over in less
 than a second. Ours takes one case at a time, so that the three wait for each other. The plain app computes
 convolutions for as long as the median of our inferences in the same run. Meanwhile `/info/` and one
 frame of an image through `/proxy` are asked for at fixed times, and each answer counts from the time at which

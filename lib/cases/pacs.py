@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from lib.cases.image import MAX_VOXELS
 
 Row = Mapping[str, Any]  # of a listing, DICOM JSON
 PAGE = 1000  # series asked for at a time
-PARALLEL = 6  # instances fetched at a time
+PARALLEL = 6  # instances fetched at a time, of all the series that a process wants
 TIMEOUT_S = (5.0, 60.0)  # to connect, and between two pieces of an answer
 RETRIES = Retry(
     total=4,
@@ -102,6 +103,7 @@ class Pacs:
     def __init__(self, url: str) -> None:
         """Use the server at `url`; nothing is asked yet."""
         self.url = url.rstrip("/")
+        self._places = threading.BoundedSemaphore(PARALLEL)
         session = requests.Session()
         user, password = (
             os.environ.get(f"MONAI_LABEL_DICOMWEB_{key}", "") for key in ("USERNAME", "PASSWORD")
@@ -212,7 +214,8 @@ class Pacs:
                 )
 
     def _fetch_one(self, series: FoundSeries, uid: str, folder: Path) -> None:
-        instance = self._client.retrieve_instance(series.study, series.uid, uid)
+        with self._places:
+            instance = self._client.retrieve_instance(series.study, series.uid, uid)
         if str(instance.SOPInstanceUID) != uid:
             raise ValueError(f"instance {uid} was asked for and another one sent")
         _check_pixels(series, instance)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import http.server
 import itertools
-import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http import HTTPStatus
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
-import requests
 from pydicom.uid import generate_uid
 
 from lib.cases import pacs as pacs_module
@@ -27,13 +21,25 @@ from lib.cases.pacs import PacsError, pacs_at
 from lib.cases.series_rules import LEFT_OUT, PRESETS, SeriesRule, SeriesRules
 from tests.images import write_series
 from tests.orthanc import Orthanc, orthanc, skip_without_orthanc
+from tests.pacs_proxy import (
+    Faulty,
+    Proxy,
+    Send,
+    cut,
+    cut_in_silence,
+    fail,
+    is_instance,
+    one_row,
+    proxy_of,
+    send,
+    stall,
+    without_sizes,
+)
 
 SERIES = Path(__file__).parents[2] / "samples" / "dicom" / "STS_025" / "MR_T1"
 UID = str(pydicom.dcmread(SERIES / "000000.dcm", stop_before_pixels=True).SeriesInstanceUID)
 RULES = PRESETS["pet_ct_mr"]
 REPORT, PDF = "1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.5.1.4.1.1.104.1"
-
-Send = Callable[["Faulty", bytes], None]
 
 
 @pytest.fixture(scope="module")
@@ -50,124 +56,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     pacs_at.cache_clear()
 
 
-@dataclass
-class Proxy:
-    """Stands between us and a PACS, and spoils the answers that a test names.
-
-    Attributes:
-        spoil: What to send in place of an answer, by the path that was asked for; None for the answer.
-        asked: Every path.
-    """
-
-    pacs: Orthanc
-    url: str = ""
-    spoil: Callable[[str], Send | None] = lambda path: None
-    asked: list[str] = field(default_factory=list)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def fetched(self) -> list[str]:
-        """The instances that were asked for."""
-        return [path.rpartition("/")[2] for path in self.asked if _is_instance(path)]
-
-
-def _is_instance(path: str) -> bool:
-    return "/instances/" in path
-
-
-class Faulty(http.server.BaseHTTPRequestHandler):
-    """Hands a request on, and the answer back, unless the proxy is to spoil it."""
-
-    protocol_version = "HTTP/1.1"
-    proxy: Proxy
-
-    def do_GET(self) -> None:
-        self.proxy.asked.append(self.path)
-        try:
-            accept = {"Accept": self.headers["Accept"]}
-            answer = requests.get(self.proxy.pacs.address + self.path, headers=accept, timeout=60)
-        except requests.ConnectionError:
-            self.close_connection = True  # as the PACS did
-            return
-        spoilt = self.proxy.spoil(self.path)
-        self.send_response(answer.status_code if spoilt is not fail else HTTPStatus.INTERNAL_SERVER_ERROR)
-        self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
-        (spoilt or send)(self, answer.content)
-
-    def log_message(self, *arguments: Any) -> None:
-        """Nothing."""
-
-
-def send(handler: Faulty, body: bytes) -> None:
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
-def fail(handler: Faulty, body: bytes) -> None:
-    send(handler, b"{}")
-
-
-def cut(handler: Faulty, body: bytes) -> None:
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body[: len(body) // 2])
-    handler.close_connection = True
-
-
-def cut_in_silence(handler: Faulty, body: bytes) -> None:
-    """Without a length before it, half an answer is one for HTTP."""
-    handler.send_header("Connection", "close")
-    handler.end_headers()
-    handler.wfile.write(body[: len(body) // 2])
-
-
-def stall(handler: Faulty, body: bytes) -> None:
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body[: len(body) // 2])
-    handler.proxy.ended.wait(30)
-    handler.close_connection = True
-
-
-def without_sizes(handler: Faulty, body: bytes) -> None:
-    """As a PACS lists that keeps no rows and columns."""
-    rows = json.loads(body)
-    for row in rows:
-        for tag in ("00280010", "00280011", "00280008"):
-            row.pop(tag, None)
-    send(handler, json.dumps(rows).encode())
+@pytest.fixture
+def proxy(server: Orthanc) -> Iterator[Proxy]:
+    with proxy_of(server) as running:
+        yield running
 
 
 def elsewhere(handler: Faulty, body: bytes) -> None:
     """A listing whose series would lie outside the folder that they are kept in."""
     send(handler, body.replace(UID.encode(), b"../../outside"))
-
-
-def one_row(handler: Faulty, body: bytes) -> None:
-    """Some servers send no more than so many at a time, whatever they are asked for."""
-    send(handler, json.dumps(json.loads(body)[:1]).encode())
-
-
-@contextmanager
-def proxy_of(pacs: Orthanc) -> Iterator[Proxy]:
-    proxy = Proxy(pacs)
-    handler = type("Handler", (Faulty,), {"proxy": proxy})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
-        listening.daemon_threads = True
-        proxy.url = f"http://127.0.0.1:{listening.server_port}/dicom-web"
-        threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        try:
-            yield proxy
-        finally:
-            proxy.ended.set()
-            listening.shutdown()
-
-
-@pytest.fixture
-def proxy(server: Orthanc) -> Iterator[Proxy]:
-    with proxy_of(server) as running:
-        yield running
 
 
 def source_of(url: str, uid: str, folder: Path, rules: SeriesRules = RULES) -> RemoteSeries:
@@ -198,7 +95,7 @@ def test_a_pacs_that_stops_in_mid_download_is_asked_only_for_the_rest_when_it_is
         source, number = source_of(proxy.url, UID, tmp_path), itertools.count(1)
 
         def stop_after_ten(path: str) -> None:
-            if _is_instance(path) and next(number) == 10:
+            if is_instance(path) and next(number) == 10:
                 stopping.stop()
 
         proxy.spoil = stop_after_ten
@@ -216,7 +113,7 @@ def test_a_pacs_that_stops_in_mid_download_is_asked_only_for_the_rest_when_it_is
 
 def test_a_few_errors_of_the_pacs_are_waited_out(proxy: Proxy, tmp_path: Path) -> None:
     source, number = source_of(proxy.url, UID, tmp_path), itertools.count(1)
-    proxy.spoil = lambda path: fail if _is_instance(path) and next(number) <= 3 else None
+    proxy.spoil = lambda path: fail if is_instance(path) and next(number) <= 3 else None
     assert read_grid(source).shape[0] == 25
     assert len(proxy.fetched) == 25 + 3
 
@@ -239,7 +136,7 @@ def test_answers_that_fail_end_in_a_sentence_and_the_next_try_succeeds(
 
     def spoil(path: str) -> Send | None:
         good.update(proxy.fetched[:5])
-        return fault if _is_instance(path) and path.rpartition("/")[2] not in good else None
+        return fault if is_instance(path) and path.rpartition("/")[2] not in good else None
 
     proxy.spoil = spoil
     with pytest.raises(PacsError, match=f"series {UID} .*{sentence}"):
@@ -247,6 +144,16 @@ def test_answers_that_fail_end_in_a_sentence_and_the_next_try_succeeds(
     assert len(set(proxy.fetched)) < 25  # it does not try each of a thousand slices before it says so
     proxy.spoil = lambda path: None
     assert read_volume(source).array.shape[0] == 25
+
+
+def test_however_many_series_are_fetched_a_pacs_is_asked_for_a_few_instances_at_a_time(
+    proxy: Proxy, tmp_path: Path
+) -> None:
+    series = source_of(proxy.url, UID, tmp_path).found
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda name: pacs_at(proxy.url).fetch(series, tmp_path / name), "abcd"))
+    assert len(proxy.fetched) == 4 * 25
+    assert 1 < proxy.most_at_once <= pacs_module.PARALLEL
 
 
 def test_a_listing_that_fails_names_the_series_too(proxy: Proxy, tmp_path: Path) -> None:
