@@ -35,8 +35,10 @@ from lib.tasks.scoring import ModalityDifferenceScoring
 from lib.tasks.strategies import PlannedStrategy
 from lib.tasks.train import CimlTrain
 from lib.web.application import running_application
+from lib.web.context import Served
 from lib.web.explanations import Explanations, offer
 from lib.web.ohif import mend_panel
+from lib.web.page import offer_page
 from lib.web.responsive import keep_loop_free
 
 RECHECK_S = 600.0  # after which series that the PACS did not give are asked for again
@@ -75,7 +77,9 @@ class MdalCimlApp(MONAILabelApp):
             version=VERSION,
             description="Which multimodal cases to label first, and a segmentation that learns from them",
         )
-        offer(Explanations(self._infers["ciml"].segmenter))
+        segmenter = self._infers["ciml"].segmenter
+        offer(Explanations(segmenter))
+        offer_page(Served(self.site, self._datastore, segmenter))
         mend_panel()
         keep_loop_free()
 

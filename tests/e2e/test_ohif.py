@@ -18,10 +18,10 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from lib.cases.case import Case
-from lib.ciml.network import CimlNetwork, NetworkSettings
 from lib.settings import read_settings
 from lib.site import Site
 from tests.chromium import Window, chromium, skip_without_chromium
+from tests.networks import outline_uptake
 from tests.orthanc import orthanc, skip_without_orthanc
 from tests.server import ROOT, serving, slicer_client, wait_for_plan, wait_until
 
@@ -182,24 +182,6 @@ class Ohif:
     def screenshot(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SCREENSHOTS / f"ohif_{name}.png")
-
-
-def outline_uptake(site: Site) -> None:
-    """Publish a network whose answer is known: where PET is a standard deviation above its mean."""
-    settings = NetworkSettings(
-        channels=(1, 1), strides=((1, 1, 1), (2, 2, 2)), message_channels=1, message_levels=1
-    )
-    network = CimlNetwork(site.decomposition, site.preparation.modalities, settings)
-    for weight in network.parameters():
-        weight.data.zero_()  # CT and MR say nothing: the mean of the three is as sure of a side as PET is
-    encoder = network.encoders[network.modalities.index("PET")]
-    decoder = network.decoders[[task.name for task in site.decomposition.subtasks].index("PET")]
-    for layer in (*encoder.stages[0], *decoder.stages[0]):
-        layer.conv.weight.data[..., 1, 1, 1] = 1.0
-        layer.adn.N.weight.data.fill_(1.0)
-    decoder.head.weight.data.fill_(20.0)
-    decoder.head.bias.data.fill_(-20.0)
-    site.models.publish(network, {})
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,67 @@
+"""What the page's endpoints answer from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from lib.cases.case import Case, CaseError
+from lib.datastores.local import CaseDatastore
+from lib.refusal import Refusal
+from lib.segmentation import Segmenter
+from lib.site import Quarantined, Site
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """One running app.
+
+    Attributes:
+        site: Its cases, plan and models.
+        datastore: Its labels.
+        segmenter: Its current model.
+    """
+
+    site: Site
+    datastore: CaseDatastore
+    segmenter: Segmenter
+
+    def case(self, name: str) -> Case:
+        """A case, in quarantine too: the page shows why.
+
+        Args:
+            name: Of a case or of one of its volumes; it is looked up, never opened.
+
+        Raises:
+            Refusal: 404 if there is none.
+        """
+        try:
+            return self.site.pool.resolve(name)[0]
+        except CaseError as err:
+            raise Refusal(str(err), status=404) from err
+
+
+def served(request: Request) -> Served:
+    """The app that answers now; `/reload` puts another one there."""
+    app: Served = request.app.state.served
+    return app
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn what the domain refuses into a status and its sentence.
+
+    Raises:
+        Refusal: 409 where a file of the case or the model does not fit.
+    """
+    try:
+        yield
+    except Refusal:
+        raise
+    except Quarantined as err:
+        raise Refusal(str(err), status=409) from err
+    except ValueError as err:
+        raise Refusal(str(err), status=409) from err

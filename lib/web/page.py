@@ -1,0 +1,95 @@
+"""The page at `/mdal/`: its files, its policy, and the endpoints that it asks."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+
+from lib.refusal import Refusal
+from lib.web.application import running_application
+from lib.web.context import Served
+
+STATIC = Path(__file__).parent / "static"
+_TYPES = {".js": "text/javascript", ".css": "text/css"}
+_INLINE = re.compile(rb"<script[^>]*>(.+?)</script>", re.DOTALL)
+
+shell = APIRouter(
+    prefix="/mdal", include_in_schema=False
+)  # no data: a browser has to get it before it can log in
+api = APIRouter(prefix="/mdal/api", tags=["MDAL"])
+
+
+def offer_page(served: Served) -> bool:
+    """Serve the page beside MONAI Label's endpoints; what it shows is behind the login of the others.
+
+    MONAI Label 0.8.5 has no place for an app's own endpoints. Its application is complete when it makes the
+    app, so these come last; none of its routes takes a path under `/mdal`. Where it makes the app anew
+    (`/reload`), the endpoints stay and answer for the new one.
+
+    Returns:
+        False outside a server process, where there is nothing to add to.
+    """
+    application = running_application()
+    if application is None:
+        return False
+    from monailabel.config import settings  # only a server has them
+    from monailabel.endpoints.user.auth import RBAC
+
+    fresh = not hasattr(application.state, "served")
+    application.state.served = served
+    if fresh:
+        login = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+        application.include_router(shell)
+        application.include_router(api, dependencies=[login])
+    return True
+
+
+@shell.get("")
+def bare(request: Request) -> RedirectResponse:
+    """The page's files are addressed relative to it."""
+    return RedirectResponse("/mdal/")
+
+
+@shell.get("/")
+def index() -> HTMLResponse:
+    """The page without any data."""
+    content, policy = _index()
+    return HTMLResponse(content, headers={**_headers(), "Content-Security-Policy": policy})
+
+
+@shell.get("/static/{path:path}")
+def static(path: str) -> FileResponse:
+    """One of the page's files."""
+    file = (STATIC / path).resolve()
+    if not file.is_relative_to(STATIC.resolve()) or file.suffix not in _TYPES or not file.is_file():
+        raise Refusal("the page has no such file. Load it again.", status=404)
+    return FileResponse(file, media_type=_TYPES[file.suffix], headers=_headers())
+
+
+def _headers() -> dict[str, str]:
+    return {
+        "Cache-Control": "no-cache",  # the next release is seen at once; unchanged files answer 304
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
+
+
+@lru_cache(maxsize=1)
+def _index() -> tuple[bytes, str]:
+    """The page, and a policy under which nothing but its own files runs."""
+    content = (STATIC / "index.html").read_bytes()
+    inline = [
+        base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE.findall(content)
+    ]
+    scripts = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in inline)])
+    return content, (
+        f"default-src 'none'; script-src {scripts}; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; worker-src 'self' blob:; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'self'"
+    )

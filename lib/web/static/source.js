@@ -1,0 +1,70 @@
+// Where the views get what they show: here the server; a report carries everything with it instead.
+
+const TOKEN = "mdal-token";  // of the session's login, gone with the tab
+
+export class Refused extends Error {
+  constructor(status, sentence) {
+    super(sentence);
+    this.status = status;
+  }
+}
+
+export class Server {
+  live = true;
+  askForLogin = null;  // async () => {token}; set by the application
+  #pictures = new Map();  // path -> promise of an object URL
+  #login = null;
+
+  // A JSON document under api/.
+  async json(path) {
+    return (await this.#fetch(`api/${path}`)).json();
+  }
+
+  // Address of a picture under api/, for <img src>; kept, as the same one is shown again and again.
+  async picture(path) {
+    if (!this.#pictures.has(path)) {
+      const made = this.#fetch(`api/${path}`).then(answer => answer.blob()).then(blob => URL.createObjectURL(blob));
+      made.catch(() => this.#pictures.delete(path));
+      this.#pictures.set(path, made);
+    }
+    return this.#pictures.get(path);
+  }
+
+  // A file as ArrayBuffer; `path` under api/, or from the server's root where it starts with a slash.
+  async bytes(path) {
+    return (await this.#fetch(path.startsWith("/") ? path : `api/${path}`)).arrayBuffer();
+  }
+
+  // Post JSON, and the JSON answer; `path` as for `bytes`.
+  async send(path, body) {
+    const address = path.startsWith("/") ? path : `api/${path}`;
+    const headers = { "Content-Type": "application/json" };
+    return (await this.#fetch(address, { method: "POST", headers, body: JSON.stringify(body) })).json();
+  }
+
+  async #fetch(address, options = {}) {
+    const token = sessionStorage.getItem(TOKEN);
+    const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+    let answer;
+    try {
+      answer = await fetch(address, { ...options, headers });
+    } catch {
+      throw new Refused(0, "The server does not answer. Is it running?");
+    }
+    if (answer.status === 401 && this.askForLogin) {
+      this.#login ??= this.askForLogin().finally(() => { this.#login = null; });
+      sessionStorage.setItem(TOKEN, await this.#login);
+      return this.#fetch(address, options);
+    }
+    if (!answer.ok) throw new Refused(answer.status, await sentence(answer));
+    return answer;
+  }
+}
+
+async function sentence(answer) {
+  try {
+    const { detail } = await answer.json();
+    if (typeof detail === "string") return detail;
+  } catch { /* no JSON: the status says it */ }
+  return `The server answered ${answer.status}.`;
+}
