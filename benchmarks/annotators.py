@@ -7,7 +7,6 @@ labelled twice when two labels of it were saved.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import tempfile
 import time
@@ -18,11 +17,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import nibabel as nib
 import numpy as np
 import requests
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -78,17 +78,12 @@ class Hold:
     failed: bool = False
 
 
-def main() -> None:
-    """Make the pools, let the annotators work at each server, print a table, write a CSV."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: python -m benchmarks.annotators --cases 600 --clients 8 --calls 200",
-    )
-    parser.add_argument("--cases", type=int, default=600, help="cases in the pool (default 600)")
-    parser.add_argument("--clients", type=int, default=8, help="annotators, a process each (default 8)")
-    parser.add_argument("--calls", type=int, default=200, help="Next Samples of each (default 200)")
-    arguments = parser.parse_args()
+def main(
+    cases: Annotated[int, typer.Option(help="Cases in the pool.")] = 600,
+    clients: Annotated[int, typer.Option(help="Annotators, a process each.")] = 8,
+    calls: Annotated[int, typer.Option(help="Next Samples of each.")] = 200,
+) -> None:
+    """Annotators at each server: python -m benchmarks.annotators --cases 600 --clients 8 --calls 200."""
     console, rows = Console(width=110), []  # where the whole table fits
     servers = {
         "MDAL-CIML, SQLite": ours,
@@ -98,12 +93,12 @@ def main() -> None:
     for name, start in servers.items():
         with tempfile.TemporaryDirectory() as folder:
             console.print(f"measuring {name} …")
-            with start(Path(folder), arguments.cases) as (addresses, strategy):
+            with start(Path(folder), cases) as (addresses, strategy):
                 label = write_label(Path(folder))
-                holds = annotate(addresses, strategy, label, arguments.clients, arguments.calls)
+                holds = annotate(addresses, strategy, label, clients, calls)
             rows.append({"server": name, **summary(holds)})
     table = Table(
-        title=f"{arguments.clients} annotators, {arguments.calls} Next Samples each, {arguments.cases} cases",
+        title=f"{clients} annotators, {calls} Next Samples each, {cases} cases",
         title_justify="left",
     )
     for column in rows[0]:
@@ -244,4 +239,4 @@ def _annotate(work: Work, start: Any) -> list[Hold]:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -7,17 +7,17 @@ the worst of them to docs/round.png.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import SimpleITK as sitk
+import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -28,17 +28,10 @@ ROOT = Path(__file__).parent.parent
 WINDOWS = {"CT": (-160.0, 240.0), "PET": (0.0, 10.0), "MR_T1": (0.0, None)}
 
 
-def main() -> None:
-    """Run the round, print a table, write a CSV and a picture."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: python -m benchmarks.first_round --labels 8",
-    )
-    parser.add_argument("--labels", type=int, default=8, help="patients to label (default 8)")
-    arguments = parser.parse_args()
-    rows, drawn = run(arguments.labels)
-    table = Table(title=f"After {arguments.labels} labels, patients without one", title_justify="left")
+def main(labels: Annotated[int, typer.Option(help="Patients to label.")] = 8) -> None:
+    """Run the round: python -m benchmarks.first_round --labels 8."""
+    rows, drawn = run(labels)
+    table = Table(title=f"After {labels} labels, patients without one", title_justify="left")
     for column in rows[0]:
         table.add_column(column, justify="left" if column == "case" else "right")
     for row in rows:
@@ -139,4 +132,4 @@ def draw(cases: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -6,16 +6,17 @@ plan in place; the rival is a bare MONAI Label app on its LocalDatastore with on
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
 import nibabel as nib
 import numpy as np
 import requests
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -33,30 +34,23 @@ class Rival(MONAILabelApp):
 """
 
 
-def main() -> None:
-    """Make both pools, measure both servers, print a table, write a CSV."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: python -m benchmarks.next_sample --cases 10000 --calls 300",
-    )
-    parser.add_argument("--cases", type=int, default=10_000, help="cases in the pool (default 10000)")
-    parser.add_argument("--calls", type=int, default=300, help="Next Samples measured (default 300)")
-    arguments = parser.parse_args()
+def main(
+    cases: Annotated[int, typer.Option(help="Cases in the pool.")] = 10_000,
+    calls: Annotated[int, typer.Option(help="Next Samples measured.")] = 300,
+) -> None:
+    """Measure both servers: python -m benchmarks.next_sample --cases 10000 --calls 300."""
     console, rows = Console(), []
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs, app = (Path(folder) / name for name in ("ours", "theirs", "rival"))
-        console.print(f"writing {arguments.cases} cases …")
-        ids = make_pools(ours, theirs, arguments.cases)
+        console.print(f"writing {cases} cases …")
+        ids = make_pools(ours, theirs, cases)
         write_plan(ours, ids)
         app.mkdir()
         (app / "main.py").write_text(RIVAL)
         console.print("measuring …")
-        rows.append(measure("MDAL-CIML, diversemd", ours, APP, "diversemd", arguments.calls))
-        rows.append(measure("MONAI Label, random", theirs, app, "random", arguments.calls))
-    table = Table(
-        title=f"{arguments.cases} cases, {arguments.calls} Next Samples over HTTP", title_justify="left"
-    )
+        rows.append(measure("MDAL-CIML, diversemd", ours, APP, "diversemd", calls))
+        rows.append(measure("MONAI Label, random", theirs, app, "random", calls))
+    table = Table(title=f"{cases} cases, {calls} Next Samples over HTTP", title_justify="left")
     for column in rows[0]:
         table.add_column(column, justify="left" if column == "server" else "right")
     for row in rows:
@@ -123,4 +117,4 @@ def measure(name: str, studies: Path, app: Path, strategy: str, calls: int) -> d
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -11,7 +11,6 @@ nobody has seen. The PACS runs on the same cores.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 import tempfile
@@ -20,9 +19,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import requests
+import typer
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
@@ -39,27 +40,19 @@ PAUSE_S = 0.1  # between two calls: some of them meet a listing
 START_S, NEXT_SAMPLE_MS = 10.0, 50.0  # targets
 
 
-def main() -> None:
-    """Fill a PACS, measure two starts, print a table, write a CSV."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: python -m benchmarks.pacs_scale --studies 2000 --calls 300",
-    )
-    parser.add_argument("--studies", type=int, default=2000, help="studies in the PACS (default 2000)")
-    parser.add_argument("--calls", type=int, default=300, help="Next Samples measured (default 300)")
-    arguments = parser.parse_args()
+def main(
+    studies: Annotated[int, typer.Option(help="In the PACS.")] = 2000,
+    calls: Annotated[int, typer.Option(help="Next Samples measured.")] = 300,
+) -> None:
+    """Fill a PACS and measure two starts: python -m benchmarks.pacs_scale --studies 2000 --calls 300."""
     console = Console()
     with tempfile.TemporaryDirectory() as folder, orthanc() as pacs:
-        console.print(f"sending {arguments.studies} studies …")
-        fill(pacs, arguments.studies)
+        console.print(f"sending {studies} studies …")
+        fill(pacs, studies)
         console.print("measuring …")
-        rows = [
-            measure(start, pacs, Path(folder), arguments.studies, arguments.calls)
-            for start in ("first", "second")
-        ]
+        rows = [measure(start, pacs, Path(folder), studies, calls) for start in ("first", "second")]
     table = Table(
-        title=f"{arguments.studies} studies in a PACS, {arguments.calls} Next Samples over HTTP",
+        title=f"{studies} studies in a PACS, {calls} Next Samples over HTTP",
         title_justify="left",
         caption=f"targets: start {START_S:g} s, Next Sample p99 {NEXT_SAMPLE_MS:g} ms",
     )
@@ -158,4 +151,4 @@ def measure(
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

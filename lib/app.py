@@ -37,6 +37,7 @@ from lib.tasks.train import CimlTrain
 from lib.web.application import running_application
 from lib.web.context import Served
 from lib.web.explanations import Explanations, offer
+from lib.web.login import mend_login
 from lib.web.ohif import mend_panel
 from lib.web.page import offer_page
 from lib.web.responsive import keep_loop_free
@@ -79,7 +80,8 @@ class MdalCimlApp(MONAILabelApp):
         )
         segmenter = self._infers["ciml"].segmenter
         offer(Explanations(segmenter))
-        offer_page(Served(self.site, self._datastore, segmenter))
+        offer_page(Served(self.site, self._datastore, segmenter, self._exchange_state))
+        mend_login()
         mend_panel()
         keep_loop_free()
 
@@ -115,7 +117,7 @@ class MdalCimlApp(MONAILabelApp):
         self.prefetcher.start()
         if is_address(self.site.address):
             self.exchange = SegmentationExchange(
-                self.site, self._datastore, on_taken=self._has_label, on_listed=self._listed
+                self.site, self._datastore.labels, on_taken=self._has_label, on_listed=self._listed
             )
             self.exchange.start()
 
@@ -190,7 +192,11 @@ class MdalCimlApp(MONAILabelApp):
 
     def info(self) -> Any:
         """What clients connect with; with a PACS also how the exchange with it stands."""
-        return super().info() | ({"pacs": self.exchange.about()} if self.exchange else {})
+        pacs = self._exchange_state()
+        return super().info() | ({"pacs": pacs} if pacs else {})
+
+    def _exchange_state(self) -> dict[str, Any] | None:
+        return self.exchange.about() if self.exchange else None
 
     def on_save_label(self, image_id: str, label_id: str) -> None:
         """Take the case out of the reader's hands, and tell the PACS."""

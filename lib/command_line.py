@@ -22,6 +22,8 @@ from lib.cases.case import CaseError
 from lib.cases.check import PoolReport
 from lib.command_options import Conf, Studies, console, pairs_of
 from lib.progress import progress_bar
+from lib.report_command import EPILOG as REPORT_EPILOG
+from lib.report_command import report
 from lib.segment_command import EPILOG as SEGMENT_EPILOG
 from lib.segment_command import segment
 from lib.settings import AppSettings, read_settings
@@ -149,6 +151,7 @@ def select(
 
 app.command(epilog=TRAIN_EPILOG)(train)
 app.command(epilog=SEGMENT_EPILOG)(segment)
+app.command(epilog=REPORT_EPILOG)(report)
 
 
 @app.command(epilog="Example: python main.py settings")
@@ -273,7 +276,8 @@ def _announce(host: str, port: int) -> None:
                 f"\n[bold green]serving[/] on {address}\n"
                 f"  1. 3D Slicer: extension MONAI Label, server {address}, Next Sample\n"
                 f"  2. OHIF, with a DICOMweb server: {address}/ohif/\n"
-                f"  3. the interface, with every call to try: {address}/\n"
+                f"  3. the plan, the cases, the pool check: {address}/mdal/\n"
+                f"  4. the interface, with every call to try: {address}/\n"
             )
         if progress.get("state") in ("done", "failed", "interrupted"):
             console.print(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,11 +12,11 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from lib.atomic import replacing
 from lib.cases.case import CaseError
 from lib.mdal import pair_names
+from lib.mdal.projection import projected
 from lib.plan.scores import EXTREME
 from lib.plan_document import METHOD, PlanDocument, PlannedCase
 from lib.planning import PATCHES
@@ -56,25 +55,6 @@ def draw(document: PlanDocument, site: Site) -> Figure:
         _draw_sentence(above, " ".join(document.about.get("warnings", [])))
     _draw_cases(below, shown, site)
     return figure
-
-
-def projected(features: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The two principal components that tell most of N cases apart, and the share that each explains.
-
-    Args:
-        features: (N, F).
-
-    Returns:
-        (N, 2) and (2,); zeros where there is nothing to tell apart.
-    """
-    centred = np.asarray(features, np.float64) - np.mean(features, axis=0, dtype=np.float64)
-    left, scale, right = np.linalg.svd(centred, full_matrices=False)
-    sign = np.sign(right[np.arange(len(right)), np.abs(right).argmax(axis=1)])  # a direction has no sign
-    points, share = np.zeros((len(centred), 2)), np.zeros(2)
-    count = min(2, len(scale))
-    points[:, :count] = (left * scale * sign)[:, :count]
-    share[:count] = scale[:count] ** 2 / max(float((scale**2).sum()), 1e-12)
-    return points, share
 
 
 def _title(document: PlanDocument) -> str:

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -45,6 +45,7 @@ class Start:
         validation: Of that one on the validation cases of now.
         patients: That the previous version learned from.
         why: A sentence, where the network is new though a model was there.
+        chosen: Version that a person had chosen to answer; 0 where nobody had, or a setting says which.
     """
 
     network: CimlNetwork
@@ -53,6 +54,7 @@ class Start:
     validation: Validation | None = None
     patients: int = 0
     why: str = ""
+    chosen: int = 0
 
 
 def train_site(
@@ -93,7 +95,8 @@ def train_site(
             on_progress(_READ * done / of, message)
 
         cases = labelled_cases(site, labels, on_progress=tell_read)
-        start = _start(site, cases)
+        chosen = 0 if site.settings.model_version else site.models.chosen()
+        start = replace(_start(site, cases), chosen=chosen)
         state_file = site.work / "training" / f"{_digest(site, cases, settings, start)}.pt"
         for other in state_file.parent.glob("*.pt"):  # of labels or settings of before
             if other != state_file:
@@ -236,6 +239,7 @@ def _publish(
         "surface_distance_by_region": (
             result.validation.surface_distance_by_region if result.validation else {}
         ),
+        "dice_by_case": result.validation.dice_by_case if result.validation else {},
         "previous_version": start.previous or None,
         "previous_dice": start.validation.dice if start.validation else None,
         "went_on_from": start.version or None,
@@ -250,9 +254,11 @@ def _publish(
                 **{name: version(name) for name in ("torch", "monai", "monailabel")},
             },
         }
-        number = site.models.publish(start.network, {**outcome, **provenance})
+        number = site.models.publish(start.network, {**outcome, **provenance}, after=start.chosen)
         if site.settings.model_version:
             why += f" Version {site.settings.model_version} goes on answering: --conf model_version."
+        elif kept := site.models.chosen():
+            why += f" Version {kept} goes on answering: it was chosen after this training began."
     logger.info("model %s: %s", f"version {number} published" if published else "not published", why)
     return {**outcome, "published": published, "version": number, "message": why}
 

@@ -13,10 +13,17 @@ from lib.mdal import pair_names
 from lib.mdal.selection import DESCRIPTIONS
 from lib.plan.budget import Budget
 from lib.plan.scores import CaseScore
+from lib.plan.tables import PlanRow
 from lib.site import Site
 
 METHOD = "MDAL as reconstructed from its abstract"
 _DECIMALS = 4  # more would be noise, and the same plan must be the same bytes
+
+
+def budgeted(site: Site, plan: PlanRow | None, strategy: str) -> int:
+    """After how many labelled cases a site's budget is spent."""
+    plateau = plan.about.get("plateau", {}).get(strategy) if plan else None
+    return Budget.parse(site.settings.budget).cases(max(1, len(site.served)), plateau=plateau)
 
 
 @dataclass(frozen=True)
@@ -80,15 +87,14 @@ class PlanDocument:
             raise ValueError(
                 f"there must be a plan with the strategy {strategy}; none is there. Score the pool."
             )
-        scores, budget = site.plan.scores(plan=plan.id), Budget.parse(site.settings.budget)
-        chosen = budget.cases(len(order), plateau=plan.about.get("plateau", {}).get(strategy))
+        scores, chosen = site.plan.scores(plan=plan.id), budgeted(site, plan, strategy)
         cases = tuple(
             PlannedCase(rank, id, rank <= chosen, scores[id], (*site.findings(id), *scores[id].warnings()))
             for rank, id in enumerate(order, start=1)
         )
         return cls(
             strategy,
-            budget,
+            Budget.parse(site.settings.budget),
             pair_names(site.preparation.modalities),
             cases,
             {id: " ".join(site.findings(id)) for id in sorted(site.quarantined)},

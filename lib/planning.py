@@ -133,9 +133,7 @@ def _make(site: Site, content: str, processes: int, tell: Progress) -> int:
     clusters = cluster_of(candidates, groups, np.random.default_rng(settings.seed))
     _keep_patches(site, content, candidates, scored.scores)
     return site.plan.write(
-        scores={
-            id: _case_score(scored.scores, row, int(clusters[row])) for row, id in enumerate(candidates.ids)
-        },
+        scores={id: _case_score(scored, row, int(clusters[row])) for row, id in enumerate(candidates.ids)},
         pair_scores=_pair_scores(scored.scores, candidates.ids),
         orders=orders,
         **common,
@@ -186,13 +184,15 @@ def _keep_patches(site: Site, content: str, candidates: Candidates, scores: Pool
         )
 
 
-def _case_score(scores: PoolScores, row: int, cluster: int) -> CaseScore:
+def _case_score(scored: SiteScores, row: int, cluster: int) -> CaseScore:
+    scores = scored.scores
     differences = _by_pair(scores, scores.pair_md[row])
     details: dict[str, Any] = {
         "difference_by_pair": differences,
         "pmi_nats_by_pair": _by_pair(scores, scores.gaussian_nats[row].mean(axis=1)),
         "pmi_nats_of_top_tenth_by_pair": _by_pair(scores, scores.top_nats[row].mean(axis=1)),
         "critic_nats_by_pair": _by_pair(scores, scores.critic_nats[row].mean(axis=1)),
+        "measured": scored.measured(row),
     }
     if differences:
         details["most_different_pair"] = max(differences, key=lambda pair: (differences[pair], pair))

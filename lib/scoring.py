@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from lib.cases.case import Case
 from lib.cases.volumes import FORMAT_VERSION
@@ -14,6 +16,7 @@ from lib.mdal.contrastive import ContrastiveSettings
 from lib.mdal.encoder import EncoderSettings
 from lib.mdal.folds import PoolKeys
 from lib.mdal.pool_scores import PoolScores
+from lib.mdal.properties import CaseProperties
 from lib.mdal.score import ScoringSettings, score_pool
 from lib.mdal.views import VIEW_VERSION, CaseView, case_view, gather_views
 from lib.site import Site
@@ -34,10 +37,30 @@ class SiteScores:
     Attributes:
         cases: In the order of the scores.
         scores: Of them.
+        modalities: Names of the M channels.
+        properties: Measured without a label, with a leading N.
     """
 
     cases: tuple[Case, ...]
     scores: PoolScores
+    modalities: tuple[str, ...]
+    properties: CaseProperties
+
+    def measured(self, row: int) -> dict[str, Any]:
+        """What the gates hold the difference of a case against, by the names that they give it.
+
+        Returns:
+            JSON; what is not known of the case is left out. `voxel_mm` as a viewer shows it, W first.
+        """
+        noise = zip(self.modalities, self.properties.signal_to_noise[row], strict=True)
+        numbers = {
+            "foreground volume": self.properties.foreground_ml[row],
+            "lesion proxy": self.scores.lesion_proxy[row],
+            **{f"signal to noise of {name}": value for name, value in noise},
+        }
+        known = {name: float(f"{value:.4g}") for name, value in numbers.items() if math.isfinite(value)}
+        spacing = self.properties.spacing[row].round(2).tolist()  # as `protocol_gate` rounds it
+        return {**known, "voxel_mm": spacing[::-1]}
 
 
 def score_site(site: Site, *, processes: int, on_progress: Progress) -> SiteScores:
@@ -76,7 +99,7 @@ def score_site(site: Site, *, processes: int, on_progress: Progress) -> SiteScor
         )  # fmt: skip
     finally:
         gathered.unlink(missing_ok=True)
-    return SiteScores(cases, scores)
+    return SiteScores(cases, scores, site.preparation.modalities, properties)
 
 
 def scoring_settings(site: Site) -> ScoringSettings:

@@ -118,6 +118,29 @@ class Segmenter:
             self._known = (stamp, Published(file, digest.hexdigest()))
         return self._known[1]
 
+    def serve(self, version: int) -> None:
+        """Let a version of the model answer from now on, in every process of the site; 0: the newest.
+
+        Raises:
+            CaseError: If the setting `model_version` rules, or there is no such version.
+            ModelMismatch: If it was trained for other modalities or labels.
+        """
+        site = self.site
+        if fixed := site.settings.model_version:
+            raise CaseError(
+                f"model_version must be 0 for a version to be chosen here; it is {fixed}. Start the server "
+                "without --conf model_version."
+            )
+        try:
+            if version:
+                self._check_fits(load(site.models.file(version))[0])
+            site.models.choose(version)
+        except CaseError:
+            raise
+        except ValueError as err:
+            raise CaseError(str(err)) from err
+        logger.info("version %s answers from now on: it was chosen", version or "that is newest")
+
     def is_ready(self, case: Case) -> bool:
         """Whether the case, as it is now, was segmented by the model that answers now."""
         model = self.published()
@@ -185,17 +208,20 @@ class Segmenter:
     def _load(self, model: Published) -> tuple[CimlNetwork, dict[str, Any]]:
         if self._loaded is None or self._loaded[0] != model:
             network, metadata = load(model.file, self.device)
-            ours = (self.site.preparation.modalities, self.site.decomposition.labels)
-            if (network.modalities, network.decomposition.labels) != ours:
-                raise ModelMismatch(
-                    f"the model was trained on {', '.join(network.modalities)} for "
-                    f"{', '.join(network.decomposition.labels)}; this pool has {', '.join(ours[0])} and "
-                    f"{', '.join(ours[1])}. Train again."
-                )
+            self._check_fits(network)
             lay_out(network)
             self._loaded = (model, network, metadata)
             logger.info("model %s loaded", metadata["version"])
         return self._loaded[1:]
+
+    def _check_fits(self, network: CimlNetwork) -> None:
+        ours = (self.site.preparation.modalities, self.site.decomposition.labels)
+        if (network.modalities, network.decomposition.labels) != ours:
+            raise ModelMismatch(
+                f"the model was trained on {', '.join(network.modalities)} for "
+                f"{', '.join(network.decomposition.labels)}; this pool has {', '.join(ours[0])} and "
+                f"{', '.join(ours[1])}. Train again."
+            )
 
 
 def _kept(segmentation: Segmentation, start: float) -> Segmented:

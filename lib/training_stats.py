@@ -19,8 +19,8 @@ _PATIENCE_S = 5.0  # longer than a look whether somebody trains
 class TrainingStats:
     """Statistics with the keys of MONAI Label, and who may write them: one training at a time.
 
-    Slicer reads `epoch`, `total_epochs`, `best_metric` and takes `total_time` for the end; OHIF reads the
-    first three.
+    Slicer and OHIF read `epoch`, `total_epochs` and `best_metric`, and take `total_time` for the end. Without
+    these they show one epoch of one, 100 %, so whatever does not run has a `total_time`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,11 +28,11 @@ class TrainingStats:
         self._file, self._lock = folder / "train_stats.json", folder / ".training.lock"
 
     def read(self) -> dict[str, Any]:
-        """The last or running training; empty before the first."""
+        """The last or running training; without a `state` before the first."""
         try:
             stats: dict[str, Any] = json.loads(self._file.read_text())
         except FileNotFoundError:
-            return {}
+            return _ended({})
         if stats.get("state") == "running" and not self._is_written():
             return _stopped(stats)
         return stats
@@ -63,7 +63,7 @@ class TrainingStats:
         try:
             yield
         except Exception as err:
-            self.write({**self.read(), "state": "failed", "message": str(err)})
+            self.write({**_ended(self.read()), "state": "failed", "message": str(err)})
             raise
         except BaseException:
             self.end_early()
@@ -90,11 +90,15 @@ class TrainingStats:
 def _stopped(stats: Mapping[str, Any]) -> dict[str, Any]:
     """What a training that nobody continues left."""
     return {
-        **stats,
+        **_ended(stats),
         "state": "stopped",
-        "total_time": stats.get("current_time") or 0.1,  # by it clients know the end
         "message": (
             f"The training was stopped after epoch {stats.get('epoch', 0)} of "
             f"{stats.get('total_epochs', 0)}; with the same labels and settings the next one goes on there."
         ),
     }
+
+
+def _ended(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """With the time by which clients know that nothing runs; to them 0 is none."""
+    return {"total_time": stats.get("current_time") or 0.1, **stats}

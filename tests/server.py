@@ -131,6 +131,6 @@ def slicer_client(address: str, **arguments: Any) -> Any:
 
 def _answers(address: str) -> bool:
     try:
-        return requests.get(f"{address}/info/", timeout=60).ok
+        return requests.get(f"{address}/info/", timeout=60).status_code < 500  # 401: login is on
     except requests.RequestException:
         return False

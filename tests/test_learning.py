@@ -135,6 +135,31 @@ def test_training_goes_on_from_the_version_that_was_rolled_back_to(
     assert "Version 1 goes on answering" in stats["message"]
 
 
+def test_a_choice_ends_with_the_training_that_went_on_from_it(
+    site: Site, learn: Callable[..., dict[str, Any]]
+) -> None:
+    learn(site, dice=0.5)
+    learn(site, dice=0.6, before=0.5)
+    site.models.choose(1)
+    assert not learn(site, dice=0.4, before=0.5)["published"]
+    assert site.models.chosen() == 1
+    stats = learn(site, dice=0.7, before=0.5)
+    assert (stats["went_on_from"], stats["version"], site.models.chosen()) == (1, 3, 0)
+    assert published(site)["version"] == 3
+    assert published(site)["dice_by_case"] == {}
+
+
+def test_a_choice_made_while_a_training_runs_stays(
+    site: Site, learn: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn(site, dice=0.5)
+    learn(site, dice=0.6, before=0.5)
+    monkeypatch.setattr("lib.learning._judged", lambda *_, **__: (site.models.choose(1) or True, "Better."))
+    stats = learn(site, dice=0.7, before=0.6)
+    assert (stats["went_on_from"], stats["version"], site.models.chosen()) == (2, 3, 1)
+    assert "Version 1 goes on answering: it was chosen after this training began" in stats["message"]
+
+
 def test_an_unknown_version_is_refused_at_start(site: Site) -> None:
     with pytest.raises(CaseError, match=r"model_version must be 0 until a model is trained; got 3\."):
         with_settings(site, model_version=3).validate()

@@ -41,6 +41,10 @@ def test_every_strategy_orders_the_whole_pool_and_every_case_has_a_score(site: S
         assert score.difference_nats is not None
         assert score.cluster is not None
         assert score.details["difference_by_pair"].keys() == {"MR_T1/CT", "MR_T1/PET", "CT/PET"}
+        measured = score.details["measured"]
+        assert len(measured.pop("voxel_mm")) == 3
+        followed = {name for name in gates if name.startswith("follows ") and "protocol" not in name}
+        assert {f"follows {name}" for name in measured} == followed
     assert len(site.plan.pair_scores("STS_002")) == 3
     assert site.plan.progress(JOB)["state"] == "done"
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib.cases.case import CaseError
 from lib.cases.image import Grid, read_grid
 from lib.ciml.decomposition import Decomposition, decomposition_for
 from lib.ciml.inference import Answer
@@ -146,6 +147,30 @@ def test_an_earlier_version_answers_again_where_the_site_says_so(site: Site) -> 
     segmented = Segmenter(rolled_back).segment(site.pool.by_id["STS_025"])
     assert segmented is not None
     assert segmented.about["version"] == 1
+
+
+def test_a_version_that_was_chosen_answers_in_every_process(site: Site) -> None:
+    publish(site)
+    publish(site, seed=1)
+    segmenter, elsewhere = Segmenter(site), Segmenter(Site(site.studies, AppSettings()))
+    for version, answers in ((1, 1), (0, 2)):
+        segmenter.serve(version)
+        for process in (segmenter, elsewhere):
+            segmented = process.segment(site.pool.by_id["STS_025"])
+            assert segmented is not None
+            assert segmented.about["version"] == answers
+
+
+def test_no_version_is_chosen_that_could_not_answer(site: Site) -> None:
+    publish(site)
+    renamed = Site(site.studies, AppSettings(labels=("necrosis",)))
+    with pytest.raises(ModelMismatch, match="Train again"):
+        Segmenter(renamed).serve(1)
+    with pytest.raises(CaseError, match=r"one of 1; got 4\."):
+        Segmenter(site).serve(4)
+    with pytest.raises(CaseError, match="Start the server without --conf model_version"):
+        Segmenter(Site(site.studies, AppSettings(model_version=1))).serve(0)
+    assert site.models.chosen() == 0
 
 
 def test_a_case_that_changed_is_segmented_again_and_its_past_is_dropped(site: Site) -> None:

@@ -1,13 +1,62 @@
 """What clients are told of a training, however it ended."""
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import monailabel
 import pytest
 
 from lib.cases.case import CaseError
 from lib.training_stats import TrainingStats
 
 RUNNING = {"state": "running", "epoch": 2, "total_epochs": 5, "current_time": 3.0}
+SLICER = (
+    'current = 0 if train_stats.get("total_time") else train_stats.get("epoch", 1)',
+    'total = train_stats.get("total_epochs", 1)',
+)
+OHIF = (
+    "const epochs = ts ? ts.total_time ? 0 : ts.epoch ? ts.epoch : 1 : 0;",
+    "const total_epochs = ts && ts.total_epochs ? ts.total_epochs : 1;",
+)
+
+
+def slicer_shows(stats: Mapping[str, Any]) -> float:
+    """The share done by Slicer's lines."""
+    return (0 if stats.get("total_time") else stats.get("epoch", 1)) / stats.get("total_epochs", 1)
+
+
+def ohif_shows(stats: Mapping[str, Any]) -> float:
+    """The share done by OHIF's lines; at 0 it says `Not Running`."""
+    return (0 if stats.get("total_time") else stats.get("epoch") or 1) / (stats.get("total_epochs") or 1)
+
+
+def test_the_installed_clients_read_these_keys() -> None:
+    plugin = Path(sys.prefix) / "monailabel" / "plugins" / "slicer" / "MONAILabel" / "MONAILabel.py"
+    (panel,) = (Path(monailabel.__file__).parent / "endpoints" / "static" / "ohif").glob("3933.bundle.*.js")
+    for file, lines in ((plugin, SLICER), (panel, OHIF)):
+        text = file.read_text()
+        assert [line for line in lines if line not in text] == []
+
+
+def test_clients_show_a_training_only_while_it_runs(tmp_path: Path) -> None:
+    stats = TrainingStats(tmp_path)
+
+    def shown() -> tuple[float, float]:
+        return slicer_shows(stats.read()), ohif_shows(stats.read())
+
+    assert shown() == (0, 0)  # before the first
+    with pytest.raises(CaseError), stats.training():
+        raise CaseError("too few labels")
+    assert shown() == (0, 0)
+    with stats.training():
+        stats.write(RUNNING)
+        assert shown() == (0.4, 0.4)
+    assert shown() == (0, 0)  # it was killed
+    with pytest.raises(ValueError, match="too hot"):
+        end_by(ValueError("too hot"), tmp_path)
+    assert shown() == (0, 0)
 
 
 def test_a_running_training_is_told_as_it_was_written(tmp_path: Path) -> None:

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from lib.atomic import replacing
 from lib.cases import dicom
 from lib.cases.case import CaseError, Source
+from lib.cases.headers import RAS_LPS, nifti_header, nrrd_header
 
 MAX_VOXELS = 512**3  # 134 million voxels, 512 MB as float32: larger is a mistake or an attack
-SAME_PLACE_MM = 0.5  # between a NIfTI header's two positions; rounding is far less
 FILE_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
-_RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +107,7 @@ def read_grid(source: Source) -> Grid:
     if source.path.is_dir():
         return _grid_of_slices(dicom.read_series(source.path, source.series))
     try:
-        shape, affine = _nrrd_header(source) if suffix_of(source.path) == ".nrrd" else _nifti_header(source)
+        shape, affine = nrrd_header(source) if suffix_of(source.path) == ".nrrd" else nifti_header(source)
     except CaseError:
         raise
     except Exception as err:  # nibabel and pynrrd raise many kinds on a damaged header
@@ -209,7 +208,7 @@ def write_nrrd(volume: Volume, path: Path, *, compress: bool = True, durable: bo
     Raises:
         OSError: If the folder cannot be written.
     """
-    affine = _RAS_LPS @ volume.grid.affine
+    affine = RAS_LPS @ volume.grid.affine
     header = {
         "space": "left-posterior-superior",
         "space directions": affine[:3, :3].T,
@@ -221,71 +220,8 @@ def write_nrrd(volume: Volume, path: Path, *, compress: bool = True, durable: bo
         nrrd.write(str(part), volume.array, header, index_order="C")
 
 
-def _nifti_header(source: Source) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    image: Any = nib.load(source.path)
-    shape = image.shape
-    if source.channel is not None:
-        if len(shape) != 4 or source.channel >= shape[3]:
-            raise CaseError(
-                f"{source.path} must have at least {source.channel + 1} channels along its "
-                f"fourth axis; got shape {shape}. Check dataset.json against the file."
-            )
-        shape = shape[:3]
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) != 3:
-        raise CaseError(
-            f"{source.path} must be one 3-D volume; got shape {shape}. Split it by modality, "
-            "or describe it in a Decathlon dataset.json."
-        )
-    affine = np.asarray(image.affine, dtype=float)
-    _check_one_place(source.path, image.header, shape, affine)
-    return (int(shape[2]), int(shape[1]), int(shape[0])), affine
-
-
-def _check_one_place(path: Path, header: Any, shape: tuple[int, ...], affine: NDArray[np.float64]) -> None:
-    """Refuse a header whose two positions differ: viewers would follow one and this server the other."""
-    if not (header["sform_code"] > 0 and header["qform_code"] > 0):
-        return
-    other = header.get_qform()
-    corners = np.array([[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])])
-    apart = float(np.linalg.norm(((other - affine) @ corners.T)[:3], axis=0).max())
-    if apart > SAME_PLACE_MM:
-        raise CaseError(
-            f"{path} must say once where it lies; its header has two positions (qform, sform) {apart:.1f} mm "
-            "apart. Export it again with one of them."
-        )
-
-
-def _nrrd_header(source: Source) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    header = nrrd.read_header(str(source.path))
-    sizes = tuple(int(size) for size in header["sizes"])
-    if len(sizes) != 3:
-        raise CaseError(
-            f"{source.path} must be one 3-D volume; its header says sizes {sizes}. Export one "
-            "file a modality."
-        )
-    directions, space = header.get("space directions"), str(header.get("space", "")).lower()
-    if directions is None:
-        raise CaseError(
-            f"{source.path} must say where its voxels lie; its header has no 'space directions'. "
-            "Export it again from the viewer."
-        )
-    affine = np.eye(4)
-    affine[:3, :3] = np.asarray(directions, dtype=float).T
-    affine[:3, 3] = np.asarray(header.get("space origin", (0.0, 0.0, 0.0)), dtype=float)
-    if space in ("left-posterior-superior", "lps"):
-        affine = _RAS_LPS @ affine
-    elif space not in ("right-anterior-superior", "ras"):
-        raise CaseError(
-            f"{source.path} must use the space left-posterior-superior or right-anterior-superior; "
-            f"got {space or 'none'!r}. Export it again from the viewer."
-        )
-    return (sizes[2], sizes[1], sizes[0]), affine
-
-
 def _grid_of_slices(series: dicom.Series) -> Grid:
-    return Grid(series.shape, _RAS_LPS @ series.affine_lps)
+    return Grid(series.shape, RAS_LPS @ series.affine_lps)
 
 
 def _decode_slices(source: Source) -> NDArray[Any]:
@@ -297,7 +233,7 @@ def _decode_slices(source: Source) -> NDArray[Any]:
 
 
 def _set_geometry(image: sitk.Image, grid: Grid) -> sitk.Image:
-    affine = _RAS_LPS @ grid.affine
+    affine = RAS_LPS @ grid.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image.SetSpacing([float(value) for value in spacing])
     image.SetOrigin([float(value) for value in affine[:3, 3]])

@@ -26,9 +26,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Fetched:
-    """What this process fetched since it last made room; at first it may be that others fetched much."""
+    """What this process fetched.
+
+    Attributes:
+        bytes: Since it last made room; at first it may be that others fetched much.
+        series: As they were listed then.
+    """
 
     bytes: float = math.inf
+    series: set[FoundSeries] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -63,20 +69,21 @@ class Mirror:
             CaseError: If it is too large, or its instances make no volume.
         """
         path = self.path(series)
-        if _marked(path, series.instances):
+        if self._is_here(series):
             return
         part = path.with_name(f".{path.name}.part")
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(part.with_suffix(".lock")):
-            if _marked(path, series.instances):
+            if self._is_here(series):
                 return
             start = time.monotonic()
-            if path.exists():  # the PACS was sent more of it
+            if path.exists():  # the PACS has more of it now, or less
                 shutil.rmtree(part, ignore_errors=True)
                 os.replace(path, part)
             pacs_at(self.url).fetch(series, part, max_voxels=self.max_voxels)
             _check_volume(series, part)
             os.replace(part, path)
+            self._fetched.series.add(series)
         logger.info("%s fetched in %.1f s", series, time.monotonic() - start)
         fetched = bytes_in(path)
         self._fetched.bytes += fetched
@@ -84,6 +91,21 @@ class Mirror:
             others = [entry for entry in self.folder.iterdir() if entry.is_dir() and entry != path]
             make_room(others, self.max_bytes, needed=fetched, in_use_s=IN_USE_S)
             self._fetched.bytes = 0.0
+
+    def _is_here(self, series: FoundSeries) -> bool:
+        """Whether a series is here as the PACS lists it; it then counts as used now.
+
+        More files than it lists are those of slices that were deleted, unless it gave as many itself.
+        """
+        path = self.path(series)
+        try:
+            os.utime(path)
+            held = len(os.listdir(path))
+        except FileNotFoundError:
+            return False
+        if not series.instances or series in self._fetched.series:
+            return held >= series.instances
+        return held == series.instances
 
 
 @dataclass(frozen=True)
@@ -124,15 +146,6 @@ class RemoteSeries(Source):
         """Changes when the PACS lists other instances; the series need not be here."""
         mark = f"{self.found.uid} {self.found.instances} {self.found.made}"
         return hashlib.blake2b(mark.encode(), digest_size=8).hexdigest()
-
-
-def _marked(path: Path, instances: int) -> bool:
-    """Whether a series is there with as many instances as the PACS lists; it then counts as used now."""
-    try:
-        os.utime(path)
-        return len(os.listdir(path)) >= instances
-    except FileNotFoundError:
-        return False
 
 
 def _check_volume(series: FoundSeries, folder: Path) -> None:

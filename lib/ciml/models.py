@@ -1,4 +1,4 @@
-"""Versions of the published network: files that are never changed, the newest of which is served."""
+"""Versions of the published network: files that are never changed; the newest is served, or a chosen one."""
 
 from __future__ import annotations
 
@@ -38,18 +38,28 @@ class Models:
         if keep < 1:
             raise ValueError(f"keep must be at least 1; got {keep}.")
         self.folder, self.keep, self.pinned = folder / "versions", keep, pinned
-        self._earlier = folder / "ciml.pt"
+        self._earlier, self._choice = folder / "ciml.pt", self.folder / "served.txt"
+        self._read: dict[tuple[Path, int, int], dict[str, Any]] = {}
 
     def current(self, version: int = 0) -> Path | None:
-        """File of a version; of the newest by default, None if there is none yet.
+        """File of a version; by default of the chosen one or else the newest, None if there is none yet.
+
+        Raises:
+            ValueError: If there is no such version; the message lists those there are.
+        """
+        if version := version or self.chosen():
+            return self.file(version)
+        numbers = self._numbers()
+        newest = self._file(numbers[-1]) if numbers else self._earlier
+        return newest if newest.exists() else None
+
+    def file(self, version: int) -> Path:
+        """File of a version.
 
         Raises:
             ValueError: If there is no such version; the message lists those there are.
         """
         numbers = self._numbers()
-        if not version:
-            newest = self._file(numbers[-1]) if numbers else self._earlier
-            return newest if newest.exists() else None
         if version in numbers:
             return self._file(version)
         if not numbers and self._earlier.exists() and load(self._earlier)[1].get("version") == version:
@@ -57,6 +67,30 @@ class Models:
         known = ", ".join(str(about["version"]) for about in self.versions())
         allowed = f"0, for the newest, or one of {known}" if known else "0 until a model is trained"
         raise ValueError(f"model_version must be {allowed}; got {version}. Set --conf model_version.")
+
+    def chosen(self) -> int:
+        """Version that somebody chose to be served; 0 where nobody did, or its file is gone."""
+        try:
+            version = int(self._choice.read_text())
+        except FileNotFoundError:
+            return 0
+        return version if self._file(version).exists() else 0
+
+    def choose(self, version: int) -> None:
+        """Serve a version from now on, in every process; 0 serves the newest.
+
+        Raises:
+            ValueError: If there is no such version.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):  # of versions that go, the chosen one is kept
+            if not version:
+                self._choice.unlink(missing_ok=True)
+                return
+            self._number_the_earlier()
+            self.file(version)
+            with replacing(self._choice) as part:
+                part.write_text(str(version))
 
     def versions(self) -> list[dict[str, Any]]:
         """Provenance of each version, oldest first; of a file that cannot be read the `problem`."""
@@ -66,17 +100,19 @@ class Models:
         found = []
         for number, file in files:
             try:
-                found.append({"version": number, **load(file)[1]})
+                found.append({"version": number, **self._about(file)})
             except ValueError as err:
                 found.append({"version": number, "problem": str(err)})
         return found
 
-    def publish(self, network: CimlNetwork, metadata: Mapping[str, Any]) -> int:
+    def publish(self, network: CimlNetwork, metadata: Mapping[str, Any], *, after: int = 0) -> int:
         """Make a network the newest version, whole or not at all; its number.
 
         Args:
             network: To be served.
             metadata: Its provenance, what JSON can hold; the number is added.
+            after: The choice that the network was judged by: it ends, as this one is not worse. Another
+                choice was made meanwhile and stays.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
@@ -85,8 +121,10 @@ class Models:
             self._number_the_earlier()
             version = max(self._numbers(), default=0) + 1
             save(self._file(version), network, {**metadata, "version": version})
+            if after and self.chosen() == after:
+                self._choice.unlink()
             for number in self._numbers()[: -self.keep]:
-                if number != self.pinned:
+                if number not in (self.pinned, self.chosen()):
                     self._file(number).unlink()
         return version
 
@@ -100,6 +138,14 @@ class Models:
             return
         with replacing(self._file(version)) as part:
             shutil.copyfile(self._earlier, part)  # it stays for whoever is opening it now
+
+    def _about(self, file: Path) -> dict[str, Any]:
+        """Provenance of a file; each is read once, as it takes long for a large network."""
+        stat = file.stat()
+        stamp = (file, stat.st_ino, stat.st_mtime_ns)
+        if stamp not in self._read:
+            self._read[stamp] = load(file)[1]
+        return self._read[stamp]
 
     def _numbers(self) -> list[int]:
         matches = (_NAME.fullmatch(path.name) for path in self.folder.glob("*.pt"))

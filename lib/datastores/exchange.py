@@ -22,7 +22,7 @@ from lib.cases.dicom import read_series
 from lib.cases.image import read_grid, write_nifti
 from lib.cases.mirror import RemoteSeries
 from lib.cases.pacs import FoundSeries, pacs_at
-from lib.datastores.local import FINAL, ORIGINAL, CaseDatastore
+from lib.datastores.label_store import FINAL, ORIGINAL, LabelStore
 from lib.dicom_seg.read import Description, describe, parse, read_segmentation
 from lib.dicom_seg.write import Author, write_segmentation
 from lib.site import Site
@@ -49,7 +49,7 @@ class SegmentationExchange:
     def __init__(
         self,
         site: Site,
-        datastore: CaseDatastore,
+        labels: LabelStore,
         *,
         on_taken: Callable[[Case], None] = lambda case: None,
         on_listed: Callable[[bool], None] = lambda changed: None,
@@ -58,11 +58,11 @@ class SegmentationExchange:
 
         Args:
             site: Whose studies are in a PACS.
-            datastore: Of its labels.
+            labels: Of its cases.
             on_taken: Told each case whose final label came from the PACS.
             on_listed: Told after each listing whether the studies changed.
         """
-        self.site, self.datastore = site, datastore
+        self.site, self.labels = site, labels
         self._on_taken, self._on_listed = on_taken, on_listed
         self._foreign: set[str] = set()  # SEGs of no case, until the studies change
         self._seen_file = site.work / "segmentations.json"
@@ -125,16 +125,16 @@ class SegmentationExchange:
             self._wanted.clear()
 
     def _unsent(self) -> list[Case]:
-        labelled, found = self.datastore.labelled(), []
+        labelled, found = self.labels.labelled(), []
         for case in self.site.pool.cases:
-            info = self.datastore.label_notes(case, FINAL) if case.id in labelled else {}
+            info = self.labels.notes(case, FINAL) if case.id in labelled else {}
             if info.get("dicom_seg", {}).get("of") != info.get("written"):
                 found.append(case)
         return found
 
     def _send(self, case: Case) -> None:
-        written = str(self.datastore.label_notes(case, FINAL)["written"])
-        label = self.datastore.read_label(case)
+        written = str(self.labels.notes(case, FINAL)["written"])
+        label = self.labels.read(case)
         source = next(
             (each for each in _series_of(case) if read_grid(each).same_as(label.grid)),
             case.modalities[self.site.preparation.reference_of(case)],
@@ -154,7 +154,7 @@ class SegmentationExchange:
             "instance": str(dataset.SOPInstanceUID),
             "series": str(dataset.SeriesInstanceUID),
         }
-        self.datastore.mark_sent(case, FINAL, sent)
+        self.labels.mark_sent(case, FINAL, sent)
         logger.info("the label of %s is in the PACS", case.id)
 
     def _new(self) -> list[Callable[[], None]]:
@@ -198,7 +198,7 @@ class SegmentationExchange:
             sent = {"of": written, "instance": about.instance, "series": about.series, "author": about.author}
             file = Path(folder) / "label.nii.gz"
             write_nifti(label, file, durable=False)
-            if not self.datastore.take_label(case, file, tag, written=written, sent=sent):
+            if not self.labels.take(case, file, tag, written=written, sent=sent):
                 return "older than the label that is there"
         if tag == FINAL:
             self._on_taken(case)

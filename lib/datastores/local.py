@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.datastore import Datastore
 
-from lib.atomic import replacing
-from lib.cases.case import Case, CaseError, Source
-from lib.cases.image import FILE_SUFFIXES, Volume, read_volume, suffix_of
+from lib.cases.case import Case, CaseError
+from lib.cases.image import Volume, suffix_of
 from lib.cases.mirror import RemoteSeries
 from lib.datastores.exports import Exports
-from lib.datastores.labels import check_label, check_segments, imported, our_values, segments_of
+from lib.datastores.label_store import FINAL, ORIGINAL, LabelStore, check_tag
+from lib.datastores.notes import check_notes
 from lib.datastores.register import Register
 from lib.refusal import Refusal
 from lib.site import Site
 
-FINAL, ORIGINAL = DefaultLabelTag.FINAL.value, DefaultLabelTag.ORIGINAL.value
+__all__ = ["FINAL", "ORIGINAL", "CaseDatastore"]
 _RESERVED = {"id", "path", "name", "ts", "mdal", "case", "modality", "modalities"}  # keys of our answers
-_OF_A_LABEL = {"written", "dicom_seg"}  # keys of ours among a label's notes
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class CaseDatastore(Datastore):
-    """Cases as images, labels under `labels/TAG/CASE.nii.gz`, both listed in datastore_v2.json.
+    """What MONAI Label asks of a datastore, answered by a site and the store of its labels.
 
     Every sibling of a case is an alias of it: a label saved for one is the case's label. A client's name is
     only ever looked up, so nothing outside the studies can be named.
@@ -41,9 +35,8 @@ class CaseDatastore(Datastore):
     def __init__(self, site: Site) -> None:
         """Serve a site's cases."""
         self.site = site
-        self.labels_folder = site.studies / "labels"
         self._register = Register(site.studies / "datastore_v2.json")
-        self._labelled: tuple[Any, Any, dict[str, Set[str]]] = (None, None, {})
+        self.labels = LabelStore(site, self._register)
         self._exports = Exports(
             site.work / "images",
             max_voxels=site.settings.max_voxels,
@@ -88,10 +81,9 @@ class CaseDatastore(Datastore):
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What clients show: the unique file name, the case, its modalities, and stored notes."""
         case, modality = self.resolve(image_id)
-        stored = self._record(case).get("image", {}).get("info", {})
         source = case.modalities[modality]
         return {
-            **stored,
+            **self.labels.case_notes(case),
             **(source.about() if isinstance(source, RemoteSeries) else {}),
             "name": self._exports.name(case, modality),
             "case": case.id,
@@ -105,14 +97,10 @@ class CaseDatastore(Datastore):
         The stamp `strategy` that MONAI Label adds at each Next Sample is left out: the plan's events hold who
         was offered what, and the register is not rewritten for it.
         """
-        notes = {key: value for key, value in _checked_json(info).items() if key != "strategy"}
-        if reserved := sorted(notes.keys() & _RESERVED):
-            raise Refusal(
-                f"notes must not use the server's own keys; got {reserved[0]!r}. Choose another name."
-            )
-        if notes:
-            case, _ = self.resolve(image_id)
-            self._change(case, lambda record: record["image"]["info"].update(notes))
+        with _refusing():
+            checked = check_notes(info, reserved=_RESERVED)
+        if notes := {key: value for key, value in checked.items() if key != "strategy"}:
+            self.labels.note_case(self.resolve(image_id)[0], notes)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Refused: a case is several files."""
@@ -129,13 +117,8 @@ class CaseDatastore(Datastore):
 
     def labels_of(self, case: Case) -> dict[str, Path]:
         """File of each label by tag, saved ones before those found beside the images."""
-        found = {
-            tag: self._label_path(case, tag, label.get("ext", ".nii.gz"))
-            for tag, label in self._record(case).get("labels", {}).items()
-        }
-        if case.label is not None and self.site.settings.study_labels != "ignore":
-            found.setdefault(self.site.settings.study_labels, case.label)
-        return found
+        with _refusing():
+            return self.labels.files_of(case)
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         """Label id by tag; a case's label has the case's id."""
@@ -149,11 +132,9 @@ class CaseDatastore(Datastore):
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """File of a label."""
         case, path = self._label(label_id, label_tag)
-        return str(
-            path
-            if path.is_relative_to(self.labels_folder)
-            else self._exports.label(case, path, self.site.decomposition)
-        )
+        if self.labels.is_saved(path):
+            return str(path)
+        return str(self._exports.label(case, path, self.site.decomposition))
 
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> Any:
         """File of a label, opened."""
@@ -161,8 +142,7 @@ class CaseDatastore(Datastore):
 
     def label_notes(self, case: Case, tag: str) -> dict[str, Any]:
         """What is kept with a saved label; empty where none of this tag was saved."""
-        notes: dict[str, Any] = self._record(case).get("labels", {}).get(tag, {}).get("info", {})
-        return notes
+        return self.labels.notes(case, tag)
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What was stored with a label, and its file's name."""
@@ -171,91 +151,28 @@ class CaseDatastore(Datastore):
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Store notes on a saved label."""
-        case, path = self._label(label_id, label_tag)
-        if not path.is_relative_to(self.labels_folder):
-            raise Refusal(f"only a saved label can carry notes; {case.id}'s lies beside its images.")
-        notes = _checked_notes(info)
-        self._change(case, lambda record: record["labels"][label_tag]["info"].update(notes))
+        case, _ = self._label(label_id, label_tag)
+        with _refusing():
+            self.labels.note(case, label_tag, info)
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
         """Store a reader's label, or a model's, as it is, and when it was written.
 
-        The file is in place before the register names it; both are replaced atomically.
-
         Raises:
             Refusal: If the tag, the image or the label cannot be; nothing is written then.
         """
         case, _ = self.resolve(image_id)
-        info = {"written": datetime.now(UTC).isoformat(), **_checked_notes(label_info or {})}
         with _refusing():
-            self._store(case, _checked_tag(label_tag), Path(label_filename), info, newer=False)
+            self.labels.save(case, Path(label_filename), label_tag, label_info or {})
         return case.id
-
-    def take_label(self, case: Case, file: Path, tag: str, *, written: str, sent: dict[str, Any]) -> bool:
-        """Store a label that came from the PACS, unless the one that is there is as new.
-
-        Args:
-            case: Of which, quarantined or not.
-            file: The label.
-            tag: Final or original.
-            written: UTC in ISO 8601, which sorts by time; empty for the oldest.
-            sent: What the PACS knows it by.
-
-        Returns:
-            Whether it was stored.
-
-        Raises:
-            CaseError: If the label cannot be; nothing is written then.
-        """
-        return self._store(case, tag, file, {"written": written, "dicom_seg": sent}, newer=True)
-
-    def mark_sent(self, case: Case, tag: str, sent: dict[str, Any]) -> None:
-        """Keep with a label what the PACS knows it by; nothing if it was removed meanwhile."""
-
-        def mark(record: dict[str, Any]) -> None:
-            if tag in record["labels"]:
-                record["labels"][tag]["info"]["dicom_seg"] = sent
-
-        self._change(case, mark)
-
-    def _store(self, case: Case, tag: str, file: Path, info: dict[str, Any], *, newer: bool) -> bool:
-        """Put a label in place: the file, then the register, under one lock, so that they fit each other."""
-        label = check_label(file, case, max_voxels=self.site.settings.max_voxels)
-        check_segments(label, info, self.site.decomposition.labels)
-        path, stored = self._label_path(case, tag, suffix_of(file)), False
-
-        def put(record: dict[str, Any]) -> None:
-            nonlocal stored
-            there = record["labels"].get(tag)
-            stored = not (newer and there and info["written"] <= there["info"].get("written", ""))
-            if stored:
-                with replacing(path) as part:
-                    shutil.copyfile(file, part)
-                record["labels"][tag] = {"ext": suffix_of(file), "info": info}
-
-        def drop_others() -> None:
-            for other in FILE_SUFFIXES if stored else ():
-                if other != suffix_of(file):
-                    self._label_path(case, tag, other).unlink(missing_ok=True)
-
-        self._change(case, put, then=drop_others)
-        return stored
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Remove a saved label; one beside the images is a person's file and stays."""
-        case, path = self._label(label_id, label_tag)
-        if not path.is_relative_to(self.labels_folder):
-            raise Refusal(
-                f"the label of {case.id} lies beside its images; the server never deletes those. "
-                "Set --conf study_labels ignore to leave them out."
-            )
-        self._change(
-            case,
-            lambda record: record["labels"].pop(label_tag, None),
-            then=lambda: path.unlink(missing_ok=True),
-        )
+        case, _ = self._label(label_id, label_tag)
+        with _refusing():
+            self.labels.remove(case, label_tag)
 
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """Ids of the cases with a label of this tag, `final` by default."""
@@ -271,20 +188,7 @@ class CaseDatastore(Datastore):
 
     def labelled(self, tag: str = FINAL) -> Set[str]:
         """Ids of all cases with a label of this tag. Not to be modified."""
-        objects, pool = self._register.objects, self.site.pool
-        known = self._labelled
-        if known[0] is not objects or known[1] is not pool:  # both are replaced when they change
-            self._labelled = known = (objects, pool, {})
-        by_tag = known[2]
-        if tag not in by_tag:
-            saved = {id for id, record in objects.items() if tag in record.get("labels", {})}
-            beside = {
-                case.id
-                for case in pool.cases
-                if case.label is not None and self.site.settings.study_labels == tag
-            }
-            by_tag[tag] = (saved & pool.by_id.keys()) | beside
-        return by_tag[tag]
+        return self.labels.labelled(tag)
 
     def read_label(self, case: Case, tag: str = FINAL) -> Volume:
         """A case's label with this app's values 1..n, uint8, on the grid that it was drawn on.
@@ -292,14 +196,7 @@ class CaseDatastore(Datastore):
         Raises:
             CaseError: If the case has none, or it cannot be read.
         """
-        path = self.labels_of(case).get(tag)
-        if path is None:
-            raise CaseError(f"case {case.id} must have a label tagged {tag}; it has none.")
-        segments = segments_of(self.label_notes(case, tag))
-        volume = read_volume(Source(path), max_voxels=self.site.settings.max_voxels)
-        if not segments:
-            volume = imported(volume, self.site.decomposition)
-        return our_values(volume, self.site.decomposition.labels, segments)
+        return self.labels.read(case, tag)
 
     def datalist(self) -> list[dict[str, Any]]:
         """Image and final label of each labelled case."""
@@ -326,14 +223,10 @@ class CaseDatastore(Datastore):
 
     def status(self) -> dict[str, Any]:
         """Counts that clients show as progress."""
-        tags: dict[str, int] = {}
-        for record in self._register.objects.values():
-            for tag in record.get("labels", {}):
-                tags[tag] = tags.get(tag, 0) + 1
         return {
             "total": len(self.site.served),
             "completed": len(self.labelled() - self.site.quarantined),
-            "label_tags": tags,
+            "label_tags": self.labels.counts(),
             "quarantined": len(self.site.quarantined),
         }
 
@@ -371,58 +264,11 @@ class CaseDatastore(Datastore):
 
     def _label(self, label_id: str, tag: str) -> tuple[Case, Path]:
         case, _ = self.resolve(label_id)
-        path = self.labels_of(case).get(_checked_tag(tag))
+        with _refusing():
+            path = self.labels.files_of(case).get(check_tag(tag))
         if path is None:
             raise Refusal(f"case {case.id} has no label tagged {tag}.", status=404)
         return case, path
-
-    def _label_path(self, case: Case, tag: str, suffix: str) -> Path:
-        folder = self.labels_folder / tag
-        if not folder.resolve().is_relative_to(self.site.studies):
-            raise Refusal(
-                f"labels tagged {tag} must lie in the studies folder; labels/{tag} is a link to elsewhere. "
-                "Remove the link."
-            )
-        return folder / f"{case.id}{suffix}"
-
-    def _record(self, case: Case) -> dict[str, Any]:
-        return self._register.objects.get(case.id, {})
-
-    def _change(self, case: Case, edit: Any, *, then: Callable[[], None] = lambda: None) -> None:
-        def apply(content: dict[str, Any]) -> None:
-            record = content["objects"].setdefault(case.id, {})
-            record.setdefault("image", {}).setdefault("info", {})
-            record.setdefault("labels", {})
-            edit(record)
-
-        self._register.change(apply, then=then)
-
-
-def _checked_notes(info: dict[str, Any]) -> dict[str, Any]:
-    """Notes on a label, as a client may give them."""
-    notes = _checked_json(info)
-    if ours := sorted(notes.keys() & _OF_A_LABEL):
-        raise Refusal(
-            f"notes on a label must not use the server's own keys; got {ours[0]!r}. Choose another name."
-        )
-    return notes
-
-
-def _checked_json(value: Any) -> dict[str, Any]:
-    """What a client sent, if every client can be sent it again."""
-    if not isinstance(value, dict):
-        raise Refusal(f"what is stored with a case must be a JSON object; got {type(value).__name__}.")
-    try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-    except ValueError as err:  # NaN, infinity, or half a character
-        raise Refusal("what is stored with a case must be finite numbers and whole characters.") from err
-    return value
-
-
-def _checked_tag(tag: Any) -> str:
-    if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-        raise Refusal(f"a label's tag must be letters, digits, dash and underscore; got {str(tag)[:80]!r}.")
-    return tag
 
 
 @contextmanager

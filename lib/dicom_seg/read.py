@@ -20,7 +20,6 @@ from lib.dicom_seg.terms import values_of
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 OFF_GRID_VOXELS = 0.25  # positions are rounded to text by some writers; half a voxel is another slice's
-_RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _DAMAGE = (
     AttributeError,
     IndexError,
@@ -178,7 +177,7 @@ def _frame_corners(dataset: Dataset, grid: Grid) -> NDArray[np.int_]:
     """Index (i, j, k) of each frame's first voxel, shape (F, 3)."""
     last = np.array([[0, 0, 0], [dataset.Columns - 1, 0, 0], [0, dataset.Rows - 1, 0]])  # of rows and columns
     points = np.array([_frame_points(dataset, frame) for frame in dataset.PerFrameFunctionalGroupsSequence])
-    from_lps = np.linalg.inv(_RAS_LPS @ grid.affine)
+    from_lps = np.linalg.inv(RAS_LPS @ grid.affine)
     indices = points @ from_lps[:3, :3].T + from_lps[:3, 3] - last  # (F, 3 points, 3), thrice the first voxel
     corners: NDArray[np.int_] = np.rint(indices[:, 0]).astype(int)
     off = np.abs(indices - corners[:, None]).max(axis=(1, 2))

@@ -24,7 +24,6 @@ from lib.dicom_seg.terms import ABNORMAL_STRUCTURE, ARTIFICIAL_INTELLIGENCE, LON
 MANUFACTURER = "MDAL-CIML"
 SHORT_STRING = 16  # characters that DICOM gives a study's id (SH)
 SERIES_NUMBER_OFFSET = 1000  # a viewer lists the SEG after the study's images
-_RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 UTF_8 = "ISO_IR 192"  # so that a site's own names survive
 # Type 2 in every image, so they must be there, yet de-identified headers lack them
 _MAY_LACK = (
@@ -136,7 +135,7 @@ def _numbered(array: NDArray[np.generic], values: Sequence[int]) -> NDArray[np.u
 
 
 def _grid_of(series: Series) -> Grid:
-    return Grid(series.shape, _RAS_LPS @ series.affine_lps)
+    return Grid(series.shape, RAS_LPS @ series.affine_lps)
 
 
 def _read_headers(series: Series) -> list[Dataset]:

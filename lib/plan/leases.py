@@ -75,6 +75,30 @@ class Lease:
     spent: int
 
 
+@dataclass(frozen=True)
+class Desk:
+    """Who is at what, for one annotator who looks.
+
+    Attributes:
+        held: (annotator, until) of every case in somebody's hands.
+        aside: Cases that this annotator passed over.
+    """
+
+    held: Mapping[str, tuple[str, datetime]]
+    aside: Set[str]
+
+    @classmethod
+    def look(cls, connection: Connection, annotator: str, now: datetime) -> Desk:
+        """As it is now; nothing is changed."""
+        leases = connection.execute(_LEASES).all()
+        aside = set(connection.scalars(_ASIDE, {"whose": annotator}))
+        return cls({case: (who, until) for case, who, until in leases if until > now}, aside)
+
+    def of(self, annotator: str) -> str | None:
+        """The case in an annotator's hands."""
+        return next((case for case, (who, _) in self.held.items() if who == annotator), None)
+
+
 def lease_first(connection: Connection, wish: Wish, look: Callable[[], Pool], now: datetime) -> Lease | None:
     """Lease the first case of an order that is free, within the connection's transaction.
 
@@ -100,9 +124,8 @@ def lease_first(connection: Connection, wish: Wish, look: Callable[[], Pool], no
     spent = len(pool.labelled) + sum(pool.is_open(id) for id in held)
     if wish.stop is not None and spent >= wish.stop:
         return None
-    found = _first(wish.order, lambda id: id not in held and id not in aside and pool.is_open(id))
-    if found is None:  # what was set aside comes again
-        found = _first(wish.order, lambda id: id not in held and pool.is_open(id))
+    found = first_free(wish.order, pool, held, aside)
+    if found is None or found[1] in aside:
         connection.execute(_TAKE_BACK, {"whose": wish.annotator})
     if found is None:
         return None
@@ -149,6 +172,12 @@ def _end_leases(
     return held
 
 
-def _first(order: Sequence[str], fits: Callable[[str], bool]) -> tuple[int, str] | None:
-    """Rank and id of the first case that fits."""
-    return next(((rank, id) for rank, id in enumerate(order, start=1) if fits(id)), None)
+def first_free(order: Sequence[str], pool: Pool, held: Set[str], aside: Set[str]) -> tuple[int, str] | None:
+    """Rank and id of the first open case of an order that others do not hold; of those set aside last."""
+    passed_over = None
+    for rank, id in enumerate(order, start=1):
+        if id not in held and pool.is_open(id):
+            if id not in aside:
+                return rank, id
+            passed_over = passed_over or (rank, id)
+    return passed_over

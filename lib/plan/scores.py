@@ -34,6 +34,18 @@ class CaseScore:
     cluster: int | None = None
     features: NDArray[np.floating[Any]] | None = field(default=None, compare=False, repr=False)
 
+    def reason(self, rank: int, of: int, *, strategy: str) -> str:
+        """Why the case comes where it does in a strategy's order, in one sentence."""
+        uniform = f"Case {rank} of {of} in a uniform order"
+        if self.difference is None or self.percentile is None:
+            return f"{uniform}."
+        place = uniform if strategy == "uniform" else f"Case {rank} of {of}"
+        pair = self.details.get("most_different_pair")
+        return (
+            f"{place}: its modalities differ more than those of {self.percentile:.0f} % of the other cases"
+            + (f", {pair} most." if pair else ".")
+        )
+
     def warnings(self) -> list[str]:
         """What to look at before the case is labelled."""
         if self.percentile is None or self.percentile < EXTREME:

@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 
 from lib.plan.budget import Budget
 from lib.plan.database import open_database, writing
-from lib.plan.leases import Pool, Wish, lease_first, note
+from lib.plan.leases import Desk, Pool, Wish, lease_first, note
 from lib.plan.neighbours import Neighbourhood
 from lib.plan.scores import CaseScore, PairScore, check_json, pair_rows, score_rows, unpacked
-from lib.plan.tables import Base, LeaseRow, PairScoreRow, PlanRow, ProgressRow, RankRow, ScoreRow
+from lib.plan.tables import Base, EventRow, LeaseRow, PairScoreRow, PlanRow, ProgressRow, RankRow, ScoreRow
 
-__all__ = ["CaseScore", "Offer", "PairScore", "PlanStore", "Pool"]
+__all__ = ["CaseScore", "Event", "Offer", "PairScore", "PlanStore", "Pool"]
 
 STALE = timedelta(minutes=5)  # a running job that has not spoken for this long was killed
 KEPT = 10  # plans; older ones go when a new one is written
@@ -60,6 +60,23 @@ class Offer:
     score: CaseScore
     until: datetime
     spent: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        at: When.
+        kind: `planned` (the whole pool), `offered`, `set aside`, `expired`, `labelled`.
+        annotator: Who asked or labelled.
+        details: Rank and strategy of an offer, version and size of a plan.
+    """
+
+    at: datetime
+    kind: str
+    annotator: str | None
+    details: Mapping[str, Any]
 
 
 class PlanStore:
@@ -199,6 +216,11 @@ class PlanStore:
         score = CaseScore(*row) if row else CaseScore()
         return Offer(given.case_id, given.rank, len(order), score, given.until, given.spent)
 
+    def desk(self, annotator: str) -> Desk:
+        """Who is at what, as an annotator sees it."""
+        with self._engine.connect() as connection:
+            return Desk.look(connection, annotator, self._now())
+
     def release(self, case_id: str, *, annotator: str | None, kind: str = "labelled") -> None:
         """End a case's lease because of what happened to it."""
         with self._writing.begin() as connection:
@@ -222,6 +244,24 @@ class PlanStore:
                 for row in connection.execute(rows)
             }
 
+    def score(self, case_id: str) -> CaseScore:
+        """What the newest plan knows of one case."""
+        with self._engine.connect() as connection:
+            row = connection.execute(_SCORE, {"case": case_id}).one_or_none()
+        return CaseScore(*row) if row else CaseScore()
+
+    def history(self, case_id: str, *, limit: int = 100) -> list[Event]:
+        """What happened to a case and to the whole pool, newest first."""
+        ours = (EventRow.case_id == case_id) | EventRow.case_id.is_(None)
+        rows = (
+            select(EventRow.at, EventRow.kind, EventRow.annotator, EventRow.details)
+            .where(ours)
+            .order_by(EventRow.id.desc())
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            return [Event(*row) for row in connection.execute(rows)]
+
     def pair_scores(self, case_id: str) -> list[PairScore]:
         """What the newest plan knows of a case's pairs, by training."""
         known = (PairScoreRow.gaussian_nats, PairScoreRow.top_nats, PairScoreRow.critic_nats)
@@ -232,6 +272,18 @@ class PlanStore:
         )
         with self._engine.connect() as connection:
             return [PairScore(*row) for row in connection.execute(rows)]
+
+    def nats_by_seed(self, *, plan: int) -> dict[str, dict[int, dict[str, float]]]:
+        """-PMI in nats by the Gaussian head: pair -> seed of the training -> case id."""
+        rows = select(
+            PairScoreRow.pair, PairScoreRow.seed, PairScoreRow.case_id, PairScoreRow.gaussian_nats
+        ).where(PairScoreRow.plan_id == plan)
+        found: dict[str, dict[int, dict[str, float]]] = {}
+        with self._engine.connect() as connection:
+            for pair, seed, case_id, nats in connection.execute(rows):
+                if nats is not None:
+                    found.setdefault(pair, {}).setdefault(seed, {})[case_id] = -nats
+        return found
 
     def nearest(self, case_id: str, among: Set[str]) -> tuple[str, float] | None:
         """The nearest of some cases in the newest plan and its distance; None where nothing is known."""

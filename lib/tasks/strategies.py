@@ -13,10 +13,10 @@ from sqlalchemy.exc import OperationalError
 from lib.cases.case import Case
 from lib.datastores.local import CaseDatastore
 from lib.mdal.selection import DESCRIPTIONS
-from lib.plan.budget import Budget
 from lib.plan.scores import CaseScore
 from lib.plan.store import Offer, Pool
 from lib.plan.tables import PlanRow
+from lib.plan_document import budgeted
 from lib.planning import JOB, uniform_order
 from lib.refusal import Refusal
 from lib.site import Site
@@ -50,11 +50,15 @@ class PlannedStrategy(Strategy):
             ) from err
 
     def _next(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
-        annotator, store, settings = _annotator(request), self.site.plan, self.site.settings
+        annotator, store, settings = (
+            annotator_of(request.get("client_id")),
+            self.site.plan,
+            self.site.settings,
+        )
         plan = store.current()
         order = store.order(self.strategy, plan=plan.id) if plan else ()
         state = self._of_plan(plan, order) if plan and order else self._without_plan()
-        cases, served = self._cases(plan), self._served_ids()
+        cases, served = budgeted(self.site, plan, self.strategy), self._served_ids()
         offer = store.lease_next(
             order or uniform_order(tuple(case.id for case in self.site.served), settings.seed),
             annotator=annotator,
@@ -73,11 +77,6 @@ class PlannedStrategy(Strategy):
             "warnings": [*state.pop("warnings"), *self._warnings(offer)],
         }
         return {"id": offer.case_id, "mdal": {**facts, **state, "strategy": self.strategy}}
-
-    def _cases(self, plan: PlanRow | None) -> int:
-        """The budget in cases."""
-        plateau = plan.about.get("plateau", {}).get(self.strategy) if plan else None
-        return Budget.parse(self.site.settings.budget).cases(max(1, len(self.site.served)), plateau=plateau)
 
     def _served_ids(self) -> frozenset[str]:
         if self._served[0] is not self.site.served:  # the pool check is done
@@ -124,8 +123,13 @@ class PlannedStrategy(Strategy):
         return [*self.site.findings(offer.case_id), *offer.score.warnings()]
 
 
-def _annotator(request: Mapping[str, Any]) -> str:
-    name = request.get("client_id") or "anonymous"
+def annotator_of(name: Any) -> str:
+    """Who asks, by the name that a client gave.
+
+    Raises:
+        Refusal: If it is no name.
+    """
+    name = name or "anonymous"
     if not isinstance(name, str) or not name.isprintable() or len(name) > 160:
         raise Refusal(f"client_id must be a name of at most 160 characters; got {str(name)[:40]!r}.")
     return name
@@ -137,9 +141,10 @@ def _facts(strategy: str, offer: Offer, *, planned: bool) -> dict[str, Any]:
         "of": offer.of,
         "lease_until": offer.until.isoformat(timespec="seconds"),
     }
-    score = offer.score
-    if not planned or score.difference is None or score.percentile is None:
-        return facts | {"reason": f"Case {offer.rank} of {offer.of} in a uniform order."}
+    score = offer.score if planned else CaseScore()
+    reason = score.reason(offer.rank, offer.of, strategy=strategy)
+    if score.difference is None or score.percentile is None:
+        return facts | {"reason": reason}
     known = {
         "difference": score.difference,
         "difference_nats": score.difference_nats,
@@ -147,13 +152,4 @@ def _facts(strategy: str, offer: Offer, *, planned: bool) -> dict[str, Any]:
         "cluster": score.cluster,
     }
     known = {name: value for name, value in known.items() if value is not None}
-    return {**score.details, **facts, **known, "reason": _reason(strategy, offer, score)}
-
-
-def _reason(strategy: str, offer: Offer, score: CaseScore) -> str:
-    place = f"Case {offer.rank} of {offer.of}" + (" in a uniform order" if strategy == "uniform" else "")
-    pair = score.details.get("most_different_pair")
-    return (
-        f"{place}: its modalities differ more than those of {score.percentile:.0f} % of the other cases"
-        + (f", {pair} most." if pair else ".")
-    )
+    return {**score.details, **facts, **known, "reason": reason}

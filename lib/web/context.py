@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import Request
 
@@ -23,11 +24,13 @@ class Served:
         site: Its cases, plan and models.
         datastore: Its labels.
         segmenter: Its current model.
+        pacs: Tells how the exchange with the PACS stands; None where there is none.
     """
 
     site: Site
     datastore: CaseDatastore
     segmenter: Segmenter
+    pacs: Callable[[], dict[str, Any] | None] = lambda: None
 
     def case(self, name: str) -> Case:
         """A case, in quarantine too: the page shows why.

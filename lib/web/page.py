@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from functools import lru_cache
-from pathlib import Path
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from lib.refusal import Refusal
 from lib.web.application import running_application
+from lib.web.assets import STATIC, policy
+from lib.web.case_endpoints import router as case_router
+from lib.web.check_endpoints import router as check_router
 from lib.web.context import Served
+from lib.web.map_endpoints import router as map_router
+from lib.web.model_endpoints import router as model_router
+from lib.web.today_endpoints import router as today_router
+from lib.web.trust_endpoints import router as trust_router
 
-STATIC = Path(__file__).parent / "static"
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
-_INLINE = re.compile(rb"<script[^>]*>(.+?)</script>", re.DOTALL)
 
-shell = APIRouter(
-    prefix="/mdal", include_in_schema=False
-)  # no data: a browser has to get it before it can log in
+# The shell holds no data: a browser has to get it before it can log in.
+shell = APIRouter(prefix="/mdal", include_in_schema=False)
 api = APIRouter(prefix="/mdal/api", tags=["MDAL"])
+api.include_router(case_router)
+api.include_router(map_router)
+api.include_router(today_router)
+api.include_router(trust_router)
+api.include_router(model_router)
+api.include_router(check_router)
 
 
 def offer_page(served: Served) -> bool:
@@ -59,8 +65,8 @@ def bare(request: Request) -> RedirectResponse:
 @shell.get("/")
 def index() -> HTMLResponse:
     """The page without any data."""
-    content, policy = _index()
-    return HTMLResponse(content, headers={**_headers(), "Content-Security-Policy": policy})
+    content, allowed = _index()
+    return HTMLResponse(content, headers={**_headers(), "Content-Security-Policy": allowed})
 
 
 @shell.get("/static/{path:path}")
@@ -81,15 +87,8 @@ def _headers() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _index() -> tuple[bytes, str]:
-    """The page, and a policy under which nothing but its own files runs."""
-    content = (STATIC / "index.html").read_bytes()
-    inline = [
-        base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE.findall(content)
-    ]
-    scripts = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in inline)])
-    return content, (
-        f"default-src 'none'; script-src {scripts}; style-src 'self'; img-src 'self' blob: data:; "
-        "connect-src 'self'; worker-src 'self' blob:; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'self'"
-    )
+def _index() -> tuple[str, str]:
+    """The page and its policy."""
+    content = (STATIC / "index.html").read_text()
+    others = "connect-src 'self'; worker-src 'self' blob:; form-action 'self'; frame-ancestors 'self'"
+    return content, policy(content, others=others)

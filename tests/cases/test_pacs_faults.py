@@ -220,6 +220,36 @@ def test_slices_that_came_after_a_series_was_fetched_are_fetched_at_the_next_sta
     assert len(proxy.fetched) == 2
 
 
+def test_slices_that_were_deleted_in_the_pacs_are_gone_at_the_next_start(
+    server: Orthanc, proxy: Proxy, tmp_path: Path
+) -> None:
+    uid, files = write_tiny(tmp_path / "slices")
+    server.upload(files)
+    first = source_of(proxy.url, uid, tmp_path)
+    assert read_grid(first).shape[0] == 7
+    server.delete(server.instance_of(files[-1]))
+    assert read_grid(first).shape[0] == 7  # as listed when this server started
+    proxy.asked.clear()
+    second = source_of(proxy.url, uid, tmp_path)
+    assert second.stamp() != first.stamp()
+    assert read_grid(second).shape[0] == 6
+    assert not proxy.fetched
+
+
+def test_a_pacs_that_counts_too_few_slices_is_asked_once_which_it_has(
+    server: Orthanc, proxy: Proxy, tmp_path: Path
+) -> None:
+    uid, files = write_tiny(tmp_path / "slices")
+    server.upload(files[:5])
+    source = source_of(proxy.url, uid, tmp_path)
+    server.upload(files[5:])
+    assert read_grid(source).shape[0] == 7
+    proxy.asked.clear()
+    for _ in range(2):
+        assert read_grid(source).shape[0] == 7
+    assert not proxy.asked
+
+
 def test_two_orientations_in_a_series_are_named_and_read_once_the_second_is_gone(
     server: Orthanc, tmp_path: Path
 ) -> None:

@@ -109,3 +109,53 @@ def test_a_kill_at_any_moment_leaves_whole_versions(network: CimlNetwork, tmp_pa
         assert all("problem" not in about for about in models.versions())
         assert models.publish(network, {}) == newest + 1
     assert not list(tmp_path.rglob(".part-*"))
+
+
+def test_a_chosen_version_is_served_by_every_process_until_another_choice(
+    network: CimlNetwork, tmp_path: Path
+) -> None:
+    models, other_process = Models(tmp_path, keep=2), Models(tmp_path, keep=2)
+    for _ in range(2):
+        models.publish(network, {})
+    models.choose(1)
+    assert other_process.current() == models.current(1)
+    for _ in range(3):
+        other_process.publish(network, {})
+    assert models.chosen() == 1
+    assert [about["version"] for about in models.versions()] == [1, 4, 5]  # the chosen one is kept
+    models.choose(0)
+    assert other_process.current() == models.current(5)
+
+
+def test_only_the_choice_that_a_network_was_judged_by_ends_with_it(
+    network: CimlNetwork, tmp_path: Path
+) -> None:
+    models = Models(tmp_path)
+    for _ in range(2):
+        models.publish(network, {})
+    models.choose(1)
+    models.publish(network, {}, after=2)
+    assert models.chosen() == 1
+    models.publish(network, {}, after=1)
+    assert models.chosen() == 0
+    assert load(models.current())[1]["version"] == 4
+
+
+def test_a_version_that_is_not_there_is_not_chosen(network: CimlNetwork, tmp_path: Path) -> None:
+    models = Models(tmp_path)
+    for _ in range(2):
+        models.publish(network, {})
+    with pytest.raises(ValueError, match=r"must be 0, for the newest, or one of 1, 2; got 9\."):
+        models.choose(9)
+    models.choose(1)
+    models.current().unlink()
+    assert models.chosen() == 0
+    assert load(models.current())[1]["version"] == 2
+
+
+def test_a_model_of_before_there_were_versions_can_be_chosen(network: CimlNetwork, tmp_path: Path) -> None:
+    save(tmp_path / "ciml.pt", network, {"version": 7})
+    models = Models(tmp_path)
+    models.choose(7)
+    assert models.publish(network, {}) == 8
+    assert load(models.current())[1]["version"] == 7

@@ -16,7 +16,8 @@ from lib.cases.dicom import read_series
 from lib.cases.image import Grid, Volume, read_grid, read_volume, write_nifti
 from lib.cases.pacs import FoundSeries, PacsError, pacs_at
 from lib.datastores.exchange import SegmentationExchange
-from lib.datastores.local import FINAL, ORIGINAL, CaseDatastore
+from lib.datastores.label_store import FINAL, ORIGINAL
+from lib.datastores.local import CaseDatastore
 from lib.dicom_seg.write import Author, write_segmentation
 from lib.settings import read_settings
 from lib.site import Site
@@ -50,7 +51,7 @@ class Reader:
         self.listings: list[bool] = []
         self.exchange = SegmentationExchange(
             self.site,
-            self.datastore,
+            self.datastore.labels,
             on_taken=lambda case: self.told.append(case.id),
             on_listed=self.listings.append,
         )

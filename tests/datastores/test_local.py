@@ -1,10 +1,6 @@
 import json
 import os
-import random
-import signal
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -280,72 +276,6 @@ def test_notes_that_another_client_could_not_read_are_refused(samples: Samples, 
 def test_notes_cannot_pose_as_the_servers_own_keys(samples: Samples) -> None:
     with pytest.raises(Refusal, match="server's own keys; got 'id'"):
         open_datastore(samples("STS_002")).update_image_info("STS_002", {"id": "zzz"})
-
-
-@pytest.mark.slow
-def test_sixty_kills_while_labels_are_saved_lose_at_most_the_last_one(
-    samples: Samples, tmp_path: Path
-) -> None:
-    datastore = open_datastore(samples("STS_025", "STS_008", "STS_042", labels=False))
-    ids = datastore.list_images()
-    files = [label_for(datastore, id, tmp_path / f"{id}.nii.gz") for id in ids]
-    moment, number = random.Random(0), 0
-    for _ in range(60):
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            mine = open_datastore(datastore.site.studies)  # as another process has it
-            while True:
-                number += 1
-                place = number % len(ids)
-                mine.save_label(ids[place], str(files[place]), "final", {"number": number})
-                os.write(writing, number.to_bytes(4))
-        os.close(writing)
-        told = int.from_bytes(os.read(reading, 4))
-        time.sleep(moment.uniform(0.0, 0.03))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        while rest := os.read(reading, 4):
-            told = int.from_bytes(rest)
-        os.close(reading)
-        again = open_datastore(datastore.site.studies)
-        stored = {id: again.get_label_info(id, "final")["number"] for id in again.get_labeled_images()}
-        assert told <= max(stored.values()) <= told + 1
-        for id in stored:
-            assert again.read_label(again.site.pool.by_id[id]).array.any()
-        number = max(stored.values())
-
-
-def test_of_two_labels_saved_at_once_one_is_there_whole(samples: Samples, tmp_path: Path) -> None:
-    datastore = open_datastore(samples("STS_002", labels=False))
-    first = label_for(datastore, "STS_002", tmp_path / "label.nii.gz")
-    second = tmp_path / "label.nrrd"
-    sitk.WriteImage(sitk.ReadImage(str(first)), str(second))
-    with ThreadPoolExecutor(2) as readers:
-        for _ in range(20):
-            saves = [
-                readers.submit(datastore.save_label, "STS_002", str(file), "final", {"of": file.name})
-                for file in (first, second)
-            ]
-            for save in saves:
-                save.result()
-            kept = Path(datastore.get_label_uri("STS_002", "final"))
-            info = datastore.get_label_info("STS_002", "final")
-            assert kept.read_bytes() == (tmp_path / info["of"]).read_bytes()
-            assert [path.name for path in kept.parent.iterdir()] == [kept.name]
-
-
-def test_a_label_of_the_pacs_never_takes_the_place_of_a_newer_one(samples: Samples, tmp_path: Path) -> None:
-    datastore = open_datastore(samples("STS_002", labels=False))
-    case, _ = datastore.resolve("STS_002")
-    file = label_for(datastore, "STS_002", tmp_path / "label.nii.gz")
-    now = datetime.now(UTC)
-    for hours, stored in ((-2, True), (-3, False), (-2, False), (-1, True)):
-        written = (now + timedelta(hours=hours)).isoformat()
-        assert datastore.take_label(case, file, "final", written=written, sent={"of": written}) == stored
-    datastore.save_label("STS_002", str(file), "final", {})
-    assert not datastore.take_label(case, file, "final", written=written, sent={})
-    assert "dicom_seg" not in datastore.get_label_info("STS_002", "final")
 
 
 @pytest.mark.parametrize("key", ["written", "dicom_seg"])

@@ -1,0 +1,159 @@
+"""The labelled cases of a pool: who may be chosen, who is tested, and what is known of them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.evidence_protocol import Protocol
+from lib.cases.case import Case, Source
+from lib.cases.image import read_volume, resample
+from lib.cases.pool import Pool
+from lib.cases.volumes import VolumeCache
+from lib.ciml.patches import TrainingCase
+from lib.settings import AppSettings
+from lib.site import Site
+
+TRUTH = "truth.csv"
+Truth = dict[str, dict[str, str]]
+
+
+class PartialSite(Site):
+    """A site that sees some cases and modalities of a folder, as if there were no others."""
+
+    def __init__(
+        self, studies: Path, settings: AppSettings, *, modalities: Sequence[str], ids: Collection[str] | None
+    ) -> None:
+        """Show the cases of these ids, or all, with these modalities."""
+        self._shown, self._ids = tuple(modalities), ids
+        super().__init__(studies, settings)
+
+    def _found(self) -> Pool:
+        pool = super()._found().limited_to(self._shown)
+        missing = set(self._shown) - set(pool.modalities)
+        if missing:
+            raise ValueError(
+                f"the pool must have {', '.join(self._shown)}; {', '.join(sorted(missing))} is in no case "
+                f"under {self.studies}. Name its modalities in the protocol."
+            )
+        if self._ids is None:
+            return pool
+        return replace(pool, cases=tuple(case for case in pool.cases if case.id in self._ids))
+
+
+class LabelledPool:
+    """A pool as a protocol divides it; opening it reads file names and the truth only."""
+
+    def __init__(self, folder: Path, protocol: Protocol, work: Path) -> None:
+        """Find the cases.
+
+        Args:
+            folder: Of the pool.
+            protocol: Says who is tested and who is left out.
+            work: Where prepared cases, scores and models are kept.
+
+        Raises:
+            ValueError: If a case that the protocol names is not there, or none is left to choose or to test.
+        """
+        self.folder, self.protocol, self.work = folder, protocol, work
+        self.site = PartialSite(
+            folder, self._settings(work / "cases"), modalities=protocol.modalities, ids=None
+        )
+        cases = self.site.pool.by_id
+        labelled = sorted(id for id, case in cases.items() if case.label and id not in protocol.without)
+        self.tested = tuple(sorted(self._tested(labelled)))
+        self.candidates = tuple(id for id in labelled if id not in self.tested)
+        unknown = sorted({*protocol.without, *self.tested} - cases.keys())
+        if unknown or not self.tested or not self.candidates:
+            raise ValueError(
+                f"the pool must hold labelled candidates and test patients, and all that the protocol names; "
+                f"got {len(self.candidates)} and {len(self.tested)} under {folder}, without "
+                f"{', '.join(unknown[:5]) or 'a gap'}. Correct the protocol or the folder."
+            )
+
+    @cached_property
+    def truth(self) -> Truth:
+        """What truth.csv says of each case; empty where there is none."""
+        file = self.folder / TRUTH
+        if not file.exists():
+            return {}
+        with file.open(newline="") as stream:
+            return {row["case"]: row for row in csv.DictReader(stream)}
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all that a training depends on beside whom it is given and its seed."""
+        of = [self.site.pool.by_id[id] for id in (*self.candidates, *self.tested)]
+        return self.protocol.training_digest(self.site.records.content_hashes(of), self.tested)
+
+    def candidate_site(self, *, check: bool, workers: int) -> PartialSite:
+        """The candidates as a site of their own, so that nothing of the others reaches check or scores.
+
+        Args:
+            check: Whether quarantined cases are held back; else all are released.
+            workers: Processes of the check.
+        """
+        settings = self._settings(self.work / ("checked" if check else "unchecked"))
+        settings = settings.model_copy(
+            update={"released": () if check else self.candidates, "workers": workers}
+        )
+        site = PartialSite(
+            self.folder, settings, modalities=self.protocol.modalities, ids=frozenset(self.candidates)
+        )
+        if not site.recall_check():
+            site.check()
+        return site
+
+    def load(self, ids: Sequence[str]) -> list[TrainingCase]:
+        """Prepared cases and their lesions as one label, in the order of the ids."""
+        site = self.site
+        cache = VolumeCache(
+            site.work / "cache", site.preparation, site.records, max_bytes=int(site.settings.cache_gb * 1e9)
+        )
+        loaded = []
+        for id in ids:
+            case = site.pool.by_id[id]
+            prepared = cache.get(case)
+            contour = read_volume(_label(case), max_voxels=site.settings.max_voxels)
+            label = resample(contour, prepared.grid, nearest=True).array > 0
+            loaded.append(TrainingCase(prepared, label.astype(np.uint8)))
+        return loaded
+
+    def _tested(self, labelled: Sequence[str]) -> Sequence[str]:
+        test = self.protocol.test
+        if test == "truth":
+            return [id for id, row in self.truth.items() if row["split"] == "test" and id in labelled]
+        if isinstance(test, int):
+            return by_hash(labelled)[:test]
+        return test
+
+    def _settings(self, work: Path) -> AppSettings:
+        scoring = self.protocol.scoring
+        return AppSettings(
+            layout=self.protocol.layout,
+            work_dir=str(work),
+            device="cpu",
+            encoder="small",
+            seed=scoring.seed,
+            folds=scoring.folds,
+            repeats=scoring.repeats,
+            scoring_steps=scoring.scoring_steps,
+            retrain_share=0.0,
+        )
+
+
+def by_hash(ids: Sequence[str]) -> list[str]:
+    """In the order of the SHA-256 of each id, which nobody chose."""
+    return sorted(ids, key=lambda id: hashlib.sha256(id.encode()).hexdigest())
+
+
+def _label(case: Case) -> Source:
+    if case.label is None:
+        raise ValueError(f"case {case.id} must have a contour; it has none. Leave it out in the protocol.")
+    return Source(case.label)

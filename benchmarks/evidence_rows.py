@@ -1,0 +1,74 @@
+"""The rows of the evidence: what was planned, what was run, and how each test patient came out."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lib.atomic import replacing
+
+CASES, CELLS, RUNS, PATIENTS = "cases.csv", "cells.csv", "runs.csv", "patients.csv"
+COLUMNS = {
+    CASES: (
+        "case", "served", "difference", "volume_ml", "voxels", "damage", "rare",
+    ),
+    CELLS: (
+        "digest", "check", "strategy", "budget", "seed", "subset", "mean_md", "volume_ml", "voxels",
+        "damaged", "rare", "cases",
+    ),
+    RUNS: (
+        "digest", "subset", "seed", "cases", "dice", "surface_distance", "empty", "loss", "seconds",
+        "finished", "revision", "software", "segmenter",
+    ),
+    PATIENTS: ("digest", "subset", "seed", "patient", "dice", "surface_distance", "hausdorff95"),
+}  # fmt: skip
+KEYS = {RUNS: ("digest", "subset", "seed"), PATIENTS: ("digest", "subset", "seed", "patient")}
+Row = dict[str, Any]
+Read = list[dict[str, str]]
+
+
+class Rows:
+    """Four files in a folder; one process writes."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use a folder that may not exist yet."""
+        self.folder = folder
+
+    def plan(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write the cases or the cells, in place of what was planned before."""
+        with replacing(self.folder / name) as part, part.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS[name], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def add(self, run: Row, patients: Iterable[Row]) -> None:
+        """Add a finished run: its patients, then itself, so that a run that stands here is whole."""
+        self._append(PATIENTS, patients)
+        self._append(RUNS, [run])
+
+    def read(self, name: str) -> Read:
+        """Rows of a file; of what came twice, since a run was killed while it was written, the later."""
+        path = self.folder / name
+        if not path.exists():
+            return []
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        if name not in KEYS:
+            return rows
+        return list({tuple(row[column] for column in KEYS[name]): row for row in rows}.values())
+
+    def done(self, digest: str) -> set[tuple[str, str]]:
+        """Subset and seed of the finished runs under these settings."""
+        return {(row["subset"], row["seed"]) for row in self.read(RUNS) if row["digest"] == digest}
+
+    def _append(self, name: str, rows: Iterable[Row]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / name
+        new = not path.exists()
+        with path.open("a", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS[name], lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)

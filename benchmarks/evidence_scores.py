@@ -1,0 +1,163 @@
+"""What the strategies look at: scores of the candidates, and of the controls that need others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.evidence_pool import PartialSite
+from lib.atomic import replacing
+from lib.mdal.candidates import Candidates
+from lib.mdal.difference import modality_difference
+from lib.mdal.encoder import Encoders
+from lib.mdal.fold_model import train_fold
+from lib.mdal.heads import Dense, GaussianHead, embed, pool_positions
+from lib.mdal.pmi import assign_folds, standardise_folds
+from lib.mdal.score import ScoringSettings
+from lib.mdal.views import PoolViews, case_view, gather_views
+from lib.planning import candidates_of
+from lib.scoring import score_site, scoring_settings
+
+Values = NDArray[np.float64]
+Progress = Callable[[float, str], None]
+_CPU = torch.device("cpu")
+_COLUMNS = ("difference", "surprise", "mutual_information", "lesion_proxy")
+
+
+@dataclass(frozen=True, eq=False)
+class Knowledge:
+    """The candidates, and modality differences by other means than the method's.
+
+    Attributes:
+        candidates: As the app's selectors get them.
+        differences: `in_sample`: by models that were trained on the case itself; `random_encoder`: out of
+            fold, by encoders that were trained on nothing. Each (N,).
+    """
+
+    candidates: Candidates
+    differences: Mapping[str, Values]
+
+    def with_difference(self, name: str) -> Candidates:
+        """The candidates with another difference in place of theirs."""
+        return replace(self.candidates, difference=self.differences[name])
+
+
+def know(site: PartialSite, folder: Path, *, processes: int, on_progress: Progress) -> Knowledge:
+    """Score a site's served cases, or take the scores that were kept.
+
+    Args:
+        site: Of the candidates alone, checked.
+        folder: Where the scores are kept.
+        processes: That share the work.
+        on_progress: Told the share done.
+    """
+    file, content = folder / "knowledge.npz", site.content()
+    if (kept := _kept(file, content)) is not None:
+        return kept
+    scored = score_site(
+        site, processes=processes, on_progress=lambda done, said: on_progress(0.7 * done, said)
+    )
+    candidates = candidates_of(scored)
+    settings, gathered = scoring_settings(site), folder / "control-views.npy"
+    views, _ = gather_views(
+        (case_view(site.cache.get(case)) for case in scored.cases), len(candidates), gathered
+    )
+    patients = np.array([case.patient for case in scored.cases])
+    on_progress(0.8, "controls that need other scores")
+    differences = {
+        "in_sample": in_sample_difference(views, patients, settings, seed=site.settings.seed),
+        "random_encoder": random_encoder_difference(views, patients, settings, seed=site.settings.seed),
+    }
+    gathered.unlink()
+    knowledge = Knowledge(candidates, differences)
+    _keep(file, content, knowledge)
+    return knowledge
+
+
+def in_sample_difference(
+    views: PoolViews, patients: NDArray[np.str_], settings: ScoringSettings, *, seed: int
+) -> Values:
+    """Modality difference (N,) by models that were trained on every case, mean of the repeats."""
+    rows = np.arange(len(patients))
+    contrastive = replace(settings.contrastive, steps=settings.steps_for(len(rows), _CPU))
+    found = []
+    for repeat in range(settings.seeds):
+        model = train_fold(
+            views, patients, rows, contrastive,
+            share=settings.share, seed=_number(seed, 0, repeat), device=_CPU, on_progress=lambda done: None,
+        )  # fmt: skip
+        nats = pool_positions(model.head.pmi(embed(model.encoders, views, rows, _CPU)), share=settings.share)
+        found.append(_difference(nats))
+    return np.asarray(np.mean(found, axis=0))
+
+
+def random_encoder_difference(
+    views: PoolViews, patients: NDArray[np.str_], settings: ScoringSettings, *, seed: int
+) -> Values:
+    """Modality difference (N,) out of fold, by the head on untrained encoders; mean of the repeats."""
+    groups = np.unique(patients, return_inverse=True)[1]
+    found = []
+    for repeat in range(settings.seeds):
+        number = _number(seed, 1, repeat)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            encoders = Encoders(views.present.shape[1], settings.contrastive.encoder).eval()
+        dense = embed(encoders, views, np.arange(len(patients)), _CPU)
+        parts = min(settings.folds, len(set(groups.tolist())) // 2)
+        fold = assign_folds(groups, folds=parts, seed=number)
+        nats = np.full((len(patients), len(dense.pairs())), np.nan)
+        for part in range(parts):
+            head = GaussianHead.fit(_rows(dense, fold != part))
+            nats[fold == part] = pool_positions(head.pmi(_rows(dense, fold == part)), share=settings.share)
+        found.append(_difference(standardise_folds(nats, fold)))
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _difference(nats: Values) -> Values:
+    """Of (N, P); a case without a pair is of the least interest, as in `lib.mdal.pool_scores`."""
+    paired = np.isfinite(nats).any(axis=1)
+    difference = np.empty(len(nats))
+    difference[paired] = modality_difference(torch.from_numpy(nats[paired])).numpy()
+    difference[~paired] = difference[paired].min()
+    return difference
+
+
+def _rows(dense: Dense, rows: NDArray[np.bool_]) -> Dense:
+    kept = torch.from_numpy(rows)
+    return Dense(dense.features[kept], dense.inside[kept])
+
+
+def _number(seed: int, control: int, repeat: int) -> int:
+    """Of no training of the scores themselves."""
+    return int(np.random.SeedSequence([seed, 2, control, repeat]).generate_state(1)[0])
+
+
+def _keep(file: Path, content: str, knowledge: Knowledge) -> None:
+    of = knowledge.candidates
+    with replacing(file) as part, part.open("wb") as stream:
+        np.savez(
+            stream,
+            content=np.array(content),
+            ids=np.array(of.ids),
+            features=of.features,
+            **of.columns(),
+            **{f"by {name}": values for name, values in knowledge.differences.items()},
+        )
+
+
+def _kept(file: Path, content: str) -> Knowledge | None:
+    """What was kept of the same cases and settings."""
+    if not file.exists():
+        return None
+    with np.load(file) as stored:
+        found = dict(stored)
+    if str(found["content"]) != content:
+        return None
+    differences = {name.removeprefix("by "): value for name, value in found.items() if name.startswith("by ")}
+    columns = {name: found[name] for name in _COLUMNS}
+    return Knowledge(Candidates(tuple(found["ids"].tolist()), found["features"], **columns), differences)

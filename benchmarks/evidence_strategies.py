@@ -1,0 +1,91 @@
+"""The strategies that are compared: the app's, and controls that only a study needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.random import Generator
+
+from benchmarks.evidence_scores import Knowledge
+from lib.mdal.candidates import Candidates
+from lib.mdal.selection import DESCRIPTIONS, SELECTORS, diverse_md, max_md
+
+Strategy = Callable[[Knowledge, int, Generator], list[str]]
+FULL = "all candidates"
+
+
+def permuted(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """MaxMD by differences that were dealt out anew: chance, if nothing else is wrong."""
+    return max_md(_permuted(knowledge.candidates, generator), budget, generator)
+
+
+def in_sample(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """MaxMD by models that were trained on the cases they score."""
+    return max_md(knowledge.with_difference("in_sample"), budget, generator)
+
+
+def random_encoder(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """MaxMD by encoders that learnt nothing."""
+    return max_md(knowledge.with_difference("random_encoder"), budget, generator)
+
+
+def diverse_random(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """DiverseMD's clusters, of each a random member.
+
+    The differences are dealt out by a generator of its own, so that the clusters are those of DiverseMD with
+    the same seed.
+    """
+    dealt = _permuted(knowledge.candidates, generator.spawn(1)[0])
+    return diverse_md(dealt, budget, generator)
+
+
+def diverse_min(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """DiverseMD's clusters, of each the member of smallest difference."""
+    candidates = knowledge.candidates
+    return diverse_md(replace(candidates, difference=-candidates.difference), budget, generator)
+
+
+CONTROLS: dict[str, Strategy] = {
+    "permuted": permuted,
+    "in_sample": in_sample,
+    "random_encoder": random_encoder,
+    "diversemd_random": diverse_random,
+    "diversemd_min": diverse_min,
+}
+TITLES: dict[str, str] = {
+    **DESCRIPTIONS,
+    "permuted": "MaxMD of permuted differences",
+    "in_sample": "MaxMD by models that saw the cases",
+    "random_encoder": "MaxMD by untrained encoders",
+    "diversemd_random": "DiverseMD's clusters, a random member of each",
+    "diversemd_min": "DiverseMD's clusters, the member of smallest difference",
+}
+
+
+def choose(strategy: str, knowledge: Knowledge, *, budget: int, seed: int) -> list[str]:
+    """The cases that a strategy labels, best first.
+
+    `kmeans` takes the member nearest the centre of the very clusters that `diversemd` makes with this seed.
+
+    Args:
+        strategy: Of `SELECTORS` or `CONTROLS`.
+        knowledge: Of the candidates.
+        budget: Cases to label.
+        seed: Of what the strategy draws.
+
+    Raises:
+        ValueError: If there is no such strategy.
+    """
+    generator = np.random.default_rng(seed)
+    if strategy in SELECTORS:
+        return SELECTORS[strategy](knowledge.candidates, budget, generator)[:budget]
+    if strategy in CONTROLS:
+        return CONTROLS[strategy](knowledge, budget, generator)[:budget]
+    raise ValueError(f"strategy must be one of {', '.join((*SELECTORS, *CONTROLS))}; got {strategy!r}.")
+
+
+def _permuted(candidates: Candidates, generator: Generator) -> Candidates:
+    by_id = candidates.by_id()  # so that the order of the pool does not matter
+    return replace(by_id, difference=generator.permutation(by_id.difference))

@@ -1,0 +1,321 @@
+"""Is the map of the pool usable with 10,000 cases?
+
+    python -m benchmarks.map_scale --cases 10000
+
+The cases are real files of 20 x 20 x 10 voxels in CT, PET and MR: an ellipsoid of noise, each case its own.
+The pool check runs over all of them; the plan, of a budget of a fifth, is written as a scoring writes it,
+with features in groups and PMI at every position, but nothing is trained. The pictures of the chosen cases
+are made beforehand, as a scoring makes them. The server is a real process; the page is in headless
+Chromium, which draws without a GPU on the same cores.
+
+First paint is the time from the navigation until the dots are drawn, in a browser with nothing kept; the
+first after the server's start includes reading the plan. A hover counts from the mouse's event until the
+frame with the text, or with the picture, is on the screen. Memory is the server's resident set before the
+page was opened and after all hovers.
+
+A small volume is prepared at once. What a picture that is not there costs with a large one, of 256 x 256 x
+128 voxels in each modality, is measured on the last case by asking the server, first with nothing prepared.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import nibabel as nib
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import requests
+import typer
+from numpy.typing import NDArray
+from playwright.sync_api import Page
+from rich.console import Console
+from rich.table import Table
+
+from lib.mdal import pair_names
+from lib.overview.strips import Strips
+from lib.plan.scores import CaseScore
+from lib.planning import PATCHES
+from lib.settings import read_settings
+from lib.site import Site
+from tests.chromium import chromium
+from tests.server import serving
+
+RESULTS = Path(__file__).parent / "results" / "map_scale.csv"
+CONF: dict[str, object] = {"budget": "20%", "prefetch": 0, "device": "cpu"}
+SMALL, LARGE = (20, 20, 10), (256, 256, 128)
+WIDE_MM = (400.0, 400.0, 300.0)
+VALUES = {"CT": (-1000.0, 40.0), "PET": (0.0, 2.0), "MR_T1": (0.0, 300.0)}  # outside and inside the body
+FEATURES, GROUPS = 64, 25
+PAINTS = 5
+PATIENCE_S = 20.0
+WATCH = """() => {
+  const [canvas, card] = ["canvas", ".map-card"].map(part => document.querySelector(part));
+  const painted = act => requestAnimationFrame(() => setTimeout(act));
+  let [begun, shown] = [0, null];
+  canvas.addEventListener("pointermove", event => { begun = event.timeStamp; }, { capture: true });
+  new MutationObserver(() => {
+    const [id, start] = [card.querySelector("strong")?.textContent, begun];
+    if (id && id !== shown?.id) {
+      const now = shown = { id, text: null, picture: null };
+      painted(() => { now.text = performance.now() - start; });
+    }
+    if (shown && card.querySelector("img") && !shown.awaited) {
+      const now = shown;
+      now.awaited = true;
+      painted(() => { now.picture = performance.now() - start; });
+    }
+  }).observe(card, { childList: true, subtree: true });
+  window.hovered = () => shown;
+}"""
+
+Row = dict[str, str | int | float]
+
+
+def main(
+    cases: Annotated[int, typer.Option(help="In the pool.")] = 10_000,
+    hovers: Annotated[int, typer.Option(help="That are measured.")] = 200,
+    output: Annotated[Path, typer.Option(help="A row for each quantity.")] = RESULTS,
+) -> None:
+    """Fill a pool, plan it, look at its map: python -m benchmarks.map_scale --cases 10000."""
+    console = Console()
+    with tempfile.TemporaryDirectory() as name:
+        studies = Path(name) / "studies"
+        console.print(f"writing {cases} cases …")
+        fill(studies, cases)
+        console.print("checking them and writing the plan …")
+        site = planned(studies)
+        begun = time.monotonic()
+        kept = Strips(site).keep_chosen()
+        console.print(f"{kept} pictures in {time.monotonic() - begun:.0f} s; measuring …")
+        rows = measure(site, hovers)
+    show(console, rows, cases)
+    output.parent.mkdir(exist_ok=True)
+    with output.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["cases", *rows[0], "cores"])
+        writer.writeheader()
+        writer.writerows({"cases": cases, **row, "cores": os.cpu_count() or 0} for row in rows)
+
+
+def fill(studies: Path, cases: int) -> None:
+    """Write the cases, the last of them large."""
+
+    def write(number: int) -> None:
+        rng, shape = np.random.default_rng(number), LARGE if number == cases - 1 else SMALL
+        folder = studies / f"case_{number:05}"
+        folder.mkdir(parents=True)
+        for modality, (outside, inside) in VALUES.items():
+            image = nib.Nifti1Image(volume(rng, shape, outside, inside), affine(shape))
+            nib.save(image, folder / f"{modality}.nii")
+
+    with ThreadPoolExecutor(4) as writers:
+        list(writers.map(write, range(cases)))
+
+
+def volume(
+    rng: np.random.Generator, shape: tuple[int, ...], outside: float, inside: float
+) -> NDArray[np.float32]:
+    """An ellipsoid in air, 1 % noise and a brighter place somewhere in it."""
+    axes = np.meshgrid(*(np.linspace(-1.0, 1.0, size) for size in shape), indexing="ij", sparse=True)
+    body = (axes[0] / 0.8) ** 2 + (axes[1] / 0.6) ** 2 + (axes[2] / 0.95) ** 2 < 1.0
+    spot = sum(
+        ((axis - middle) / 0.2) ** 2 for axis, middle in zip(axes, rng.uniform(-0.3, 0.3, 3), strict=True)
+    )
+    values = np.where(body, inside + (inside - outside) * np.exp(-np.asarray(spot)), outside)
+    noise = 0.01 * (inside - outside) * rng.standard_normal(shape, dtype=np.float32)
+    return np.asarray(values + np.where(body, noise, 0.0), dtype=np.float32)
+
+
+def affine(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The volume around the origin, as wide whatever its voxels."""
+    spacing = np.array(WIDE_MM) / shape
+    found = np.diag([*spacing, 1.0])
+    found[:3, 3] = -0.5 * np.array(WIDE_MM)
+    return found
+
+
+def planned(studies: Path) -> Site:
+    """The site with a check and a plan."""
+    site = Site(studies, read_settings(CONF))
+    site.check()
+    if len(site.served) < 0.99 * len(site.pool.cases):
+        raise RuntimeError(f"the cases must pass the check; {len(site.quarantined)} are in quarantine.")
+    rng, pairs = np.random.default_rng(0), pair_names(site.preparation.modalities)
+    ids = [case.id for case in site.served]
+    clusters = rng.integers(0, GROUPS, len(ids))
+    features = 2.0 * rng.standard_normal((GROUPS, FEATURES))[clusters] + rng.standard_normal(
+        (len(ids), FEATURES)
+    )
+    by_pair = rng.standard_normal((len(ids), len(pairs)))
+    difference = by_pair.mean(axis=1)
+    percentile = 100.0 * difference.argsort().argsort() / max(1, len(ids) - 1)
+
+    def score(row: int) -> CaseScore:
+        values = dict(zip(pairs, by_pair[row].tolist(), strict=True))
+        nats = {pair: -value for pair, value in values.items()}
+        names = ("pmi_nats_by_pair", "pmi_nats_of_top_tenth_by_pair", "critic_nats_by_pair")
+        details: dict[str, Any] = {"difference_by_pair": values, **dict.fromkeys(names, nats)}
+        details["most_different_pair"] = max(values, key=lambda pair: values[pair])
+        return CaseScore(
+            float(difference[row]), float(percentile[row]), details, float(difference[row]),
+            int(clusters[row]), features[row],
+        )  # fmt: skip
+
+    content = site.content()
+    site.plan.write(
+        content=content,
+        seed=0,
+        scores={id: score(row) for row, id in enumerate(ids)},
+        orders={site.settings.strategy: [ids[row] for row in (-difference).argsort()]},
+        about={"fingerprint": site.fingerprint(), "settings": site.scoring_settings, "warnings": []},
+    )
+    nats = rng.standard_normal((len(ids), len(pairs), 216)).astype(np.float16)
+    np.savez(
+        site.work / PATCHES, content=np.array(content), ids=np.array(ids), pairs=np.array(pairs), nats=nats
+    )
+    return site
+
+
+def measure(site: Site, hovers: int) -> list[Row]:
+    """Open the map, hover, ask for a large case."""
+    with serving(
+        site.studies, conf=CONF, environment={"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    ) as address:
+        server = listening(address)
+        wait_until_idle(server)
+        before = server.memory_info().rss
+        api = f"{address}/mdal/api"
+        paints = [first_paint(address) for _ in range(PAINTS)]
+        document = requests.get(f"{api}/map", timeout=60)
+        sizes = document.raw.tell() / 1e3, len(document.content) / 1e3
+        chosen = set(document.json()["id"][: document.json()["chosen"]])
+        with chromium(width=1280, height=900) as window:
+            hovered = hover(window.page, address, hovers)
+        after = server.memory_info().rss
+        states = [timed(f"{api}/states") for _ in range(20)]
+        large = f"{api}/cases/{site.pool.cases[-1].id}/strip.jpg"
+        shutil.rmtree(site.work / "cache" / site.cache.key(site.pool.cases[-1]), ignore_errors=True)
+        shutil.rmtree(site.work / "strips")
+        unprepared = timed(large)
+        shutil.rmtree(site.work / "strips")
+        prepared = timed(large)
+    there = [hover for hover in hovered if hover["id"] in chosen]
+    others = [hover for hover in hovered if hover["id"] not in chosen]
+    return [
+        row("first paint after the server's start", "ms", paints[:1], 2000.0),
+        row("first paint", "ms", paints[1:], 2000.0),
+        row("hover to text", "ms", [hover["text"] for hover in hovered], 100.0),
+        row(
+            "hover to picture, of chosen cases: it is there",
+            "ms",
+            [hover["picture"] for hover in there],
+            100.0,
+        ),
+        row("hover to picture, of others: it is made now", "ms", [hover["picture"] for hover in others]),
+        row("picture of a large case, volume prepared", "ms", [prepared]),
+        row("picture of a large case, volume not prepared", "ms", [unprepared]),
+        row("states, asked every 5 s", "ms", states),
+        row("map, compressed", "kB", [sizes[0]]),
+        row("map", "kB", [sizes[1]]),
+        row("growth of the server's memory", "MB", [(after - before) / 1e6], 200.0),
+    ]
+
+
+def listening(address: str) -> psutil.Process:
+    """The process that answers at an address."""
+    port = int(address.rsplit(":", 1)[1])
+    pid = next(
+        connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    )
+    return psutil.Process(pid)
+
+
+def wait_until_idle(server: psutil.Process) -> None:
+    """Wait until nothing of the start is left to do."""
+    end = time.monotonic() + 120.0
+    while server.cpu_percent(1.0) > 10.0 and time.monotonic() < end:
+        pass
+
+
+def first_paint(address: str) -> float:
+    """Milliseconds from the navigation until the dots are drawn."""
+    with chromium(width=1280, height=900) as window:
+        window.page.goto(f"{address}/mdal/#map")
+        return drawn(window.page)
+
+
+def drawn(page: Page) -> float:
+    """When the map was first drawn, waiting for it."""
+    end = time.monotonic() + 60.0
+    while time.monotonic() < end:
+        found = page.evaluate("() => performance.getEntriesByName('map drawn')[0]?.startTime ?? null")
+        if found is not None:
+            return float(found)
+        time.sleep(0.05)
+    raise TimeoutError("the map was not drawn in a minute.")
+
+
+def hover(page: Page, address: str, hovers: int) -> list[dict[str, Any]]:
+    """Point at one place after another; id and milliseconds until the text and until the picture."""
+    page.goto(f"{address}/mdal/#map")
+    drawn(page)
+    page.evaluate(WATCH)
+    box, rng = page.locator("canvas").bounding_box(), np.random.default_rng(1)
+    if box is None:
+        raise RuntimeError("the map must be on the page.")
+    found: dict[str, dict[str, Any]] = {}
+    end = time.monotonic() + hovers
+    while len(found) < hovers and time.monotonic() < end:
+        x, y = np.clip(rng.normal(0.5, 0.17, 2), 0.02, 0.98)
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        patience = time.monotonic() + PATIENCE_S
+        while time.monotonic() < patience:
+            shown = page.evaluate("() => window.hovered()")
+            if shown is None or shown["id"] in found:
+                break  # no dot there, or one that was looked at
+            if shown["picture"] is not None:
+                found[shown["id"]] = shown
+            time.sleep(0.01)
+    return list(found.values())
+
+
+def timed(url: str) -> float:
+    """Milliseconds of an answer."""
+    begun = time.perf_counter()
+    requests.get(url, timeout=600).raise_for_status()
+    return 1000.0 * (time.perf_counter() - begun)
+
+
+def row(what: str, unit: str, values: list[float], target: float | None = None) -> Row:
+    """A line of the results."""
+    if not values:
+        raise RuntimeError(f"{what} must be measured; nothing was. Raise --hovers.")
+    median, high = np.percentile(values, [50, 95])
+    numbers = {"p50": median, "p95": high, "max": max(values)}
+    return {
+        "what": what, "unit": unit, "measured": len(values),
+        **{name: round(float(value), 1) for name, value in numbers.items()},
+        "target": "" if target is None else target,
+    }  # fmt: skip
+
+
+def show(console: Console, rows: list[Row], cases: int) -> None:
+    """The results."""
+    table = Table(title=f"The map of {cases} cases", title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column in ("what", "unit") else "right")
+    for line in rows:
+        table.add_row(*map(str, line.values()))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,226 @@
+"""The labels of a site's cases: their files, and what is kept with each."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Set
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lib.atomic import replacing
+from lib.cases.case import Case, CaseError, Source
+from lib.cases.image import FILE_SUFFIXES, Volume, read_volume, suffix_of
+from lib.datastores.labels import check_label, check_segments, imported, our_values, segments_of
+from lib.datastores.notes import check_notes
+from lib.datastores.register import Register
+from lib.site import Site
+
+FINAL, ORIGINAL = "final", "original"  # MONAI Label's tags: a reader's, a model's
+_OURS = {"written", "dicom_seg"}  # keys of the server's own among a label's notes
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+class LabelStore:
+    """Saved labels lie under `labels/TAG/CASE.nii.gz`; a contour beside the images counts as the site says.
+
+    Notes on a case are kept in the same register, datastore_v2.json.
+    """
+
+    def __init__(self, site: Site, register: Register) -> None:
+        """Keep the labels of a site's cases, listed in a register."""
+        self.site = site
+        self.folder = site.studies / "labels"
+        self._register = register
+        self._labelled: tuple[Any, Any, dict[str, Set[str]]] = (None, None, {})
+
+    def files_of(self, case: Case) -> dict[str, Path]:
+        """File of each label by tag, saved ones before those found beside the images.
+
+        Raises:
+            CaseError: If a folder of labels is a link to elsewhere.
+        """
+        found = {
+            tag: self._path(case, tag, label.get("ext", ".nii.gz"))
+            for tag, label in self._record(case).get("labels", {}).items()
+        }
+        if case.label is not None and self.site.settings.study_labels != "ignore":
+            found.setdefault(self.site.settings.study_labels, case.label)
+        return found
+
+    def is_saved(self, file: Path) -> bool:
+        """Whether a label's file was saved here; another one lies beside the images and is a person's."""
+        return file.is_relative_to(self.folder)
+
+    def labelled(self, tag: str = FINAL) -> Set[str]:
+        """Ids of all cases with a label of this tag. Not to be modified."""
+        objects, pool = self._register.objects, self.site.pool
+        known = self._labelled
+        if known[0] is not objects or known[1] is not pool:  # both are replaced when they change
+            self._labelled = known = (objects, pool, {})
+        by_tag = known[2]
+        if tag not in by_tag:
+            saved = {id for id, record in objects.items() if tag in record.get("labels", {})}
+            beside = {
+                case.id
+                for case in pool.cases
+                if case.label is not None and self.site.settings.study_labels == tag
+            }
+            by_tag[tag] = (saved & pool.by_id.keys()) | beside
+        return by_tag[tag]
+
+    def counts(self) -> dict[str, int]:
+        """How many labels of each tag were saved."""
+        records = self._register.objects.values()
+        return dict(Counter(tag for record in records for tag in record.get("labels", {})))
+
+    def read(self, case: Case, tag: str = FINAL) -> Volume:
+        """A case's label with this app's values 1..n, uint8, on the grid that it was drawn on.
+
+        Raises:
+            CaseError: If the case has none, or it cannot be read.
+        """
+        path = self.files_of(case).get(tag)
+        if path is None:
+            raise CaseError(f"case {case.id} must have a label tagged {tag}; it has none.")
+        segments = segments_of(self.notes(case, tag))
+        volume = read_volume(Source(path), max_voxels=self.site.settings.max_voxels)
+        if not segments:
+            volume = imported(volume, self.site.decomposition)
+        return our_values(volume, self.site.decomposition.labels, segments)
+
+    def save(self, case: Case, file: Path, tag: str, notes: Any) -> None:
+        """Store a label as it is, with a client's notes and when it was written.
+
+        Raises:
+            CaseError: If the tag, the notes or the label cannot be; nothing is written then.
+        """
+        info = {"written": datetime.now(UTC).isoformat(), **check_notes(notes, reserved=_OURS)}
+        self._put(case, check_tag(tag), file, info, newer=False)
+
+    def take(self, case: Case, file: Path, tag: str, *, written: str, sent: dict[str, Any]) -> bool:
+        """Store a label that came from the PACS, unless the one that is there is as new.
+
+        Args:
+            case: Of which, quarantined or not.
+            file: The label.
+            tag: Final or original.
+            written: UTC in ISO 8601, which sorts by time; empty for the oldest.
+            sent: What the PACS knows it by.
+
+        Returns:
+            Whether it was stored.
+
+        Raises:
+            CaseError: If the label cannot be; nothing is written then.
+        """
+        return self._put(case, tag, file, {"written": written, "dicom_seg": sent}, newer=True)
+
+    def mark_sent(self, case: Case, tag: str, sent: dict[str, Any]) -> None:
+        """Keep with a label what the PACS knows it by; nothing if it was removed meanwhile."""
+
+        def mark(record: dict[str, Any]) -> None:
+            if tag in record["labels"]:
+                record["labels"][tag]["info"]["dicom_seg"] = sent
+
+        self._change(case, mark)
+
+    def remove(self, case: Case, tag: str) -> None:
+        """Remove a saved label; one beside the images is a person's file and stays.
+
+        Raises:
+            CaseError: If none was saved here.
+        """
+        file = self.files_of(case).get(tag)
+        if file is None or not self.is_saved(file):
+            raise CaseError(
+                f"the label of {case.id} lies beside its images; the server never deletes those. "
+                "Set --conf study_labels ignore to leave them out."
+            )
+        self._change(
+            case,
+            lambda record: record["labels"].pop(tag, None),
+            then=lambda: file.unlink(missing_ok=True),
+        )
+
+    def notes(self, case: Case, tag: str) -> dict[str, Any]:
+        """What is kept with a saved label; empty where none of this tag was saved."""
+        notes: dict[str, Any] = self._record(case).get("labels", {}).get(tag, {}).get("info", {})
+        return notes
+
+    def note(self, case: Case, tag: str, notes: Any) -> None:
+        """Keep a client's notes with a saved label.
+
+        Raises:
+            CaseError: If the notes cannot be, or none was saved here.
+        """
+        if tag not in self._record(case).get("labels", {}):
+            raise CaseError(f"only a saved label can carry notes; {case.id}'s lies beside its images.")
+        checked = check_notes(notes, reserved=_OURS)
+        self._change(case, lambda record: record["labels"][tag]["info"].update(checked))
+
+    def case_notes(self, case: Case) -> dict[str, Any]:
+        """What is kept of a case beside its labels."""
+        notes: dict[str, Any] = self._record(case).get("image", {}).get("info", {})
+        return notes
+
+    def note_case(self, case: Case, notes: dict[str, Any]) -> None:
+        """Keep notes on a case."""
+        self._change(case, lambda record: record["image"]["info"].update(notes))
+
+    def _put(self, case: Case, tag: str, file: Path, info: dict[str, Any], *, newer: bool) -> bool:
+        """Put a label in place: the file, then the register, under one lock, so that they fit each other."""
+        label = check_label(file, case, max_voxels=self.site.settings.max_voxels)
+        check_segments(label, info, self.site.decomposition.labels)
+        path, stored = self._path(case, tag, suffix_of(file)), False
+
+        def put(record: dict[str, Any]) -> None:
+            nonlocal stored
+            there = record["labels"].get(tag)
+            stored = not (newer and there and info["written"] <= there["info"].get("written", ""))
+            if stored:
+                with replacing(path) as part:
+                    shutil.copyfile(file, part)
+                record["labels"][tag] = {"ext": suffix_of(file), "info": info}
+
+        def drop_others() -> None:
+            for other in FILE_SUFFIXES if stored else ():
+                if other != suffix_of(file):
+                    self._path(case, tag, other).unlink(missing_ok=True)
+
+        self._change(case, put, then=drop_others)
+        return stored
+
+    def _path(self, case: Case, tag: str, suffix: str) -> Path:
+        folder = self.folder / tag
+        if not folder.resolve().is_relative_to(self.site.studies):
+            raise CaseError(
+                f"labels tagged {tag} must lie in the studies folder; labels/{tag} is a link to elsewhere. "
+                "Remove the link."
+            )
+        return folder / f"{case.id}{suffix}"
+
+    def _record(self, case: Case) -> dict[str, Any]:
+        return self._register.objects.get(case.id, {})
+
+    def _change(self, case: Case, edit: Any, *, then: Callable[[], None] = lambda: None) -> None:
+        def apply(content: dict[str, Any]) -> None:
+            record = content["objects"].setdefault(case.id, {})
+            record.setdefault("image", {}).setdefault("info", {})
+            record.setdefault("labels", {})
+            edit(record)
+
+        self._register.change(apply, then=then)
+
+
+def check_tag(tag: Any) -> str:
+    """A tag, after which a folder can be named.
+
+    Raises:
+        CaseError: If it is none.
+    """
+    if not isinstance(tag, str) or not _TAG.fullmatch(tag):
+        raise CaseError(f"a label's tag must be letters, digits, dash and underscore; got {str(tag)[:80]!r}.")
+    return tag

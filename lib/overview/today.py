@@ -1,0 +1,148 @@
+"""What to do now: the next case, how far the plan is, what runs, who is at what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from lib.datastores.local import CaseDatastore
+from lib.overview.opening import opening
+from lib.plan.leases import Desk, Pool, first_free
+from lib.plan.tables import PlanRow
+from lib.plan_document import METHOD, budgeted
+from lib.planning import JOB, uniform_order
+from lib.site import Site
+from lib.training_stats import TrainingStats
+
+_FINGERPRINT_S = 30.0  # after which files are looked at again
+
+
+def today_document(site: Site, datastore: CaseDatastore, annotator: str) -> dict[str, Any]:
+    """JSON for the page: warnings, the next case for an annotator, counts, jobs and readers.
+
+    Nothing is leased for it: the next case is the one that Next Sample would give now.
+    """
+    plan, desk = site.plan.current(), site.plan.desk(annotator)
+    served = {case.id for case in site.served}
+    pool = Pool(served, datastore.labelled() & served)
+    budget = budgeted(site, plan, site.settings.strategy)
+    held = {id for id in desk.held if pool.is_open(id)}
+    spent = len(pool.labelled) + len(held - {desk.of(annotator)})
+    jobs = _jobs(site)
+    return {
+        "method": METHOD,
+        "empty": empty_sentence(site),
+        "warnings": [*_plan_warnings(site, plan, jobs), *_check_warnings(site)],
+        "next": None if spent >= budget else _next(site, plan, desk, pool, annotator),
+        "counts": {
+            "cases": len(served),
+            "labelled": len(pool.labelled),
+            "leased": len(held),
+            "set_aside": len(desk.aside & (served - pool.labelled)),
+            "left": len(served) - len(pool.labelled) - len(held),
+            "quarantined": len(site.quarantined),
+            "budget": budget,
+        },
+        "jobs": jobs,
+        "readers": [
+            {"annotator": who, "case": id, "until": until.isoformat(timespec="seconds")}
+            for id, (who, until) in sorted(desk.held.items(), key=lambda entry: entry[1][1])
+        ],
+    }
+
+
+def empty_sentence(site: Site) -> str | None:
+    """What to do where no case is served; None where one is. Without any case no server starts."""
+    if site.served:
+        return None
+    return (
+        f"There is nothing to label: the pool check holds back all {len(site.pool.cases)} cases found. Pool check "
+        "says why. Mend their files, or release those that a person found good with --conf released, and "
+        "start the server again."
+    )
+
+
+def expired(site: Site, plan: PlanRow) -> bool:
+    """Whether studies or settings changed since a plan was made."""
+    return bool(plan.about.get("fingerprint") != _fingerprint(site, int(time.monotonic() / _FINGERPRINT_S)))
+
+
+@lru_cache(maxsize=1)
+def _fingerprint(site: Site, _period: int) -> str:
+    """Looks at every file of the pool: not at each request."""
+    return site.fingerprint()
+
+
+def _next(site: Site, plan: PlanRow | None, desk: Desk, pool: Pool, annotator: str) -> dict[str, Any] | None:
+    """The case in the annotator's hands, else the one that comes next."""
+    strategy = site.settings.strategy
+    planned = site.plan.order(strategy, plan=plan.id) if plan else ()
+    order = planned or uniform_order(tuple(case.id for case in site.served), site.settings.seed)
+    own = desk.of(annotator)
+    if own in order and pool.is_open(own):
+        rank, id = order.index(own) + 1, own
+        until = desk.held[own][1].isoformat(timespec="seconds")
+    elif found := first_free(order, pool, desk.held.keys(), desk.aside):
+        (rank, id), until = found, None
+    else:
+        return None
+    score, case = site.plan.score(id), site.pool.by_id[id]
+    return {
+        "id": id,
+        "reason": score.reason(rank, len(order), strategy=strategy if planned else "uniform"),
+        "warnings": [*site.findings(id), *score.warnings()],
+        "yours_until": until,
+        "modalities": list(case.modalities),
+        **opening(case),
+    }
+
+
+def _jobs(site: Site) -> list[dict[str, Any]]:
+    """What runs, or how it ended: state, share done, message, seconds left."""
+    jobs = []
+    if not site.verdicts:
+        jobs.append(
+            {"name": "Pool check", "state": "running", "done": None, "message": "looking at the cases"}
+        )
+    if scoring := site.plan.progress(JOB):
+        jobs.append({"name": "Scoring", **scoring})
+    stats = TrainingStats(site.work / "model").read()
+    if stats.get("state"):
+        jobs.append({"name": "Training", **_training(stats)})
+    return jobs
+
+
+def _training(stats: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "state": stats["state"],
+        "done": stats.get("epoch", 0) / max(1, stats.get("total_epochs", 1)),
+        "message": stats.get("message", ""),
+        "seconds_left": stats.get("seconds_left"),
+    }
+
+
+def _plan_warnings(site: Site, plan: PlanRow | None, jobs: list[dict[str, Any]]) -> list[str]:
+    scoring = next((job for job in jobs if job["name"] == "Scoring"), {})
+    if plan is None:
+        if scoring.get("state") == "running":
+            return ["There is no plan yet: until the scoring is done, cases come in a random order."]
+        return ["There is no plan: cases come in a random order. Score the pool."]
+    sentences = [str(sentence) for sentence in plan.about.get("warnings", [])]
+    if expired(site, plan):
+        sentences.insert(
+            0,
+            "The plan has expired: studies or settings changed since it was made. "
+            + ("It is being made again." if scoring.get("state") == "running" else "Score the pool again."),
+        )
+    if scoring.get("state") in ("failed", "interrupted"):
+        sentences.insert(0, f"The last scoring {scoring['state']}: {scoring['message']}")
+    return sentences
+
+
+def _check_warnings(site: Site) -> list[str]:
+    held = len(site.quarantined)
+    if not held:
+        return []
+    return [f"{held} {'case is' if held == 1 else 'cases are'} held back by the pool check; see there why."]

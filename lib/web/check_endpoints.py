@@ -1,0 +1,36 @@
+"""The pool check, for the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+
+from lib.overview.case_files import NotThere
+from lib.overview.checkerboard import Checkerboards
+from lib.overview.pool_check import pool_check
+from lib.refusal import Refusal
+from lib.web.context import answering, served
+
+router = APIRouter()
+
+
+@router.get("/check", summary="What the pool check says")
+def check(request: Request) -> dict[str, Any]:
+    """Counts, and every case with doubts, worst first."""
+    with answering():
+        return pool_check(served(request).site)
+
+
+@router.get("/cases/{id}/checkerboard.jpg", summary="Two images on each other", response_class=FileResponse)
+def checkerboard(id: str, first: str, second: str, request: Request) -> FileResponse:
+    """A JPEG of both, alone and as a checkerboard, with the body's outlines."""
+    app = served(request)
+    case = app.case(id)
+    with answering():
+        try:
+            path = Checkerboards(app.site).file(case, first, second)
+        except NotThere as err:
+            raise Refusal(str(err), status=404) from err
+    return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "no-cache"})

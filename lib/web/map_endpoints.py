@@ -1,0 +1,85 @@
+"""The map of the pool over HTTP: made once for a plan, then answered as it is kept."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
+
+from lib.overview.pool_map import pool_map, pool_states
+from lib.overview.strips import Strips
+from lib.site import Site
+from lib.web.context import answering, served
+
+router = APIRouter()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A document as it is sent.
+
+    Attributes:
+        content: JSON, compressed.
+        tag: Changes with the content.
+    """
+
+    content: bytes
+    tag: str
+
+
+@router.get("/map", summary="Where each case of the plan lies")
+def the_map(request: Request) -> Response:
+    """JSON with a column a quantity; not sent again to a client that has it."""
+    site = served(request).site
+    plan = site.plan.current()
+    packed = _map_of(site, plan.id) if plan else _packed(pool_map(site))
+    headers = {"ETag": packed.tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    if packed.tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(gzip.decompress(packed.content), headers=headers, media_type="application/json")
+    return Response(
+        packed.content, headers={**headers, "Content-Encoding": "gzip"}, media_type="application/json"
+    )
+
+
+@router.get("/states", summary="What happens to the cases now")
+def states(request: Request) -> dict[str, Any]:
+    """Labelled, leased and quarantined cases, and whether the plan has expired."""
+    now = served(request)
+    return pool_states(now.site, now.datastore.labelled())
+
+
+@router.get("/cases/{id}/strip.jpg", summary="A case in every modality", response_class=FileResponse)
+def strip(id: str, request: Request) -> FileResponse:
+    """A JPEG: one slice through the place where the modalities differ most."""
+    now = served(request)
+    case = now.case(id)
+    with answering():
+        now.site.resolve(case.id)  # refuses what is in quarantine, and says why
+        file = _strips(now.site).file(case)
+    return FileResponse(file, headers={"Cache-Control": "no-cache"}, media_type="image/jpeg")
+
+
+@lru_cache(maxsize=1)
+def _map_of(site: Site, plan: int) -> Packed:
+    return _packed(pool_map(site))
+
+
+@lru_cache(maxsize=1)
+def _strips(site: Site) -> Strips:
+    return Strips(site)
+
+
+def _packed(document: dict[str, Any]) -> Packed:
+    content = json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+    return Packed(
+        gzip.compress(content, compresslevel=6, mtime=0),
+        f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"',
+    )

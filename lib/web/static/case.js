@@ -1,0 +1,117 @@
+// One case: why it was chosen, its images at the same place, what is known of it.
+
+import { h, table } from "mdal/dom.js";
+import { count, signed, when } from "mdal/format.js";
+import { opening } from "mdal/opening.js";
+import { placeholder, viewer } from "mdal/viewer.js";
+
+const STATUS = {
+  ok: ["good", "The pool check found nothing."],
+  warned: ["doubt", "The pool check warns of this case; it is offered all the same."],
+  quarantined: ["bad", "The pool check holds this case back: it is not offered until someone has looked."],
+  released: ["doubt", "The pool check held this case back; someone looked and released it."],
+  unchecked: ["quiet", "The pool check has not looked at this case yet."],
+};
+
+export async function view(source, id) {
+  const about = await source.json(`cases/${encodeURIComponent(id)}`);
+  const images = source.live ? viewer(source, about) : placeholder(source, about);
+  return {
+    title: `Case ${about.id}`,
+    node: [
+      ...why(about),
+      source.live && h("section", { "aria-label": "Open this case" }, opening(about)),
+      images.node,
+      pairs(about),
+      check(about),
+      source.live && about.model && contributions(source, about),
+      history(about),
+    ].filter(Boolean),
+    close: () => images.close(),
+  };
+}
+
+function why(about) {
+  const warnings = [...about.findings.map(found => found.sentence), ...(about.warnings ?? [])];
+  const facts = [
+    about.difference !== null && `Modality difference ${signed(about.difference)}, standardised over the pool.`,
+    about.rank !== null && (about.chosen ? "Within the budget of the plan." : "Beyond the budget of the plan."),
+    about.cluster !== null && `In group ${about.cluster} of similar cases.`,
+    about.labels.length > 0 && `Labelled: ${about.labels.map(label => label.tag).join(", ")}.`,
+  ].filter(Boolean);
+  return [
+    h("p", { class: "reason" }, about.reason),
+    h("p", { class: "quiet" }, facts.join(" "), nearest(about)),
+    ...warnings.map(sentence => h("p", { class: about.status === "quarantined" ? "problem" : "warning" }, sentence)),
+  ];
+}
+
+function nearest({ nearest_labelled: found }) {
+  if (!found) return null;
+  return [" Nearest labelled case: ", h("a", { href: `#case/${encodeURIComponent(found.id)}` }, found.id),
+    ` (distance ${found.distance.toFixed(2)}).`];
+}
+
+function pairs(about) {
+  if (about.pairs.length === 0) return null;
+  return h("section", {}, h("h2", {}, "How much the modalities differ"), table({
+    caption: "By pair: standardised over the pool, and as mean −PMI in nats; more means they fit each other less",
+    columns: ["Pair", "Difference", "−PMI, nats"],
+    right: ["Difference", "−PMI, nats"],
+    rows: about.pairs.map(pair => [pair.pair, signed(pair.difference), signed(pair.difference_nats, 3)]),
+  }));
+}
+
+function check(about) {
+  const [colour, sentence] = STATUS[about.status];
+  const voxels = ({ shape, voxel_mm: size, problem }) =>
+    problem ?? (shape ? `${shape.join(" × ")}, ${size.map(mm => mm.toFixed(2)).join(" × ")} mm` : "not fetched yet");
+  const sentences = ({ name }) =>
+    about.findings.filter(found => found.modalities.includes(name)).map(found => found.sentence).join(" ");
+  return h("section", {}, h("h2", {}, "Check"), h("p", { class: colour }, sentence),
+    table({
+      caption: "Images",
+      columns: ["Modality", "Voxels", "Found"],
+      rows: about.modalities.map(modality => [modality.name, voxels(modality), sentences(modality) || "nothing"]),
+    }));
+}
+
+// An explanation takes seconds to minutes: it is made when it is asked for.
+function contributions(source, about) {
+  const place = h("div", {});
+  const make = h("button", { type: "button", onclick: async () => {
+    make.disabled = true;
+    place.replaceChildren(h("p", { role: "status" }, "Explaining …"));
+    try {
+      const path = `/mdal/explanation/${encodeURIComponent(about.id)}`;
+      const numbers = JSON.parse(new TextDecoder().decode(await source.bytes(path)));
+      const montage = URL.createObjectURL(new Blob([await source.bytes(`${path}.png`)], { type: "image/png" }));
+      const image = h("img", { src: montage, alt: numbers.sentence, onload: () => URL.revokeObjectURL(montage) });
+      place.replaceChildren(h("p", {}, numbers.sentence), image);
+    } catch (error) {
+      place.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message));
+      make.disabled = false;
+    }
+  } }, "Show who told whom what");
+  return h("section", {}, h("h2", {}, "What each modality contributed to the model's outline"), make, place);
+}
+
+function history(about) {
+  const rows = about.history.map(event => [when(event.at), said(event)]);
+  return h("section", {}, h("h2", {}, "History"), rows.length === 0
+    ? h("p", { class: "quiet" }, "Nothing happened to this case yet.")
+    : table({ caption: "Newest first", columns: ["When", "What"], rows }));
+}
+
+function said({ kind, who, rank, strategy, plan, cases }) {
+  const by = who ? ` by ${who}` : "";
+  const place = rank ? `, as number ${rank} of the order ${strategy}` : "";
+  switch (kind) {
+    case "planned": return `Plan ${plan} was made for ${count(cases, "case")}`;
+    case "offered": return `Offered to ${who ?? "a reader"}${place}`;
+    case "labelled": return `Labelled${by}`;
+    case "set aside": return `Set aside${by}`;
+    case "expired": return `Kept${by} for too long: offered to others again`;
+    default: return `${kind}${by}`;
+  }
+}

@@ -1,0 +1,5 @@
+// The parts of d3 that the views use. Its one file is no module: it puts everything into the global object.
+
+import "mdal/vendor/d3/d3.min.js";
+
+export const { interpolateViridis, quadtree, scaleLinear, select, zoom, zoomIdentity } = globalThis.d3;

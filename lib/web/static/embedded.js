@@ -1,0 +1,33 @@
+// Where the views of a report get what they show: it carries everything with it.
+
+import { Refused } from "mdal/source.js";
+
+export class Embedded {
+  live = false;
+  #documents;
+  #pictures;
+
+  constructor() {
+    ({ documents: this.#documents, pictures: this.#pictures } = JSON.parse(document.getElementById("data").textContent));
+  }
+
+  async json(path) {
+    return this.#found(this.#documents, plain(path).split("?")[0]);
+  }
+
+  async picture(path) {
+    const name = plain(path);
+    if (this.#documents[name]) throw new Refused(409, this.#documents[name].detail);
+    return this.#found(this.#pictures, name);
+  }
+
+  #found(kept, path) {
+    if (!(path in kept)) throw new Refused(404, "The report does not hold this. Open the server's page for it.");
+    return kept[path];
+  }
+}
+
+// A path as it was before it became part of an address.
+function plain(path) {
+  return decodeURIComponent(path.replaceAll("+", " "));
+}

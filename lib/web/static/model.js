@@ -1,0 +1,169 @@
+// Is the model getting better? Its versions, what they were judged on, and which one answers.
+
+import { Chart, lineSample } from "mdal/chart.js";
+import { h, table } from "mdal/dom.js";
+import { count, duration, when } from "mdal/format.js";
+
+export const label = "Model";
+const LOOK_MS = 5000;  // between two looks at a running training
+
+export async function view(source) {
+  const node = h("div", {});
+  let timer = 0;
+  let told = "";
+  let open = true;
+
+  async function choose(version) {
+    for (const button of node.querySelectorAll("button")) button.disabled = true;
+    try {
+      const model = await source.send("model/served", { version });
+      told = `Version ${model.answers.version} answers from now on, for every reader.`;
+      show(model);
+    } catch (error) {
+      told = error.message;
+      show(await source.json("model"));
+    }
+    node.querySelector("#answering").focus();
+  }
+
+  function show(model) {
+    clearTimeout(timer);
+    node.replaceChildren(...parts(model, told, source.live ? choose : null));
+    if (source.live && open && model.training.state === "running") timer = setTimeout(look, LOOK_MS);
+  }
+
+  async function look() {
+    try {
+      const model = await source.json("model");
+      if (!open) return;
+      if (model.training.state !== "running") return show(model);
+      node.querySelector("#training").replaceWith(training(model.training));
+    } catch { /* the server is busy or gone: the next look tells */ }
+    if (open) timer = setTimeout(look, LOOK_MS);
+  }
+
+  show(await source.json("model"));
+  return { title: "Is the model getting better?", node, close: () => { open = false; clearTimeout(timer); } };
+}
+
+function parts(model, told, choose) {
+  if (!model.versions.length) return [training(model.training), h("p", {}, model.sentence)];
+  return [
+    training(model.training),
+    h("p", { id: "answering", class: "headline", tabindex: -1 },
+      `Version ${model.answers.version} answers. ${model.answers.why}`),
+    h("p", { role: "status" }, told),
+    ...curve(model),
+    ...versions(model, choose),
+    ...failures(model),
+  ];
+}
+
+const STATES = {
+  done: "The last training is done",
+  failed: "The last training failed",
+  stopped: "The last training was stopped",
+};
+
+function training(stats) {
+  const node = h("div", { id: "training" });
+  if (!stats.state) return node;
+  for (const sentence of stats.warnings ?? []) node.append(h("p", { class: "warning" }, sentence));
+  if (stats.state !== "running") {
+    const told = `${STATES[stats.state] ?? stats.state}. ${stats.message ?? ""}`;
+    node.append(h("p", { class: stats.state === "failed" ? "problem" : null }, told));
+    return node;
+  }
+  const left = stats.seconds_left ? `, ${duration(stats.seconds_left)} left` : "";
+  node.append(h("label", { class: "job" }, `A training runs: epoch ${stats.epoch} of ${stats.total_epochs}${left}`,
+    h("progress", { max: stats.total_epochs, value: stats.epoch })));
+  return node;
+}
+
+function curve({ regions, versions: every, validations }) {
+  const judged = every.filter(version => version.dice_by_region && version.validation);
+  const heading = h("h2", {}, "Dice against labelled patients");
+  if (!judged.length) {
+    return [heading, h("p", {}, "No version was judged on validation patients, so there is nothing to draw.")];
+  }
+  const labelled = judged.map(patients);
+  const chart = new Chart({
+    label: "Dice of each region against labelled patients, a point a version; the table below has the figures.",
+    x: { range: [0, Math.max(...labelled) + 1], label: "labelled patients, of training and validation", whole: true },
+    y: { range: [0, 1], label: "Dice on the validation patients" },
+    width: 760, height: 360,
+  });
+  regions.forEach((region, series) => {
+    const has = judged.filter(version => region in version.dice_by_region);
+    for (const { name } of validations) {
+      const alike = has.filter(version => version.validation === name);
+      chart.line(alike.map(patients), alike.map(version => version.dice_by_region[region]), series);
+    }
+    chart.dots(has.map(patients), has.map(version => version.dice_by_region[region]),
+      has.map(version => `version ${version.version}: ${region} ${version.dice_by_region[region].toFixed(3)}`));
+  });
+  for (const number of new Set(labelled)) {
+    const names = judged.filter(version => patients(version) === number).map(version => `v${version.version}`);
+    chart.text(chart.x(number), 12, names.join(" "), { "text-anchor": "middle" });
+  }
+  return [
+    heading,
+    h("div", { class: "wide-chart" }, chart.svg,
+      h("ul", { class: "series" }, regions.map((region, series) => h("li", {}, lineSample(series), region)))),
+    h("p", {}, "Only versions judged on the same validation patients, which share a letter and a line, can be ",
+      "compared: the others' figures are of other patients. ",
+      "A training is published by such a comparison: before and after, on the same patients."),
+    h("ul", {}, validations.map(({ name, patients: ids }) => h("li", {}, `${name}: ${ids.join(", ")}`))),
+  ];
+}
+
+const patients = version => version.learned_patients + version.validation_patients;
+const dice = value => value?.toFixed(3) ?? "\u2013";
+
+function versions({ versions: every, regions, answers }, choose) {
+  const may = choose && !answers.fixed;
+  const named = regions.length > 1 ? regions : [];
+  const right = ["Patients learned from", "Dice", ...named];
+  const rows = every.toReversed().map(version => [
+    `${version.version}`,
+    version.created ? when(version.created) : "\u2013",
+    version.learned_patients || "\u2013",
+    version.validation ? `${version.validation} (${count(version.validation_patients, "patient")})` : "\u2013",
+    version.problem ? h("span", { class: "bad" }, version.problem) : dice(version.dice),
+    ...named.map(region => dice(version.dice_by_region?.[region])),
+    before(version),
+    version.went_on_from ? `version ${version.went_on_from}` : "new weights",
+    version.answers ? h("strong", {}, "answers") : may && !version.problem
+      ? button(`Let version ${version.version} answer`, () => choose(version.version)) : "",
+  ]);
+  const columns = [
+    "Version", "Made", "Patients learned from", "Judged on", "Dice", ...named, "Before it, same patients",
+    "Began with", "Which answers",
+  ];
+  return [
+    h("h2", {}, "Versions"),
+    h("p", {}, answers.rule),
+    table({ caption: "Versions, newest first", columns, rows, right }),
+    ...(may && answers.chosen ? [h("p", {}, button("Let the newest answer again", () => choose(0)))] : []),
+  ];
+}
+
+const button = (words, onclick) => h("button", { type: "button", onclick }, words);
+
+function before({ previous_dice: value, previous_version: version }) {
+  return value === undefined ? "\u2013" : `${dice(value)} (version ${version})`;
+}
+
+function failures({ cases, answers }) {
+  if (!cases.rows.length && !cases.sentence) return [];
+  const heading = h("h2", {}, `Where version ${answers.version} fails`);
+  if (!cases.rows.length) return [heading, h("p", {}, cases.sentence)];
+  return [heading, h("div", { class: "wide-chart" }, table({
+    caption: "Validation patients, worst first: Dice, mean of the regions",
+    columns: ["Case", "Dice"],
+    rows: cases.rows.map(({ case: id, dice: value, here }) => [
+      here ? h("a", { href: `#case/${encodeURIComponent(id)}` }, id) : `${id} (not in the pool any more)`, dice(value),
+    ]),
+    right: ["Dice"],
+  }))];
+}

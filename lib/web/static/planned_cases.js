@@ -1,0 +1,75 @@
+// The cases of a plan, by their place in its order (from 0), and what happens to them now.
+
+import { signed, when } from "mdal/format.js";
+
+export class PlannedCases {
+  #places;
+  #labelled = new Set();
+  #leased = {};
+
+  constructor(columns) {
+    this.columns = columns;
+    this.#places = new Map(columns.id.map((id, place) => [id, place]));
+  }
+
+  get count() { return this.columns.id.length; }
+
+  take(states) {
+    this.#labelled = new Set(states.labelled);
+    this.#leased = states.leased;
+  }
+
+  id(place) { return this.columns.id[place]; }
+  address(place) { return `#case/${encodeURIComponent(this.id(place))}`; }
+  difference(place) { return this.columns.difference[place]; }
+  isMapped(place) { return this.columns.x[place] !== null; }
+  isChosen(place) { return place < this.columns.chosen; }
+  isLabelled(place) { return this.#labelled.has(this.id(place)); }
+  isLeased(place) { return this.id(place) in this.#leased; }
+  lacks(place, modality) { return (this.columns.lacking[this.id(place)] ?? []).includes(modality); }
+
+  // Standardised difference of each pair of modalities that the case has.
+  pairs(place) {
+    const all = this.columns.pairs.map(name => [name, this.columns.by_pair[name][place]]);
+    return all.filter(([, value]) => value !== null);
+  }
+
+  mostDifferentPair(place) {
+    return this.pairs(place).reduce((most, pair) => (most && most[1] >= pair[1] ? most : pair), null)?.[0] ?? "";
+  }
+
+  rank(place) {
+    return `rank ${place + 1} of ${this.count}${this.isChosen(place) ? ", chosen by the budget" : ""}`;
+  }
+
+  // Where its modality difference stands in the pool.
+  comparison(place) {
+    const percentile = this.columns.percentile[place];
+    if (percentile === null) return "not known";
+    return percentile === 100 ? "differs most of all" : `differs more than ${Math.floor(percentile)} % of the pool`;
+  }
+
+  words(place) {
+    const difference = this.difference(place);
+    if (difference === null) return "its modality difference is not known";
+    return `MD ${signed(difference)}: ${this.comparison(place)}`;
+  }
+
+  state(place) {
+    if (this.isLabelled(place)) return "labelled";
+    const lease = this.#leased[this.id(place)];
+    return lease ? `with ${lease.who || "somebody"} until ${when(lease.until)}` : "not labelled";
+  }
+
+  // Places of the first cases with a text in their id, an exact one before the others.
+  find(text, most) {
+    const wanted = text.trim().toLowerCase();
+    if (!wanted) return [];
+    const exact = this.#places.get(text.trim());
+    const found = exact === undefined ? [] : [exact];
+    for (let place = 0; place < this.count && found.length < most; place++) {
+      if (place !== exact && this.id(place).toLowerCase().includes(wanted)) found.push(place);
+    }
+    return found;
+  }
+}

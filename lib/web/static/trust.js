@@ -1,0 +1,92 @@
+// Is the plan to be trusted? Its checks, and how much of the pool its first cases stand for.
+
+import { Chart, lineSample } from "mdal/chart.js";
+import { h, table } from "mdal/dom.js";
+import { count, when } from "mdal/format.js";
+import { agreement, properties, protocols } from "mdal/trust_charts.js";
+
+export const label = "Trust";
+const TITLE = "Is the plan to be trusted?";
+
+export async function view(source) {
+  const trust = await source.json("trust");
+  const node = trust.sentences.map(sentence => h("p", { class: "problem" }, sentence));
+  if (trust.progress.state === "running") {
+    node.push(h("p", { role: "status" }, `Scoring runs: ${trust.progress.message}.`));
+  }
+  if (trust.headline) node.push(h("p", { class: "headline" }, trust.headline));
+  if (trust.plan) {
+    node.push(h("p", { class: "quiet" }, `Plan ${trust.plan.version}, made ${when(trust.plan.created)}.`));
+  }
+  if (trust.gates) node.push(...gates(trust.gates));
+  if (trust.coverage) node.push(...coverage(trust.coverage));
+  if (trust.gates) node.push(...agreement(trust.seeds), ...properties(trust.follows), ...protocols(trust.protocols));
+  return { title: TITLE, node };
+}
+
+const LIGHTS = { passed: ["\u2713", "good"], failed: ["\u2717", "bad"], "not known": ["?", "doubt"] };
+
+function light(word) {
+  const [sign, kind] = LIGHTS[word];
+  return h("span", { class: `light ${kind}` }, h("span", { "aria-hidden": "true" }, sign), ` ${word}`);
+}
+
+function gates(every) {
+  const columns = ["Result", "Check", "Figure", "Limit", "What it says"];
+  const rows = of => every.filter(gate => gate.of_the_order === of).map(gate =>
+    [light(gate.light), gate.title, gate.value === null ? "\u2013" : figure(gate.value), gate.limit, gate.sentence]);
+  const tables = [
+    { caption: "The order of the cases hangs on these", rows: rows(true) },
+    { caption: "Only how a figure is read hangs on these", rows: rows(false) },
+  ];
+  return [
+    h("h2", {}, "Checks of the scoring"),
+    ...tables.filter(part => part.rows.length).map(part => table({ ...part, columns, right: ["Figure"] })),
+  ];
+}
+
+const figure = value => value.toFixed(2).replace("-", "\u2212");
+
+function coverage({ at, cases, curves, strategy, budget }) {
+  return [
+    h("h2", {}, "How much of the pool do the first cases stand for?"),
+    h("p", {}, "Coverage is 0 for one case drawn at random and 1 when every case is labelled. The stop rule marks ",
+      `where a further label tells of hardly more than its own case. The budget is ${budgeted(budget)}.`),
+    h("div", { class: "wide-chart" }, coverageChart({ at, cases, curves, strategy, budget }),
+      h("ul", { class: "series" }, curves.map((curve, place) => h("li", {}, lineSample(place), curve.strategy))),
+      table({
+      caption: "Coverage by strategy",
+      columns: ["Strategy", "Coverage at the budget", "Stop rule after", "Order"],
+      rows: curves.map(curve => [
+        curve.strategy === strategy ? `${curve.strategy} (this site's)` : curve.strategy,
+        figure(reached(at, curve.values, budget.cases)), curve.plateau ?? "\u2013", curve.description,
+      ]),
+      right: ["Coverage at the budget", "Stop rule after"],
+    })),
+  ];
+}
+
+function budgeted({ rule, cases }) {
+  if (!rule) return `the whole pool, ${count(cases, "case")}`;
+  return rule === String(cases) ? count(cases, "case") : `${rule}, that is ${count(cases, "case")}`;
+}
+
+function coverageChart({ at, cases, curves, strategy, budget }) {
+  const chart = new Chart({
+    label: "Coverage of the pool against labelled cases, a line a strategy; the table below has the figures.",
+    x: { range: [0, cases], label: "labelled cases, in the order of the plan" },
+    y: { values: [...curves.flatMap(curve => curve.values), 0, 1], label: "coverage of the pool" },
+    width: 760, height: 380,
+  });
+  curves.forEach((curve, place) => chart.line(at, curve.values, place));
+  const plateau = curves.find(curve => curve.strategy === strategy)?.plateau;
+  const together = plateau && Math.abs(plateau - budget.cases) < 0.02 * cases;
+  if (plateau) chart.mark(plateau, `${together ? "stop rule and budget" : "stop rule"}: ${plateau}`, "mark stop");
+  if (!together) chart.mark(budget.cases, `budget: ${budget.cases}`, "mark");
+  return chart.svg;
+}
+
+// At the last stored number of cases that is not larger.
+function reached(at, values, cases) {
+  return values[Math.max(0, at.findLastIndex(stored => stored <= cases))];
+}

@@ -1,0 +1,122 @@
+// The images of a case: every modality in three planes, all at the same place in mm.
+
+import { h } from "mdal/dom.js";
+import { overlays } from "mdal/overlays.js";
+import { Screen } from "mdal/screen.js";
+
+const HINT = "Click, scroll, or use the arrow keys, Page Up and Page Down on an image: all move together. "
+  + "Drag with the right button for window and level.";
+const KEYS = {
+  ArrowLeft: [1, 0, 0], ArrowRight: [-1, 0, 0],  // radiological: the patient's right is on the left
+  ArrowUp: [0, 1, 0], ArrowDown: [0, -1, 0],
+  PageUp: [0, 0, 1], PageDown: [0, 0, -1],
+};
+
+// The picture instead: in a report, or where the browser has no WebGL2.
+export function placeholder(source, about, sentence = null) {
+  const names = about.modalities.map(({ name }) => name).join(", ");
+  const image = h("img", { class: "planes", alt: `${names} in three planes` });
+  source.picture(`cases/${encodeURIComponent(about.id)}/planes.jpg`)
+    .then(address => { image.src = address; })
+    .catch(error => image.replaceWith(h("p", { class: "problem" }, error.message)));
+  return {
+    node: h("section", {}, h("h2", {}, "Images"), sentence && h("p", { class: "quiet" }, sentence), image,
+      h("p", { class: "quiet" }, `Patient's right on the left. Through ${through(about)}.`)),
+    close: () => {},
+  };
+}
+
+function through(about) {
+  if (about.labels.some(({ tag }) => tag === "final")) return "the label, outlined";
+  return about.differences.length > 0 ? "where the modalities differ most" : "the middle of the body";
+}
+
+export function viewer(source, about) {
+  if (!document.createElement("canvas").getContext("webgl2")) {
+    return placeholder(source, about, "This browser has no WebGL2, so this is a still picture.");
+  }
+  const place = h("output", { class: "place" }, "Loading …");
+  const progress = h("p", { role: "status", class: "quiet" }, "Loading the viewer …");
+  const grid = h("div", { class: "screens" });
+  const controls = h("div", {});
+  const node = h("section", { class: "viewer" },
+    h("h2", {}, "Images"), progress, h("div", { class: "places" }, place, buttons()), grid, controls);
+  node.addEventListener("keydown", byKey, true);  // before NiiVue, whose keys do other things
+  const screens = [];
+  let closed = false;
+  let here = null;
+
+  // Everything moves together: the place in mm is handed to every screen, whatever its grid.
+  function goTo(mm, from = null) {
+    here = mm;
+    place.textContent = words(mm);
+    for (const screen of screens) if (screen !== from) screen.goTo(mm);
+  }
+
+  function byKey(event) {
+    if (event.target.tagName !== "CANVAS") return;
+    event.stopPropagation();
+    if (!(event.key in KEYS)) return;
+    event.preventDefault();
+    move(KEYS[event.key]);
+  }
+
+  // By a voxel of the first image.
+  function move(step) {
+    if (here) goTo(here.map((mm, axis) => mm + step[axis] * screens[0].stepMm[axis]));
+  }
+
+  function buttons() {
+    const moves = [
+      ["Up a slice", [0, 0, 1]], ["Down a slice", [0, 0, -1]],
+      ["Forward", [0, 1, 0]], ["Back", [0, -1, 0]],
+      ["Patient's left", [-1, 0, 0]], ["Patient's right", [1, 0, 0]],
+    ];
+    return moves.map(([name, step]) => h("button", { type: "button", onclick: () => move(step) }, name));
+  }
+
+  async function load() {
+    const kit = await import("mdal/vendor/niivue/niivue.js");  // 3 MB: only for who looks at images
+    for (const modality of about.modalities) {
+      progress.textContent = `Loading ${modality.name} …`;
+      const screen = new Screen(kit, modality, mm => goTo(mm, screen));
+      grid.append(screen.node);
+      try {
+        const [id, name] = [about.id, modality.name].map(encodeURIComponent);
+        const file = await source.bytes(`cases/${id}/images/${name}.nii.gz`);
+        if (closed) return screen.close();
+        await screen.show(file);
+      } catch (error) {
+        screen.say(error.message);
+        screen.close();
+        continue;
+      }
+      if (closed) return screen.close();
+      screens.push(screen);
+    }
+    if (screens.length === 0) {
+      progress.textContent = "No image of this case can be shown.";
+      return;
+    }
+    progress.textContent = HINT;
+    controls.replaceChildren(overlays({ source, about, screens, goTo, kit }));
+    const most = about.differences.find(({ pair }) => pair === about.most_different_pair);
+    goTo(most?.most_mm ?? screens[0].middle);
+  }
+
+  load().catch(error => { progress.textContent = `The viewer cannot be shown: ${error.message}`; });
+  node.screens = screens;  // a test reads where each of them is
+  return {
+    node,
+    close: () => {
+      closed = true;
+      for (const screen of screens.splice(0)) screen.close();
+    },
+  };
+}
+
+// RAS mm as radiologists say it.
+function words(mm) {
+  const sides = [["L", "R"], ["P", "A"], ["I", "S"]];
+  return mm.map((value, axis) => `${sides[axis][value < 0 ? 0 : 1]} ${Math.abs(value).toFixed(1)}`).join("  ") + " mm";
+}

@@ -1,0 +1,20 @@
+"""What the page shows first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from lib.overview.today import today_document
+from lib.tasks.strategies import annotator_of
+from lib.web.context import served
+
+router = APIRouter()
+
+
+@router.get("/today", summary="The next case, how far the plan is, what runs, who is at what")
+def today(request: Request, annotator: str = "") -> dict[str, Any]:
+    """For one annotator; nothing is leased."""
+    app = served(request)
+    return today_document(app.site, app.datastore, annotator_of(annotator)) | {"pacs": app.pacs()}

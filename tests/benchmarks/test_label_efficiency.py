@@ -1,0 +1,290 @@
+"""The evidence: who is tested, what is planned, what is run, what the report says of the rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+
+from benchmarks.evidence_cells import FULL, Cell, cells_of, trainings_of
+from benchmarks.evidence_figure import draw
+from benchmarks.evidence_pool import LabelledPool, by_hash
+from benchmarks.evidence_protocol import Protocol
+from benchmarks.evidence_report import markdown
+from benchmarks.evidence_results import Results
+from benchmarks.evidence_rows import CASES, CELLS, PATIENTS, RUNS, Rows
+from benchmarks.evidence_run import Study, carry_out
+from benchmarks.evidence_scores import Knowledge
+from benchmarks.evidence_strategies import CONTROLS, choose
+from benchmarks.patients import Patients
+from lib.mdal.selection import SELECTORS, cluster_of
+from tests.mdal.candidate_pools import pool as candidate_pool
+
+PROTOCOLS = Path(__file__).parents[2] / "benchmarks" / "evidence"
+SETTINGS = {
+    "name": "made up",
+    "modalities": ["CT", "MR_T1"],
+    "without": {"p09": "it is the last"},
+    "test": 2,
+    "budgets": [2, 4],
+    "full_seeds": 1,
+    "arms": [{"check": True, "seeds": {"uniform": 4, "kmeans": 2, "mdal": 2}}],
+    "questions": [["mdal", "uniform"]],
+    "hypothesis_budget": 2,
+    "segmenter": {"steps": 2, "roi_size": [8, 16, 16], "learning_rate": 0.003},
+    "headroom": {"ask": 1, "sizes": [2]},
+    "primary_end_point": "the area",
+}
+
+
+def protocol(**changes: object) -> Protocol:
+    return Protocol.model_validate({**SETTINGS, **changes})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ten patients of noise with a brighter box, PET beside what the protocol uses."""
+    random = np.random.default_rng(0)
+    for number in range(10):
+        box = np.zeros((20, 20, 10), dtype=np.uint8)
+        box[6 : 9 + number, 6:12, 3:7] = 1
+        for name in ("CT", "MR_T1", "PET", "GTV"):
+            array = box if name == "GTV" else (random.normal(size=box.shape) * 20 + 40 * box).astype(np.int16)
+            file = tmp_path / "pool" / f"p{number:02d}" / f"{name}.nii.gz"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(array, np.diag([2.0, 2.0, 3.0, 1.0])), file)
+    return tmp_path / "pool"
+
+
+def knowledge(count: int = 40) -> Knowledge:
+    random = np.random.default_rng(1)
+    differences = {name: random.normal(size=count) for name in ("in_sample", "random_encoder")}
+    return Knowledge(candidate_pool(count), differences)
+
+
+@pytest.mark.parametrize("file", sorted(PROTOCOLS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_protocol_asks_only_for_strategies_that_there_are(file: Path) -> None:
+    read = Protocol.read(file)
+    named = {name for arm in read.arms for name in arm.seeds}
+    assert named <= SELECTORS.keys() | CONTROLS.keys()
+    compared = {*read.references, *(name.split(" ")[0] for pair in read.questions for name in pair)}
+    assert compared <= named
+    assert read.hypothesis_budget in read.budgets
+    assert min(arm.seeds["uniform"] for arm in read.arms if arm.check) >= 15
+    assert min(seeds for arm in read.arms for seeds in arm.seeds.values()) >= 3
+    assert read.segmenter.schedule.steps == read.segmenter.steps
+
+
+def test_an_unknown_key_of_a_protocol_is_refused_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(yaml.safe_dump({**SETTINGS, "segmenter": {**SETTINGS["segmenter"], "step": 2}}))
+    with pytest.raises(ValueError, match=r"segmenter\.step of p\.yaml must fit the protocol"):
+        Protocol.read(file)
+
+
+def test_test_patients_and_those_left_out_are_no_candidates_and_unseen_by_the_check(
+    folder: Path, tmp_path: Path
+) -> None:
+    opened = LabelledPool(folder, protocol(), tmp_path / "work")
+    nine = [f"p{number:02d}" for number in range(9)]
+    assert opened.tested == tuple(sorted(by_hash(nine)[:2]))
+    assert set(opened.candidates) == set(nine) - set(opened.tested)
+    site = opened.candidate_site(check=False, workers=1)
+    assert {case.id for case in site.pool.cases} == set(opened.candidates) == set(site.verdicts)
+    assert site.preparation.modalities == ("MR_T1", "CT")
+
+
+def test_the_sarcoma_protocol_tests_whom_the_comparison_with_fusion_tests(tmp_path: Path) -> None:
+    for number in range(1, 52):
+        for name in ("CT", "MR_T1", "GTV"):
+            file = tmp_path / "pool" / f"STS_{number:03d}" / f"{name}.nii.gz"
+            file.parent.mkdir(parents=True) if not file.parent.exists() else None
+            nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4)), file)
+    read = Protocol.read(PROTOCOLS / "sts_ct_mr.yaml")
+    opened = LabelledPool(tmp_path / "pool", read, tmp_path / "work")
+    others = Patients(tmp_path / "pool", work=tmp_path / "other", without=("STS_019",))
+    assert set(opened.tested) == {case.id for case in others.split("test").ask}
+    assert len(opened.candidates) == 36
+
+
+def test_the_truth_may_say_who_is_tested(folder: Path, tmp_path: Path) -> None:
+    (folder / "truth.csv").write_text("case,split,damage,rare\np01,test,,0\np02,pool,shifted,1\n")
+    opened = LabelledPool(folder, protocol(test="truth"), tmp_path / "work")
+    assert opened.tested == ("p01",)
+    assert "p01" not in opened.candidates
+    assert "p02" in opened.candidates
+
+
+def test_a_protocol_of_another_pool_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="STS_019"):
+        LabelledPool(folder, protocol(without={"STS_019": "gone"}), tmp_path)
+    with pytest.raises(ValueError, match="FLAIR is in no case"):
+        LabelledPool(folder, protocol(modalities=["CT", "FLAIR"]), tmp_path)
+
+
+@pytest.mark.parametrize("name", [*SELECTORS, *CONTROLS])
+def test_a_strategy_chooses_the_same_with_the_same_seed_whatever_the_order_of_the_pool(name: str) -> None:
+    known = knowledge()
+    rows = np.random.default_rng(3).permutation(40)
+    other = Knowledge(
+        known.candidates.take(rows), {key: values[rows] for key, values in known.differences.items()}
+    )
+    chosen = choose(name, known, budget=6, seed=4)
+    assert len(set(chosen)) == 6
+    assert chosen == choose(name, other, budget=6, seed=4)
+
+
+def test_the_controls_differ_from_diverse_md_in_the_member_alone() -> None:
+    known = knowledge()
+    group = dict(
+        zip(known.candidates.ids, cluster_of(known.candidates, 6, np.random.default_rng(4)), strict=True)
+    )
+    chosen = {
+        name: choose(name, known, budget=6, seed=4)
+        for name in ("diversemd", "kmeans", "diversemd_random", "diversemd_min")
+    }
+    for ids in chosen.values():
+        assert sorted(group[id] for id in ids) == list(range(6))
+    assert len({frozenset(ids) for ids in chosen.values()}) == 4
+
+
+def test_controls_of_the_scores_rank_by_the_other_difference() -> None:
+    known = knowledge()
+    best = int(np.argmax(known.differences["in_sample"]))
+    assert choose("in_sample", known, budget=3, seed=0)[0] == known.candidates.ids[best]
+    assert choose("in_sample", known, budget=3, seed=0) != choose("mdal", known, budget=3, seed=0)
+
+
+def test_cells_that_chose_the_same_cases_with_one_seed_share_a_training() -> None:
+    cells = [
+        Cell(True, "one", 2, 0, ("a", "b")),
+        Cell(True, "other", 2, 0, ("b", "a")),
+        Cell(True, "other", 2, 1, ("b", "a")),
+        Cell(True, "one", 2, 1, ("a", "c")),
+    ]
+    found = trainings_of(cells, order_seed=0)
+    assert len(found) == 3
+    assert {training.cases for training in found} == {("a", "b"), ("a", "c")}
+
+
+def test_wherever_the_runs_are_cut_every_strategy_has_had_about_the_same_share() -> None:
+    settings = protocol(
+        budgets=[2, 4, 8], arms=[{"check": True, "seeds": {"uniform": 9, "kmeans": 3, "farthest": 3}}]
+    )
+    cells = cells_of(settings, {True: knowledge()})
+    order = trainings_of(cells, order_seed=1)
+    assert order == trainings_of(list(reversed(cells)), order_seed=1) != trainings_of(cells, order_seed=2)
+    third = {training for training in order[: len(order) // 3]}
+    by_strategy = {
+        name: np.mean([cell.training in third for cell in cells if cell.strategy == name])
+        for name in ("uniform", "kmeans", "farthest")
+    }
+    assert all(0.2 < share < 0.5 for share in by_strategy.values()), by_strategy
+    assert sum(cell.strategy == FULL for cell in cells) == 1
+
+
+def test_a_budget_of_every_candidate_is_refused() -> None:
+    with pytest.raises(ValueError, match="below the 4 candidates"):
+        cells_of(protocol(), {True: knowledge(4)})
+
+
+def test_a_run_leaves_a_row_and_one_for_each_test_patient(folder: Path, tmp_path: Path) -> None:
+    settings = protocol()
+    opened = LabelledPool(folder, settings, tmp_path / "work")
+    study = Study(folder, settings, tmp_path / "work", opened.digest, "abc")
+    training = Cell(True, "uniform", 2, 0, opened.candidates[:2]).training
+    first, again = carry_out(study, training), carry_out(study, training)
+    assert [row["patient"] for row in first.patients] == list(opened.tested)
+    assert first.patients == again.patients  # the same cases and seed: the same network
+    assert first.run["dice"] == pytest.approx(np.mean([row["dice"] for row in first.patients]), abs=1e-5)
+    other = carry_out(study, replace(training, cases=opened.candidates[2:4]))
+    assert other.patients != first.patients
+    rows = Rows(tmp_path / "rows")
+    rows.add(first.run, first.patients)
+    rows.add(first.run, first.patients)
+    assert rows.done(opened.digest) == {training.key}
+    assert rows.done("other") == set()
+    assert (len(rows.read(RUNS)), len(rows.read(PATIENTS))) == (1, 2)
+
+
+def test_what_a_training_depends_on_changes_its_digest(folder: Path, tmp_path: Path) -> None:
+    def digest(**changes: object) -> str:
+        return LabelledPool(folder, protocol(**changes), tmp_path / "work").digest
+
+    longer = {**SETTINGS["segmenter"], "steps": 3}
+    assert digest() == digest(budgets=[2, 3], primary_end_point="another")
+    assert len({digest(), digest(segmenter=longer), digest(test=3), digest(modalities=["CT", "PET"])}) == 4
+
+
+def write_rows(folder: Path, settings: Protocol, *, missing: tuple[str, ...] = ()) -> Results:
+    """Rows in which `mdal` is 0.1 above chance, `kmeans` 0.1 below, and Dice follows the mean difference."""
+    rows, random = Rows(folder), np.random.default_rng(0)
+    patients = random.normal(0.5, 0.05, 12)
+    cells, runs = [], []
+    for name, seeds, more in (("uniform", 15, 0.0), ("mdal", 3, 0.1), ("kmeans", 3, -0.1), (FULL, 1, 0.2)):
+        for budget in settings.budgets if name != FULL else (30,):
+            for seed in range(seeds):
+                subset, md = f"{name}{budget}", random.normal()
+                cells.append(
+                    {
+                        "digest": "d", "check": 1, "strategy": name, "budget": budget, "seed": seed,
+                        "subset": subset, "mean_md": md, "volume_ml": random.uniform(10, 20), "voxels": 100,
+                        "damaged": 0, "rare": 0, "cases": "a b",
+                    }
+                )  # fmt: skip
+                dice = patients + more + 0.02 * np.log2(budget) + 0.02 * md
+                runs.append(((name, budget), subset, seed, dice))
+    rows.plan(CASES, [{"case": "a", "served": 0, "damage": "shifted", "rare": 1, "voxels": 3}])
+    rows.plan(CELLS, cells)
+    for (name, _), subset, seed, dice in runs:
+        if name not in missing:
+            identity = {"digest": "d", "subset": subset, "seed": seed}
+            rows.add(
+                {**identity, "dice": dice.mean(), "empty": 1},
+                [
+                    {**identity, "patient": f"t{row}", "dice": value, "surface_distance": 4.0}
+                    for row, value in enumerate(dice)
+                ],
+            )
+    return Results.read(rows, settings)
+
+
+def test_the_report_finds_what_was_put_into_the_rows(tmp_path: Path) -> None:
+    settings = protocol(budgets=[2, 4, 8])
+    results = write_rows(tmp_path, settings)
+    text = markdown(results)
+    assert "mdal above uniform | +0.1" in text
+    assert "| yes |" in text
+    of_kmeans = next(line for line in text.splitlines() if line.startswith("| kmeans | 3 | 0.4"))
+    assert "-0.1" in of_kmeans
+    by_chance = text.split("## Labels needed")[1].split("##")[0].splitlines()
+    assert next(line for line in by_chance if line.startswith("| mdal")) == "| mdal | ≤ 2 | ≤ 2 | ≤ 2 |"
+    assert next(line for line in by_chance if line.startswith("| kmeans")).count("> 8") >= 2
+    slopes = [
+        line for line in text.split("training set?")[1].splitlines() if line.startswith(("| 2 ", "| 4 "))
+    ]
+    assert len(slopes) == 2
+    assert all("p 0.00" in line for line in slopes)
+    assert "1 of 1 candidates are damaged; the check held back 1 of them and 0 sound ones." in text
+    draw(results, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_a_report_of_half_of_the_runs_says_so(tmp_path: Path) -> None:
+    text = markdown(write_rows(tmp_path, protocol(), missing=("kmeans", FULL)))
+    assert "| kmeans | 0 of 3 | 0 of 3 |" in text
+    assert "Training on all candidates was not run yet." in text
+    assert "less kmeans" not in text
+
+
+def test_rows_of_other_settings_are_not_reported(tmp_path: Path) -> None:
+    results = write_rows(tmp_path, protocol())
+    rows = Rows(tmp_path)
+    identity = {"digest": "older", "subset": "mdal2", "seed": 0}
+    rows.add({**identity, "dice": 0.0}, [{**identity, "patient": "t0", "dice": 0.0}])
+    again = Results.read(rows, protocol())
+    assert np.array_equal(again.dice("mdal", 2), results.dice("mdal", 2))
