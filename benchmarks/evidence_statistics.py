@@ -13,7 +13,17 @@ from scipy.stats import t as student
 
 from benchmarks.paired import DRAWS, LEVEL, Interval, Values, mean_interval
 
-__all__ = ["Difference", "Slope", "area", "difference", "holm", "labels_needed", "mean_interval", "slope"]
+__all__ = [
+    "Difference",
+    "Slope",
+    "area",
+    "difference",
+    "holm",
+    "labels_needed",
+    "mean_interval",
+    "probability",
+    "slope",
+]
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,11 @@ class Difference:
         return f"{self.interval.mean:+.3f} [{self.interval.low:+.3f}, {self.interval.high:+.3f}]"
 
 
+def probability(p: float) -> str:
+    """As a table shows it."""
+    return f"p {p:.3f}" if p >= 0.001 else "p < 0.001"
+
+
 @dataclass(frozen=True)
 class Slope:
     """Of Dice on one predictor, per standard deviation of it; 95 % interval."""
@@ -39,7 +54,7 @@ class Slope:
 
     def __str__(self) -> str:
         """Signed, four decimals."""
-        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}], p {self.p:.2f}"
+        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}], {probability(self.p)}"
 
 
 def area(curve: Values, budgets: Sequence[int]) -> Values:
@@ -60,7 +75,9 @@ def difference(first: Values, second: Values, *, draws: int = DRAWS, seed: int =
     """Mean of the first less mean of the second, paired by patient.
 
     The patients are resampled together, since both were tested on the same; the seeds, which have nothing
-    to do with each other, apart. p is twice the share of resamplings on the far side of zero.
+    to do with each other, apart. Resampling S of S seeds gives (S - 1) / S of their variance, a third less
+    for three; seeds are therefore spread about their mean by its root. p is twice the share of resamplings
+    on the far side of zero.
 
     Args:
         first: (S, P), of each seed and patient.
@@ -71,7 +88,7 @@ def difference(first: Values, second: Values, *, draws: int = DRAWS, seed: int =
     random = np.random.default_rng(seed)
     weights = random.multinomial(first.shape[1], np.full(first.shape[1], 1 / first.shape[1]), size=draws)
     means = []
-    for values in (first, second):
+    for values in map(_spread, (first, second)):
         times = random.multinomial(len(values), np.full(len(values), 1 / len(values)), size=draws)
         means.append(np.einsum("ds,sp,dp->d", times, values, weights, optimize=True) / values.size)
     resampled = means[0] - means[1]
@@ -79,6 +96,12 @@ def difference(first: Values, second: Values, *, draws: int = DRAWS, seed: int =
     side = min((resampled <= 0).sum(), (resampled >= 0).sum())
     p = min(1.0, 2 * (int(side) + 1) / (draws + 1))
     return Difference(Interval(float(first.mean() - second.mean()), float(low), float(high)), p)
+
+
+def _spread(values: Values) -> Values:
+    """(S, P) with S / (S - 1) of the variance between seeds; of one seed as it is."""
+    centre = values.mean(axis=0)
+    return np.asarray(centre + (values - centre) * math.sqrt(len(values) / max(1, len(values) - 1)))
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from benchmarks.evidence_statistics import (
     holm,
     labels_needed,
     mean_interval,
+    probability,
     slope,
 )
 from benchmarks.evidence_strategies import FULL
@@ -36,14 +37,14 @@ def area_table(results: Results) -> str:
     areas = {name: values for name, values in areas.items() if len(values)}
     compared = {each: _against(areas, each) for each in references if each in areas}
     header = ["strategy", "seeds", "area", *(f"less {each}" for each in compared)]
-    header += [f"Holm's p, {each}" for each in compared]
+    header += [f"Holm, {each}" for each in compared]
     rows = [
         [
             name,
             str(len(values)),
             str(mean_interval(values)),
             *(str(found[name][0]) if name in found else _SHORT for found in compared.values()),
-            *(f"{found[name][1]:.3f}" if name in found else _SHORT for found in compared.values()),
+            *(probability(found[name][1]) if name in found else _SHORT for found in compared.values()),
         ]
         for name, values in _best_first(areas)
     ]
@@ -80,7 +81,9 @@ def difference_table(results: Results, reference: str) -> str:
         [
             name,
             *(
-                f"{found[each][name][0]}, {found[each][name][1]:.2f}" if name in found[each] else _SHORT
+                f"{found[each][name][0]}, {probability(found[each][name][1])}"
+                if name in found[each]
+                else _SHORT
                 for each in budgets
             ),
         ]
@@ -180,8 +183,8 @@ def question_table(results: Results) -> str:
         if all(len(values) for values in areas):
             found[f"{first} above {second}"] = difference(*areas)
     adjusted = holm({name: each.p for name, each in found.items()})
-    rows = [[name, str(each), f"{adjusted[name]:.3f}", _verdict(each)] for name, each in found.items()]
-    return table(["is", "by, in area", "Holm's p", "answer"], rows)
+    rows = [[name, str(each), probability(adjusted[name]), _verdict(each)] for name, each in found.items()]
+    return table(["is", "by, in area", "Holm", "answer"], rows)
 
 
 def damage_sentence(results: Results) -> str:

@@ -25,6 +25,7 @@ from lib.background import check_in_background
 from lib.cases.case import Case
 from lib.datastores.exchange import SegmentationExchange
 from lib.datastores.local import CaseDatastore
+from lib.planning import is_current
 from lib.prefetch import Prefetcher
 from lib.refusal import Refusal
 from lib.settings import read_settings
@@ -218,7 +219,7 @@ class MdalCimlApp(MONAILabelApp):
 
     def _plan_is_current(self) -> bool:
         current = self.site.plan.current()
-        return current is not None and current.about.get("fingerprint") == self.site.fingerprint()
+        return current is not None and is_current(self.site, current)
 
     def _listed(self, changed: bool) -> None:
         """New studies are checked now; what was missed or could not be fetched is, some minutes later."""

@@ -23,12 +23,14 @@ from lib.mdal.score import PoolTooSmall
 from lib.mdal.selection import SELECTORS, cluster_of
 from lib.plan.budget import Budget
 from lib.plan.scores import CaseScore, PairScore
+from lib.plan.tables import PlanRow
 from lib.scoring import SiteScores, score_site
 from lib.site import Site
 
 logger = logging.getLogger(__name__)
 
 JOB = "mdal"
+_CONFIRMED = "mdal files"  # touched since the plan was made, and found to hold what they held
 PATCHES = "patches.npz"  # PMI at every position of every case, for maps of where modalities disagree
 _TELL_S = 1.0  # between two reports of progress
 _CHECKED = 0.1  # share of the work done after the check
@@ -67,6 +69,13 @@ def plan_pool(site: Site, *, processes: int = 1, on_progress: Progress | None = 
         return _plan_pool(site, processes, tell)
 
 
+def is_current(site: Site, plan: PlanRow) -> bool:
+    """Whether a site's newest plan is of its files and settings as they are now."""
+    now = site.fingerprint()
+    confirmed = site.plan.progress(_CONFIRMED).get("message")
+    return plan.about.get("fingerprint") == now or confirmed == f"plan {plan.id} {now}"
+
+
 @lru_cache(maxsize=4)
 def uniform_order(ids: tuple[str, ...], seed: int) -> tuple[str, ...]:
     """Every case equally likely at every place; the seed decides."""
@@ -80,6 +89,8 @@ def _plan_pool(site: Site, processes: int, tell: Progress) -> int:
             site.check(lambda done, of: tell(_CHECKED * done / of, f"checked {done} of {of} cases"))
         content, current = site.content(), site.plan.current()
         if current is not None and current.content == content:
+            confirmed = f"plan {current.id} {site.fingerprint()}"
+            site.plan.report(_CONFIRMED, state="done", done=1.0, message=confirmed)
             site.plan.report(JOB, state="done", done=1.0, message="nothing changed")
             return current.id
         plan = _make(site, content, processes, tell)

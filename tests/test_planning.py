@@ -6,7 +6,7 @@ import pytest
 
 import lib.mdal.score
 from lib.mdal.selection import SELECTORS
-from lib.planning import JOB, plan_pool
+from lib.planning import JOB, is_current, plan_pool
 from lib.settings import AppSettings
 from lib.site import Site
 
@@ -114,6 +114,18 @@ def test_new_patients_are_scored_by_the_trained_models(
     monkeypatch.setattr("lib.mdal.score.train_fold", lambda *a, **k: trained.append(1) or train(*a, **k))
     plan_pool(open_site(studies, retrain_share=0.1))  # two of nine are new
     assert len(trained) == 2
+
+
+def test_a_plan_stays_current_when_files_are_touched_and_hold_what_they_held(samples: Samples) -> None:
+    studies = samples("STS_008", "STS_025")
+    plan_pool(open_site(studies))
+    (studies / "STS_008" / "CT.nii.gz").touch()
+    site = open_site(studies)
+    plan = site.plan.current()
+    assert plan
+    assert not is_current(site, plan)
+    assert plan_pool(site) == plan.id
+    assert is_current(site, plan)
 
 
 def test_a_quarantined_case_is_in_no_order_until_it_is_released(samples: Samples) -> None:

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from lib.cases.case import CaseError
+from lib.cases.headers import RAS_LPS
 from lib.cases.image import Grid, Volume
 from lib.dicom_seg.moment import read_moment
 from lib.dicom_seg.terms import values_of

@@ -17,6 +17,7 @@ from pydicom.valuerep import DSfloat, PersonName
 from lib import VERSION
 from lib.cases.case import CaseError
 from lib.cases.dicom import Series
+from lib.cases.headers import RAS_LPS
 from lib.cases.image import Grid, Volume, resample
 from lib.dicom_seg.moment import write_moment
 from lib.dicom_seg.terms import ABNORMAL_STRUCTURE, ARTIFICIAL_INTELLIGENCE, LONG_STRING, colour_of, type_of

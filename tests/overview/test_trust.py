@@ -60,7 +60,7 @@ def test_without_a_plan_it_is_said_what_to_do(site: Site) -> None:
     told = trust(site)
     assert told["state"] == "none"
     assert "No plan yet" in told["sentences"][0]
-    assert "POST /scoring/mdal" in told["sentences"][1]
+    assert "Score the pool again" in told["sentences"][1]
 
 
 def test_a_pool_too_small_to_score_says_so(site: Site) -> None:

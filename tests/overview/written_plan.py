@@ -24,5 +24,9 @@ def write_plan(site: Site, *, scored: bool = True) -> None:
         seed=0,
         scores={id: score(row) if scored else CaseScore() for row, id in enumerate(IDS)},
         orders={site.settings.strategy: IDS},
-        about={"settings": site.scoring_settings, "warnings": [] if scored else ["At least 6 are needed."]},
+        about={
+            "fingerprint": site.fingerprint(),
+            "settings": site.scoring_settings,
+            "warnings": [] if scored else ["At least 6 are needed."],
+        },
     )

@@ -103,7 +103,8 @@ function taken({ id }) {
 async function strip(source, { id, modalities }) {
   try {
     const address = await source.picture(`cases/${encodeURIComponent(id)}/strip.jpg`);
-    return [h("img", { src: address, alt: `${id} in ${modalities.join(", ")}` })];
+    return [h("figure", { class: "strip" }, h("img", { src: address, alt: `${id} in ${modalities.join(", ")}` }),
+      h("figcaption", {}, modalities.map(name => h("span", {}, name))))];
   } catch (error) {
     return [h("p", { class: "quiet" }, error.message)];
   }

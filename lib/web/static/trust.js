@@ -55,14 +55,14 @@ function coverage({ at, cases, curves, strategy, budget }) {
     h("div", { class: "wide-chart" }, coverageChart({ at, cases, curves, strategy, budget }),
       h("ul", { class: "series" }, curves.map((curve, place) => h("li", {}, lineSample(place), curve.strategy))),
       table({
-      caption: "Coverage by strategy",
-      columns: ["Strategy", "Coverage at the budget", "Stop rule after", "Order"],
-      rows: curves.map(curve => [
-        curve.strategy === strategy ? `${curve.strategy} (this site's)` : curve.strategy,
-        figure(reached(at, curve.values, budget.cases)), curve.plateau ?? "\u2013", curve.description,
-      ]),
-      right: ["Coverage at the budget", "Stop rule after"],
-    })),
+        caption: "Coverage by strategy",
+        columns: ["Strategy", "Coverage at the budget", "Stop rule after", "Order"],
+        rows: curves.map(curve => [
+          curve.strategy === strategy ? `${curve.strategy} (this site's)` : curve.strategy,
+          figure(reached(at, curve.values, budget.cases)), curve.plateau ?? "\u2013", curve.description,
+        ]),
+        right: ["Coverage at the budget", "Stop rule after"],
+      })),
   ];
 }
 
