@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from benchmarks.evidence_results import Results
+from benchmarks.evidence_statistics import difference
 from benchmarks.evidence_strategies import FULL
-from benchmarks.paired import mean_interval
 from lib.atomic import replacing
 
 HEIGHT = 3.2
@@ -32,7 +32,7 @@ def draw(results: Results, path: Path) -> None:
         axis.axis("off")
     for axis, name in zip(axes.flat, names, strict=False):
         _draw_subsets(axis, results, chance)
-        _draw_curve(axis, results, name)
+        _draw_curve(axis, results, name, chance)
         everyone = results.dice(FULL, results.everyone)
         if len(everyone):
             axis.axhline(everyone.mean(), color="#333333", linewidth=0.8, linestyle=":")
@@ -40,12 +40,13 @@ def draw(results: Results, path: Path) -> None:
         axis.set_xscale("log", base=2)
         axis.set_xticks(results.protocol.budgets, [str(each) for each in results.protocol.budgets])
         axis.minorticks_off()
+        axis.tick_params(labelbottom=True)
         axis.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("labelled cases", fontsize=10)
     figure.supylabel("mean Dice of the test patients", fontsize=10)
     figure.suptitle(
-        f"{results.protocol.name}: blue the strategy with its 95 % interval, grey chance's subsets and their "
-        "mean, dotted all candidates", fontsize=10,
+        f"{results.protocol.name}: blue the strategy with the 95 % interval of its difference to chance, "
+        "grey chance's subsets and their mean, dotted all candidates", fontsize=10,
     )  # fmt: skip
     figure.tight_layout()
     with replacing(path) as part:
@@ -67,15 +68,16 @@ def _draw_subsets(axis: Axes, results: Results, chance: str) -> None:
     axis.plot(places, means, color=_CHANCE, linewidth=1.2)
 
 
-def _draw_curve(axis: Axes, results: Results, name: str) -> None:
-    found = [
-        (budget, mean_interval(values))
-        for budget in results.protocol.budgets
-        if len(values := results.dice(name, budget))
-    ]
-    places = [budget for budget, _ in found]
-    axis.plot(places, [each.mean for _, each in found], "o-", color=_OWN, linewidth=1.6, markersize=3.5)
-    axis.fill_between(
-        places, [each.low for _, each in found], [each.high for _, each in found],
-        color=_OWN, alpha=0.15, linewidth=0,
-    )  # fmt: skip
+def _draw_curve(axis: Axes, results: Results, name: str, chance: str) -> None:
+    """The mean, and chance's mean plus the interval of the difference, which patients alone do not widen."""
+    places, means, low, high = [], [], [], []
+    for budget in results.protocol.budgets:
+        own, others = results.dice(name, budget), results.dice(chance, budget)
+        if len(own) and len(others):
+            found = difference(own, others).interval
+            places.append(budget)
+            means.append(own.mean())
+            low.append(others.mean() + found.low)
+            high.append(others.mean() + found.high)
+    axis.plot(places, means, "o-", color=_OWN, linewidth=1.6, markersize=3.5)
+    axis.fill_between(places, low, high, color=_OWN, alpha=0.15, linewidth=0)

@@ -1,4 +1,7 @@
-"""A picture of eight patients of the generated pool in every contrast, the lesion outlined."""
+"""A picture of eight patients of the generated pool in every contrast, the lesion outlined in yellow.
+
+What one modality alone shows is outlined in blue; the slice is where that, or else the lesion, is largest.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,15 @@ def write_figure(patients: Sequence[Patient], path: Path) -> None:
     rows = figure.subplots(SHOWN, len(MODALITIES) + 1, squeeze=False)
     for axes, patient in zip(rows, shown(patients), strict=False):
         made = make(patient)
-        slice_ = int(made.label.sum(axis=(1, 2)).argmax())
+        shown_most = made.unique if made.unique.any() else made.label
+        slice_ = int(shown_most.sum(axis=(1, 2)).argmax())
         pictures = [*zip(MODALITIES, made.images, strict=True), ("label", made.images[-1])]
         for axis, (name, volume) in zip(axes, pictures, strict=True):
             _draw(axis, volume[slice_])
             if name == "label":
                 axis.contour(made.label[slice_], levels=[0.5], colors="#ffb703", linewidths=1.2)
+                if made.unique[slice_].any():
+                    axis.contour(made.unique[slice_], levels=[0.5], colors="#4cc9f0", linewidths=1.2)
             axis.set_title(f"{name}, damaged" if name == patient.damaged else name, fontsize=8)
         axes[0].set_ylabel(_words(patient), fontsize=7)
     for axis in rows.ravel():

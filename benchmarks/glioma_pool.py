@@ -53,11 +53,13 @@ class Made:
     Attributes:
         images: (M, D, H, W) int16, in the order of `MODALITIES`.
         label: (D, H, W) uint8, 1 in the lesion.
+        unique: (D, H, W) bool, the part of it that one modality alone shows.
         truth: A row of `truth.csv`.
     """
 
     images: NDArray[np.int16]
     label: NDArray[np.uint8]
+    unique: NDArray[np.bool_]
     truth: dict[str, object]
 
 
@@ -133,8 +135,8 @@ def make(patient: Patient) -> Made:
     if patient.damage:
         channel = MODALITIES.index(patient.damaged)
         images[channel] = damage(patient.damage, images[channel], _stranger(patient)[channel], rng)
-    label = lesion.label.astype(np.uint8)
-    return Made(np.rint(np.clip(STORED * images, 0, 32767)).astype(np.int16), label, _truth(patient, lesion))
+    stored = np.rint(np.clip(STORED * images, 0, np.iinfo(np.int16).max)).astype(np.int16)
+    return Made(stored, lesion.label.astype(np.uint8), lesion.unique_label, _truth(patient, lesion))
 
 
 def _examined(patient: Patient, rng: np.random.Generator) -> tuple[Array, Grown]:

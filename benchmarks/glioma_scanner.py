@@ -44,7 +44,7 @@ ENHANCEMENT = 0.45  # of vessels and choroid plexus on T1ce, added
 UNIQUE_ADDED = {"T1ce": 0.32, "T2": 0.24, "FLAIR": 0.26}  # of a lobe that only this modality shows
 GHOSTS, GHOST = 4, 0.5  # copies along the phase direction, and their strength
 DAMAGED_NOISE = 0.30  # deviation; sound scanners have 0.02 to 0.05
-SHIFT_MM = (6.0, 18.0)  # from what registration leaves to what anyone sees
+SHIFT_MM = (4.0, 15.0)  # from what registration may leave to what anyone sees
 DAMAGES = ("ghosting", "noise", "shifted", "other patient")
 
 
@@ -159,8 +159,8 @@ def noisy(image: Array, deviation: float, rng: np.random.Generator) -> Array:
 
 
 def moved(image: Array, by_mm: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Array:
-    """The image shifted along D, H, W, zeros coming in."""
-    shifted = ndimage.shift(image, by_mm / SPACING, order=1, mode="constant")
+    """The image shifted along D, H, W; what comes in mirrors the border, noisy as the rest."""
+    shifted = ndimage.shift(image, by_mm / SPACING, order=1, mode="reflect")
     return np.asarray(shifted, dtype=np.float32)
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.map_scale --cases 10000
 
 The cases are real files of 20 x 20 x 10 voxels in CT, PET and MR: an ellipsoid of noise, each case its own.
-The pool check runs over all of them; the plan, of a budget of a fifth, is written as a scoring writes it,
-with features in groups and PMI at every position, but nothing is trained. The pictures of the chosen cases
+The pool check runs over all of them; the plan, of a budget of 200 cases, is written as a scoring writes
+it, with features in groups and PMI at every position, but nothing is trained. The pictures of the chosen cases
 are made beforehand, as a scoring makes them. The server is a real process; the page is in headless
 Chromium, which draws without a GPU on the same cores.
 
@@ -48,7 +48,7 @@ from tests.chromium import chromium
 from tests.server import serving
 
 RESULTS = Path(__file__).parent / "results" / "map_scale.csv"
-CONF: dict[str, object] = {"budget": "20%", "prefetch": 0, "device": "cpu"}
+CONF: dict[str, object] = {"budget": 200, "prefetch": 0, "device": "cpu"}
 SMALL, LARGE = (20, 20, 10), (256, 256, 128)
 WIDE_MM = (400.0, 400.0, 300.0)
 VALUES = {"CT": (-1000.0, 40.0), "PET": (0.0, 2.0), "MR_T1": (0.0, 300.0)}  # outside and inside the body

@@ -84,7 +84,7 @@ class AppSettings(BaseModel):
     validation_share: float = _key(0.2, "Share of labelled patients kept for validation", "1", gt=0, lt=1)
     train_precision: Literal["auto", "float32", "bfloat16", "float16"] = _key("auto", "Arithmetic of a training's forward passes; auto: half where the device has it")
     accumulate: int = _key(1, "Batches whose gradients one training step averages, where a larger batch does not fit", "batches", ge=1)
-    model_version: int = _key(0, "Version of the model that answers and that trainings go on from; 0: the newest, an earlier one rolls back", ge=0)
+    model_version: int = _key(0, "Version of the model that answers and that trainings go on from; 0: the one chosen on the page, else the newest", ge=0)
     models_kept: int = _key(10, "Newest versions of the model that are kept", "versions", ge=1)
     tracking: Literal["tensorboard", "mlflow", "off"] = _key("tensorboard", "Where a training's figures go: tensorboard (model/events in work_dir), mlflow (there as well) or off")
     tracking_uri: str = _key("", "MLflow's server or database; empty: a database beside TensorBoard's events")

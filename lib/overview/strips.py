@@ -51,11 +51,14 @@ class Strips:
         kept = KeptPictures(self.site.work / "strips" / key[:2], max_bytes=MAX_BYTES / _FOLDERS)
         return kept.file(STRIP_VERSION, key, place, suffix=".jpg", make=make)
 
-    def keep_chosen(self) -> int:
+    def keep_chosen(self, *, limit: int = 200) -> int:
         """Make the strips of the cases that the plan chose, best first, as far as they can be read.
 
         They are looked at and labelled before the others, so their volumes are wanted soon anyway. A plan is
         of use without them: what cannot be made is left out and logged.
+
+        Args:
+            limit: More are made when they are asked for.
 
         Returns:
             How many are there now.
@@ -64,7 +67,7 @@ class Strips:
         if plan is None:
             return 0
         order = self.site.plan.order(strategy, plan=plan.id)
-        for id in order[: budgeted(self.site, plan, strategy)]:
+        for id in order[: min(limit, budgeted(self.site, plan, strategy))]:
             try:
                 self.file(self.site.pool.by_id[id])
                 there += 1

@@ -12,6 +12,7 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from lib.compute import spare_cores
 from lib.datastores.local import CaseDatastore
 from lib.lifetime import end_with_the_server
+from lib.overview.strips import Strips
 from lib.planning import JOB, plan_pool
 from lib.site import Site
 
@@ -43,6 +44,7 @@ class ModalityDifferenceScoring(ScoringMethod):
             logger.info("scoring %3.0f %%: %s%s", 100 * done, message, left)
 
         plan = plan_pool(self.site, processes=spare_cores(), on_progress=tell)
+        Strips(self.site).keep_chosen()  # whoever looks at the map finds them there
         current = self.site.plan.current()
         return {
             "plan": plan,
