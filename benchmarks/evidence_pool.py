@@ -21,6 +21,7 @@ from lib.settings import AppSettings
 from lib.site import Site
 
 TRUTH = "truth.csv"
+_NO_BOUND = 2**62  # bytes
 Truth = dict[str, dict[str, str]]
 
 
@@ -28,11 +29,30 @@ class PartialSite(Site):
     """A site that sees some cases and modalities of a folder, as if there were no others."""
 
     def __init__(
-        self, studies: Path, settings: AppSettings, *, modalities: Sequence[str], ids: Collection[str] | None
+        self,
+        studies: Path,
+        settings: AppSettings,
+        *,
+        modalities: Sequence[str],
+        prepared: Path,
+        ids: Collection[str] | None = None,
     ) -> None:
-        """Show the cases of these ids, or all, with these modalities."""
-        self._shown, self._ids = tuple(modalities), ids
+        """Show some cases of a folder.
+
+        Args:
+            studies: Folder of the pool.
+            settings: With a folder of its own to work in.
+            modalities: That are shown.
+            prepared: Where prepared cases are kept, for all sites of a pool together.
+            ids: Of the cases that are shown; all when None.
+        """
+        self._shown, self._prepared, self._ids = tuple(modalities), prepared, ids
         super().__init__(studies, settings)
+
+    @cached_property
+    def cache(self) -> VolumeCache:
+        """Prepared cases, as many as there are: every run needs some of them."""
+        return VolumeCache(self._prepared, self.preparation, self.records, max_bytes=_NO_BOUND)
 
     def _found(self) -> Pool:
         pool = super()._found().limited_to(self._shown)
@@ -62,9 +82,7 @@ class LabelledPool:
             ValueError: If a case that the protocol names is not there, or none is left to choose or to test.
         """
         self.folder, self.protocol, self.work = folder, protocol, work
-        self.site = PartialSite(
-            folder, self._settings(work / "cases"), modalities=protocol.modalities, ids=None
-        )
+        self.site = self._site(self._settings(work / "cases"))
         cases = self.site.pool.by_id
         labelled = sorted(id for id, case in cases.items() if case.label and id not in protocol.without)
         self.tested = tuple(sorted(self._tested(labelled)))
@@ -103,9 +121,7 @@ class LabelledPool:
         settings = settings.model_copy(
             update={"released": () if check else self.candidates, "workers": workers}
         )
-        site = PartialSite(
-            self.folder, settings, modalities=self.protocol.modalities, ids=frozenset(self.candidates)
-        )
+        site = self._site(settings, ids=frozenset(self.candidates))
         if not site.recall_check():
             site.check()
         return site
@@ -113,13 +129,10 @@ class LabelledPool:
     def load(self, ids: Sequence[str]) -> list[TrainingCase]:
         """Prepared cases and their lesions as one label, in the order of the ids."""
         site = self.site
-        cache = VolumeCache(
-            site.work / "cache", site.preparation, site.records, max_bytes=int(site.settings.cache_gb * 1e9)
-        )
         loaded = []
         for id in ids:
             case = site.pool.by_id[id]
-            prepared = cache.get(case)
+            prepared = site.cache.get(case)
             contour = read_volume(_label(case), max_voxels=site.settings.max_voxels)
             label = resample(contour, prepared.grid, nearest=True).array > 0
             loaded.append(TrainingCase(prepared, label.astype(np.uint8)))
@@ -132,6 +145,12 @@ class LabelledPool:
         if isinstance(test, int):
             return by_hash(labelled)[:test]
         return test
+
+    def _site(self, settings: AppSettings, *, ids: Collection[str] | None = None) -> PartialSite:
+        prepared = self.work / "prepared"
+        return PartialSite(
+            self.folder, settings, modalities=self.protocol.modalities, prepared=prepared, ids=ids
+        )
 
     def _settings(self, work: Path) -> AppSettings:
         scoring = self.protocol.scoring

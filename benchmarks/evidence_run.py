@@ -19,7 +19,8 @@ from benchmarks.evidence_pool import LabelledPool
 from benchmarks.evidence_protocol import Protocol
 from benchmarks.evidence_rows import Row
 from benchmarks.methods import build
-from benchmarks.patients import Scores, judge, outline
+from benchmarks.patients import Scores, judge
+from lib.ciml.inference import predict
 from lib.ciml.training import train
 
 MEASURES = ("dice", "surface_distance", "hausdorff95")
@@ -35,6 +36,7 @@ class Study:
         work: Where prepared cases are kept.
         digest: Of all that a result depends on beside the training itself.
         revision: Of the code.
+        device: Where networks are trained and used.
     """
 
     pool: Path
@@ -42,6 +44,7 @@ class Study:
     work: Path
     digest: str
     revision: str
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +69,8 @@ def carry_out(study: Study, training: Training) -> Finished:
     torch.set_num_threads(1)
     start = time.monotonic()
     pool = LabelledPool(study.pool, study.protocol, study.work)
-    network, loss = trained(pool, training.cases, seed=training.seed)
-    scores, empty = tested(network, pool, pool.tested)
+    network, loss = trained(pool, training.cases, seed=training.seed, device=study.device)
+    scores, empty = judged(network, pool, pool.tested, device=study.device)
     identity = {"digest": study.digest, "subset": training.subset, "seed": training.seed}
     means = {
         name: round(float(np.mean([each[name] for each in scores.values()])), 5)
@@ -83,7 +86,7 @@ def carry_out(study: Study, training: Training) -> Finished:
         "seconds": round(time.monotonic() - start, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": study.revision,
-        "software": json.dumps({"python": platform.python_version(), **software}),
+        "software": json.dumps({"python": platform.python_version(), **software, "device": study.device}),
         "segmenter": study.protocol.segmenter.model_dump_json(),
     }
     patients = [
@@ -93,20 +96,22 @@ def carry_out(study: Study, training: Training) -> Finished:
     return Finished(run, patients)
 
 
-def trained(pool: LabelledPool, ids: tuple[str, ...], *, seed: int) -> tuple[Any, float]:
+def trained(pool: LabelledPool, ids: tuple[str, ...], *, seed: int, device: str = "cpu") -> tuple[Any, float]:
     """A network that learnt these cases, and the last epoch's loss."""
     segmenter = pool.protocol.segmenter
     network = build(segmenter.method, pool.site.pool.modalities, segmenter.network, seed=seed)
-    result = train(network, pool.load(ids), [], segmenter.schedule, seed=seed)
+    result = train(network, pool.load(ids), [], segmenter.schedule, seed=seed, device=device)
     return network, result.reports[-1].loss
 
 
-def tested(network: Any, pool: LabelledPool, ids: tuple[str, ...]) -> tuple[dict[str, Scores], int]:
+def judged(
+    network: Any, pool: LabelledPool, ids: tuple[str, ...], *, device: str = "cpu"
+) -> tuple[dict[str, Scores], int]:
     """Scores of each of these cases, and of how many nothing was outlined."""
     scores, empty = {}, 0
     for id in ids:
         (case,) = pool.load([id])
-        probabilities = outline(network, case)
+        probabilities = predict(network, case.prepared, device=device, precision="float32")
         scores[id] = judge(probabilities, case, network.decomposition)
         empty += not (probabilities >= 0.5).any()
     return scores, empty

@@ -187,7 +187,7 @@ def _deep_grey(at: Array) -> Array:
 def _hyperintensity(rng: np.random.Generator, to_ventricle: Array, white: Array, age: float) -> Array:
     """Patches around the ventricles, more and larger with age."""
     near = np.clip(1.0 + to_ventricle / HYPERINTENSITY_REACH_MM, 0.0, 1.0)
-    patches = inside(4.0 * (smooth_field(rng, 5.0) + 2.0 * near + 1.2 * age - 3.2))
+    patches = inside(4.0 * (smooth_field(rng, 5.0) + 2.0 * near + 1.2 * age - 3.5))
     return np.asarray(white * patches, dtype=np.float32)
 
 

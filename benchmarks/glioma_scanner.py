@@ -43,7 +43,7 @@ SIGNAL: Mapping[str, tuple[float, float, float, float]] = {  # T1, T1ce, T2, FLA
 ENHANCEMENT = 0.45  # of vessels and choroid plexus on T1ce, added
 UNIQUE_ADDED = {"T1ce": 0.32, "T2": 0.24, "FLAIR": 0.26}  # of a lobe that only this modality shows
 GHOSTS, GHOST = 4, 0.5  # copies along the phase direction, and their strength
-DAMAGED_NOISE = 0.30  # deviation; sound scanners have 0.02 to 0.05
+DAMAGED_NOISE = 0.30  # deviation; sound scanners have 0.015 to 0.03
 SHIFT_MM = (4.0, 15.0)  # from what registration may leave to what anyone sees
 DAMAGES = ("ghosting", "noise", "shifted", "other patient")
 
@@ -70,10 +70,10 @@ class Scanner:
 
 
 SCANNERS: Mapping[str, Scanner] = {
-    "A": Scanner(0.40, 1.0, (1.0, 1.0, 1.0, 1.0), 0.06, 0.025, (1.0, 1.5)),
-    "B": Scanner(0.30, 0.4, (1.2, 1.1, 0.9, 1.1), 0.10, 0.035, (1.4, 1.5)),
-    "C": Scanner(0.20, 2.5, (0.85, 0.9, 1.2, 0.8), 0.14, 0.030, (1.2, 2.5)),
-    "D": Scanner(0.10, 0.15, (1.1, 1.3, 1.1, 1.3), 0.18, 0.050, (1.8, 2.5)),
+    "A": Scanner(0.40, 1.0, (1.0, 1.0, 1.0, 1.0), 0.03, 0.015, (0.8, 1.2)),
+    "B": Scanner(0.30, 0.4, (1.1, 1.1, 0.9, 1.1), 0.05, 0.020, (1.2, 1.2)),
+    "C": Scanner(0.20, 2.5, (0.9, 0.9, 1.15, 0.9), 0.06, 0.020, (1.0, 2.2)),
+    "D": Scanner(0.10, 0.15, (1.1, 1.2, 1.1, 1.2), 0.08, 0.030, (1.6, 2.2)),
 }
 
 

@@ -37,7 +37,7 @@ from benchmarks.evidence_protocol import Protocol
 from benchmarks.evidence_report import markdown
 from benchmarks.evidence_results import Results
 from benchmarks.evidence_rows import CASES, CELLS, Rows
-from benchmarks.evidence_run import Finished, Study, carry_out, tested, trained
+from benchmarks.evidence_run import Finished, Study, carry_out, judged, trained
 from benchmarks.evidence_scores import Knowledge, know
 from lib.lifetime import end_with_the_parent
 from lib.progress import progress_bar
@@ -53,6 +53,9 @@ Work = Annotated[
     Path | None, typer.Option(help="Where prepared cases and scores are kept; in output if none.")
 ]
 Jobs = Annotated[int, typer.Option(help="Processes, of one thread each.")]
+Device = Annotated[
+    str, typer.Option(help="Where networks are trained: cpu, cuda or cuda:N. Scores are made on the CPU.")
+]
 
 
 @app.command()
@@ -62,6 +65,7 @@ def run(
     output: Output,
     work: Work = None,
     jobs: Jobs = 1,
+    device: Device = "cpu",
     strategies: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
     budgets: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
     plan_only: Annotated[bool, typer.Option(help="Score and choose, train nothing.")] = False,
@@ -81,7 +85,7 @@ def run(
     done = rows.done(opened.digest)
     waiting = [each for each in trainings_of(wanted, order_seed=settings.order_seed) if each.key not in done]
     console.print(f"{len(wanted)} cells, {len(waiting)} trainings to run")
-    study = Study(pool.resolve(), settings, work, opened.digest, revision or git_revision())
+    study = Study(pool.resolve(), settings, work, opened.digest, revision or git_revision(), device)
     failed = 0 if plan_only else _carry_out_all(study, waiting, rows, jobs)
     if not plan_only:
         report(output)
@@ -102,20 +106,25 @@ def report(folder: Annotated[Path, typer.Argument(help="Of the rows.")]) -> None
 
 
 @app.command()
-def headroom(pool: Pool, protocol: File, output: Output, work: Work = None) -> None:
+def headroom(
+    pool: Pool,
+    protocol: File,
+    work: Annotated[Path, typer.Argument(help="Where prepared cases are kept.")],
+    device: Device = "cpu",
+) -> None:
     """Whether more labels show under the protocol's schedule, among the candidates alone.
 
-    Example: python -m benchmarks.label_efficiency headroom POOL benchmarks/evidence/glioma.yaml --output DIR
+    Example: python -m benchmarks.label_efficiency headroom POOL benchmarks/evidence/glioma.yaml DIR
     """
     settings = Protocol.read(protocol)
-    opened = LabelledPool(pool.resolve(), settings, (work or output / "work").resolve())
+    opened = LabelledPool(pool.resolve(), settings, work.resolve())
     asked = tuple(by_hash(opened.candidates)[: settings.headroom.ask])
     rest = [id for id in opened.candidates if id not in asked]
     for seed in range(settings.headroom.seeds):
         order = np.random.default_rng(seed).permutation(rest).tolist()
         for size in settings.headroom.sizes:
-            network, loss = trained(opened, tuple(sorted(order[:size])), seed=seed)
-            scores, _ = tested(network, opened, asked)
+            network, loss = trained(opened, tuple(sorted(order[:size])), seed=seed, device=device)
+            scores, _ = judged(network, opened, asked, device=device)
             dice = np.mean([each["dice"] for each in scores.values()])
             console.print(f"{size} cases, seed {seed}: Dice {dice:.3f}, last loss {loss:.3f}")
 

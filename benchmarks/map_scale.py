@@ -4,8 +4,8 @@
 
 The cases are real files of 20 x 20 x 10 voxels in CT, PET and MR: an ellipsoid of noise, each case its own.
 The pool check runs over all of them; the plan, of a budget of 200 cases, is written as a scoring writes
-it, with features in groups and PMI at every position, but nothing is trained. The pictures of the chosen cases
-are made beforehand, as a scoring makes them. The server is a real process; the page is in headless
+it, with features in groups and PMI at every position, but nothing is trained. The pictures of the chosen
+cases are made beforehand, as a scoring makes them. The server is a real process; the page is in headless
 Chromium, which draws without a GPU on the same cores.
 
 First paint is the time from the navigation until the dots are drawn, in a browser with nothing kept; the

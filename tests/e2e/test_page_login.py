@@ -10,7 +10,7 @@ import requests
 
 from tests.chromium import chromium, skip_without_chromium
 from tests.realm import PASSWORD, realm
-from tests.server import serving
+from tests.server import serving, slicer_client
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -39,6 +39,9 @@ def test_what_the_page_shows_is_behind_the_login_of_the_rest(samples: Callable[.
             page.get_by_role("heading", name="The next case").wait_for()
             page.reload()  # the session goes on
             page.get_by_role("heading", name="The next case").wait_for()
+            slicer = slicer_client(server)
+            slicer.update_auth(slicer.auth_token("ann", PASSWORD))
+            assert slicer.next_sample("random", {})["id"] in ("STS_008", "STS_025")
             token = requests.post(
                 f"{server}/auth/token", data={"username": "guest", "password": PASSWORD}, timeout=60
             ).json()["access_token"]
