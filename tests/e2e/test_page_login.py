@@ -24,7 +24,7 @@ def test_what_the_page_shows_is_behind_the_login_of_the_rest(samples: Callable[.
             "MONAI_LABEL_AUTH_REALM_URI": address,
             "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
         }
-        studies = samples("STS_008", "STS_025")
+        studies = samples("STS_008", "STS_025", labels=False)
         with serving(studies, conf={"prefetch": 0}, environment=environment) as server, chromium() as window:
             for path in ("today", "map", "check", "cases/STS_008", "cases/STS_008/strip.jpg"):
                 assert requests.get(f"{server}/mdal/api/{path}", timeout=60).status_code == 401
