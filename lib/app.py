@@ -37,7 +37,6 @@ from lib.tasks.strategies import PlannedStrategy
 from lib.tasks.train import CimlTrain
 from lib.web.application import running_application
 from lib.web.context import Served
-from lib.web.explanations import Explanations, offer
 from lib.web.login import mend_login
 from lib.web.ohif import mend_panel
 from lib.web.page import offer_page
@@ -80,7 +79,6 @@ class MdalCimlApp(MONAILabelApp):
             description="Which multimodal cases to label first, and a segmentation that learns from them",
         )
         segmenter = self._infers["ciml"].segmenter
-        offer(Explanations(segmenter))
         offer_page(Served(self.site, self._datastore, segmenter, self._exchange_state))
         mend_login()
         mend_panel()

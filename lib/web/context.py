@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from fastapi import Request
@@ -14,6 +15,7 @@ from lib.datastores.local import CaseDatastore
 from lib.refusal import Refusal
 from lib.segmentation import Segmenter
 from lib.site import Quarantined, Site
+from lib.web.explanations import Explanations
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,11 @@ class Served:
     datastore: CaseDatastore
     segmenter: Segmenter
     pacs: Callable[[], dict[str, Any] | None] = lambda: None
+
+    @cached_property
+    def explanations(self) -> Explanations:
+        """Made one at a time."""
+        return Explanations(self.segmenter)
 
     def case(self, name: str) -> Case:
         """A case, in quarantine too: the page shows why.

@@ -1,4 +1,4 @@
-"""Explanations over HTTP: made once for a case and a model, then answered from disk."""
+"""Explanations: made once for a case and a model, then answered from disk."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ import threading
 from pathlib import Path
 
 import torch
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import FileResponse
 
 from lib.cases.case import Case, CaseError
 from lib.ciml.checkpoint import load
 from lib.ciml.explanation import MEASURES, links_of
-from lib.explanation_files import MONTAGE, NUMBERS, map_name, write_explanation
+from lib.explanation_files import NUMBERS, map_name, write_explanation
 from lib.refusal import Refusal
 from lib.room import make_room
 from lib.segmentation import Segmenter
 from lib.site import Quarantined
-from lib.web.application import running_application
 
 logger = logging.getLogger(__name__)
 METHOD_VERSION = 1  # raise when an explanation of the same case and model changes
@@ -28,8 +25,6 @@ MAX_BYTES = 2e9  # of explanations on disk; the one longest unused goes first
 IN_USE_S = 60.0  # while its files are perhaps still being sent
 PATIENCE = 120.0  # seconds that a request waits for another one's explanation
 _BUSY = "Another explanation is being made and takes long. Ask again in a minute."
-
-router = APIRouter(prefix="/mdal/explanation", tags=["MDAL"])
 
 
 class Explanations:
@@ -108,64 +103,3 @@ class Explanations:
         write_explanation(self.site, case, network, folder, version=version)
         logger.info("explained %s", case.id)
         make_room(folder.parent.iterdir(), MAX_BYTES, in_use_s=IN_USE_S)
-
-
-def offer(explanations: Explanations) -> bool:
-    """Serve explanations beside MONAI Label's endpoints, behind the login that its datastore asks for.
-
-    MONAI Label 0.8.5 has no place for an app's own endpoints. Its application is complete when it makes the
-    app, so these come last; none of its routes takes a path under `/mdal`. Where it makes the app anew
-    (`/reload`), the endpoints stay and answer for the new one.
-
-    Returns:
-        False outside a server process, where there is nothing to add to.
-    """
-    application = running_application()
-    if application is None:
-        return False
-    from monailabel.config import settings  # only a server has them
-    from monailabel.endpoints.user.auth import RBAC
-
-    fresh = not hasattr(application.state, "explanations")
-    application.state.explanations = explanations
-    if fresh:
-        login = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
-        application.include_router(router, dependencies=[login])
-    return True
-
-
-# Plain functions: FastAPI runs them in its threads, so that viewers are answered meanwhile.
-
-
-@router.get("/{case}.png", summary="Who told whom what, over the images", response_class=FileResponse)
-def montage(case: str, request: Request) -> FileResponse:
-    """A PNG: a row a modality, its image with the outline, then what the others told it."""
-    return _answer(_explanations(request).file(case, MONTAGE), "image/png", f"{case}.png")
-
-
-@router.get("/{case}/{sender}/{subtask}/{measure}.nii.gz", summary="One map", response_class=FileResponse)
-def contribution_map(case: str, sender: str, subtask: str, measure: str, request: Request) -> FileResponse:
-    """A NIfTI on the grid of the case's reference."""
-    path = _explanations(request).map_file(case, sender, subtask, measure)
-    return _answer(path, "application/gzip", f"{case}_{path.name}")
-
-
-@router.get("/{case}", summary="Contribution of each modality", response_class=FileResponse)
-def numbers(case: str, request: Request) -> FileResponse:
-    """JSON: a sentence, the share of each modality, every message's contribution by each measure."""
-    return _answer(_explanations(request).file(case, NUMBERS), "application/json", f"{case}.json")
-
-
-def _explanations(request: Request) -> Explanations:
-    explanations: Explanations = request.app.state.explanations
-    return explanations
-
-
-def _answer(path: Path, media_type: str, name: str) -> FileResponse:
-    return FileResponse(
-        path,
-        media_type=media_type,
-        filename=name,
-        content_disposition_type="inline",
-        headers={"Cache-Control": "no-cache"},  # the next model says something else
-    )

@@ -13,6 +13,7 @@ from lib.web.assets import STATIC, policy
 from lib.web.case_endpoints import router as case_router
 from lib.web.check_endpoints import router as check_router
 from lib.web.context import Served
+from lib.web.explanation_endpoints import router as explanation_router
 from lib.web.map_endpoints import router as map_router
 from lib.web.model_endpoints import router as model_router
 from lib.web.today_endpoints import router as today_router
@@ -52,7 +53,8 @@ def offer_page(served: Served) -> bool:
     if fresh:
         login = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
         application.include_router(shell)
-        application.include_router(api, dependencies=[login])
+        for router in (api, explanation_router):
+            application.include_router(router, dependencies=[login])
     return True
 
 

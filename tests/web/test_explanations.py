@@ -19,12 +19,15 @@ from fastapi.testclient import TestClient
 from lib.cases.case import Case
 from lib.ciml.explanation import MEASURES
 from lib.ciml.network import CimlNetwork, NetworkSettings
+from lib.datastores.local import CaseDatastore
 from lib.explanation_files import NUMBERS, explain_case
 from lib.refusal import Refusal
 from lib.segmentation import Segmenter
 from lib.settings import read_settings
 from lib.site import Site
 from lib.web import explanations as web
+from lib.web.context import Served
+from lib.web.page import offer_page
 
 SMALL = NetworkSettings(channels=(4, 8), strides=((1, 2, 2), (2, 2, 2)), message_channels=2, message_levels=2)
 PATH = "/mdal/explanation"
@@ -53,8 +56,9 @@ def client(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     server = ModuleType("monailabel.app")
     server.app = FastAPI()
     monkeypatch.setitem(sys.modules, "monailabel.app", server)
-    assert web.offer(web.Explanations(Segmenter(site)))
-    assert web.offer(web.Explanations(Segmenter(site)))  # the app was made anew
+    app = Served(site, CaseDatastore(site), Segmenter(site))
+    assert offer_page(app)
+    assert offer_page(app)  # the app was made anew
     with TestClient(server.app) as client:
         yield client
 
@@ -166,4 +170,4 @@ def test_only_so_many_bytes_of_explanations_are_kept(
 
 def test_a_process_that_is_no_server_offers_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "monailabel.app", raising=False)
-    assert not web.offer(web.Explanations(Segmenter(site)))
+    assert not offer_page(Served(site, CaseDatastore(site), Segmenter(site)))
