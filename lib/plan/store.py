@@ -13,14 +13,15 @@ from sqlalchemy.orm import Session
 
 from lib.plan.budget import Budget
 from lib.plan.database import open_database, writing
+from lib.plan.history import Event, history
+from lib.plan.jobs import progress, report
 from lib.plan.leases import Desk, Pool, Wish, lease_first, note
 from lib.plan.neighbours import Neighbourhood
 from lib.plan.scores import CaseScore, PairScore, check_json, pair_rows, score_rows, unpacked
-from lib.plan.tables import Base, EventRow, LeaseRow, PairScoreRow, PlanRow, ProgressRow, RankRow, ScoreRow
+from lib.plan.tables import Base, LeaseRow, PairScoreRow, PlanRow, ProgressRow, RankRow, ScoreRow
 
 __all__ = ["CaseScore", "Event", "Offer", "PairScore", "PlanStore", "Pool"]
 
-STALE = timedelta(minutes=5)  # a running job that has not spoken for this long was killed
 KEPT = 10  # plans; older ones go when a new one is written
 
 
@@ -36,9 +37,6 @@ _KNOWN = (
 _SCORE = select(*_KNOWN).where(
     ScoreRow.plan_id == _NEWEST.scalar_subquery(), ScoreRow.case_id == bindparam("case")
 )
-_PROGRESS = select(
-    ProgressRow.state, ProgressRow.done, ProgressRow.message, ProgressRow.started, ProgressRow.at
-).where(ProgressRow.job == bindparam("wanted"))
 
 
 @dataclass(frozen=True)
@@ -60,23 +58,6 @@ class Offer:
     score: CaseScore
     until: datetime
     spent: int
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened.
-
-    Attributes:
-        at: When.
-        kind: `planned` (the whole pool), `offered`, `set aside`, `expired`, `labelled`.
-        annotator: Who asked or labelled.
-        details: Rank and strategy of an offer, version and size of a plan.
-    """
-
-    at: datetime
-    kind: str
-    annotator: str | None
-    details: Mapping[str, Any]
 
 
 class PlanStore:
@@ -252,15 +233,8 @@ class PlanStore:
 
     def history(self, case_id: str, *, limit: int = 100) -> list[Event]:
         """What happened to a case and to the whole pool, newest first."""
-        ours = (EventRow.case_id == case_id) | EventRow.case_id.is_(None)
-        rows = (
-            select(EventRow.at, EventRow.kind, EventRow.annotator, EventRow.details)
-            .where(ours)
-            .order_by(EventRow.id.desc())
-            .limit(limit)
-        )
         with self._engine.connect() as connection:
-            return [Event(*row) for row in connection.execute(rows)]
+            return history(connection, case_id, limit=limit)
 
     def pair_scores(self, case_id: str) -> list[PairScore]:
         """What the newest plan knows of a case's pairs, by training."""
@@ -299,28 +273,13 @@ class PlanStore:
 
     def report(self, job: str, *, state: str, done: float, message: str) -> None:
         """Say how far a job is."""
-        now = self._now()
         with Session(self._writing) as session, session.begin():
-            row = session.get(ProgressRow, job)
-            if row is None or row.state != "running" or done < row.done or now - row.at > STALE:
-                session.merge(
-                    ProgressRow(job=job, state=state, done=done, message=message, started=now, at=now)
-                )
-            else:
-                row.state, row.done, row.message, row.at = state, done, message, now
+            report(session, ProgressRow(job=job, state=state, done=done, message=message), self._now())
 
     def progress(self, job: str) -> dict[str, Any]:
         """State, share done, message and seconds left of a job; empty where it never ran."""
         with self._engine.connect() as connection:
-            row = connection.execute(_PROGRESS, {"wanted": job}).one_or_none()
-        if row is None:
-            return {}
-        state = "interrupted" if row.state == "running" and self._now() - row.at > STALE else row.state
-        answer: dict[str, Any] = {"state": state, "done": round(row.done, 3), "message": row.message}
-        if state == "running" and row.done > 0.02:
-            elapsed = (row.at - row.started).total_seconds()
-            answer["seconds_left"] = round(elapsed * (1.0 - row.done) / row.done, 1)
-        return answer
+            return progress(connection, job, self._now())
 
     def _version(self) -> int | None:
         with self._engine.connect() as connection:

@@ -1,0 +1,41 @@
+"""What happened to a case, as the plan's database keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from lib.plan.tables import EventRow
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        at: When.
+        kind: `planned` (the whole pool), `offered`, `set aside`, `expired`, `labelled`.
+        annotator: Who asked or labelled.
+        details: Rank and strategy of an offer, version and size of a plan.
+    """
+
+    at: datetime
+    kind: str
+    annotator: str | None
+    details: Mapping[str, Any]
+
+
+def history(connection: Connection, case_id: str, *, limit: int) -> list[Event]:
+    """What happened to a case and to the whole pool, newest first."""
+    ours = (EventRow.case_id == case_id) | EventRow.case_id.is_(None)
+    rows = (
+        select(EventRow.at, EventRow.kind, EventRow.annotator, EventRow.details)
+        .where(ours)
+        .order_by(EventRow.id.desc())
+        .limit(limit)
+    )
+    return [Event(*row) for row in connection.execute(rows)]
