@@ -1,0 +1,64 @@
+import numpy as np
+
+from lib.mdal.candidates import Candidates
+from lib.mdal.pacing import EXTREME_SHARE, paced
+
+
+def pool(count: int = 200, seed: int = 0) -> Candidates:
+    """Four groups, the last of a tenth of the size of the others; the difference knows nothing of them."""
+    rng = np.random.default_rng(seed)
+    group = np.arange(count) % 31 // 10
+    features = np.eye(4, dtype=np.float32)[group] * 8 + rng.standard_normal((count, 4)).astype(np.float32)
+    ids = [f"case_{row:03}" for row in range(count)]
+    return Candidates(ids, features, rng.standard_normal(count))
+
+
+def rows(order: list[str]) -> np.ndarray:
+    return np.array([int(id.partition("_")[2]) for id in order])
+
+
+def order_of(candidates: Candidates, budget: int = 20) -> list[str]:
+    return paced(candidates, budget, np.random.default_rng(0))
+
+
+def test_every_case_comes_once_and_the_budget_changes_nothing() -> None:
+    candidates = pool()
+    order = order_of(candidates)
+    assert sorted(order) == sorted(candidates.ids)
+    assert order == order_of(candidates, budget=150)
+
+
+def test_the_first_cases_stand_for_every_group() -> None:
+    candidates = pool()
+    first = rows(order_of(candidates))[:6]
+    assert len(set(candidates.features[first].argmax(axis=1))) == 4
+
+
+def test_the_first_case_is_the_one_nearest_to_all() -> None:
+    candidates = pool()
+    apart = np.linalg.norm(candidates.features[:, None] - candidates.features[None], axis=2)
+    assert rows(order_of(candidates))[0] == apart.sum(axis=1).argmin()
+
+
+def test_a_larger_difference_comes_earlier_among_cases_that_stand_for_as_much() -> None:
+    order = rows(order_of(pool(count=400)))
+    difference = pool(count=400).difference[order]
+    kept = len(order) - int(EXTREME_SHARE * len(order))
+    assert difference[80:kept][:80].mean() > difference[80:kept].mean() + 0.3
+
+
+def test_the_most_extreme_come_last() -> None:
+    candidates = pool()
+    last = rows(order_of(candidates))[-int(EXTREME_SHARE * 200) :]
+    assert set(last) == set(np.argsort(candidates.difference)[-4:])
+
+
+def test_the_order_of_the_pool_does_not_matter() -> None:
+    candidates = pool()
+    shuffled = candidates.take(np.random.default_rng(3).permutation(len(candidates)))
+    assert order_of(candidates) == order_of(shuffled)
+
+
+def test_cases_that_lie_on_each_other_are_ordered_too() -> None:
+    candidates = Candidates(["a", "b", "c"], np.zeros((3, 2), np.float32), np.array([0.0, 1.0, -1.0]))
+    assert sorted(order_of(candidates)) == ["a", "b", "c"]
