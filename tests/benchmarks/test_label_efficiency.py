@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from benchmarks.evidence_cells import FULL, Cell, cells_of, trainings_of
 from benchmarks.evidence_figure import draw
@@ -21,6 +22,7 @@ from benchmarks.evidence_rows import CASES, CELLS, PATIENTS, RUNS, Rows
 from benchmarks.evidence_run import Study, carry_out
 from benchmarks.evidence_scores import Knowledge
 from benchmarks.evidence_strategies import CONTROLS, choose
+from benchmarks.label_efficiency import app
 from benchmarks.patients import Patients
 from lib.mdal.selection import SELECTORS, cluster_of
 from tests.mdal.candidate_pools import pool as candidate_pool
@@ -219,6 +221,24 @@ def test_what_a_training_depends_on_changes_its_digest(folder: Path, tmp_path: P
     longer = {**SETTINGS["segmenter"], "steps": 3}
     assert digest() == digest(budgets=[2, 3], primary_end_point="another")
     assert len({digest(), digest(segmenter=longer), digest(test=3), digest(modalities=["CT", "PET"])}) == 4
+
+
+@pytest.mark.slow
+def test_a_run_that_was_cut_does_what_is_left_and_nothing_twice(folder: Path, tmp_path: Path) -> None:
+    file, output = tmp_path / "p.yaml", tmp_path / "out"
+    small = {"folds": 2, "repeats": 1, "scoring_steps": 2}
+    file.write_text(yaml.safe_dump({**SETTINGS, "scoring": small}))
+    command = ["run", str(folder), str(file), "--output", str(output), "--strategies", "kmeans"]
+    first = CliRunner().invoke(app, [*command, "--budgets", "2"])
+    assert first.exit_code == 0, first.output
+    assert "2 cells, 2 trainings to run" in first.output
+    rows = (output / RUNS).read_text()
+    again = CliRunner().invoke(app, command)
+    assert "4 cells, 2 trainings to run" in again.output
+    assert (output / RUNS).read_text().startswith(rows)
+    assert "| kmeans | 2 of 2 | 2 of 2 |" in (output / "report.md").read_text()
+    assert "0 trainings to run" in CliRunner().invoke(app, command).output
+    assert len((output / PATIENTS).read_text().splitlines()) == 1 + 4 * 2
 
 
 def write_rows(folder: Path, settings: Protocol, *, missing: tuple[str, ...] = ()) -> Results:

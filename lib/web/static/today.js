@@ -117,7 +117,8 @@ function link(id) {
 function counts({ cases, labelled, leased, set_aside: aside, left, quarantined, budget }) {
   const goal = Math.min(budget, cases);
   return [
-    h("p", {}, `${labelled} of ${count(goal, "case")} labelled`, goal < cases ? ` (the budget; ${cases} in all)` : ""),
+    h("p", {}, labelled > goal ? `${labelled} of ${cases} labelled, more than the budget of ${budget}`
+      : [`${labelled} of ${count(goal, "case")} labelled`, goal < cases && ` (the budget; ${cases} in all)`]),
     h("progress", { max: Math.max(1, goal), value: Math.min(labelled, goal), "aria-label": "Labelled cases" }),
     h("dl", { class: "figures" }, [["Labelled", labelled], ["In readers' hands", leased], ["Set aside by you", aside],
       ["Left", left], ["Held back by the check", quarantined]]
