@@ -10,8 +10,15 @@ alone shows a part of the lesion; four scanners, drawn apart from the lesions; i
 the pool one of the four scans is damaged, the label right. OUTPUT gets a folder a case with T1, T1ce, T2,
 FLAIR and `lesion` (the whole lesion), and `truth.csv`.
 
-The numbers were set by looking at pictures and at one curve, Dice over random subsets of growing size, so
-that labels help and 10 do not suffice. No selection strategy was run before they were fixed.
+The numbers were set by looking at pictures, at the pool check, and at Dice over random subsets of growing
+size. No selection strategy was run before they were fixed. What was seen, seed 0: MONAI's SegResNet of 0.3
+million parameters (1,200 steps of 2 patches of 16 x 32 x 32, AdamW at 0.01) reached Dice 0.43 and 0.63 on the
+test set with two random tens of labels, 0.69 and 0.61 with the two random 160 that continue them: 0.12 more
+in the mean, but not in both pairs (rare cases: 0.32 and 0.53, then 0.60 and 0.53). Precision was what lacked
+(0.50 and 0.61 with 160), not recall (0.91 and 0.90). After 600 steps at 0.003 there was no rise (0.57, 0.56):
+training must be long enough before labels can be what is short. An earlier draft had more noise, bias and
+hyperintensities: a tree classifier of smoothed voxels reached 0.45 with 10 and 0.44 with 160 labels, so they
+were lowered; it then reached 0.67 with 10 and 0.68 with 80 (rare cases 0.41 and 0.59).
 
 The folder appears when it is whole. The same counts, dials and seed give the same files, byte for byte.
 """
