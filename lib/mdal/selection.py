@@ -22,6 +22,7 @@ from lib.mdal.baselines import (
 )
 from lib.mdal.candidates import Candidates, Rows, Selector, largest_first, planned, remaining, turns
 from lib.mdal.clusters import Clusters, farthest_first, find_clusters
+from lib.mdal.pacing import paced
 from lib.mdal.typicality import density, probcover, typiclust
 
 TOP = 3  # alpha: the farthest-point subset of B cases is sought among the alpha B of largest difference
@@ -100,6 +101,7 @@ def cluster_of(candidates: Candidates, budget: int, generator: Generator) -> Row
 SELECTORS: dict[str, Selector] = {
     "mdal": max_md,
     "diversemd": diverse_md,
+    "paced": paced,
     "diversemd_top": partial(diverse_md, variant="top"),
     "diversemd_strata": partial(diverse_md, variant="strata"),
     "minmd": min_md,
@@ -118,6 +120,7 @@ SELECTORS: dict[str, Selector] = {
 DESCRIPTIONS: dict[str, str] = {
     "mdal": "MaxMD: the largest modality difference first",
     "diversemd": "DiverseMD: diverse cases, in each group the largest modality difference",
+    "paced": "Paced: typical and diverse cases first, later ones more and more by modality difference",
     "diversemd_top": "DiverseMD among the top: of the largest modality differences the most unlike cases",
     "diversemd_strata": "DiverseMD by strata: diverse cases from every level of modality difference",
     "minmd": "MinMD: the smallest modality difference first",
