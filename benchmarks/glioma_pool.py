@@ -38,10 +38,10 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.glioma_anatomy import Array, draw_head, grid
-from benchmarks.glioma_lesions import RARE, VOXEL_ML, Grown, draw_lesion, grow
-from benchmarks.glioma_plan import DAMAGED, UNIQUE, Patient, Shares, draw_patients
-from benchmarks.glioma_scanner import MODALITIES, SCANNERS, STORED, damage, scan, signals
+from benchmarks.glioma.anatomy import Array, draw_head, grid
+from benchmarks.glioma.lesions import RARE, VOXEL_ML, Grown, draw_lesion, grow
+from benchmarks.glioma.plan import DAMAGED, UNIQUE, Patient, Shares, draw_patients
+from benchmarks.glioma.scanner import MODALITIES, SCANNERS, STORED, damage, scan, signals
 from lib.cases.image import Volume, write_nifti
 from lib.progress import progress_bar
 from lib.room import PART
@@ -89,7 +89,7 @@ def main(
     rare, hurt = sum(bool(row["rare"]) for row in rows), sum(bool(row["damage"]) for row in rows)
     console.print(f"{len(rows)} cases in {output}: {rare} rare, {hurt} damaged.")
     if figure:
-        from benchmarks.glioma_figure import write_figure
+        from benchmarks.glioma.figure import write_figure
 
         write_figure(patients, figure)
         console.print(f"{figure} written.")

@@ -4,7 +4,7 @@
     python -m benchmarks.label_efficiency run POOL PROTOCOL --output DIR --strategies kmeans --budgets 8
     python -m benchmarks.label_efficiency report DIR
 
-The protocol, a YAML file of `benchmarks.evidence_protocol`, says everything that decides the outcome and was
+The protocol, a YAML file of `benchmarks.evidence.protocol`, says everything that decides the outcome and was
 written before the runs. Test patients take part in nothing before the end of a training: neither in the
 contrastive training, nor in the pool check's idea of what is usual. All strategies choose from the same
 scores, made once; a strategy's seeds vary what it draws, and the training's weights and patches. Strategies
@@ -29,16 +29,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.ciml_vs_fusion import git_revision
-from benchmarks.evidence_cells import Cell, Training, cells_of, trainings_of
-from benchmarks.evidence_figure import draw
-from benchmarks.evidence_plan import described, rows_of_cases, rows_of_cells
-from benchmarks.evidence_pool import LabelledPool, by_hash
-from benchmarks.evidence_protocol import Protocol
-from benchmarks.evidence_report import markdown
-from benchmarks.evidence_results import Results
-from benchmarks.evidence_rows import CASES, CELLS, Rows
-from benchmarks.evidence_run import Finished, Study, carry_out, judged, trained
-from benchmarks.evidence_scores import Knowledge, know
+from benchmarks.evidence.cells import Cell, Training, cells_of, trainings_of
+from benchmarks.evidence.figure import draw
+from benchmarks.evidence.plan import described, rows_of_cases, rows_of_cells
+from benchmarks.evidence.pool import LabelledPool, by_hash
+from benchmarks.evidence.protocol import Protocol
+from benchmarks.evidence.report import markdown
+from benchmarks.evidence.results import Results
+from benchmarks.evidence.rows import CASES, CELLS, Rows
+from benchmarks.evidence.run import Finished, Study, carry_out, judged, trained
+from benchmarks.evidence.scores import Knowledge, know
 from lib.lifetime import end_with_the_parent
 from lib.progress import progress_bar
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.evidence_statistics import area, difference, holm, labels_needed, slope
+from benchmarks.evidence.statistics import area, difference, holm, labels_needed, slope
 
 
 def test_the_area_is_the_mean_height_over_doublings_of_the_budget() -> None:

@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from benchmarks import glioma_pool
-from benchmarks.glioma_anatomy import Array, Head, draw_head
-from benchmarks.glioma_figure import write_figure
-from benchmarks.glioma_lesions import (
+from benchmarks.glioma.anatomy import Array, Head, draw_head
+from benchmarks.glioma.figure import write_figure
+from benchmarks.glioma.lesions import (
     COMMON_SHARE,
     KINDS,
     RARE,
@@ -25,9 +25,9 @@ from benchmarks.glioma_lesions import (
     grow,
     quota,
 )
-from benchmarks.glioma_plan import Patient, Shares, draw_patients
+from benchmarks.glioma.plan import Patient, Shares, draw_patients
+from benchmarks.glioma.scanner import DAMAGES, MODALITIES, SCANNERS, damage, signals
 from benchmarks.glioma_pool import make, write_pool
-from benchmarks.glioma_scanner import DAMAGES, MODALITIES, SCANNERS, damage, signals
 from lib.cases.case import Source
 from lib.cases.image import read_volume
 from lib.cases.layouts import find_pool

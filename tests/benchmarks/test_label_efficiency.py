@@ -12,16 +12,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from benchmarks.evidence_cells import FULL, Cell, cells_of, trainings_of
-from benchmarks.evidence_figure import draw
-from benchmarks.evidence_pool import LabelledPool, by_hash
-from benchmarks.evidence_protocol import Protocol
-from benchmarks.evidence_report import markdown
-from benchmarks.evidence_results import Results
-from benchmarks.evidence_rows import CASES, CELLS, PATIENTS, RUNS, Rows
-from benchmarks.evidence_run import Study, carry_out
-from benchmarks.evidence_scores import Knowledge
-from benchmarks.evidence_strategies import CONTROLS, choose
+from benchmarks.evidence.cells import FULL, Cell, cells_of, trainings_of
+from benchmarks.evidence.figure import draw
+from benchmarks.evidence.pool import LabelledPool, by_hash
+from benchmarks.evidence.protocol import Protocol
+from benchmarks.evidence.report import markdown
+from benchmarks.evidence.results import Results
+from benchmarks.evidence.rows import CASES, CELLS, PATIENTS, RUNS, Rows
+from benchmarks.evidence.run import Study, carry_out
+from benchmarks.evidence.scores import Knowledge
+from benchmarks.evidence.strategies import CONTROLS, choose
 from benchmarks.label_efficiency import app
 from benchmarks.patients import Patients
 from lib.mdal.selection import SELECTORS, cluster_of

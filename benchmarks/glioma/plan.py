@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.glioma_lesions import (
+from benchmarks.glioma.lesions import (
     COMMON_SHARE,
     PROTOTYPES,
     RARE,
@@ -24,7 +24,7 @@ from benchmarks.glioma_lesions import (
     near,
     quota,
 )
-from benchmarks.glioma_scanner import DAMAGES, MODALITIES, SCANNERS
+from benchmarks.glioma.scanner import DAMAGES, MODALITIES, SCANNERS
 
 UNIQUE = 0.3  # share of the cases with a part that one modality alone shows
 DAMAGED = 0.08  # share of the pool's cases with a damaged scan

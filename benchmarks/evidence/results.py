@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from benchmarks.evidence_cells import title
-from benchmarks.evidence_protocol import Protocol
-from benchmarks.evidence_rows import CASES, CELLS, PATIENTS, RUNS, Read, Rows
-from benchmarks.evidence_strategies import FULL
+from benchmarks.evidence.cells import title
+from benchmarks.evidence.protocol import Protocol
+from benchmarks.evidence.rows import CASES, CELLS, PATIENTS, RUNS, Read, Rows
+from benchmarks.evidence.strategies import FULL
 from benchmarks.paired import Values
 
 

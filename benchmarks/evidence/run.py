@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.evidence_cells import Training
-from benchmarks.evidence_pool import LabelledPool
-from benchmarks.evidence_protocol import Protocol
-from benchmarks.evidence_rows import Row
+from benchmarks.evidence.cells import Training
+from benchmarks.evidence.pool import LabelledPool
+from benchmarks.evidence.protocol import Protocol
+from benchmarks.evidence.rows import Row
 from benchmarks.methods import build
 from benchmarks.patients import Scores, judge
 from lib.ciml.inference import predict

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
-from benchmarks.evidence_scores import Knowledge
+from benchmarks.evidence.scores import Knowledge
 from lib.mdal.candidates import Candidates
 from lib.mdal.selection import DESCRIPTIONS, SELECTORS, diverse_md, max_md
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.evidence_cells import title
-from benchmarks.evidence_results import Results
-from benchmarks.evidence_strategies import TITLES
-from benchmarks.evidence_tables import (
+from benchmarks.evidence.cells import title
+from benchmarks.evidence.results import Results
+from benchmarks.evidence.strategies import TITLES
+from benchmarks.evidence.tables import (
     area_table,
     cost_table,
     damage_sentence,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.evidence_pool import PartialSite
+from benchmarks.evidence.pool import PartialSite
 from lib.atomic import replacing
 from lib.mdal.candidates import Candidates
 from lib.mdal.difference import modality_difference

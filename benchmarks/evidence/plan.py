@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.evidence_cells import Cell
-from benchmarks.evidence_pool import LabelledPool
-from benchmarks.evidence_rows import Row
-from benchmarks.evidence_scores import Knowledge
+from benchmarks.evidence.cells import Cell
+from benchmarks.evidence.pool import LabelledPool
+from benchmarks.evidence.rows import Row
+from benchmarks.evidence.scores import Knowledge
 
 Progress = Callable[[float, str], None]
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from benchmarks.glioma_anatomy import SPACING, Array, Head, inside, places, smooth_field
+from benchmarks.glioma.anatomy import SPACING, Array, Head, inside, places, smooth_field
 
 COMMON_SHARE = 0.76  # of the cases; the rest are rare
 PROTOTYPES = 12  # of common appearances; fewer would make the task trivial, more would leave no redundancy

@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmarks.glioma_anatomy import SPACING
-from benchmarks.glioma_lesions import KINDS
-from benchmarks.glioma_plan import Patient
+from benchmarks.glioma.anatomy import SPACING
+from benchmarks.glioma.lesions import KINDS
+from benchmarks.glioma.plan import Patient
+from benchmarks.glioma.scanner import MODALITIES
 from benchmarks.glioma_pool import make
-from benchmarks.glioma_scanner import MODALITIES
 from lib.atomic import replacing
 
 SHOWN = 8

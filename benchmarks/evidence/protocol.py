@@ -172,7 +172,7 @@ class Protocol(_Part):
             place = ".".join(map(str, first["loc"]))
             raise ValueError(
                 f"{place} of {path.name} must fit the protocol: {first['msg']}; got {first['input']!r}. "
-                "See benchmarks/evidence_protocol.py."
+                "See benchmarks/evidence/protocol.py."
             ) from err
 
     def training_digest(self, contents: dict[str, str], tested: tuple[str, ...]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from benchmarks.evidence_results import Results
-from benchmarks.evidence_statistics import (
+from benchmarks.evidence.results import Results
+from benchmarks.evidence.statistics import (
     Difference,
     area,
     difference,
@@ -18,7 +18,7 @@ from benchmarks.evidence_statistics import (
     probability,
     slope,
 )
-from benchmarks.evidence_strategies import FULL
+from benchmarks.evidence.strategies import FULL
 from benchmarks.paired import Values
 
 _SHORT = "-"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.evidence_protocol import Protocol
+from benchmarks.evidence.protocol import Protocol
 from lib.cases.case import Case, Source
 from lib.cases.image import read_volume, resample
 from lib.cases.pool import Pool

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.evidence_protocol import Protocol, digest_of
-from benchmarks.evidence_scores import Knowledge
-from benchmarks.evidence_strategies import FULL, choose
+from benchmarks.evidence.protocol import Protocol, digest_of
+from benchmarks.evidence.scores import Knowledge
+from benchmarks.evidence.strategies import FULL, choose
 
 UNCHECKED = " without check"
 

@@ -8,9 +8,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.evidence_results import Results
-from benchmarks.evidence_statistics import difference
-from benchmarks.evidence_strategies import FULL
+from benchmarks.evidence.results import Results
+from benchmarks.evidence.statistics import difference
+from benchmarks.evidence.strategies import FULL
 from lib.atomic import replacing
 
 HEIGHT = 3.2

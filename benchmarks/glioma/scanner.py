@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.glioma_anatomy import EDGE_MM, SPACING, TISSUES, Array, Head, smooth_field
-from benchmarks.glioma_lesions import Grown
+from benchmarks.glioma.anatomy import EDGE_MM, SPACING, TISSUES, Array, Head, smooth_field
+from benchmarks.glioma.lesions import Grown
 
 MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
 STORED = 1000.0  # of the scale of 1, in int16

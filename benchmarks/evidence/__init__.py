@@ -1,0 +1,1 @@
+"""Whether choosing by modality difference saves labels: plans of runs, runs, statistics, tables."""
