@@ -11,7 +11,7 @@ from lib.plan.tables import PlanRow
 from lib.planning import is_current
 from lib.site import Site
 
-_LOOK_S = 30  # after which files are looked at again
+_LOOK_S = 5  # after which files are looked at again
 SCORE_AGAIN = "Score the pool again: restart the server, or run `python main.py select` on the studies."
 
 

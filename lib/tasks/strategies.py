@@ -50,11 +50,8 @@ class PlannedStrategy(Strategy):
             ) from err
 
     def _next(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
-        annotator, store, settings = (
-            annotator_of(request.get("client_id")),
-            self.site.plan,
-            self.site.settings,
-        )
+        annotator = annotator_of(request.get("client_id"))
+        store, settings = self.site.plan, self.site.settings
         plan = store.current()
         order = store.order(self.strategy, plan=plan.id) if plan else ()
         state = self._of_plan(plan, order) if plan and order else self._without_plan()

@@ -11,7 +11,7 @@ import pytest
 from lib.ciml.checkpoint import load
 from lib.ciml.models import Models
 from tests.e2e.conftest import Page
-from tests.server import slicer_client
+from tests.server import slicer_client, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -42,6 +42,12 @@ def models(page: Page) -> Iterator[Models]:
         models.file(version).unlink()
 
 
+def told_to_have_expired(page: Page) -> bool:
+    page.open("trust")
+    problem = page.window.page.locator("main .problem")
+    return problem.count() > 0 and "has expired: files of the studies changed" in problem.first.inner_text()
+
+
 def test_the_plan_is_judged_and_an_expired_one_says_so(page: Page) -> None:
     page.open("trust")
     shown = page.window.page.locator("main")
@@ -56,11 +62,7 @@ def test_the_plan_is_judged_and_an_expired_one_says_so(page: Page) -> None:
     before = image.stat()
     try:
         os.utime(image)
-        page.open("trust")
-        assert (
-            "This plan has expired: files of the studies changed"
-            in shown.locator(".problem").first.inner_text()
-        )
+        wait_until(lambda: told_to_have_expired(page), seconds=20, what="a look at the files")
         assert "Score the pool again" in shown.inner_text()
     finally:
         os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -139,8 +139,9 @@ def test_two_processes_give_the_scores_of_one(tmp_path):
     array = toy(8)
     one = score(tmp_path / "one", array, settings=HASTY)
     two = score(tmp_path / "two", array, settings=HASTY, processes=2)
-    np.testing.assert_array_equal(one.md, two.md)
-    np.testing.assert_array_equal(one.features, two.features)
+    # sums of vector units depend on where in memory the numbers lie, in the last digit
+    np.testing.assert_allclose(one.md, two.md, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(one.features, two.features, rtol=0, atol=1e-5)
 
 
 def test_names_of_patients_change_nothing(tmp_path):
