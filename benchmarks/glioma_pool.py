@@ -3,8 +3,8 @@
     python -m benchmarks.glioma_pool OUTPUT --cases 300 --test 60 --seed 0 --figure docs/glioma_pool.png
 
 It is a control, not a stand-in for patients: what a strategy wins here it wins on these assumptions. They
-stand with their numbers in `glioma_anatomy` (heads), `glioma_lesions` (kinds, long tail, sizes, unique
-parts), `glioma_scanner` (contrasts, scanners, damage) and `glioma_plan` (shares). In short: three quarters of
+stand with their numbers in `glioma.anatomy` (heads), `glioma.lesions` (kinds, long tail, sizes, unique
+parts), `glioma.scanner` (contrasts, scanners, damage) and `glioma.plan` (shares). In short: three quarters of
 the cases are near-duplicates of twelve common appearances, one quarter is rare; in three of ten one modality
 alone shows a part of the lesion; four scanners, drawn apart from the lesions; in eight of a hundred cases of
 the pool one of the four scans is damaged, the label right. OUTPUT gets a folder a case with T1, T1ce, T2,
