@@ -30,7 +30,7 @@ from typing import Annotated, Any
 
 import nibabel as nib
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 import requests
 import typer
 from numpy.typing import NDArray

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 import typer
 from rich.console import Console

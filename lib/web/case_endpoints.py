@@ -11,9 +11,8 @@ from fastapi.responses import FileResponse
 
 from lib.cases.case import Case
 from lib.overview.case_document import case_document
-from lib.overview.case_files import CaseFiles, NotThere
-from lib.refusal import Refusal
-from lib.web.context import answering, served
+from lib.overview.case_files import CaseFiles
+from lib.web.context import answering, sent, served
 
 router = APIRouter(prefix="/cases/{id}")
 
@@ -67,8 +66,4 @@ def _file(
     app = served(request)
     case = app.case(id)
     with answering():
-        try:
-            path = find(CaseFiles(app.site, app.datastore, app.segmenter), case)
-        except NotThere as err:
-            raise Refusal(str(err), status=404) from err
-    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"})
+        return sent(find(CaseFiles(app.site, app.datastore, app.segmenter), case), media_type)

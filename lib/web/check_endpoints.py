@@ -7,11 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
-from lib.overview.case_files import NotThere
 from lib.overview.checkerboard import Checkerboards
 from lib.overview.pool_check import pool_check
-from lib.refusal import Refusal
-from lib.web.context import answering, served
+from lib.web.context import answering, sent, served
 
 router = APIRouter()
 
@@ -29,8 +27,4 @@ def checkerboard(id: str, first: str, second: str, request: Request) -> FileResp
     app = served(request)
     case = app.case(id)
     with answering():
-        try:
-            path = Checkerboards(app.site).file(case, first, second)
-        except NotThere as err:
-            raise Refusal(str(err), status=404) from err
-    return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "no-cache"})
+        return sent(Checkerboards(app.site).file(case, first, second), "image/jpeg")

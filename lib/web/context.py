@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request
+from fastapi.responses import FileResponse
 
 from lib.cases.case import Case, CaseError
 from lib.datastores.local import CaseDatastore
+from lib.overview.case_files import NotThere
 from lib.refusal import Refusal
 from lib.segmentation import Segmenter
-from lib.site import Quarantined, Site
+from lib.site import Site
 from lib.web.explanations import Explanations
 
 
@@ -65,13 +68,18 @@ def answering() -> Iterator[None]:
     """Turn what the domain refuses into a status and its sentence.
 
     Raises:
-        Refusal: 409 where a file of the case or the model does not fit.
+        Refusal: 404 for what a case does not have, 409 where a file of the case or the model does not fit.
     """
     try:
         yield
     except Refusal:
         raise
-    except Quarantined as err:
-        raise Refusal(str(err), status=409) from err
+    except NotThere as err:
+        raise Refusal(str(err), status=404) from err
     except ValueError as err:
         raise Refusal(str(err), status=409) from err
+
+
+def sent(path: Path, media_type: str) -> FileResponse:
+    """A file that a client may keep, if it asks each time whether it is still the same."""
+    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"})

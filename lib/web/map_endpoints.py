@@ -15,7 +15,7 @@ from fastapi.responses import FileResponse
 from lib.overview.pool_map import pool_map, pool_states
 from lib.overview.strips import Strips
 from lib.site import Site
-from lib.web.context import answering, served
+from lib.web.context import answering, sent, served
 
 router = APIRouter()
 
@@ -63,8 +63,7 @@ def strip(id: str, request: Request) -> FileResponse:
     case = now.case(id)
     with answering():
         now.site.resolve(case.id)  # refuses what is in quarantine, and says why
-        file = _strips(now.site).file(case)
-    return FileResponse(file, headers={"Cache-Control": "no-cache"}, media_type="image/jpeg")
+        return sent(_strips(now.site).file(case), "image/jpeg")
 
 
 @lru_cache(maxsize=1)
