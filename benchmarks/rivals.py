@@ -51,6 +51,21 @@ class EarlyFusion(nn.Module):
         return Output({"fusion": self.body(_kept(x, present))}, [])
 
 
+class Slices(nn.Module):
+    """A 2-D network on the slices of volumes, each for itself."""
+
+    def __init__(self, body: nn.Module) -> None:
+        """Take a network from (B, M, H, W) to (B, R, H, W)."""
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, R, D, H, W) of (B, M, D, H, W)."""
+        batch, _, depth = x.shape[:3]
+        slices: Tensor = self.body(x.transpose(1, 2).flatten(0, 1))
+        return slices.reshape(batch, depth, *slices.shape[1:]).transpose(1, 2)
+
+
 class OneModality(nn.Module):
     """A branch that sees one modality of several; dropping modalities does not concern it."""
 

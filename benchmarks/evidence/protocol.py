@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from benchmarks.methods import METHODS
+from benchmarks.methods import METHODS, SLICES
 from lib.ciml.network import NetworkSettings
 from lib.ciml.training import TrainingSettings
 
@@ -27,13 +27,14 @@ class Segmenter(_Part):
 
     Attributes:
         method: Of `benchmarks.methods`.
-        size: Of CIML's network; the others are made as large.
+        size: Of CIML's network; the others are made as large, but for `unet_2d`.
         steps: Optimiser steps, the same at every budget.
         batch_size: Patches in a step.
         roi_size: Patch (D, H, W) in voxels.
         learning_rate: Of AdamW, at its peak.
         weight_decay: Of AdamW.
         beta: Price of a nat of message.
+        modality_dropout: Probability that a patch lacks a modality.
     """
 
     method: str = "ciml"
@@ -44,12 +45,13 @@ class Segmenter(_Part):
     learning_rate: float = Field(gt=0)
     weight_decay: float = 1e-2
     beta: float = 0.3
+    modality_dropout: float = TrainingSettings.modality_dropout
 
     @field_validator("method")
     @classmethod
     def _is_known(cls, method: str) -> str:
-        if method not in METHODS:
-            raise ValueError(f"must be one of {', '.join(METHODS)}")
+        if method not in (*METHODS, SLICES):
+            raise ValueError(f"must be one of {', '.join((*METHODS, SLICES))}")
         return method
 
     @property
@@ -68,6 +70,7 @@ class Segmenter(_Part):
             roi_size=self.roi_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
+            modality_dropout=self.modality_dropout,
             beta=0.0 if self.method == "ciml_beta0" else self.beta,
         )
 

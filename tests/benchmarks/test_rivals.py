@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.methods import METHODS, TOLERANCE, build, led_by, methods, multiply_accumulates, parameters
+from benchmarks.methods import (
+    METHODS,
+    SLICES,
+    TOLERANCE,
+    build,
+    led_by,
+    methods,
+    multiply_accumulates,
+    parameters,
+)
 from lib.cases.image import Grid
 from lib.cases.volumes import PreparedCase
 from lib.ciml.decomposition import decomposition_for
@@ -36,7 +45,7 @@ def test_every_method_has_as_many_parameters_as_ciml_to_within_a_tenth(modalitie
         assert abs(count - target) <= TOLERANCE * target, (method, count, target)
 
 
-@pytest.mark.parametrize("method", methods(THREE, alone=True))
+@pytest.mark.parametrize("method", [*methods(THREE, alone=True), SLICES])
 def test_every_method_learns_and_outlines_through_the_same_functions(method: str) -> None:
     network, case = build(method, THREE, SETTINGS, seed=0), case_of(THREE)
     before = {name: weights.clone() for name, weights in network.state_dict().items()}
@@ -49,7 +58,7 @@ def test_every_method_learns_and_outlines_through_the_same_functions(method: str
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, SLICES])
 def test_what_the_channel_of_an_absent_modality_holds_changes_nothing(method: str) -> None:
     network = build(method, THREE, SETTINGS, seed=0).eval()
     x = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
@@ -60,6 +69,15 @@ def test_what_the_channel_of_an_absent_modality_holds_changes_nothing(method: st
     for name, logits in clean.logits.items():
         assert torch.isfinite(logits).all()
         assert torch.equal(logits, dirty.logits[name])
+
+
+def test_a_network_on_slices_outlines_a_slice_the_same_in_whatever_volume_it_lies() -> None:
+    network = build(SLICES, THREE, SETTINGS, seed=0).eval()
+    x = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole, alone = (network(part).logits["fusion"] for part in (x, x[1:, :, 5:6]))
+    assert torch.allclose(whole[1:, :, 5:6], alone, atol=1e-5)
+    assert not torch.allclose(whole[1:, :, 4:5], alone, atol=1e-2)
 
 
 def test_with_every_modality_there_a_mask_changes_nothing() -> None:
