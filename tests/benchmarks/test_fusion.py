@@ -163,7 +163,7 @@ def test_the_report_pairs_methods_by_seed_and_patient(tmp_path: Path) -> None:
             lost = {id: score - 0.2 + better for id, score in scores.items()}
             absent = [
                 {**identity, "modalities": name, "dice": dice}
-                for name, dice in (("CT+MR", scores), ("CT", lost))
+                for name, dice in (("CT+MR", scores), ("CT", lost), ("MR", scores))
             ]
             said = [
                 {
@@ -184,7 +184,9 @@ def test_the_report_pairs_methods_by_seed_and_patient(tmp_path: Path) -> None:
     print_report(rows, console, split="test")
     text = console.export_text()
     assert "+0.100 [+0.100, +0.100]" in text  # ciml less segresnet
-    assert "-0.100 [-0.100, -0.100]" in text  # less is lost with a modality absent
+    assert "-0.100 [-0.100, -0.100]" in text  # less is lost with CT alone
+    (mean,) = (line for line in text.splitlines() if "all but one, mean" in line)
+    assert "-0.050 [-0.050, -0.050]" in mean  # and half of that in the mean of CT alone and MR alone
     assert "1.000 [1.000, 1.000]" in text  # contribution and loss in the same order
     assert "oracle" in text
 
