@@ -15,9 +15,10 @@ size. No selection strategy was run before they were fixed. What was seen, seed 
 steps of 8, `benchmarks/evidence/glioma.yaml`) reached Dice 0.72, 0.82, 0.85, 0.86 on 40 of the candidates
 after learning 5, 20, 80, 200 random others (means of two draws); rare cases 0.57, 0.77, 0.85, 0.87, so it is
 rare ones that labels buy. Networks on volumes need far longer: MONAI's SegResNet, 1,200 steps of 2 patches of
-16 x 32 x 32, came to 0.43 and 0.63 on the test set with 10 labels, 0.69 and 0.61 with 160. An earlier draft had more noise, bias and hyperintensities: a tree classifier of
-smoothed voxels reached 0.45 with 10 and 0.44 with 160 labels, so they were lowered; it then reached 0.67 with
-10 and 0.68 with 80 (rare cases 0.41 and 0.59).
+16 x 32 x 32, came to 0.43 and 0.63 on the test set with 10 labels, 0.69 and 0.61 with 160. An earlier draft
+had more noise, bias and hyperintensities: a tree classifier of smoothed voxels reached 0.45 with 10 and 0.44
+with 160 labels, so they were lowered; it then reached 0.67 with 10 and 0.68 with 80 (rare cases 0.41 and
+0.59).
 
 The folder appears when it is whole. The same counts, dials and seed give the same files, byte for byte.
 """

@@ -103,13 +103,14 @@ def measure(name: str, cases: int, groups: int, threads: int) -> Row:
     """Seconds from arrays to the order, and the peak memory of this process in GB."""
     random = np.random.default_rng(0)
     features = random.standard_normal((cases, FEATURES), dtype=np.float32)
-    columns = [random.standard_normal(cases) for _ in range(4)]
+    difference, surprise, mutual, proxy = random.standard_normal((4, cases))
     ids = [f"case_{number:07d}" for number in random.permutation(cases)]
     start = time.perf_counter()
     if name in RIVALS:
-        RIVALS[name](features, columns[0], groups)
+        RIVALS[name](features, difference, groups)
     else:
-        order = SELECTORS[name](Candidates(ids, features, *columns), groups, np.random.default_rng(0))
+        candidates = Candidates(ids, features, difference, surprise, mutual, proxy)
+        order = SELECTORS[name](candidates, groups, np.random.default_rng(0))
         if len(set(order)) != cases:
             raise RuntimeError(f"{name} gave {len(set(order))} of {cases} cases.")
     seconds = time.perf_counter() - start

@@ -17,7 +17,6 @@ from lib.atomic import replacing
 from lib.cases.case import CaseError
 from lib.mdal import pair_names
 from lib.mdal.projection import projected
-from lib.plan.scores import EXTREME
 from lib.plan_document import METHOD, PlanDocument, PlannedCase
 from lib.planning import PATCHES
 from lib.site import Site
@@ -118,13 +117,13 @@ def _draw_histogram(axes: Axes, document: PlanDocument) -> None:
         [difference[chosen], difference[~chosen]], edges.tolist(), stacked=True, color=[_CHOSEN, _GREY],
         label=["chosen", "not chosen"], edgecolor="white", linewidth=0.6, zorder=2,
     )  # fmt: skip
-    extreme = [case.score.difference for case in scored if (case.score.percentile or 0.0) >= EXTREME]
+    extreme = [case.score.difference for case in scored if case.score.extreme]
     if extreme:
         end = axes.get_xlim()[1]
         start = min(*(value for value in extreme if value is not None), edges[-1] - 0.03 * np.ptp(edges))
         axes.axvspan(
             start, end, ymax=0.8, color=_WARNING, alpha=0.3, zorder=3, linewidth=0,
-            label=f"extreme {100 - EXTREME:.0f} %: look for damaged scans",
+            label="extreme: look for damaged scans",
         )  # fmt: skip
         axes.set_xlim(right=end)
     axes.set_title("Modality difference in the pool", fontsize=12)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lib.atomic import replacing
 from lib.mdal.candidates import Candidates
 from lib.mdal.coverage import coverage, plateau, prefixes
+from lib.mdal.difference import extreme
 from lib.mdal.pool_scores import PoolScores
 from lib.mdal.score import PoolTooSmall
 from lib.mdal.selection import SELECTORS, cluster_of
@@ -142,9 +143,13 @@ def _make(site: Site, content: str, processes: int, tell: Progress) -> int:
     about["warnings"] = [gate.sentence for gate in gates if gate.passed is False and gate.of_the_order]
     about |= _coverage(candidates, orders)
     clusters = cluster_of(candidates, groups, np.random.default_rng(settings.seed))
+    suspects = extreme(candidates.difference)
     _keep_patches(site, content, candidates, scored.scores)
     return site.plan.write(
-        scores={id: _case_score(scored, row, int(clusters[row])) for row, id in enumerate(candidates.ids)},
+        scores={
+            id: _case_score(scored, row, int(clusters[row]), suspect=bool(suspects[row]))
+            for row, id in enumerate(candidates.ids)
+        },
         pair_scores=_pair_scores(scored.scores, candidates.ids),
         orders=orders,
         **common,
@@ -167,6 +172,7 @@ def candidates_of(scored: SiteScores) -> Candidates:
         surprise=known(scores.surprise, np.min),
         mutual_information=known(scores.mutual_information, np.max),
         lesion_proxy=scores.lesion_proxy,
+        look=scores.look,
     )
 
 
@@ -195,7 +201,7 @@ def _keep_patches(site: Site, content: str, candidates: Candidates, scores: Pool
         )
 
 
-def _case_score(scored: SiteScores, row: int, cluster: int) -> CaseScore:
+def _case_score(scored: SiteScores, row: int, cluster: int, *, suspect: bool) -> CaseScore:
     scores = scored.scores
     differences = _by_pair(scores, scores.pair_md[row])
     details: dict[str, Any] = {
@@ -204,6 +210,7 @@ def _case_score(scored: SiteScores, row: int, cluster: int) -> CaseScore:
         "pmi_nats_of_top_tenth_by_pair": _by_pair(scores, scores.top_nats[row].mean(axis=1)),
         "critic_nats_by_pair": _by_pair(scores, scores.critic_nats[row].mean(axis=1)),
         "measured": scored.measured(row),
+        "extreme": suspect,
     }
     if differences:
         details["most_different_pair"] = max(differences, key=lambda pair: (differences[pair], pair))

@@ -26,7 +26,7 @@ from lib.scoring import score_site, scoring_settings
 Values = NDArray[np.float64]
 Progress = Callable[[float, str], None]
 _CPU = torch.device("cpu")
-_COLUMNS = ("difference", "surprise", "mutual_information", "lesion_proxy")
+_KNOWN = ("features", "difference", "surprise", "mutual_information", "lesion_proxy", "look")
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ def _keep(file: Path, content: str, knowledge: Knowledge) -> None:
             stream,
             content=np.array(content),
             ids=np.array(of.ids),
-            features=of.features,
+            **of.matrices(),
             **of.columns(),
             **{f"by {name}": values for name, values in knowledge.differences.items()},
         )
@@ -159,5 +159,5 @@ def _kept(file: Path, content: str) -> Knowledge | None:
     if str(found["content"]) != content:
         return None
     differences = {name.removeprefix("by "): value for name, value in found.items() if name.startswith("by ")}
-    columns = {name: found[name] for name in _COLUMNS}
-    return Knowledge(Candidates(tuple(found["ids"].tolist()), found["features"], **columns), differences)
+    known = {name: found[name] for name in _KNOWN}
+    return Knowledge(Candidates(tuple(found["ids"].tolist()), **known), differences)

@@ -15,6 +15,7 @@ WHOLE_POOL_SHARE = 0.2  # the largest share of labels that the MDAL abstract rep
 MOST_PLANNED = 2_000  # bounds the time of any selector; a plan this long is spread as far as it need be
 
 Rows = NDArray[np.intp]
+_MATRICES = ("features", "look")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class Candidates:
         surprise: Conditional surprise -log p(y|x) in nats, shape (N,).
         mutual_information: Classical normalised mutual information of the co-registered voxels, shape (N,).
         lesion_proxy: Larger for a larger or more conspicuous region, found without labels, shape (N,).
+        look: How the most conspicuous places look, shape (N, L).
 
     Raises:
         ValueError: If the lengths differ, a value is not finite or an id comes twice.
@@ -39,6 +41,7 @@ class Candidates:
     surprise: NDArray[np.float64] | None = None
     mutual_information: NDArray[np.float64] | None = None
     lesion_proxy: NDArray[np.float64] | None = None
+    look: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be ordered."""
@@ -48,17 +51,17 @@ class Candidates:
         again = count - len(set(self.ids))
         if again:
             raise ValueError(f"ids must be unique; {again} of {count} come again. Name each case once.")
-        if self.features.ndim != 2 or len(self.features) != count or self.features.shape[1] == 0:
-            raise ValueError(
-                f"features must be (N, F) for the {count} ids; got shape {self.features.shape}. "
-                "Give one row a case."
-            )
+        for name, rows in self.matrices().items():
+            if rows.ndim != 2 or len(rows) != count or rows.shape[1] == 0:
+                raise ValueError(
+                    f"{name} must be (N, F) for the {count} ids; got shape {rows.shape}. Give one row a case."
+                )
         for name, values in self.columns().items():
             if values.shape != (count,):
                 raise ValueError(
                     f"{name} must have one value for each of the {count} ids; got shape {values.shape}."
                 )
-        known: dict[str, NDArray[Any]] = {"features": self.features, **self.columns()}
+        known: dict[str, NDArray[Any]] = {**self.matrices(), **self.columns()}
         for name, values in known.items():
             if not (np.isfinite(values.min()) and np.isfinite(values.max())):  # NaN passes through both
                 raise ValueError(f"{name} must be finite; got NaN or infinity. Score the pool again.")
@@ -68,9 +71,13 @@ class Candidates:
         return len(self.ids)
 
     def columns(self) -> dict[str, NDArray[np.float64]]:
-        """What is known of each case beside its features, by name; each of shape (N,)."""
-        names = (field.name for field in fields(self) if field.name not in ("ids", "features"))
+        """What is known of each case as one number, by name; each of shape (N,)."""
+        names = (field.name for field in fields(self) if field.name not in ("ids", *_MATRICES))
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def matrices(self) -> dict[str, NDArray[np.float32]]:
+        """Where each case lies, by name; each of shape (N, F)."""
+        return {name: getattr(self, name) for name in _MATRICES if getattr(self, name) is not None}
 
     def column(self, name: str) -> NDArray[np.float64]:
         """One of `columns`.
@@ -88,12 +95,8 @@ class Candidates:
 
     def take(self, rows: Rows) -> Candidates:
         """The cases of these rows, in their order."""
-        return replace(
-            self,
-            ids=self.named(rows),
-            features=self.features[rows],
-            **{name: values[rows] for name, values in self.columns().items()},
-        )
+        known: dict[str, Any] = {**self.matrices(), **self.columns()}
+        return replace(self, ids=self.named(rows), **{name: values[rows] for name, values in known.items()})
 
     def by_id(self) -> Candidates:
         """The same cases in order of id, so that the order of the pool can't matter and ties go by row."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.stats import median_abs_deviation
 from torch import Tensor
+
+EXTREME = 2.5  # robust deviations above the median
 
 
 def pair_differences(pmi: Tensor) -> Tensor:
@@ -53,6 +58,20 @@ def modality_difference(pmi: Tensor) -> Tensor:
             "Leave out cases with fewer than two modalities."
         )
     return pair_differences(pmi).nanmean(dim=1)
+
+
+def extreme(difference: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which cases differ so much more than the pool that a damaged scan is likelier than an informative one.
+
+    (MD_i - median) / (1.4826 median |MD - median|) > 2.5
+
+    Args:
+        difference: Modality difference, shape (N,).
+
+    Source: Leys et al. 2013 for the limit.
+    """
+    spread = float(median_abs_deviation(difference, scale="normal"))
+    return np.asarray((difference - np.median(difference) > EXTREME * spread) & (spread > 0.0))
 
 
 def pool_patches(values: Tensor, inside: Tensor, *, share: float = 1.0) -> Tensor:

@@ -10,14 +10,12 @@ from scipy.stats import norm, rankdata
 
 from lib.mdal.candidates import MOST_PLANNED, Candidates, Rows, largest_first, planned, remaining
 from lib.mdal.clusters import sample
+from lib.mdal.difference import extreme
 
 WEIGHT = (
     0.5  # of the difference once it counts in full: a deviation more is worth e^0.5 = 1.65 times the gain
 )
 FULL_SHARE = 0.2  # of the pool, from which on it does; the share of labels that the MDAL abstract reports
-EXTREME_SHARE = (
-    0.02  # of largest difference, likelier damaged than informative: last, as nobody asked for them
-)
 _MOST_DEVIATIONS = 2.0  # beyond, a difference says no more
 MOST_COMPARED = 4_000  # cases among which an order is planned; their distances are 128 MB
 
@@ -27,11 +25,12 @@ def paced(candidates: Candidates, budget: int, generator: Generator) -> list[str
 
     value_i(r) = sum_j max(0, d_j - |x_i - x_j|) * exp(w(r) z_i), w(r) = 0.5 min(1, r / 0.2 N)
 
-    d_j is the distance of case j to the nearest chosen one, z_i the normal score of the rank of the
-    difference, within two deviations. The first r cases are thus those of a greedy k-median, typical and
-    diverse; later ones tend to be those of larger difference. The 2 % of largest difference come last. The
-    order does not depend on the budget. Of a pool above 4,000 cases a sample of that many is ordered, at
-    most 2,000 of it, and the others follow by difference.
+    x_i is how the most conspicuous places of case i look, where it is known, or its features; d_j the
+    distance of case j to the nearest chosen one, z_i the normal score of the rank of the difference, within
+    two deviations. The first r cases are thus those of a greedy k-median, typical and diverse; later ones
+    tend to be those of larger difference. Cases of extreme difference, likelier damaged than informative,
+    come last, the most extreme at the very end. The order does not depend on the budget. Of a pool above
+    4,000 cases a sample of that many is ordered, at most 2,000 of it, and the others follow by difference.
 
     Source: ours. Typical first, hard later is what Hacohen, Dekel & Weinshall 2022 find of small budgets;
     the sum is that of facility location (Wei, Iyer & Bilmes 2015).
@@ -39,15 +38,15 @@ def paced(candidates: Candidates, budget: int, generator: Generator) -> list[str
     pool = candidates.by_id()
     planned(pool, budget)
     difference = pool.difference
-    extreme = largest_first(difference)[: int(EXTREME_SHARE * len(pool))]
-    usual = remaining(extreme, np.arange(len(pool)))
+    by_difference = largest_first(difference)
+    suspect = by_difference[extreme(difference)[by_difference]][::-1]
+    usual = remaining(suspect, np.arange(len(pool)))
     rows = usual[sample(len(usual), MOST_COMPARED, generator)]
     score = norm.ppf((rankdata(difference) - 0.5) / len(pool)).clip(-_MOST_DEVIATIONS, _MOST_DEVIATIONS)
-    points = pool.features[rows].astype(np.float64)
+    points = (pool.features if pool.look is None else pool.look)[rows].astype(np.float64)
     first = rows[_greedy(cdist(points, points), score[rows], FULL_SHARE * len(pool))]
-    by_difference = largest_first(difference)
-    rest = remaining(np.concatenate([first, extreme]), by_difference)
-    return pool.named(np.concatenate([first, rest, extreme]))
+    rest = remaining(np.concatenate([first, suspect]), by_difference)
+    return pool.named(np.concatenate([first, rest, suspect]))
 
 
 def _greedy(apart: NDArray[np.float64], score: NDArray[np.float64], full: float) -> Rows:

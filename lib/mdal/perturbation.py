@@ -56,11 +56,24 @@ def conspicuity(batch: Tensor, foreground: Tensor, typical: Tensor) -> Tensor:
         foreground: (n, D, H, W); elsewhere the result is 0.
         typical: (2, M + 1, D, H, W) mean and deviation of a pool's views.
     """
+    here = batch.flatten(2).abs().sum(dim=2)[:, :, None, None, None] > 0
+    far = departure(batch, typical).abs().sum(dim=1) / here.sum(dim=1).clamp(min=1)
+    return functional.avg_pool3d((far * foreground)[:, None], 3, stride=1, padding=1)[:, 0] * foreground
+
+
+def departure(batch: Tensor, typical: Tensor) -> Tensor:
+    """How far each modality is from what is usual at a place, in deviations: (n, M, D, H, W).
+
+    (x - mean) / (std + median std), 0 where the modality is absent
+
+    Args:
+        batch: (n, M, D, H, W); an absent modality is zero.
+        typical: (2, M + 1, D, H, W) mean and deviation of a pool's views.
+    """
     mean, deviation = typical[0, :-1], typical[1, :-1]
     here = batch.flatten(2).abs().sum(dim=2)[:, :, None, None, None] > 0
     scale = deviation + deviation.flatten(1).median(dim=1).values[:, None, None, None] + 1e-6
-    far = ((batch - mean).abs() / scale * here).sum(dim=1) / here.sum(dim=1).clamp(min=1)
-    return functional.avg_pool3d((far * foreground)[:, None], 3, stride=1, padding=1)[:, 0] * foreground
+    return (batch - mean) / scale * here
 
 
 def erased(batch: Tensor, modality: int, where: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from lib.mdal import pair_names
+from lib.mdal.conspicuous import conspicuous
 from lib.mdal.difference import modality_difference, pair_differences
 from lib.mdal.fold_scores import FoldScores
 from lib.mdal.gates import (
@@ -24,14 +25,10 @@ from lib.mdal.gates import (
     rise_gate,
     seeds_gate,
 )
-from lib.mdal.perturbation import KINDS, conspicuity
+from lib.mdal.perturbation import KINDS
 from lib.mdal.pmi import Array, finite_mean, standardise_folds
 from lib.mdal.properties import CaseProperties
 from lib.mdal.views import PoolViews
-
-_TYPICAL_CASES = 256  # that tell what is usual at a place
-_BLOCK = 256
-_CONSPICUOUS = 95.0  # percentile of the pool's places above which one is
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +49,7 @@ class PoolScores:
         surprise: (N,) mean conditional surprise in nats.
         mutual_information: (N,) mean normalised mutual information of co-registered voxels.
         lesion_proxy: (N,) ml of the foreground that is far from usual.
+        look: (N, L) how the most striking places look, standardised.
         features: (N, F), for clustering.
         gates: Whether to trust all this.
     """
@@ -68,6 +66,7 @@ class PoolScores:
     surprise: Array
     mutual_information: Array
     lesion_proxy: Array
+    look: NDArray[np.float32]
     features: NDArray[np.float32]
     gates: tuple[Gate, ...]
 
@@ -102,8 +101,8 @@ def collect(
     ]
     md, pair_md = _difference(np.mean(standardised, axis=0))
     md_nats = finite_mean(-gaussian, axis=(1, 2))
-    proxy = lesion_proxy(views)
-    measured = {"foreground volume": properties.foreground_ml, "lesion proxy": proxy}
+    unusual = conspicuous(views)
+    measured = {"foreground volume": properties.foreground_ml, "lesion proxy": unusual.volume_ml}
     for m, name in enumerate(modalities):
         measured[f"signal to noise of {name}"] = properties.signal_to_noise[:, m]
     in_sample, log_mean_ratio = (
@@ -126,30 +125,9 @@ def collect(
         pair_names(tuple(modalities)),
         gaussian, top, critic, patch_nats.astype(np.float16), pair_md, md, md_nats,
         100.0 * (rankdata(md, method="min") - 1) / max(1, len(md) - 1),
-        finite_mean(surprise, axis=(1, 2)), finite_mean(properties.mutual_information, axis=1), proxy,
-        features, gates,
+        finite_mean(surprise, axis=(1, 2)), finite_mean(properties.mutual_information, axis=1),
+        unusual.volume_ml, unusual.look, features, gates,
     )  # fmt: skip
-
-
-def lesion_proxy(views: PoolViews) -> Array:
-    """Volume (N,) in ml of each case's foreground that is further from usual than most places are."""
-    step = -(-len(views.array) // _TYPICAL_CASES)
-    sample = np.asarray(views.array[::step], dtype=np.float32)
-    typical = torch.from_numpy(np.stack([sample.mean(axis=0), sample.std(axis=0)]))
-    found = _conspicuity(sample, typical)
-    limit = np.percentile(found[found > 0], _CONSPICUOUS) if (found > 0).any() else 0.0
-    counts = [
-        (_conspicuity(np.asarray(views.array[first : first + _BLOCK], np.float32), typical) > limit).sum(
-            axis=(1, 2, 3)
-        )
-        for first in range(0, len(views.array), _BLOCK)
-    ]
-    return np.asarray(np.concatenate(counts) * views.voxel_mm.prod(axis=1) / 1000.0)
-
-
-def _conspicuity(array: NDArray[np.float32], typical: torch.Tensor) -> NDArray[np.float32]:
-    found = conspicuity(torch.from_numpy(array[:, :-1]), torch.from_numpy(array[:, -1]), typical)
-    return np.asarray(found.numpy())
 
 
 def _in_pool_order(folds: Sequence[FoldScores], name: str, held_out: NDArray[np.intp]) -> Array:

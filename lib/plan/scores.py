@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-EXTREME = 98.0  # a percentile from which a damaged scan is likelier than an informative one
-
 
 @dataclass(frozen=True)
 class CaseScore:
@@ -21,7 +19,7 @@ class CaseScore:
     Attributes:
         difference: Standardised modality difference; None where the pool could not be scored.
         percentile: Share of the pool with a smaller difference, 0 to 100.
-        details: JSON: by pair, the pair that differs most.
+        details: JSON: by pair, the pair that differs most, whether the difference is extreme.
         difference_nats: Mean -PMI over the pairs.
         cluster: Group of cases like it.
         features: (F,) where the case lies in the pool; kept as float16.
@@ -48,12 +46,17 @@ class CaseScore:
 
     def warnings(self) -> list[str]:
         """What to look at before the case is labelled."""
-        if self.percentile is None or self.percentile < EXTREME:
+        if not self.extreme:
             return []
         return [
-            f"This case differs more than {EXTREME:.0f} % of the pool: look for damaged or misregistered "
-            "images before labelling."
+            "This case differs far more than the pool does: look for damaged or misregistered images before "
+            "labelling."
         ]
+
+    @property
+    def extreme(self) -> bool:
+        """Whether a damaged scan is likelier than an informative one, see `lib.mdal.difference.extreme`."""
+        return bool(self.details.get("extreme"))
 
 
 @dataclass(frozen=True)

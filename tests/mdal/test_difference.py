@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from lib.mdal.difference import modality_difference, pair_differences, pool_patches
+from lib.mdal.difference import extreme, modality_difference, pair_differences, pool_patches
 
 
 def test_modality_difference_is_the_mean_negated_z_score():
@@ -19,6 +20,19 @@ def test_a_pair_with_large_numbers_does_not_rule():
     torch.testing.assert_close(
         modality_difference(pmi), modality_difference(pmi * torch.tensor([1.0, 1000.0]))
     )
+
+
+def test_a_difference_is_extreme_far_above_the_pool_whatever_its_scale_and_however_many_are():
+    sound = np.random.default_rng(0).standard_normal(90).clip(-2, 2)
+    damaged = np.linspace(4.0, 8.0, 10)
+    values = np.concatenate([sound, damaged])
+    assert np.flatnonzero(extreme(values)).tolist() == list(range(90, 100))
+    assert np.array_equal(extreme(100 * values + 7), extreme(values))
+    assert not extreme(-values)[90:].any()
+
+
+def test_no_difference_is_extreme_among_equal_ones():
+    assert not extreme(np.ones(5)).any()
 
 
 def test_a_missing_pair_is_left_out_of_the_mean():

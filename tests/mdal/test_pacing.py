@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 
 from lib.mdal.candidates import Candidates
-from lib.mdal.pacing import EXTREME_SHARE, paced
+from lib.mdal.difference import extreme
+from lib.mdal.pacing import paced
 
 
 def pool(count: int = 200, seed: int = 0) -> Candidates:
@@ -43,14 +46,22 @@ def test_the_first_case_is_the_one_nearest_to_all() -> None:
 def test_a_larger_difference_comes_earlier_among_cases_that_stand_for_as_much() -> None:
     order = rows(order_of(pool(count=400)))
     difference = pool(count=400).difference[order]
-    kept = len(order) - int(EXTREME_SHARE * len(order))
+    kept = len(order) - int(extreme(difference).sum())
     assert difference[80:kept][:80].mean() > difference[80:kept].mean() + 0.3
 
 
-def test_the_most_extreme_come_last() -> None:
+def test_cases_of_extreme_difference_come_last_the_most_extreme_at_the_very_end() -> None:
     candidates = pool()
-    last = rows(order_of(candidates))[-int(EXTREME_SHARE * 200) :]
-    assert set(last) == set(np.argsort(candidates.difference)[-4:])
+    candidates.difference[[3, 50, 120]] = 9.0, 12.0, 10.0
+    order, suspect = rows(order_of(candidates)), extreme(candidates.difference)
+    assert suspect[order[-suspect.sum() :]].all()
+    assert order[-3:].tolist() == [3, 120, 50]
+
+
+def test_how_a_case_looks_goes_before_where_its_features_put_it() -> None:
+    candidates = pool()
+    apart = replace(candidates, look=candidates.features, features=np.ones_like(candidates.features))
+    assert order_of(apart) == order_of(candidates)
 
 
 def test_the_order_of_the_pool_does_not_matter() -> None:

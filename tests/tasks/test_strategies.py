@@ -112,7 +112,7 @@ def test_what_may_mislead_is_said_with_the_case(site: Site) -> None:
     write_plan(site, warnings=["The models did not learn to match the modalities."])
     finding = Finding("spacing", "warned", ("CT",), "The CT's voxels are unusual.")
     site.verdicts["STS_024"] = Verdict("warned", (finding,))
-    extreme = CaseScore(4.0, 98.5)
+    extreme = CaseScore(4.0, 98.5, {"extreme": True})
     assert facts_of(ask(site))["warnings"] == [
         "The models did not learn to match the modalities.",
         "The CT's voxels are unusual.",
@@ -122,7 +122,7 @@ def test_what_may_mislead_is_said_with_the_case(site: Site) -> None:
     assert facts_of(ask(site))["warnings"] == [
         "The plan is older than the pool: 2 of its cases are not offered until it is scored again.",
         "A newer plan is being computed: 25 % done.",
-        "This case differs more than 98 % of the pool: look for damaged or misregistered images before "
+        "This case differs far more than the pool does: look for damaged or misregistered images before "
         "labelling.",
     ]
 

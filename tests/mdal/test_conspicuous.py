@@ -1,0 +1,57 @@
+"""Places unlike the same place in others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lib.mdal.conspicuous import conspicuous
+from lib.mdal.views import VIEW_SHAPE, PoolViews
+
+COUNT, LESION = 40, (slice(4, 8), slice(8, 14), slice(8, 14))
+
+
+def views(folder: Path, lesions: dict[int, tuple[float, float]], *, absent: int | None = None) -> PoolViews:
+    """Noise in two modalities; some cases have a lesion of these two values at one place."""
+    array = np.random.default_rng(0).normal(0.0, 0.1, (COUNT, 3, *VIEW_SHAPE)).astype(np.float16)
+    array[:, 2] = 1.0
+    for case, values in lesions.items():
+        for modality, value in enumerate(values):
+            array[(case, modality, *LESION)] += value
+    present = np.ones((COUNT, 2), dtype=bool)
+    if absent is not None:
+        array[absent, 1], present[absent, 1] = 0.0, False
+    np.save(folder / "views.npy", array)
+    return PoolViews(folder / "views.npy", present, np.full((COUNT, 3), 2.0))
+
+
+def test_a_case_with_something_unusual_has_more_of_it_in_ml(tmp_path: Path) -> None:
+    found = conspicuous(views(tmp_path, {3: (5.0, 5.0)}))
+    assert found.volume_ml.argmax() == 3
+    assert found.volume_ml[3] >= 4 * 6 * 6 * 8 / 1000  # its voxels of 8 cubic mm
+
+
+def test_lesions_that_look_alike_lie_nearer_than_those_that_do_not(tmp_path: Path) -> None:
+    bright, dark, mixed = (5.0, 5.0), (-5.0, -5.0), (5.0, -5.0)
+    kinds = [bright, bright, bright, dark, dark, dark, mixed, mixed, mixed]
+    look = conspicuous(views(tmp_path, dict(enumerate(kinds)))).look[: len(kinds)]
+    for case, kind in enumerate(kinds):
+        apart = np.linalg.norm(look - look[case], axis=1)
+        same = [other for other, of in enumerate(kinds) if of == kind]
+        assert apart[same].max() < np.delete(apart, same).min()
+
+
+def test_each_column_is_standardised_and_finite_also_where_a_modality_is_absent(tmp_path: Path) -> None:
+    look = conspicuous(views(tmp_path, {3: (5.0, 5.0)}, absent=7)).look
+    assert look.shape == (COUNT, 5)
+    assert np.isfinite(look).all()
+    np.testing.assert_allclose(look.mean(axis=0), 0.0, atol=1e-5)
+
+
+def test_a_pool_without_anything_to_see_has_no_look(tmp_path: Path) -> None:
+    array = np.zeros((COUNT, 3, *VIEW_SHAPE), dtype=np.float16)
+    np.save(tmp_path / "views.npy", array)
+    found = conspicuous(PoolViews(tmp_path / "views.npy", np.ones((COUNT, 2), bool), np.ones((COUNT, 3))))
+    assert not found.volume_ml.any()
+    assert not found.look.any()
