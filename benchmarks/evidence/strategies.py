@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.random import Generator
 
 from benchmarks.evidence.scores import Knowledge
-from lib.mdal.candidates import Candidates
+from lib.mdal.candidates import Candidates, Selector
+from lib.mdal.difference import extreme
+from lib.mdal.pacing import paced
 from lib.mdal.selection import DESCRIPTIONS, SELECTORS, diverse_md, max_md
 
 Strategy = Callable[[Knowledge, int, Generator], list[str]]
@@ -47,12 +50,41 @@ def diverse_min(knowledge: Knowledge, budget: int, generator: Generator) -> list
     return diverse_md(replace(candidates, difference=-candidates.difference), budget, generator)
 
 
+def suspects_last(strategy: Selector, knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """A strategy that orders the cases whose difference is not extreme; the others follow."""
+    candidates = knowledge.candidates.by_id()
+    usual, suspect = np.flatnonzero(~extreme(candidates.difference)), extreme(candidates.difference)
+    return strategy(candidates.take(usual), budget, generator) + candidates.named(np.flatnonzero(suspect))
+
+
+def kmeans_of_look(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """k-means centres by how the conspicuous places look; cases of extreme difference last."""
+    look = knowledge.candidates.matrices()["look"]
+    seen = replace(knowledge, candidates=replace(knowledge.candidates, features=look))
+    return suspects_last(SELECTORS["kmeans"], seen, budget, generator)
+
+
+def paced_by_features(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """Paced by the features of the scans instead of how the conspicuous places look."""
+    return paced(replace(knowledge.candidates, look=None), budget, generator)
+
+
+def paced_without_md(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """Paced without weighing the difference; what is extreme comes last all the same."""
+    return paced(knowledge.candidates, budget, generator, weight=0.0)
+
+
 CONTROLS: dict[str, Strategy] = {
     "permuted": permuted,
     "in_sample": in_sample,
     "random_encoder": random_encoder,
     "diversemd_random": diverse_random,
     "diversemd_min": diverse_min,
+    "mdal_usual": partial(suspects_last, SELECTORS["mdal"]),
+    "diversemd_usual": partial(suspects_last, SELECTORS["diversemd"]),
+    "kmeans_look": kmeans_of_look,
+    "paced_features": paced_by_features,
+    "paced_flat": paced_without_md,
 }
 TITLES: dict[str, str] = {
     **DESCRIPTIONS,
@@ -61,6 +93,11 @@ TITLES: dict[str, str] = {
     "random_encoder": "MaxMD by untrained encoders",
     "diversemd_random": "DiverseMD's clusters, a random member of each",
     "diversemd_min": "DiverseMD's clusters, the member of smallest difference",
+    "mdal_usual": "MaxMD, cases of extreme difference last",
+    "diversemd_usual": "DiverseMD, cases of extreme difference last",
+    "kmeans_look": "k-means centres by how the conspicuous places look, cases of extreme difference last",
+    "paced_features": "paced by the features of the scans",
+    "paced_flat": "paced without weighing the difference",
 }
 
 

@@ -20,7 +20,7 @@ _MOST_DEVIATIONS = 2.0  # beyond, a difference says no more
 MOST_COMPARED = 4_000  # cases among which an order is planned; their distances are 128 MB
 
 
-def paced(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+def paced(candidates: Candidates, budget: int, generator: Generator, *, weight: float = WEIGHT) -> list[str]:
     """Paced: again and again the case that brings the pool nearest to what is chosen, weighted by difference.
 
     value_i(r) = sum_j max(0, d_j - |x_i - x_j|) * exp(w(r) z_i), w(r) = 0.5 min(1, r / 0.2 N)
@@ -44,7 +44,7 @@ def paced(candidates: Candidates, budget: int, generator: Generator) -> list[str
     rows = usual[sample(len(usual), MOST_COMPARED, generator)]
     score = norm.ppf((rankdata(difference) - 0.5) / len(pool)).clip(-_MOST_DEVIATIONS, _MOST_DEVIATIONS)
     points = (pool.features if pool.look is None else pool.look)[rows].astype(np.float64)
-    first = rows[_greedy(cdist(points, points), score[rows], FULL_SHARE * len(pool))]
+    first = rows[_greedy(cdist(points, points), weight * score[rows], FULL_SHARE * len(pool))]
     rest = remaining(np.concatenate([first, suspect]), by_difference)
     return pool.named(np.concatenate([first, rest, suspect]))
 
@@ -54,18 +54,18 @@ def _greedy(apart: NDArray[np.float64], score: NDArray[np.float64], full: float)
 
     Args:
         apart: (N, N) distances.
-        score: (N,) of the difference.
-        full: Rank from which on the score counts in full.
+        score: (N,) of the difference, as it counts in full.
+        full: Rank from which on it does.
     """
     nearest = apart.max(axis=1)
     gain = (nearest - apart).sum(axis=1)
     chosen: list[int] = []
     free = np.ones(len(apart), dtype=bool)
     while len(chosen) < min(len(apart), MOST_PLANNED):
-        weight = WEIGHT * min(1.0, len(chosen) / max(full, 1.0))
-        value = np.where(free, np.maximum(gain, 0.0) * np.exp(weight * score), -np.inf)
+        counted = min(1.0, len(chosen) / max(full, 1.0)) * score
+        value = np.where(free, np.maximum(gain, 0.0) * np.exp(counted), -np.inf)
         if value.max() <= 0.0:  # what is left lies on what is chosen
-            value = np.where(free, weight * score, -np.inf)
+            value = np.where(free, counted, -np.inf)
         row = int(value.argmax())
         chosen.append(row)
         free[row] = False

@@ -24,6 +24,7 @@ from benchmarks.evidence.scores import Knowledge
 from benchmarks.evidence.strategies import CONTROLS, choose
 from benchmarks.label_efficiency import app
 from benchmarks.patients import Patients
+from lib.mdal.difference import extreme
 from lib.mdal.selection import SELECTORS, cluster_of
 from tests.mdal.candidate_pools import pool as candidate_pool
 
@@ -66,7 +67,8 @@ def folder(tmp_path: Path) -> Path:
 def knowledge(count: int = 40) -> Knowledge:
     random = np.random.default_rng(1)
     differences = {name: random.normal(size=count) for name in ("in_sample", "random_encoder")}
-    return Knowledge(candidate_pool(count), differences)
+    look = random.normal(size=(count, 3)).astype(np.float32)
+    return Knowledge(replace(candidate_pool(count), look=look), differences)
 
 
 @pytest.mark.parametrize("file", sorted(PROTOCOLS.glob("*.yaml")), ids=lambda file: file.stem)
@@ -160,6 +162,16 @@ def test_controls_of_the_scores_rank_by_the_other_difference() -> None:
     best = int(np.argmax(known.differences["in_sample"]))
     assert choose("in_sample", known, budget=3, seed=0)[0] == known.candidates.ids[best]
     assert choose("in_sample", known, budget=3, seed=0) != choose("mdal", known, budget=3, seed=0)
+
+
+@pytest.mark.parametrize("name", ["mdal_usual", "diversemd_usual", "kmeans_look", "paced"])
+def test_cases_of_extreme_difference_are_chosen_last_where_the_strategy_says_so(name: str) -> None:
+    known = knowledge()
+    known.candidates.difference[[5, 9]] = 50.0, 60.0
+    suspect = {known.candidates.ids[row] for row in np.flatnonzero(extreme(known.candidates.difference))}
+    left = len(known.candidates) - len(suspect)
+    assert not suspect & set(choose(name, known, budget=left, seed=0))
+    assert suspect <= set(choose("mdal", known, budget=left, seed=0))
 
 
 def test_cells_that_chose_the_same_cases_with_one_seed_share_a_training() -> None:
