@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy.stats import rankdata, spearmanr
 
 from benchmarks.evidence.results import Results
 from benchmarks.evidence.statistics import (
@@ -20,6 +21,7 @@ from benchmarks.evidence.statistics import (
 )
 from benchmarks.evidence.strategies import FULL
 from benchmarks.paired import Values
+from lib.mdal.difference import extreme
 
 _SHORT = "-"
 
@@ -185,6 +187,31 @@ def question_table(results: Results) -> str:
     adjusted = holm({name: each.p for name, each in found.items()})
     rows = [[name, str(each), probability(adjusted[name]), _verdict(each)] for name, each in found.items()]
     return table(["is", "by, in area", "Holm", "answer"], rows)
+
+
+def difference_group_table(results: Results) -> str:
+    """Where the difference puts the served candidates that something is known of."""
+    served = [case for case in results.cases if case["served"] == "1"]
+    if len(served) < 3:
+        return "Too few candidates are served.\n"
+    difference = np.array([float(case["difference"]) for case in served])
+    percentile, suspect = 100.0 * (rankdata(difference) - 0.5) / len(served), extreme(difference)
+    damages = sorted({case["damage"] for case in served} - {""})
+    groups = {
+        "all": np.ones(len(served), dtype=bool),
+        **{f"damaged: {kind}": np.array([case["damage"] == kind for case in served]) for kind in damages},
+        "sound": np.array([not case["damage"] for case in served]),
+        "sound and rare": np.array([not case["damage"] and case["rare"] == "1" for case in served]),
+    }
+    rows = [
+        [name, str(of.sum()), f"{percentile[of].mean():.0f}", str(suspect[of].sum())]
+        for name, of in groups.items()
+        if of.any()
+    ]
+    volume = spearmanr(difference, [float(case["volume_ml"]) for case in served]).statistic
+    return table(["candidates", "cases", "mean percentile", "extreme"], rows) + (
+        f"\nSpearman of the difference and the lesion's volume: {volume:+.2f}.\n"
+    )
 
 
 def damage_sentence(results: Results) -> str:

@@ -271,7 +271,21 @@ def write_rows(folder: Path, settings: Protocol, *, missing: tuple[str, ...] = (
                 )  # fmt: skip
                 dice = patients + more + 0.02 * np.log2(budget) + 0.002 * md
                 runs.append(((name, budget), subset, seed, dice))
-    rows.plan(CASES, [{"case": "a", "served": 0, "damage": "shifted", "rare": 1, "voxels": 3}])
+    held = {
+        "case": "a",
+        "served": 0,
+        "difference": "",
+        "damage": "shifted",
+        "rare": 1,
+        "volume_ml": 1,
+        "voxels": 3,
+    }
+    served = [
+        {**held, "case": f"c{n}", "served": 1, "difference": n, "damage": "", "rare": n % 2, "volume_ml": n}
+        for n in range(11)
+    ]
+    served.append({**served[0], "case": "last", "difference": 90, "damage": "noise"})
+    rows.plan(CASES, [held, *served])
     rows.plan(CELLS, cells)
     for (name, _), subset, seed, dice in runs:
         if name not in missing:
@@ -302,7 +316,9 @@ def test_the_report_finds_what_was_put_into_the_rows(tmp_path: Path) -> None:
     ]
     assert len(slopes) == 2
     assert all("p < 0.001" in line for line in slopes)
-    assert "1 of 1 candidates are damaged; the check held back 1 of them and 0 sound ones." in text
+    assert "2 of 13 candidates are damaged; the check held back 1 of them and 0 sound ones." in text
+    assert "| damaged: noise | 1 | 96 | 1 |" in text
+    assert "| sound and rare | 5 | 46 | 0 |" in text
     draw(results, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
