@@ -172,6 +172,7 @@ def candidates_of(scored: SiteScores) -> Candidates:
         surprise=known(scores.surprise, np.min),
         mutual_information=known(scores.mutual_information, np.max),
         lesion_proxy=scores.lesion_proxy,
+        striking=scores.striking,
         look=scores.look,
     )
 

@@ -74,14 +74,16 @@ def cells_of(protocol: Protocol, known: Mapping[bool, Knowledge]) -> list[Cell]:
     """
     cells = []
     for arm in protocol.arms:
-        knowledge = known[arm.check]
-        if protocol.budgets[-1] >= len(knowledge.candidates):
+        pools = [
+            known[arm.check].sample(protocol.pool_share, seed=seed) for seed in range(max(arm.seeds.values()))
+        ]
+        if protocol.budgets[-1] >= len(pools[0].candidates):
             raise ValueError(
-                f"budgets must be below the {len(knowledge.candidates)} candidates; got "
+                f"budgets must be below the {len(pools[0].candidates)} candidates of a seed; got "
                 f"{protocol.budgets[-1]}. Lower them: all candidates are trained on besides."
             )
         cells += [
-            Cell(arm.check, name, budget, seed, tuple(choose(name, knowledge, budget=budget, seed=seed)))
+            Cell(arm.check, name, budget, seed, tuple(choose(name, pools[seed], budget=budget, seed=seed)))
             for name, seeds in arm.seeds.items()
             for budget in protocol.budgets
             for seed in range(seeds)

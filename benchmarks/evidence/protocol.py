@@ -121,6 +121,8 @@ class Protocol(_Part):
         test: Who is tested and takes part in nothing else: `truth` for those that the pool's truth.csv
             says, a number for the first so many by the SHA-256 of their id, or their ids.
         budgets: Cases to label.
+        pool_share: Of the candidates that a seed may choose from, the same ones for every strategy: so that
+            the seeds of an order that draws nothing differ in what it chose, too.
         full_seeds: Trainings on all candidates.
         arms: Who chooses from what.
         references: Strategies that the others are compared with, chance first.
@@ -141,6 +143,7 @@ class Protocol(_Part):
     without: dict[str, str] = {}
     test: Literal["truth"] | int | tuple[str, ...]
     budgets: tuple[int, ...] = Field(min_length=2)
+    pool_share: float = Field(0.9, gt=0, le=1)
     full_seeds: int = 3
     arms: tuple[Arm, ...]
     references: tuple[str, ...] = ("uniform", "kmeans")

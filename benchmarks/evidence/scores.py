@@ -26,7 +26,7 @@ from lib.scoring import score_site, scoring_settings
 Values = NDArray[np.float64]
 Progress = Callable[[float, str], None]
 _CPU = torch.device("cpu")
-_KNOWN = ("features", "difference", "surprise", "mutual_information", "lesion_proxy", "look")
+_KNOWN = ("features", "difference", "surprise", "mutual_information", "lesion_proxy", "striking", "look")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,15 @@ class Knowledge:
 
     candidates: Candidates
     differences: Mapping[str, Values]
+
+    def sample(self, share: float, *, seed: int) -> Knowledge:
+        """A random share of the candidates, the same whatever their order."""
+        by_id = np.array(sorted(range(len(self.candidates)), key=self.candidates.ids.__getitem__))
+        count = round(share * len(by_id))
+        rows = np.sort(np.random.default_rng([seed, count]).permutation(by_id)[:count])
+        return Knowledge(
+            self.candidates.take(rows), {name: values[rows] for name, values in self.differences.items()}
+        )
 
     def with_difference(self, name: str) -> Candidates:
         """The candidates with another difference in place of theirs."""

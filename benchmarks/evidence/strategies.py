@@ -71,7 +71,12 @@ def paced_by_features(knowledge: Knowledge, budget: int, generator: Generator) -
 
 def paced_without_md(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """Paced without weighing the difference; what is extreme comes last all the same."""
-    return paced(knowledge.candidates, budget, generator, weight=0.0)
+    return paced(knowledge.candidates, budget, generator, difference_weight=0.0)
+
+
+def paced_without_size(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """Paced without weighing how much of a case is striking."""
+    return paced(knowledge.candidates, budget, generator, size_weight=0.0)
 
 
 CONTROLS: dict[str, Strategy] = {
@@ -84,7 +89,8 @@ CONTROLS: dict[str, Strategy] = {
     "diversemd_usual": partial(suspects_last, SELECTORS["diversemd"]),
     "kmeans_look": kmeans_of_look,
     "paced_features": paced_by_features,
-    "paced_flat": paced_without_md,
+    "paced_no_md": paced_without_md,
+    "paced_no_size": paced_without_size,
 }
 TITLES: dict[str, str] = {
     **DESCRIPTIONS,
@@ -97,7 +103,8 @@ TITLES: dict[str, str] = {
     "diversemd_usual": "DiverseMD, cases of extreme difference last",
     "kmeans_look": "k-means centres by how the conspicuous places look, cases of extreme difference last",
     "paced_features": "paced by the features of the scans",
-    "paced_flat": "paced without weighing the difference",
+    "paced_no_md": "paced without weighing the difference",
+    "paced_no_size": "paced without weighing how much is striking",
 }
 
 

@@ -29,7 +29,8 @@ class Candidates:
         surprise: Conditional surprise -log p(y|x) in nats, shape (N,).
         mutual_information: Classical normalised mutual information of the co-registered voxels, shape (N,).
         lesion_proxy: Larger for a larger or more conspicuous region, found without labels, shape (N,).
-        look: How the most conspicuous places look, shape (N, L).
+        striking: How many places are the most conspicuous ones of the pool, shape (N,).
+        look: How these places look, shape (N, L).
 
     Raises:
         ValueError: If the lengths differ, a value is not finite or an id comes twice.
@@ -41,6 +42,7 @@ class Candidates:
     surprise: NDArray[np.float64] | None = None
     mutual_information: NDArray[np.float64] | None = None
     lesion_proxy: NDArray[np.float64] | None = None
+    striking: NDArray[np.float64] | None = None
     look: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:

@@ -49,7 +49,8 @@ class PoolScores:
         surprise: (N,) mean conditional surprise in nats.
         mutual_information: (N,) mean normalised mutual information of co-registered voxels.
         lesion_proxy: (N,) ml of the foreground that is far from usual.
-        look: (N, L) how the most striking places look, standardised.
+        striking: (N,) places that are among the most conspicuous of the pool.
+        look: (N, L) how these places look, standardised.
         features: (N, F), for clustering.
         gates: Whether to trust all this.
     """
@@ -66,6 +67,7 @@ class PoolScores:
     surprise: Array
     mutual_information: Array
     lesion_proxy: Array
+    striking: Array
     look: NDArray[np.float32]
     features: NDArray[np.float32]
     gates: tuple[Gate, ...]
@@ -126,7 +128,7 @@ def collect(
         gaussian, top, critic, patch_nats.astype(np.float16), pair_md, md, md_nats,
         100.0 * (rankdata(md, method="min") - 1) / max(1, len(md) - 1),
         finite_mean(surprise, axis=(1, 2)), finite_mean(properties.mutual_information, axis=1),
-        unusual.volume_ml, unusual.look, features, gates,
+        unusual.volume_ml, unusual.striking, unusual.look, features, gates,
     )  # fmt: skip
 
 

@@ -143,6 +143,22 @@ def test_a_strategy_chooses_the_same_with_the_same_seed_whatever_the_order_of_th
     assert chosen == choose(name, other, budget=6, seed=4)
 
 
+def test_a_seed_may_choose_from_a_share_of_the_candidates_whatever_their_order() -> None:
+    known = knowledge()
+    rows = np.random.default_rng(3).permutation(40)
+    other = Knowledge(
+        known.candidates.take(rows), {key: values[rows] for key, values in known.differences.items()}
+    )
+    first, again, second = (
+        set(of.sample(0.9, seed=seed).candidates.ids) for of, seed in ((known, 0), (other, 0), (known, 1))
+    )
+    assert len(first) == 36
+    assert first == again != second
+    part = known.sample(0.5, seed=0)
+    of = dict(zip(known.candidates.ids, known.differences["in_sample"], strict=True))
+    assert part.differences["in_sample"].tolist() == [of[id] for id in part.candidates.ids]
+
+
 def test_the_controls_differ_from_diverse_md_in_the_member_alone() -> None:
     known = knowledge()
     group = dict(

@@ -30,6 +30,8 @@ def test_a_case_with_something_unusual_has_more_of_it_in_ml(tmp_path: Path) -> N
     found = conspicuous(views(tmp_path, {3: (5.0, 5.0)}))
     assert found.volume_ml.argmax() == 3
     assert found.volume_ml[3] >= 4 * 6 * 6 * 8 / 1000  # its voxels of 8 cubic mm
+    assert found.striking.argmax() == 3
+    assert found.striking[3] >= 4 * 6 * 6
 
 
 def test_lesions_that_look_alike_lie_nearer_than_those_that_do_not(tmp_path: Path) -> None:

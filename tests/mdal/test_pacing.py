@@ -58,6 +58,14 @@ def test_cases_of_extreme_difference_come_last_the_most_extreme_at_the_very_end(
     assert order[-3:].tolist() == [3, 120, 50]
 
 
+def test_of_cases_that_stand_for_as_much_the_one_with_more_to_see_comes_earlier() -> None:
+    candidates = pool()
+    striking = np.random.default_rng(5).standard_normal(len(candidates))
+    first = rows(order_of(replace(candidates, striking=striking)))[:40]
+    assert striking[first].mean() > striking.mean() + 0.4
+    assert len(set(candidates.features[first[:8]].argmax(axis=1))) == 4
+
+
 def test_how_a_case_looks_goes_before_where_its_features_put_it() -> None:
     candidates = pool()
     apart = replace(candidates, look=candidates.features, features=np.ones_like(candidates.features))
