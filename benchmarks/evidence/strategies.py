@@ -53,8 +53,9 @@ def diverse_min(knowledge: Knowledge, budget: int, generator: Generator) -> list
 def suspects_last(strategy: Selector, knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """A strategy that orders the cases whose difference is not extreme; the others follow."""
     candidates = knowledge.candidates.by_id()
-    usual, suspect = np.flatnonzero(~extreme(candidates.difference)), extreme(candidates.difference)
-    return strategy(candidates.take(usual), budget, generator) + candidates.named(np.flatnonzero(suspect))
+    suspect = extreme(candidates.difference)
+    usual = candidates.take(np.flatnonzero(~suspect))
+    return strategy(usual, budget, generator) + candidates.named(np.flatnonzero(suspect))
 
 
 def kmeans_of_look(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
