@@ -41,15 +41,15 @@ class Conspicuous:
 
 def conspicuous(views: PoolViews) -> Conspicuous:
     """Measure every case of a pool against what is usual in it, a block of cases at a time."""
-    step = -(-len(views.array) // _TYPICAL_CASES)
-    sample = np.asarray(views.array[::step], dtype=np.float32)
+    array = views.array
+    sample = np.asarray(array[:: -(-len(array) // _TYPICAL_CASES)], dtype=np.float32)
     typical = torch.from_numpy(np.stack([sample.mean(axis=0), sample.std(axis=0)]))
     found = _conspicuity(sample, typical).numpy()
     known = found[found > 0]
     limits = np.percentile(known, (_CONSPICUOUS, _STRIKING)) if len(known) else np.zeros(2)
     counts, strikings, looks = [], [], []
-    for first in range(0, len(views.array), _BLOCK):
-        block = np.asarray(views.array[first : first + _BLOCK], np.float32)
+    for first in range(0, len(array), _BLOCK):
+        block = np.asarray(array[first : first + _BLOCK], np.float32)
         place = _conspicuity(block, typical)
         counts.append((place > limits[0]).sum(dim=(1, 2, 3)).numpy())
         striking = place > limits[1]

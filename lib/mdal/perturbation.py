@@ -56,8 +56,7 @@ def conspicuity(batch: Tensor, foreground: Tensor, typical: Tensor) -> Tensor:
         foreground: (n, D, H, W); elsewhere the result is 0.
         typical: (2, M + 1, D, H, W) mean and deviation of a pool's views.
     """
-    here = batch.flatten(2).abs().sum(dim=2)[:, :, None, None, None] > 0
-    far = departure(batch, typical).abs().sum(dim=1) / here.sum(dim=1).clamp(min=1)
+    far = departure(batch, typical).abs().sum(dim=1) / _here(batch).sum(dim=1).clamp(min=1)
     return functional.avg_pool3d((far * foreground)[:, None], 3, stride=1, padding=1)[:, 0] * foreground
 
 
@@ -71,9 +70,13 @@ def departure(batch: Tensor, typical: Tensor) -> Tensor:
         typical: (2, M + 1, D, H, W) mean and deviation of a pool's views.
     """
     mean, deviation = typical[0, :-1], typical[1, :-1]
-    here = batch.flatten(2).abs().sum(dim=2)[:, :, None, None, None] > 0
     scale = deviation + deviation.flatten(1).median(dim=1).values[:, None, None, None] + 1e-6
-    return (batch - mean) / scale * here
+    return (batch - mean) / scale * _here(batch)
+
+
+def _here(batch: Tensor) -> Tensor:
+    """(n, M, 1, 1, 1) bool: the modality is there."""
+    return batch.flatten(2).abs().sum(dim=2)[:, :, None, None, None] > 0
 
 
 def erased(batch: Tensor, modality: int, where: Tensor) -> Tensor:
