@@ -20,6 +20,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -139,7 +140,8 @@ def _planned(opened: LabelledPool, rows: Rows, work: Path, jobs: int) -> list[Ce
             f"{'after the pool check' if check else 'with the check ignored'}"
         )
         with progress_bar(console) as tell:
-            known[check] = know(site, site.work, processes=jobs, on_progress=tell)
+            found = know(site, site.work, processes=jobs, on_progress=tell)
+        known[check] = replace(found, sound_kinds=opened.sound_kinds)
     with progress_bar(console) as tell:
         cases = described(opened, tell)
     cells = cells_of(opened.protocol, known)

@@ -104,6 +104,11 @@ class LabelledPool:
         with file.open(newline="") as stream:
             return {row["case"]: row for row in csv.DictReader(stream)}
 
+    @property
+    def sound_kinds(self) -> dict[str, str]:
+        """Kind of lesion by id, of the undamaged cases whose kind the truth says."""
+        return {id: row["kind"] for id, row in self.truth.items() if row.get("kind") and not row["damage"]}
+
     @cached_property
     def digest(self) -> str:
         """Hash of all that a training depends on beside whom it is given and its seed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,18 +37,23 @@ class Knowledge:
         candidates: As the app's selectors get them.
         differences: `in_sample`: by models that were trained on the case itself; `random_encoder`: out of
             fold, by encoders that were trained on nothing. Each (N,).
+        sound_kinds: Kind of lesion by id, of undamaged cases whose truth is known; for `oracle` alone.
     """
 
     candidates: Candidates
     differences: Mapping[str, Values]
+    sound_kinds: Mapping[str, str] = field(default_factory=dict)
 
     def sample(self, share: float, *, seed: int) -> Knowledge:
         """A random share of the candidates, the same whatever their order."""
         by_id = np.array(sorted(range(len(self.candidates)), key=self.candidates.ids.__getitem__))
         count = round(share * len(by_id))
         rows = np.sort(np.random.default_rng([seed, count]).permutation(by_id)[:count])
+        drawn = self.candidates.take(rows)
         return Knowledge(
-            self.candidates.take(rows), {name: values[rows] for name, values in self.differences.items()}
+            drawn,
+            {name: values[rows] for name, values in self.differences.items()},
+            {id: self.sound_kinds[id] for id in drawn.ids if id in self.sound_kinds},
         )
 
     def with_difference(self, name: str) -> Candidates:

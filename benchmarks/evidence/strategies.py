@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 
 from benchmarks.evidence.scores import Knowledge
-from lib.mdal.candidates import Candidates, Selector
+from lib.mdal.candidates import Candidates, Selector, turns
 from lib.mdal.difference import extreme
 from lib.mdal.pacing import paced
 from lib.mdal.selection import DESCRIPTIONS, SELECTORS, diverse_md, max_md
@@ -70,14 +70,25 @@ def paced_by_features(knowledge: Knowledge, budget: int, generator: Generator) -
     return paced(replace(knowledge.candidates, look=None), budget, generator)
 
 
-def paced_without_md(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """Paced without weighing the difference; what is extreme comes last all the same."""
-    return paced(knowledge.candidates, budget, generator, difference_weight=0.0)
+def _paced(knowledge: Knowledge, budget: int, generator: Generator, **weights: float) -> list[str]:
+    return paced(knowledge.candidates, budget, generator, **weights)
 
 
-def paced_without_size(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """Paced without weighing how much of a case is striking."""
-    return paced(knowledge.candidates, budget, generator, size_weight=0.0)
+def oracle(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """The kinds of lesion in turn, random cases of each, none damaged: by the truth, so out of reach.
+
+    Raises:
+        ValueError: If no truth is known.
+    """
+    ids = [id for id in sorted(knowledge.candidates.ids) if id in knowledge.sound_kinds]
+    if not ids:
+        raise ValueError(
+            "oracle must know what kind a case is of; the pool's truth.csv says none. Leave oracle out."
+        )
+    group = np.unique([knowledge.sound_kinds[id] for id in ids], return_inverse=True)[1]
+    drawn = generator.permutation(len(ids))
+    turn = turns(group, drawn)
+    return [ids[row] for row in drawn[np.argsort(turn[drawn], kind="stable")]]
 
 
 CONTROLS: dict[str, Strategy] = {
@@ -90,8 +101,10 @@ CONTROLS: dict[str, Strategy] = {
     "diversemd_usual": partial(suspects_last, SELECTORS["diversemd"]),
     "kmeans_look": kmeans_of_look,
     "paced_features": paced_by_features,
-    "paced_no_md": paced_without_md,
-    "paced_no_size": paced_without_size,
+    "paced_no_striking": partial(_paced, striking=0.0),
+    "paced_no_unusual": partial(_paced, unusual=0.0),
+    "paced_md": partial(_paced, difference=0.5),
+    "oracle": oracle,
 }
 TITLES: dict[str, str] = {
     **DESCRIPTIONS,
@@ -104,8 +117,10 @@ TITLES: dict[str, str] = {
     "diversemd_usual": "DiverseMD, cases of extreme difference last",
     "kmeans_look": "k-means centres by how the conspicuous places look, cases of extreme difference last",
     "paced_features": "paced by the features of the scans",
-    "paced_no_md": "paced without weighing the difference",
-    "paced_no_size": "paced without weighing how much is striking",
+    "paced_no_striking": "paced without weighing how much is striking",
+    "paced_no_unusual": "paced without weighing how unusual a case looks",
+    "paced_md": "paced, also weighing the difference",
+    "oracle": "One of each kind of lesion in turn, none damaged, by the truth: out of reach",
 }
 
 

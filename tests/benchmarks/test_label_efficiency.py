@@ -190,6 +190,16 @@ def test_cases_of_extreme_difference_are_chosen_last_where_the_strategy_says_so(
     assert suspect <= set(choose("mdal", known, budget=left, seed=0))
 
 
+def test_the_oracle_takes_the_kinds_in_turn_and_nothing_damaged() -> None:
+    known = knowledge()
+    kinds = {id: "rare" if number < 4 else "common" for number, id in enumerate(known.candidates.ids[:30])}
+    order = choose("oracle", replace(known, sound_kinds=kinds), budget=30, seed=0)
+    assert [kinds[id] == "rare" for id in order[:8]].count(True) == 4
+    assert set(order) == set(kinds)
+    with pytest.raises(ValueError, match=r"truth\.csv says none"):
+        choose("oracle", known, budget=3, seed=0)
+
+
 def test_cells_that_chose_the_same_cases_with_one_seed_share_a_training() -> None:
     cells = [
         Cell(True, "one", 2, 0, ("a", "b")),

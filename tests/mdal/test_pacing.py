@@ -37,17 +37,26 @@ def test_the_first_cases_stand_for_every_group() -> None:
     assert len(set(candidates.features[first].argmax(axis=1))) == 4
 
 
-def test_the_first_case_is_the_one_nearest_to_all() -> None:
+def test_without_weights_the_first_case_is_the_one_nearest_to_all() -> None:
     candidates = pool()
     apart = np.linalg.norm(candidates.features[:, None] - candidates.features[None], axis=2)
-    assert rows(order_of(candidates))[0] == apart.sum(axis=1).argmin()
+    assert rows(paced(candidates, 20, np.random.default_rng(0), unusual=0.0))[0] == apart.sum(axis=1).argmin()
 
 
-def test_a_larger_difference_comes_earlier_among_cases_that_stand_for_as_much() -> None:
-    order = rows(order_of(pool(count=400)))
-    difference = pool(count=400).difference[order]
-    kept = len(order) - int(extreme(difference).sum())
-    assert difference[80:kept][:80].mean() > difference[80:kept].mean() + 0.3
+def test_unusual_cases_come_earlier_than_without_their_weight() -> None:
+    candidates = pool(count=400)
+    far = np.linalg.norm(candidates.features - candidates.features.mean(axis=0), axis=1)
+    without = rows(paced(candidates, 20, np.random.default_rng(0), unusual=0.0))
+    assert far[rows(order_of(candidates))[:40]].mean() > far[without[:40]].mean() + 0.3
+
+
+def test_the_difference_counts_only_where_it_is_extreme_or_weighed() -> None:
+    candidates = pool(count=400)
+    usual = ~extreme(candidates.difference)
+    other = replace(candidates, difference=np.where(usual, candidates.difference / 2, candidates.difference))
+    assert rows(order_of(other))[:200].tolist() == rows(order_of(candidates))[:200].tolist()
+    order = rows(paced(candidates, 20, np.random.default_rng(0), difference=0.5))[: usual.sum()]
+    assert candidates.difference[order][:80].mean() > candidates.difference[order].mean() + 0.3
 
 
 def test_cases_of_extreme_difference_come_last_the_most_extreme_at_the_very_end() -> None:
