@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.evidence.pool import PartialSite
 from lib.atomic import replacing
-from lib.mdal.candidates import Candidates
+from lib.mdal.candidates import Candidates, Rows
 from lib.mdal.difference import modality_difference
 from lib.mdal.encoder import Encoders
 from lib.mdal.fold_model import train_fold
@@ -48,12 +48,14 @@ class Knowledge:
         """A random share of the candidates, the same whatever their order."""
         by_id = np.array(sorted(range(len(self.candidates)), key=self.candidates.ids.__getitem__))
         count = round(share * len(by_id))
-        rows = np.sort(np.random.default_rng([seed, count]).permutation(by_id)[:count])
-        drawn = self.candidates.take(rows)
+        return self.take(np.sort(np.random.default_rng([seed, count]).permutation(by_id)[:count]))
+
+    def take(self, rows: Rows) -> Knowledge:
+        """The cases of these rows, in their order."""
         return Knowledge(
-            drawn,
+            taken := self.candidates.take(rows),
             {name: values[rows] for name, values in self.differences.items()},
-            {id: self.sound_kinds[id] for id in drawn.ids if id in self.sound_kinds},
+            {id: self.sound_kinds[id] for id in taken.ids if id in self.sound_kinds},
         )
 
     def with_difference(self, name: str) -> Candidates:
