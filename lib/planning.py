@@ -19,7 +19,7 @@ from lib.atomic import replacing
 from lib.mdal.candidates import Candidates
 from lib.mdal.coverage import coverage, plateau, prefixes
 from lib.mdal.difference import extreme
-from lib.mdal.pool_scores import PoolScores
+from lib.mdal.pool_scores import PoolScores, percentiles
 from lib.mdal.score import PoolTooSmall
 from lib.mdal.selection import SELECTORS, cluster_of
 from lib.plan.budget import Budget
@@ -143,11 +143,13 @@ def _make(site: Site, content: str, processes: int, tell: Progress) -> int:
     about["warnings"] = [gate.sentence for gate in gates if gate.passed is False and gate.of_the_order]
     about |= _coverage(candidates, orders)
     clusters = cluster_of(candidates, groups, np.random.default_rng(settings.seed))
-    suspects = extreme(candidates.difference)
+    suspects, striking = extreme(candidates.difference), percentiles(scored.scores.striking)
     _keep_patches(site, content, candidates, scored.scores)
     return site.plan.write(
         scores={
-            id: _case_score(scored, row, int(clusters[row]), suspect=bool(suspects[row]))
+            id: _case_score(
+                scored, row, int(clusters[row]), suspect=bool(suspects[row]), striking=float(striking[row])
+            )
             for row, id in enumerate(candidates.ids)
         },
         pair_scores=_pair_scores(scored.scores, candidates.ids),
@@ -202,7 +204,7 @@ def _keep_patches(site: Site, content: str, candidates: Candidates, scores: Pool
         )
 
 
-def _case_score(scored: SiteScores, row: int, cluster: int, *, suspect: bool) -> CaseScore:
+def _case_score(scored: SiteScores, row: int, cluster: int, *, suspect: bool, striking: float) -> CaseScore:
     scores = scored.scores
     differences = _by_pair(scores, scores.pair_md[row])
     details: dict[str, Any] = {
@@ -212,6 +214,7 @@ def _case_score(scored: SiteScores, row: int, cluster: int, *, suspect: bool) ->
         "critic_nats_by_pair": _by_pair(scores, scores.critic_nats[row].mean(axis=1)),
         "measured": scored.measured(row),
         "extreme": suspect,
+        "striking_percentile": striking,
     }
     if differences:
         details["most_different_pair"] = max(differences, key=lambda pair: (differences[pair], pair))

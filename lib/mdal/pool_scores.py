@@ -126,10 +126,15 @@ def collect(
     return PoolScores(
         pair_names(tuple(modalities)),
         gaussian, top, critic, patch_nats.astype(np.float16), pair_md, md, md_nats,
-        100.0 * (rankdata(md, method="min") - 1) / max(1, len(md) - 1),
+        percentiles(md),
         finite_mean(surprise, axis=(1, 2)), finite_mean(properties.mutual_information, axis=1),
         unusual.volume_ml, unusual.striking, unusual.look, features, gates,
     )  # fmt: skip
+
+
+def percentiles(values: Array) -> Array:
+    """Of N cases the share of the others with a smaller value, 0 to 100."""
+    return np.asarray(100.0 * (rankdata(values, method="min") - 1) / max(1, len(values) - 1))
 
 
 def _in_pool_order(folds: Sequence[FoldScores], name: str, held_out: NDArray[np.intp]) -> Array:

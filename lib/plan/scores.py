@@ -19,7 +19,8 @@ class CaseScore:
     Attributes:
         difference: Standardised modality difference; None where the pool could not be scored.
         percentile: Share of the pool with a smaller difference, 0 to 100.
-        details: JSON: by pair, the pair that differs most, whether the difference is extreme.
+        details: JSON: by pair, the pair that differs most, whether the difference is extreme, the share of
+            the pool with less that is striking.
         difference_nats: Mean -PMI over the pairs.
         cluster: Group of cases like it.
         features: (F,) where the case lies in the pool; kept as float16.
@@ -34,15 +35,22 @@ class CaseScore:
 
     def reason(self, rank: int, of: int, *, strategy: str) -> str:
         """Why the case comes where it does in a strategy's order, in one sentence."""
-        uniform = f"Case {rank} of {of} in a uniform order"
+        place, pair = f"Case {rank} of {of}", self.details.get("most_different_pair")
         if self.difference is None or self.percentile is None:
-            return f"{uniform}."
-        place = uniform if strategy == "uniform" else f"Case {rank} of {of}"
-        pair = self.details.get("most_different_pair")
-        return (
-            f"{place}: its modalities differ more than those of {self.percentile:.0f} % of the other cases"
-            + (f", {pair} most." if pair else ".")
-        )
+            return f"{place} in a uniform order."
+        differs = f"its modalities differ more than those of {self.percentile:.0f} % of the other cases"
+        differs += f", {pair} most" if pair else ""
+        if strategy == "uniform":
+            return f"{place} in a uniform order: {differs}."
+        if strategy == "paced" and self.extreme:
+            return f"{place}, kept for last: {differs}, so its scans may be damaged."
+        striking = self.details.get("striking_percentile")
+        if strategy == "paced" and striking is not None:
+            return (
+                f"{place}: it stands for cases like it, more in it is conspicuous than in {striking:.0f} % "
+                f"of the others, and {differs}."
+            )
+        return f"{place}: {differs}."
 
     def warnings(self) -> list[str]:
         """What to look at before the case is labelled."""
