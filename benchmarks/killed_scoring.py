@@ -126,7 +126,7 @@ def _is_whole(studies: Path) -> bool:
     plan = store.current()
     if plan is None:
         return True
-    orders = [store.order(name) for name in ("mdal", "diversemd", "uniform")]
+    orders = [store.order(name) for name in ("paced", "mdal", "diversemd", "uniform")]
     pairs = [len(store.pair_scores(id)) for id in PATIENTS]
     store.close()
     return (

@@ -48,7 +48,7 @@ def main(
         app.mkdir()
         (app / "main.py").write_text(RIVAL)
         console.print("measuring …")
-        rows.append(measure("MDAL-CIML, diversemd", ours, APP, "diversemd", calls))
+        rows.append(measure("MDAL-CIML, paced", ours, APP, "paced", calls))
         rows.append(measure("MONAI Label, random", theirs, app, "random", calls))
     table = Table(title=f"{cases} cases, {calls} Next Samples over HTTP", title_justify="left")
     for column in rows[0]:
@@ -87,7 +87,7 @@ def write_plan(studies: Path, ids: list[str]) -> None:
         content="benchmark",
         seed=0,
         about={},
-        orders={"diversemd": order, "mdal": order, "uniform": order},
+        orders={"paced": order, "mdal": order, "uniform": order},
         scores={id: CaseScore(float(rng.normal()), float(rng.uniform(0, 100)), details) for id in ids},
     )
 

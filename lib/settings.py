@@ -62,8 +62,8 @@ class AppSettings(BaseModel):
     check_first: int = _key(64, "A pool on disk of at most so many cases is checked before it is served; a larger one, or a PACS, meanwhile", "cases", ge=0)
 
     # which case next
-    strategies: Words = _key(("mdal", "diversemd", "uniform"), "Orders that are computed and offered by name, separated by commas", min_length=1)
-    strategy: str = _key("diversemd", "Strategy that answers under the name random, the only one that OHIF asks for; one of strategies", validate_default=True)
+    strategies: Words = _key(("paced", "mdal", "diversemd", "uniform"), "Orders that are computed and offered by name, separated by commas", min_length=1)
+    strategy: str = _key("paced", "Strategy that answers under the name random, the only one that OHIF asks for; one of strategies", validate_default=True)
     budget: str = _key("", "When Next Sample stops: 20 cases, a share such as 20% or 0.2, plateau (coverage hardly grows); empty: never", "cases or share")
     no_plan: Literal["random", "error"] = _key("random", "Next Sample before the plan is there: a random unlabelled case that says so, or an error")
     lease_minutes: float = _key(120.0, "How long a case offered to one reader is kept from the others", "min", gt=0, le=525_600)

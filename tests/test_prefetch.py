@@ -31,7 +31,7 @@ def plan(site: Site) -> None:
         content="test",
         seed=0,
         about={},
-        orders={"diversemd": list(ORDER)},
+        orders={"paced": list(ORDER)},
         scores={id: CaseScore() for id in ORDER},
     )
 

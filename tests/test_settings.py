@@ -61,7 +61,7 @@ def test_a_budget_that_is_none_is_refused_with_what_it_may_be(budget: str) -> No
 def test_the_default_strategy_is_one_of_those_that_are_offered() -> None:
     settings = read_settings({"strategies": "uniform, typiclust", "strategy": "typiclust"})
     assert settings.strategies == ("uniform", "typiclust")
-    with pytest.raises(CaseError, match="--conf strategy must be one of uniform, typiclust; got 'diversemd'"):
+    with pytest.raises(CaseError, match="--conf strategy must be one of uniform, typiclust; got 'paced'"):
         read_settings({"strategies": "uniform, typiclust"})
     with pytest.raises(CaseError, match="--conf strategies must be"):
         read_settings({"strategies": ","})

@@ -169,6 +169,8 @@ class LabelledPool:
             repeats=scoring.repeats,
             scoring_steps=scoring.scoring_steps,
             retrain_share=0.0,
+            strategies=("uniform",),  # chosen from the scores later; the app's own offer changes nothing here
+            strategy="uniform",
         )
 
 

@@ -29,13 +29,13 @@ def plan(site: Site, order: tuple[str, ...] = ("STS_025", "STS_008", "STS_018"))
         "warnings": ["The order is partly chance."],
     }
     site.plan.write(
-        content="x", seed=0, scores=dict.fromkeys(order, score), orders={"diversemd": order}, about=about
+        content="x", seed=0, scores=dict.fromkeys(order, score), orders={"paced": order}, about=about
     )
 
 
 def take(site: Site, annotator: str) -> None:
     site.plan.lease_next(
-        site.plan.order("diversemd"),
+        site.plan.order("paced"),
         annotator=annotator,
         look=lambda: Pool(set(CASES), set()),
         lease=timedelta(hours=1),

@@ -137,8 +137,8 @@ def test_protocols_are_told_apart_by_voxel_size(site: Site) -> None:
 
 
 def test_the_budget_and_the_stop_rule_are_told_in_cases(site: Site) -> None:
-    curves = {"at": [1, 2, 4], "diversemd": [0.1, 0.5, 1.0]}
-    write(site, [gate("retrieval", True)], coverage=curves, plateau={"diversemd": 2})
+    curves = {"at": [1, 2, 4], "paced": [0.1, 0.5, 1.0]}
+    write(site, [gate("retrieval", True)], coverage=curves, plateau={"paced": 2})
     coverage = trust(site)["coverage"]
     assert coverage["curves"][0]["plateau"] == 2
     assert coverage["budget"] == {"rule": "", "cases": 4}

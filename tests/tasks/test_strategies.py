@@ -55,7 +55,7 @@ def write_plan(site: Site, **about: object) -> None:
         id: CaseScore(np.float32(1.5), 66.7, details, 2.25, place, np.array([float(place), 0.0]))
         for place, id in enumerate(order)
     }
-    orders = {name: order for name in ("mdal", "diversemd", "uniform")}
+    orders = {name: order for name in ("paced", "mdal", "diversemd", "uniform")}
     site.plan.write(content="x", seed=0, scores=scores, orders=orders, about=about)
 
 
@@ -108,6 +108,20 @@ def test_a_uniform_order_does_not_claim_to_follow_the_difference(site: Site) -> 
     assert facts_of(ask(site, "uniform"))["reason"].startswith("Case 1 of 3 in a uniform order")
 
 
+def test_a_paced_order_says_what_there_is_to_see_and_why_a_case_is_kept_for_last() -> None:
+    seen = CaseScore(0.5, 40.0, {"striking_percentile": 77.8, "most_different_pair": "CT/PET"})
+    assert seen.reason(3, 60, strategy="paced") == (
+        "Case 3 of 60: it stands for cases like it, more in it is conspicuous than in 78 % of the others, "
+        "and its modalities differ more than those of 40 % of the other cases, CT/PET most."
+    )
+    damaged = CaseScore(4.0, 98.5, {"extreme": True, "striking_percentile": 50.0})
+    assert damaged.reason(59, 60, strategy="paced") == (
+        "Case 59 of 60, kept for last: its modalities differ more than those of 98 % of the other cases, so "
+        "its scans may be damaged."
+    )
+    assert CaseScore(0.5, 40.0).reason(3, 60, strategy="paced").startswith("Case 3 of 60: its modalities")
+
+
 def test_what_may_mislead_is_said_with_the_case(site: Site) -> None:
     write_plan(site, warnings=["The models did not learn to match the modalities."])
     finding = Finding("spacing", "warned", ("CT",), "The CT's voxels are unusual.")
@@ -130,7 +144,7 @@ def test_what_may_mislead_is_said_with_the_case(site: Site) -> None:
 @pytest.mark.parametrize(
     ("budget", "plateau", "given"), [("", 1, 3), ("2", 1, 2), ("34%", 1, 1), ("plateau", 2, 2)]
 )
-@pytest.mark.parametrize("strategy", ["mdal", "diversemd", "uniform"])
+@pytest.mark.parametrize("strategy", ["paced", "mdal", "diversemd", "uniform"])
 def test_nothing_is_offered_once_the_budget_is_labelled_or_in_hands(
     site: Site, strategy: str, budget: str, plateau: int, given: int
 ) -> None:
