@@ -120,7 +120,7 @@ SELECTORS: dict[str, Selector] = {
 DESCRIPTIONS: dict[str, str] = {
     "mdal": "MaxMD: the largest modality difference first",
     "diversemd": "DiverseMD: diverse cases, in each group the largest modality difference",
-    "paced": "Paced: typical, diverse cases with much to see first, later more by modality difference",
+    "paced": "Paced: cases that stand for many others and have much to see first, likely damaged scans last",
     "diversemd_top": "DiverseMD among the top: of the largest modality differences the most unlike cases",
     "diversemd_strata": "DiverseMD by strata: diverse cases from every level of modality difference",
     "minmd": "MinMD: the smallest modality difference first",
