@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lib.mdal import pair_names
-from lib.mdal.selection import DESCRIPTIONS
+from lib.mdal.selection import BY_DIFFERENCE, DESCRIPTIONS
 from lib.plan.budget import Budget
 from lib.plan.scores import CaseScore
 from lib.plan.tables import PlanRow
@@ -24,6 +24,13 @@ def budgeted(site: Site, plan: PlanRow | None, strategy: str) -> int:
     """After how many labelled cases a site's budget is spent."""
     plateau = plan.about.get("plateau", {}).get(strategy) if plan else None
     return Budget.parse(site.settings.budget).cases(max(1, len(site.served)), plateau=plateau)
+
+
+def plan_warnings(plan: PlanRow, strategy: str) -> list[str]:
+    """In what a plan may mislead; failed gates only for a strategy that ranks by the difference."""
+    if plan.about.get("gates") and strategy not in BY_DIFFERENCE:
+        return []
+    return [str(sentence) for sentence in plan.about.get("warnings", [])]
 
 
 @dataclass(frozen=True)

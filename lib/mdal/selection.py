@@ -117,6 +117,9 @@ SELECTORS: dict[str, Selector] = {
     "nmi": smallest_mutual_information,
 }
 
+BY_DIFFERENCE = frozenset({"mdal", "minmd", "diversemd", "diversemd_top", "diversemd_strata"})
+"""Strategies that rank by the modality difference: whether it is to be trusted decides about their order."""
+
 DESCRIPTIONS: dict[str, str] = {
     "mdal": "MaxMD: the largest modality difference first",
     "diversemd": "DiverseMD: diverse cases, in each group the largest modality difference",

@@ -10,7 +10,7 @@ from lib.overview.expiry import expiry
 from lib.overview.opening import opening
 from lib.plan.leases import Desk, Pool, first_free
 from lib.plan.tables import PlanRow
-from lib.plan_document import METHOD, budgeted
+from lib.plan_document import METHOD, budgeted, plan_warnings
 from lib.planning import JOB, uniform_order
 from lib.site import Site
 from lib.training_stats import TrainingStats
@@ -115,7 +115,7 @@ def _plan_warnings(site: Site, plan: PlanRow | None, jobs: list[dict[str, Any]])
         if scoring.get("state") == "running":
             return ["There is no plan yet: until the scoring is done, cases come in a random order."]
         return ["There is no plan: cases come in a random order. Score the pool."]
-    sentences = [str(sentence) for sentence in plan.about.get("warnings", [])]
+    sentences = plan_warnings(plan, site.settings.strategy)
     if reasons := expiry(site, plan):
         if scoring.get("state") == "running":
             reasons[1:] = ["It is being made again."]

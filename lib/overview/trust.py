@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from lib.mdal.selection import DESCRIPTIONS
+from lib.mdal.selection import BY_DIFFERENCE, DESCRIPTIONS
 from lib.overview.expiry import SCORE_AGAIN, expiry
 from lib.plan.budget import Budget
 from lib.plan.scores import CaseScore
@@ -51,7 +51,7 @@ def trust(site: Site) -> dict[str, Any]:
         "state": "expired" if expired else "current",
         "sentences": expired,
         **known,
-        "headline": _headline(gates),
+        "headline": _headline(gates, site.settings.strategy),
         "gates": gates,
         **_of_cases(site, plan),
     }
@@ -83,14 +83,15 @@ def _title(name: str) -> str:
     return name.replace("_nats", " (nats)").replace("_", " ")
 
 
-def _headline(gates: Sequence[Mapping[str, Any]]) -> str:
+def _headline(gates: Sequence[Mapping[str, Any]], strategy: str) -> str:
     asked = [gate["passed"] for gate in gates if gate["of_the_order"]]
     failed, unknown = asked.count(False), asked.count(None)
+    said = f"All {len(asked)} checks of the difference passed."
     if failed:
-        return f"{failed} of {len(asked)} checks failed: read them before labels are spent."
-    if unknown:
-        return f"No check failed, but {unknown} of {len(asked)} could not be computed on this pool."
-    return f"All {len(asked)} checks that the order hangs on passed."
+        said = f"{failed} of {len(asked)} checks failed: read them before labels are spent by the difference."
+    elif unknown:
+        said = f"No check failed, but {unknown} of {len(asked)} could not be computed on this pool."
+    return said if strategy in BY_DIFFERENCE else f"{said} The order in use, {strategy}, does not rank by it."
 
 
 def _coverage(site: Site, plan: PlanRow) -> dict[str, Any] | None:

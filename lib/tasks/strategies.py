@@ -16,7 +16,7 @@ from lib.mdal.selection import DESCRIPTIONS
 from lib.plan.scores import CaseScore
 from lib.plan.store import Offer, Pool
 from lib.plan.tables import PlanRow
-from lib.plan_document import budgeted
+from lib.plan_document import budgeted, plan_warnings
 from lib.planning import JOB, uniform_order
 from lib.refusal import Refusal
 from lib.site import Site
@@ -82,7 +82,7 @@ class PlannedStrategy(Strategy):
 
     def _of_plan(self, plan: PlanRow, order: tuple[str, ...]) -> dict[str, Any]:
         """That there is a plan, and in what it may mislead."""
-        warnings = [str(sentence) for sentence in plan.about.get("warnings", [])]
+        warnings = plan_warnings(plan, self.strategy)
         served = self._served_ids()
         if self._left_out[:2] != (order, served):  # compared by identity first
             self._left_out = (order, served, len(served.difference(order)))

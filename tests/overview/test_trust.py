@@ -88,6 +88,9 @@ def test_what_the_order_hangs_on_comes_first_and_of_that_what_failed(site: Site)
         ("nats calibrated", "failed"),
     ]
     assert told["headline"].startswith("1 of 3 checks failed")
+    assert told["headline"].endswith("The order in use, paced, does not rank by it.")
+    by_difference = Site(site.studies, AppSettings(**{**QUICK, "strategy": "diversemd"}))
+    assert "The order in use" not in trust(by_difference)["headline"]
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,15 @@ def test_a_uniform_order_does_not_claim_to_follow_the_difference(site: Site) -> 
     assert facts_of(ask(site, "uniform"))["reason"].startswith("Case 1 of 3 in a uniform order")
 
 
+def test_failed_gates_are_said_only_where_the_order_follows_the_difference(site: Site) -> None:
+    failed = ["The difference follows foreground volume (correlation -0.6): it may measure that instead."]
+    write_plan(site, warnings=failed, gates=[{"name": "follows foreground volume", "passed": False}])
+    assert facts_of(ask(site, "mdal"))["warnings"] == failed
+    assert facts_of(ask(site, "paced"))["warnings"] == []
+    write_plan(site, warnings=["Cases are offered in uniform order: too few."])
+    assert facts_of(ask(site, "paced"))["warnings"] == ["Cases are offered in uniform order: too few."]
+
+
 def test_a_paced_order_says_what_there_is_to_see_and_why_a_case_is_kept_for_last() -> None:
     seen = CaseScore(0.5, 40.0, {"striking_percentile": 77.8, "most_different_pair": "CT/PET"})
     assert seen.reason(3, 60, strategy="paced") == (

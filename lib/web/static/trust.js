@@ -36,7 +36,7 @@ function gates(every) {
   const rows = of => every.filter(gate => gate.of_the_order === of).map(gate =>
     [light(gate.light), gate.title, gate.value === null ? "\u2013" : figure(gate.value), gate.limit, gate.sentence]);
   const tables = [
-    { caption: "The order of the cases hangs on these", rows: rows(true) },
+    { caption: "An order by the difference hangs on these", rows: rows(true) },
     { caption: "Only how a figure is read hangs on these", rows: rows(false) },
   ];
   return [
