@@ -12,9 +12,7 @@ from lib.mdal.candidates import MOST_PLANNED, Candidates, Rows, largest_first, p
 from lib.mdal.clusters import sample
 from lib.mdal.difference import extreme
 
-STRIKING_WEIGHT = (
-    0.6  # of how much of a case is striking: a deviation more is worth e^0.6 = 1.8 times the gain
-)
+STRIKING_WEIGHT = 0.6  # of how much of a case is striking: a deviation more makes its gain e^0.6 = 1.8-fold
 UNUSUAL_WEIGHT = 0.5  # of how far from the pool's middle a case looks
 _MOST_DEVIATIONS = 2.0  # beyond, a score says no more
 MOST_COMPARED = 4_000  # cases among which an order is planned; their distances are 128 MB
@@ -40,7 +38,7 @@ def paced(
     when its turn comes. The weights prefer, of cases that stand for as many, those with much to see and those
     that look unusual. Cases of extreme modality difference, likelier damaged than informative, come last, the
     most extreme at the very end. The order does not depend on the budget. Of a pool above 4,000 cases a
-    sample of that many is ordered, at most 2,000 of it, and the others follow by difference.
+    sample of that many is ordered, at most 2,000 of it, and the others follow by weight.
 
     Args:
         candidates: The pool.
@@ -69,7 +67,7 @@ def paced(
     if pool.striking is not None:
         weight += striking * _normal_score(pool.striking)
     first = rows[_greedy(cdist(points[rows], points[rows]), weight[rows])]
-    rest = remaining(np.concatenate([first, suspect]), by_difference)
+    rest = remaining(np.concatenate([first, suspect]), largest_first(weight))
     return pool.named(np.concatenate([first, rest, suspect]))
 
 
