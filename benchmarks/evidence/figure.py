@@ -13,8 +13,8 @@ from benchmarks.evidence.statistics import difference
 from benchmarks.evidence.strategies import FULL
 from lib.atomic import replacing
 
-HEIGHT = 3.2
-COLUMNS = 4
+WIDTH, HEIGHT = 2.6, 2.4  # of a panel, in inches
+COLUMNS = 6
 _CHANCE, _OWN = "#8a94a0", "#0b6bcb"
 
 
@@ -25,8 +25,9 @@ def draw(results: Results, path: Path) -> None:
     if not names:
         return
     lines = -(-len(names) // COLUMNS)
+    size = (WIDTH * COLUMNS, HEIGHT * lines)
     figure, axes = plt.subplots(
-        lines, COLUMNS, figsize=(3.2 * COLUMNS, HEIGHT * lines), sharex=True, sharey=True, squeeze=False
+        lines, COLUMNS, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
     for axis in axes.flat[len(names) :]:
         axis.axis("off")
@@ -48,9 +49,8 @@ def draw(results: Results, path: Path) -> None:
         f"{results.protocol.name}: blue the strategy with the 95 % interval of its difference to chance, "
         "grey chance's subsets and their mean, dotted all candidates", fontsize=10,
     )  # fmt: skip
-    figure.tight_layout()
     with replacing(path) as part:
-        figure.savefig(part, dpi=110)
+        figure.savefig(part, dpi=90)
     plt.close(figure)
 
 
