@@ -20,6 +20,7 @@ from lib.atomic import replacing
 from lib.background import stop_jobs
 from lib.cases.case import CaseError
 from lib.cases.check import PoolReport
+from lib.checking import check_site
 from lib.command_options import Conf, Studies, console, pairs_of
 from lib.progress import progress_bar
 from lib.report_command import EPILOG as REPORT_EPILOG
@@ -93,7 +94,7 @@ def check(
     site = Site(studies, read_settings(pairs_of(conf)))
     if background:
         os.nice(19)
-        site.check()
+        check_site(site)
         return
     if is_address(site.address):
         console.print(series_table(site))
@@ -206,7 +207,7 @@ def serve(
 
 def _check(site: Site) -> None:
     with progress_bar(console) as tell:
-        site.check(lambda done, of: tell(done / of, f"checked {done} of {of} cases"))
+        check_site(site, tell)
 
 
 def _select(site: Site, files: PlanFiles, processes: int) -> None:

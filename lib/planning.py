@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -16,6 +15,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from lib.atomic import replacing
+from lib.checking import check_site
 from lib.mdal.candidates import Candidates
 from lib.mdal.coverage import coverage, plateau, prefixes
 from lib.mdal.difference import extreme
@@ -23,6 +23,7 @@ from lib.mdal.pool_scores import PoolScores, percentiles
 from lib.mdal.score import PoolTooSmall
 from lib.mdal.selection import SELECTORS, cluster_of
 from lib.plan.budget import Budget
+from lib.plan.jobs import Progress, teller
 from lib.plan.scores import CaseScore, PairScore
 from lib.plan.tables import PlanRow
 from lib.scoring import SiteScores, score_site
@@ -33,9 +34,7 @@ logger = logging.getLogger(__name__)
 JOB = "mdal"
 _CONFIRMED = "mdal files"  # touched since the plan was made, and found to hold what they held
 PATCHES = "patches.npz"  # PMI at every position of every case, for maps of where modalities disagree
-_TELL_S = 1.0  # between two reports of progress
 _CHECKED = 0.1  # share of the work done after the check
-Progress = Callable[[float, str], None]
 
 
 def plan_pool(site: Site, *, processes: int = 1, on_progress: Progress | None = None) -> int:
@@ -55,17 +54,7 @@ def plan_pool(site: Site, *, processes: int = 1, on_progress: Progress | None = 
     Raises:
         CaseError: If the studies hold no case.
     """
-    told = -math.inf
-
-    def tell(done: float, message: str) -> None:
-        nonlocal told
-        if time.monotonic() - told < _TELL_S:
-            return
-        told = time.monotonic()
-        site.plan.report(JOB, state="running", done=done, message=message)
-        if on_progress:
-            on_progress(done, message)
-
+    tell = teller(site.plan.report, JOB, on_progress)
     with FileLock(site.work / "scoring.lock"):  # of two scorings the second finds nothing to do
         return _plan_pool(site, processes, tell)
 
@@ -87,7 +76,7 @@ def _plan_pool(site: Site, processes: int, tell: Progress) -> int:
     try:
         tell(0.0, "checking the pool")
         if not site.recall_check():
-            site.check(lambda done, of: tell(_CHECKED * done / of, f"checked {done} of {of} cases"))
+            check_site(site, lambda done, message: tell(_CHECKED * done, message))
         content, current = site.content(), site.plan.current()
         if current is not None and current.content == content:
             confirmed = f"plan {current.id} {site.fingerprint()}"

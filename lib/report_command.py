@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from lib.cases.case import CaseError
+from lib.checking import check_site
 from lib.command_options import Conf, Studies, console, pairs_of
 from lib.progress import progress_bar
 from lib.settings import read_settings
@@ -31,7 +32,7 @@ def report(
 
     with progress_bar(console) as tell:
         if not site.recall_check():
-            site.check(lambda done, of: tell(0.5 * done / of, f"checked {done} of {of} cases"))
+            check_site(site, lambda done, message: tell(0.5 * done, message))
         write_report(site, output, on_progress=lambda done, message: tell(0.5 + 0.5 * done, message))
     megabytes = output.stat().st_size / 1e6
     console.print(f"written: {escape(str(output))} ({megabytes:.1f} MB)", highlight=False)

@@ -19,6 +19,7 @@ from lib.mdal.pool_scores import PoolScores
 from lib.mdal.properties import CaseProperties
 from lib.mdal.score import ScoringSettings, score_pool
 from lib.mdal.views import VIEW_VERSION, CaseView, case_view, gather_views
+from lib.plan.jobs import Progress
 from lib.site import Site
 
 _READ = 0.1  # share of the work done after the reading
@@ -26,8 +27,6 @@ CONTRASTIVE = {
     "small": ContrastiveSettings(),
     "large": ContrastiveSettings(batch=64, encoder=EncoderSettings(width=24, features=64)),
 }
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from lib.atomic import replacing
 from lib.cases.case import Case, CaseError
+from lib.checking import check_site
 from lib.command_options import Conf, Studies, console, pairs_of
 from lib.progress import progress_bar
 from lib.settings import read_settings
@@ -71,7 +72,7 @@ def _segment(
 
     if not site.recall_check():
         with progress_bar(console) as tell:
-            site.check(lambda done, of: tell(done / of, f"checked {done} of {of} cases"))
+            check_site(site, tell)
     cases = _chosen(site, names)
     threads = torch.get_num_threads()
     job = LabelFiles(site.address, site.settings, output.resolve(), threads, explain, export_values)

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lib.cases.case import CaseError
+from lib.checking import check_site
 from lib.command_options import Conf, Studies, console, pairs_of
 from lib.progress import progress_bar
 from lib.settings import read_settings
@@ -48,7 +49,7 @@ def _train(site: Site, epochs: int) -> None:
 
     if not site.recall_check():
         with progress_bar(console) as tell:
-            site.check(lambda done, of: tell(done / of, f"checked {done} of {of} cases"))
+            check_site(site, tell)
     try:
         with progress_bar(console) as tell:
             stats = train_site(site, CaseDatastore(site), epochs=epochs, on_progress=tell)

@@ -10,8 +10,8 @@ from typing import Any
 from lib.cases.case import Case
 from lib.cases.check import PoolReport
 from lib.cases.judge import Finding, Verdict
+from lib.checking import CHECK
 from lib.overview.today import empty_sentence
-from lib.planning import JOB
 from lib.site import Site
 
 KINDS = {  # code of a finding -> what it is called
@@ -71,7 +71,7 @@ def _state(site: Site) -> tuple[str, list[str]]:
     if site.verdicts:
         new = len({case.id for case in site.pool.cases} - site.verdicts.keys())
         return "done", [f"{new:,} cases came since the last check; they are served meanwhile."] if new else []
-    progress = site.plan.progress(JOB)
+    progress = site.plan.progress(CHECK)
     if progress.get("state") == "running":
         return "running", [f"The check is running ({progress['message']}); every case is served meanwhile."]
     return "unchecked", [

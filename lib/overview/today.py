@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lib.checking import CHECK
 from lib.datastores.local import CaseDatastore
 from lib.overview.expiry import expiry
 from lib.overview.opening import opening
@@ -88,10 +89,11 @@ def _next(site: Site, plan: PlanRow | None, desk: Desk, pool: Pool, annotator: s
 def _jobs(site: Site) -> list[dict[str, Any]]:
     """What runs, or how it ended: state, share done, message, seconds left."""
     jobs = []
-    if not site.verdicts:
-        jobs.append(
-            {"name": "Pool check", "state": "running", "done": None, "message": "looking at the cases"}
-        )
+    check = site.plan.progress(CHECK)
+    if not site.verdicts and check.get("state") in (None, "done"):  # of an earlier state of the pool
+        check = {"state": "running", "done": None, "message": "looking at the cases"}
+    if check and check["state"] != "done":
+        jobs.append({"name": "Pool check", **check})
     if scoring := site.plan.progress(JOB):
         jobs.append({"name": "Scoring", **scoring})
     stats = TrainingStats(site.work / "model").read()
@@ -129,4 +131,4 @@ def _check_warnings(site: Site) -> list[str]:
     held = len(site.quarantined)
     if not held:
         return []
-    return [f"{held} {'case is' if held == 1 else 'cases are'} held back by the pool check; see there why."]
+    return [f"{held} {'case is' if held == 1 else 'cases are'} held back; the view Check says why."]

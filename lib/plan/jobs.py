@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,11 +13,34 @@ from sqlalchemy.orm import Session
 
 from lib.plan.tables import ProgressRow
 
+Progress = Callable[[float, str], None]  # told the share done and what is being done
+_KEEP_S = 1.0  # between two tellings that are kept
 STALE = timedelta(minutes=5)  # a running job that has not spoken for this long was killed
 # Built once: putting a statement together costs more than SQLite takes to answer it.
 _PROGRESS = select(
     ProgressRow.state, ProgressRow.done, ProgressRow.message, ProgressRow.started, ProgressRow.at
 ).where(ProgressRow.job == bindparam("wanted"))
+
+
+def teller(keep: Callable[..., None], job: str, on_progress: Progress | None = None) -> Progress:
+    """A function that is told how far a running job is, keeps it once a second and passes it on.
+
+    Args:
+        keep: `PlanStore.report`.
+        job: Its name.
+        on_progress: Told everything.
+    """
+    kept = -math.inf
+
+    def tell(done: float, message: str) -> None:
+        nonlocal kept
+        if time.monotonic() - kept >= _KEEP_S:
+            kept = time.monotonic()
+            keep(job, state="running", done=done, message=message)
+        if on_progress:
+            on_progress(done, message)
+
+    return tell
 
 
 def report(session: Session, told: ProgressRow, now: datetime) -> None:

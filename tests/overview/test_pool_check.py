@@ -13,10 +13,10 @@ from PIL import Image
 
 from lib.cases.case import CaseError
 from lib.cases.judge import RULES, Finding, Verdict
+from lib.checking import CHECK
 from lib.overview.case_files import NotThere
 from lib.overview.checkerboard import Checkerboards
 from lib.overview.pool_check import KINDS, pool_check
-from lib.planning import JOB
 from lib.settings import AppSettings
 from lib.site import Site
 
@@ -30,7 +30,7 @@ def site(samples: Callable[..., Path]) -> Site:
 
 def test_before_the_check_it_is_said_what_will_come(site: Site) -> None:
     assert pool_check(site)["state"] == "unchecked"
-    site.plan.report(JOB, state="running", done=0.1, message="checked 1 of 3 cases")
+    site.plan.report(CHECK, state="running", done=0.1, message="checked 1 of 3 cases")
     told = pool_check(site)
     assert told["state"] == "running"
     assert "checked 1 of 3 cases" in told["sentences"][0]

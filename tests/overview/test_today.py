@@ -1,9 +1,11 @@
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lib.checking import CHECK, check_site
 from lib.datastores.local import CaseDatastore
 from lib.overview.today import today_document
 from lib.plan.leases import Pool
@@ -110,3 +112,32 @@ def test_a_pool_that_is_held_back_as_a_whole_says_what_to_do(tmp_path: Path) -> 
     today = today_document(site, CaseDatastore(site), "ann")
     assert "holds back all 1 cases" in today["empty"]
     assert today["next"] is None
+
+
+def test_while_the_check_runs_it_is_said_how_far_it_is(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def job() -> dict[str, Any]:
+        (found,) = today_document(site, CaseDatastore(site), "ann")["jobs"]
+        assert found["name"] == "Pool check"
+        return found
+
+    assert (job()["state"], job()["done"]) == ("running", None)
+    monkeypatch.setattr("lib.plan.jobs._KEEP_S", 0.0)
+    told = []
+    check_site(site, lambda done, message: told.append((done, message, job()["message"])))
+    assert told[-1][:2] == (1.0, "checked 3 of 3 cases")
+    assert all(message == seen for _, message, seen in told)
+    assert today_document(site, CaseDatastore(site), "ann")["jobs"] == []
+
+
+def test_a_check_that_fails_says_why_and_is_not_called_running(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space is left")
+
+    monkeypatch.setattr(Site, "check", full)
+    with pytest.raises(OSError, match="no space"):
+        check_site(site)
+    assert site.plan.progress(CHECK)["state"] == "failed"
+    (job,) = today_document(site, CaseDatastore(site), "ann")["jobs"]
+    assert (job["state"], job["message"]) == ("failed", "no space is left")

@@ -39,12 +39,12 @@ export class Chart {
     return this.add(s("text", { x: at(x), y: at(y), ...attributes }, words));
   }
 
-  // A vertical line at a value, with its name at the top.
-  mark(value, words, kind = "mark") {
+  // A vertical line at a value, with its name at the top, above it or, as the second, below.
+  mark(value, words, kind = "mark", row = 0) {
     const place = at(this.x(value));
     const late = place > this.width / 2;
     this.add(s("line", { class: kind, x1: place, x2: place, y1: EDGE.top - 6, y2: this.height - EDGE.bottom }));
-    return this.text(place + (late ? -4 : 4), EDGE.top - 8, words, { "text-anchor": late ? "end" : "start" });
+    return this.text(place + (late ? -4 : 4), EDGE.top - 8 + 17 * row, words, { "text-anchor": late ? "end" : "start" });
   }
 
   #axes(x, y) {

@@ -82,7 +82,7 @@ function coverageChart({ at, cases, curves, strategy, budget }) {
   const plateau = curves.find(curve => curve.strategy === strategy)?.plateau;
   const together = plateau && Math.abs(plateau - budget.cases) < 0.02 * cases;
   if (plateau) chart.mark(plateau, `${together ? "stop rule and budget" : "stop rule"}: ${plateau}`, "mark stop");
-  if (!together) chart.mark(budget.cases, `budget: ${budget.cases}`, "mark");
+  if (!together) chart.mark(budget.cases, `budget: ${budget.cases}`, "mark", plateau ? 1 : 0);
   return chart.svg;
 }
 
