@@ -10,6 +10,7 @@ import requests
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from monailabel.config import settings as monailabel_settings
+from monailabel.endpoints import login
 from monailabel.endpoints.user import auth
 
 from lib.ciml.checkpoint import load
@@ -74,7 +75,8 @@ def test_where_the_login_is_on_only_an_administrator_chooses(
     site: Site, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roles = {"ann": ["monailabel-user"], "ada": ["monailabel-user", "monailabel-admin"]}
-    monkeypatch.setattr(auth, "jwt", auth.jwt)  # as it was, afterwards
+    for module, name in ((auth, "jwt"), (auth, "requests"), (login, "requests")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # as it was, afterwards
     mend_login()
     with realm(roles) as address:
         monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_AUTH_ENABLE", True)

@@ -20,9 +20,9 @@ export function logIn() {
       problem.textContent = "";
       const answer = await fetch("/auth/token", { method: "POST", body: new URLSearchParams(new FormData(form)) })
         .catch(() => null);
-      const token = answer?.ok ? (await answer.json()).access_token : null;
+      const { access_token: token, detail } = await answer?.json().catch(() => null) ?? {};
       if (!token) {
-        problem.textContent = "The server did not take this name and password.";
+        problem.textContent = detail ?? "The server does not answer.";
         return;
       }
       dialog.close();
