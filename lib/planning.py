@@ -165,6 +165,7 @@ def candidates_of(scored: SiteScores) -> Candidates:
         lesion_proxy=scores.lesion_proxy,
         striking=scores.striking,
         look=scores.look,
+        aligned=scores.aligned,
     )
 
 
@@ -203,8 +204,9 @@ def _case_score(scored: SiteScores, row: int, cluster: int, *, suspect: bool, st
         "critic_nats_by_pair": _by_pair(scores, scores.critic_nats[row].mean(axis=1)),
         "measured": scored.measured(row),
         "extreme": suspect,
-        "striking_percentile": striking,
     }
+    if scores.aligned:
+        details["striking_percentile"] = striking
     if differences:
         details["most_different_pair"] = max(differences, key=lambda pair: (differences[pair], pair))
     absent = [pair for pair in scores.pairs if pair not in differences]

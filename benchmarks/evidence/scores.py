@@ -160,6 +160,7 @@ def _keep(file: Path, content: str, knowledge: Knowledge) -> None:
             stream,
             content=np.array(content),
             ids=np.array(of.ids),
+            aligned=np.array(of.aligned),
             **of.matrices(),
             **of.columns(),
             **{f"by {name}": values for name, values in knowledge.differences.items()},
@@ -176,4 +177,5 @@ def _kept(file: Path, content: str) -> Knowledge | None:
         return None
     differences = {name.removeprefix("by "): value for name, value in found.items() if name.startswith("by ")}
     known = {name: found[name] for name in _KNOWN}
-    return Knowledge(Candidates(tuple(found["ids"].tolist()), **known), differences)
+    candidates = Candidates(tuple(found["ids"].tolist()), **known, aligned=bool(found["aligned"]))
+    return Knowledge(candidates, differences)

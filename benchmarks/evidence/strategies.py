@@ -65,6 +65,11 @@ def kmeans_of_look(knowledge: Knowledge, budget: int, generator: Generator) -> l
     return suspects_last(SELECTORS["kmeans"], seen, budget, generator)
 
 
+def paced_everywhere(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """Paced as it was settled on generated gliomas, also where the place tells nothing."""
+    return paced(replace(knowledge.candidates, aligned=True), budget, generator)
+
+
 def paced_by_features(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """Paced by the features of the scans instead of how the conspicuous places look."""
     return paced(replace(knowledge.candidates, look=None), budget, generator)
@@ -100,6 +105,7 @@ CONTROLS: dict[str, Strategy] = {
     "mdal_usual": partial(suspects_last, SELECTORS["mdal"]),
     "diversemd_usual": partial(suspects_last, SELECTORS["diversemd"]),
     "kmeans_look": kmeans_of_look,
+    "paced_everywhere": paced_everywhere,
     "paced_features": paced_by_features,
     "paced_no_striking": partial(_paced, striking=0.0),
     "paced_no_unusual": partial(_paced, unusual=0.0),
@@ -116,6 +122,7 @@ TITLES: dict[str, str] = {
     "mdal_usual": "MaxMD, cases of extreme difference last",
     "diversemd_usual": "DiverseMD, cases of extreme difference last",
     "kmeans_look": "k-means centres by how the conspicuous places look, cases of extreme difference last",
+    "paced_everywhere": "paced as first settled: weighted also where the place tells nothing",
     "paced_features": "paced by the features of the scans",
     "paced_no_striking": "paced without weighing how much is striking",
     "paced_no_unusual": "paced without weighing how unusual a case looks",

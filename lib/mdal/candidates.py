@@ -31,6 +31,8 @@ class Candidates:
         lesion_proxy: Larger for a larger or more conspicuous region, found without labels, shape (N,).
         striking: How many places are the most conspicuous ones of the pool, shape (N,).
         look: How these places look, shape (N, L).
+        aligned: Whether the same place is the same part of the body in every case; else the three before
+            say little.
 
     Raises:
         ValueError: If the lengths differ, a value is not finite or an id comes twice.
@@ -44,6 +46,7 @@ class Candidates:
     lesion_proxy: NDArray[np.float64] | None = None
     striking: NDArray[np.float64] | None = None
     look: NDArray[np.float32] | None = None
+    aligned: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what can't be ordered."""
@@ -74,7 +77,7 @@ class Candidates:
 
     def columns(self) -> dict[str, NDArray[np.float64]]:
         """What is known of each case as one number, by name; each of shape (N,)."""
-        names = (field.name for field in fields(self) if field.name not in ("ids", *_MATRICES))
+        names = (field.name for field in fields(self) if field.name not in ("ids", "aligned", *_MATRICES))
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def matrices(self) -> dict[str, NDArray[np.float32]]:

@@ -5,6 +5,7 @@ A label-free stand-in for the lesion. It is no segmentation: whatever is unusual
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,17 +33,22 @@ class Conspicuous:
         look: (N, 2 M + 1) of the striking places: by modality the mean and the root mean square of how
             far, in deviations, they are from usual there; and the logarithm of how many there are. Each
             column has mean 0 and deviation 1 over the pool, or is 0.
+        explained: Share of an image's variance inside the body that the place explains, mean over modalities;
+            NaN where it could not be computed. Near 0 the same place is another part of the body in each
+            case, and all of the above means little.
     """
 
     volume_ml: NDArray[np.float64]
     striking: NDArray[np.float64]
     look: NDArray[np.float32]
+    explained: float
 
 
 def conspicuous(views: PoolViews) -> Conspicuous:
     """Measure every case of a pool against what is usual in it, a block of cases at a time."""
     array = views.array
-    sample = np.asarray(array[:: -(-len(array) // _TYPICAL_CASES)], dtype=np.float32)
+    step = -(-len(array) // _TYPICAL_CASES)
+    sample = np.asarray(array[::step], dtype=np.float32)
     typical = torch.from_numpy(np.stack([sample.mean(axis=0), sample.std(axis=0)]))
     found = _conspicuity(sample, typical).numpy()
     known = found[found > 0]
@@ -58,7 +64,28 @@ def conspicuous(views: PoolViews) -> Conspicuous:
     look = np.concatenate(looks)
     look = (look - look.mean(axis=0)) / np.where((spread := look.std(axis=0)) > _LEAST_SPREAD, spread, 1.0)
     volume_ml = np.concatenate(counts) * views.voxel_mm.prod(axis=1) / 1000.0
-    return Conspicuous(volume_ml, np.concatenate(strikings), np.asarray(look, dtype=np.float32))
+    return Conspicuous(
+        volume_ml,
+        np.concatenate(strikings),
+        np.asarray(look, dtype=np.float32),
+        _explained(sample, views.present[::step]),
+    )
+
+
+def _explained(array: NDArray[np.float32], present: NDArray[np.bool_]) -> float:
+    """Share of the variance between places, of what lies inside the body in half of the cases or more."""
+    shares = []
+    for m in range(present.shape[1]):
+        inside = (array[:, -1] > 0) & present[:, m, None, None, None]
+        count = inside.sum(axis=0)
+        inside &= count >= max(2, len(array) / 2)
+        image = array[:, m]
+        if not inside.any() or not (total := float(image[inside].var())):
+            continue
+        mean = image.sum(axis=0, where=inside) / np.maximum(count, 1)
+        within = np.square(image - mean)[inside] * (count / np.maximum(count - 1, 1))[np.nonzero(inside)[1:]]
+        shares.append(1.0 - float(within.mean()) / total)
+    return float(np.mean(shares)) if shares else math.nan
 
 
 def _conspicuity(array: NDArray[np.float32], typical: Tensor) -> Tensor:

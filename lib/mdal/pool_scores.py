@@ -20,6 +20,7 @@ from lib.mdal.gates import (
     follows_gates,
     memory_gate,
     nats_gate,
+    place_gate,
     protocol_gate,
     retrieval_gate,
     rise_gate,
@@ -51,6 +52,7 @@ class PoolScores:
         lesion_proxy: (N,) ml of the foreground that is far from usual.
         striking: (N,) places that are among the most conspicuous of the pool.
         look: (N, L) how these places look, standardised.
+        aligned: Whether the same place is the same part of the body in every case, as far as can be told.
         features: (N, F), for clustering.
         gates: Whether to trust all this.
     """
@@ -69,6 +71,7 @@ class PoolScores:
     lesion_proxy: Array
     striking: Array
     look: NDArray[np.float32]
+    aligned: bool
     features: NDArray[np.float32]
     gates: tuple[Gate, ...]
 
@@ -117,6 +120,7 @@ def collect(
         memory_gate(in_sample, float(finite_mean(gaussian)), float(np.nanstd(md_nats))),
         *(rise_gate(kind, np.concatenate([f.rise[:, k] for f in folds])) for k, kind in enumerate(KINDS)),
         nats_gate(log_mean_ratio),
+        place := place_gate(unusual.explained),
         *follows_gates(md, measured),
         protocol_gate(md, properties.spacing),
     )
@@ -128,7 +132,7 @@ def collect(
         gaussian, top, critic, patch_nats.astype(np.float16), pair_md, md, md_nats,
         percentiles(md),
         finite_mean(surprise, axis=(1, 2)), finite_mean(properties.mutual_information, axis=1),
-        unusual.volume_ml, unusual.striking, unusual.look, features, gates,
+        unusual.volume_ml, unusual.striking, unusual.look, place.passed is True, features, gates,
     )  # fmt: skip
 
 

@@ -19,8 +19,8 @@ class CaseScore:
     Attributes:
         difference: Standardised modality difference; None where the pool could not be scored.
         percentile: Share of the pool with a smaller difference, 0 to 100.
-        details: JSON: by pair, the pair that differs most, whether the difference is extreme, the share of
-            the pool with less that is striking.
+        details: JSON: by pair, the pair that differs most, whether the difference is extreme, where
+            places can be compared the share of the pool with less that is striking.
         difference_nats: Mean -PMI over the pairs.
         cluster: Group of cases like it.
         features: (F,) where the case lies in the pool; kept as float16.
@@ -44,12 +44,12 @@ class CaseScore:
             return f"{place} in a uniform order: {differs}."
         if strategy == "paced" and self.extreme:
             return f"{place}, kept for last: {differs}, so its scans may be damaged."
-        striking = self.details.get("striking_percentile")
-        if strategy == "paced" and striking is not None:
-            return (
-                f"{place}: it stands for cases like it, more in it is conspicuous than in {striking:.0f} % "
-                f"of the others, and {differs}."
-            )
+        if strategy == "paced":
+            stands = f"{place}: it stands for cases like it"
+            striking = self.details.get("striking_percentile")
+            if striking is not None:
+                stands += f", more in it is conspicuous than in {striking:.0f} % of the others"
+            return f"{stands}, and {differs}."
         return f"{place}: {differs}."
 
     def warnings(self) -> list[str]:

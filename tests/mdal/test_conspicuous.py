@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from lib.mdal.conspicuous import conspicuous
 from lib.mdal.views import VIEW_SHAPE, PoolViews
@@ -57,3 +58,26 @@ def test_a_pool_without_anything_to_see_has_no_look(tmp_path: Path) -> None:
     found = conspicuous(PoolViews(tmp_path / "views.npy", np.ones((COUNT, 2), bool), np.ones((COUNT, 3))))
     assert not found.volume_ml.any()
     assert not found.look.any()
+
+
+def test_the_place_explains_much_where_it_is_the_same_part_of_the_body_in_each_case(tmp_path: Path) -> None:
+    atlas = np.random.default_rng(1).normal(0.0, 1.0, (2, *VIEW_SHAPE))
+    found = {}
+    for name, moved in (("brains", 0), ("anywhere", 1)):
+        pool = views(tmp_path, {}, absent=7)
+        array = np.load(pool.file)
+        for case in range(COUNT):
+            seen = np.roll(atlas, (moved * case, 3 * moved * case), (1, 2))
+            array[case, :2] += seen * pool.present[case, :, None, None, None]
+        array[:, 2, 0] = 0.0  # outside
+        np.save(pool.file, array)
+        found[name] = conspicuous(pool).explained
+    assert found["brains"] == pytest.approx(1.0 / 1.01, abs=0.01)  # of 1 + 0.1^2
+    assert abs(found["anywhere"]) < 0.05
+
+
+def test_what_the_place_explains_is_unknown_of_a_single_case_and_of_constant_images(tmp_path: Path) -> None:
+    for array in (np.zeros((COUNT, 3, *VIEW_SHAPE)), np.ones((1, 3, *VIEW_SHAPE))):
+        np.save(tmp_path / "views.npy", array.astype(np.float16))
+        pool = PoolViews(tmp_path / "views.npy", np.ones((len(array), 2), bool), np.ones((len(array), 3)))
+        assert np.isnan(conspicuous(pool).explained)

@@ -11,6 +11,7 @@ from lib.mdal.gates import (
     follows_gates,
     memory_gate,
     nats_gate,
+    place_gate,
     protocol_gate,
     retrieval_gate,
     rise_gate,
@@ -63,6 +64,13 @@ def test_a_difference_that_does_not_rise_in_spoilt_cases_fails(kind):
 def test_nats_are_nats_only_where_the_mean_ratio_is_near_one():
     assert nats_gate(0.2).passed is True
     assert nats_gate(2.0).passed is False
+
+
+def test_cases_of_different_parts_of_the_body_are_not_compared_by_place():
+    brains, anywhere = place_gate(0.67), place_gate(0.07)
+    assert (brains.passed, anywhere.passed, place_gate(math.nan).passed) == (True, False, None)
+    assert "paced leaves that out" in anywhere.sentence
+    assert not anywhere.of_the_order
 
 
 def test_a_difference_that_merely_follows_the_size_of_the_patient_fails():

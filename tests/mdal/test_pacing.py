@@ -81,6 +81,15 @@ def test_how_a_case_looks_goes_before_where_its_features_put_it() -> None:
     assert order_of(apart) == order_of(candidates)
 
 
+def test_where_the_place_tells_nothing_only_the_features_count_and_nothing_is_weighted() -> None:
+    rng = np.random.default_rng(5)
+    look = rng.standard_normal((200, 3)).astype(np.float32)
+    known = replace(pool(), look=look, striking=rng.random(200))
+    unknown = replace(known, aligned=False)
+    assert order_of(unknown) == paced(pool(), 20, np.random.default_rng(0), unusual=0.0)
+    assert order_of(unknown) != order_of(known)
+
+
 def test_the_order_of_the_pool_does_not_matter() -> None:
     candidates = pool()
     shuffled = candidates.take(np.random.default_rng(3).permutation(len(candidates)))
