@@ -38,7 +38,7 @@ class CaseScore:
         place, pair = f"Case {rank} of {of}", self.details.get("most_different_pair")
         if self.difference is None or self.percentile is None:
             return f"{place} in a uniform order."
-        differs = f"its modalities differ more than those of {self.percentile:.0f} % of the other cases"
+        differs = _differs(self.percentile)
         differs += f", {pair} most" if pair else ""
         if strategy == "uniform":
             return f"{place} in a uniform order: {differs}."
@@ -65,6 +65,12 @@ class CaseScore:
     def extreme(self) -> bool:
         """Whether a damaged scan is likelier than an informative one, see `lib.mdal.difference.extreme`."""
         return bool(self.details.get("extreme"))
+
+
+def _differs(percentile: float) -> str:
+    if percentile in (0.0, 100.0):
+        return f"its modalities differ {'most' if percentile else 'least'} of all"
+    return f"its modalities differ more than those of {percentile:.0f} % of the other cases"
 
 
 @dataclass(frozen=True)

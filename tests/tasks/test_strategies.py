@@ -136,6 +136,12 @@ def test_a_paced_order_says_what_there_is_to_see_and_why_a_case_is_kept_for_last
     )
 
 
+def test_the_case_that_differs_most_and_the_one_that_differs_least_are_called_so() -> None:
+    most, least = (CaseScore(0.5, percentile).reason(1, 9, strategy="mdal") for percentile in (100.0, 0.0))
+    assert most == "Case 1 of 9: its modalities differ most of all."
+    assert least == "Case 1 of 9: its modalities differ least of all."
+
+
 def test_what_may_mislead_is_said_with_the_case(site: Site) -> None:
     write_plan(site, warnings=["The models did not learn to match the modalities."])
     finding = Finding("spacing", "warned", ("CT",), "The CT's voxels are unusual.")

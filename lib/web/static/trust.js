@@ -37,7 +37,7 @@ function gates(every) {
     [light(gate.light), gate.title, gate.value === null ? "\u2013" : figure(gate.value), gate.limit, gate.sentence]);
   const tables = [
     { caption: "An order by the difference hangs on these", rows: rows(true) },
-    { caption: "Only how a figure is read hangs on these", rows: rows(false) },
+    { caption: "On these hangs how a figure is read, and what paced looks at", rows: rows(false) },
   ];
   return [
     h("h2", {}, "Checks of the scoring"),
