@@ -70,6 +70,12 @@ def paced_everywhere(knowledge: Knowledge, budget: int, generator: Generator) ->
     return paced(replace(knowledge.candidates, aligned=True), budget, generator)
 
 
+def facility(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """Cases that stand for many others by the features of the scans; nothing is weighted."""
+    candidates = replace(knowledge.candidates, aligned=True, look=None)
+    return paced(candidates, budget, generator, striking=0.0, unusual=0.0)
+
+
 def paced_by_features(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """Paced by the features of the scans instead of how the conspicuous places look."""
     return paced(replace(knowledge.candidates, look=None), budget, generator)
@@ -106,6 +112,7 @@ CONTROLS: dict[str, Strategy] = {
     "diversemd_usual": partial(suspects_last, SELECTORS["diversemd"]),
     "kmeans_look": kmeans_of_look,
     "paced_everywhere": paced_everywhere,
+    "facility": facility,
     "paced_features": paced_by_features,
     "paced_no_striking": partial(_paced, striking=0.0),
     "paced_no_unusual": partial(_paced, unusual=0.0),
@@ -123,6 +130,7 @@ TITLES: dict[str, str] = {
     "diversemd_usual": "DiverseMD, cases of extreme difference last",
     "kmeans_look": "k-means centres by how the conspicuous places look, cases of extreme difference last",
     "paced_everywhere": "paced as first settled: weighted also where the place tells nothing",
+    "facility": "cases that stand for many others, by the features, cases of extreme difference last",
     "paced_features": "paced by the features of the scans",
     "paced_no_striking": "paced without weighing how much is striking",
     "paced_no_unusual": "paced without weighing how unusual a case looks",

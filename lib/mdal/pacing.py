@@ -36,16 +36,20 @@ def paced(
     striking, u_i that of how far x_i is from the pool's mean, both within two deviations. The sum is large
     for a case that stands for many others as long as nothing like it is chosen: what is frequent comes
     first, what is rare when its turn comes. The weights prefer, of cases that stand for as many, those with
-    much to see and those that look unusual. Where the same place is another part of the body in each case,
-    nothing is known of what is striking: x_i is then the features, and nothing is weighted. Cases of extreme
-    modality difference, likelier damaged than informative, come last, the most extreme at the very end. The
-    order does not depend on the budget. Of a pool above 4,000 cases a sample of that many is ordered, at
+    much to see and those that look unusual. Cases of extreme modality difference, likelier damaged than
+    informative, come last, the most extreme at the very end.
+
+    Where the same place is another part of the body in each case, what is striking cannot be told, and no
+    order by the features alone was found to be better than chance: all but the extreme cases come in a
+    random order.
+
+    The order does not depend on the budget. Of a pool above 4,000 cases a sample of that many is ordered, at
     most 2,000 of it, and the others follow by weight.
 
     Args:
         candidates: The pool.
         budget: Cases that will be labelled.
-        generator: Draws the sample of a pool above 4,000 cases.
+        generator: Draws the random order, and the sample of a pool above 4,000 cases.
         striking: Weight of s_i.
         unusual: Weight of u_i.
         difference: Weight of the normal score of the modality difference; 0, as none was found to help.
@@ -62,14 +66,14 @@ def paced(
     by_difference = largest_first(pool.difference)
     suspect = by_difference[extreme(pool.difference)[by_difference]][::-1]
     usual = remaining(suspect, np.arange(len(pool)))
+    if not pool.aligned:
+        return pool.named(np.concatenate([generator.permutation(usual), suspect]))
     rows = usual[sample(len(usual), MOST_COMPARED, generator)]
-    known = pool.look if pool.aligned and pool.look is not None else pool.features
-    points = known.astype(np.float64)
-    weight = difference * _normal_score(pool.difference)
-    if pool.aligned:
-        weight += unusual * _normal_score(np.linalg.norm(points - points.mean(axis=0), axis=1))
-        if pool.striking is not None:
-            weight += striking * _normal_score(pool.striking)
+    points = (pool.features if pool.look is None else pool.look).astype(np.float64)
+    weight = unusual * _normal_score(np.linalg.norm(points - points.mean(axis=0), axis=1))
+    weight += difference * _normal_score(pool.difference)
+    if pool.striking is not None:
+        weight += striking * _normal_score(pool.striking)
     first = rows[_greedy(cdist(points[rows], points[rows]), weight[rows])]
     rest = remaining(np.concatenate([first, suspect]), largest_first(weight))
     return pool.named(np.concatenate([first, rest, suspect]))

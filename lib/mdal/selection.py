@@ -123,7 +123,8 @@ BY_DIFFERENCE = frozenset({"mdal", "minmd", "diversemd", "diversemd_top", "diver
 DESCRIPTIONS: dict[str, str] = {
     "mdal": "MaxMD: the largest modality difference first",
     "diversemd": "DiverseMD: diverse cases, in each group the largest modality difference",
-    "paced": "Paced: cases that stand for many others and have much to see first, likely damaged scans last",
+    "paced": "Paced: cases that stand for many others and have much to see first, likely damaged scans last; "
+    "random where cases show different parts of the body",
     "diversemd_top": "DiverseMD among the top: of the largest modality differences the most unlike cases",
     "diversemd_strata": "DiverseMD by strata: diverse cases from every level of modality difference",
     "minmd": "MinMD: the smallest modality difference first",

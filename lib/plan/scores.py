@@ -45,11 +45,13 @@ class CaseScore:
         if strategy == "paced" and self.extreme:
             return f"{place}, kept for last: {differs}, so its scans may be damaged."
         if strategy == "paced":
-            stands = f"{place}: it stands for cases like it"
             striking = self.details.get("striking_percentile")
-            if striking is not None:
-                stands += f", more in it is conspicuous than in {striking:.0f} % of the others"
-            return f"{stands}, and {differs}."
+            if striking is None:
+                return f"{place}, drawn at random as cases here show different parts of the body: {differs}."
+            return (
+                f"{place}: it stands for cases like it, more in it is conspicuous than in {striking:.0f} % "
+                f"of the others, and {differs}."
+            )
         return f"{place}: {differs}."
 
     def warnings(self) -> list[str]:

@@ -22,13 +22,15 @@ from benchmarks.evidence.rows import CASES, CELLS, PATIENTS, RUNS, Rows
 from benchmarks.evidence.run import Study, carry_out
 from benchmarks.evidence.scores import Knowledge
 from benchmarks.evidence.strategies import CONTROLS, choose
-from benchmarks.label_efficiency import app
+from benchmarks.label_efficiency import PROTOCOL, app
 from benchmarks.patients import Patients
 from lib.mdal.difference import extreme
 from lib.mdal.selection import SELECTORS, cluster_of
 from tests.mdal.candidate_pools import pool as candidate_pool
 
-PROTOCOLS = Path(__file__).parents[2] / "benchmarks" / "evidence"
+ROOT = Path(__file__).parents[2]
+PROTOCOLS = ROOT / "benchmarks" / "evidence"
+_NUMBER = r"[+-]?\d+(?:\.\d+)?"
 SETTINGS = {
     "name": "made up",
     "modalities": ["CT", "MR_T1"],
@@ -344,6 +346,20 @@ def test_the_report_finds_what_was_put_into_the_rows(tmp_path: Path) -> None:
     assert "| sound and rare | 5 | 46 | 0 |" in text
     draw(results, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_published_report_on_patients_is_what_its_rows_say() -> None:
+    published = (ROOT / "docs" / "evidence_sts.md").read_text()
+    rows = ROOT / "benchmarks" / "results" / "evidence_sts"
+    made = markdown(Results.read(Rows(rows), Protocol.read(rows / PROTOCOL)))
+    words, figures = split(published.partition("Primary end point")[2])
+    assert (words, pytest.approx(figures, abs=0.0011)) == split(made.partition("Primary end point")[2])
+
+
+def split(text: str) -> tuple[list[str], list[float]]:
+    """What lies between the numbers of a text, and these; processors may round the last digit apart."""
+    return re.split(_NUMBER, text), [float(number) for number in re.findall(_NUMBER, text)]
 
 
 def test_a_report_of_half_of_the_runs_says_so(tmp_path: Path) -> None:

@@ -81,13 +81,19 @@ def test_how_a_case_looks_goes_before_where_its_features_put_it() -> None:
     assert order_of(apart) == order_of(candidates)
 
 
-def test_where_the_place_tells_nothing_only_the_features_count_and_nothing_is_weighted() -> None:
+def test_where_the_place_tells_nothing_the_order_is_random_and_extreme_cases_come_last() -> None:
     rng = np.random.default_rng(5)
-    look = rng.standard_normal((200, 3)).astype(np.float32)
-    known = replace(pool(), look=look, striking=rng.random(200))
+    look, striking = rng.standard_normal((200, 3)).astype(np.float32), rng.random(200)
+    known = replace(pool(), look=look, striking=striking)
+    known.difference[[3, 70]] = 9.0, 20.0
     unknown = replace(known, aligned=False)
-    assert order_of(unknown) == paced(pool(), 20, np.random.default_rng(0), unusual=0.0)
-    assert order_of(unknown) != order_of(known)
+    order = order_of(unknown)
+    assert sorted(order) == sorted(unknown.ids)
+    assert order[-2:] == ["case_003", "case_070"]
+    assert order == order_of(unknown.take(rng.permutation(200)))
+    chosen = [rows(paced(unknown, 20, np.random.default_rng(seed)))[:20] for seed in range(200)]
+    assert abs(striking[np.array(chosen)].mean() - striking.mean()) < 0.02
+    assert striking[rows(order_of(known))[:20]].mean() > striking.mean() + 0.1
 
 
 def test_the_order_of_the_pool_does_not_matter() -> None:

@@ -126,8 +126,8 @@ def test_a_paced_order_says_what_there_is_to_see_and_why_a_case_is_kept_for_last
     )
     anywhere = replace(seen, details={})
     assert anywhere.reason(3, 60, strategy="paced") == (
-        "Case 3 of 60: it stands for cases like it, and its modalities differ more than those of 40 % of the "
-        "other cases."
+        "Case 3 of 60, drawn at random as cases here show different parts of the body: its modalities differ "
+        "more than those of 40 % of the other cases."
     )
     damaged = CaseScore(4.0, 98.5, {"extreme": True, "striking_percentile": 50.0})
     assert damaged.reason(59, 60, strategy="paced") == (
