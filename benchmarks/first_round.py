@@ -28,9 +28,12 @@ ROOT = Path(__file__).parent.parent
 WINDOWS = {"CT": (-160.0, 240.0), "PET": (0.0, 10.0), "MR_T1": (0.0, None)}
 
 
-def main(labels: Annotated[int, typer.Option(help="Patients to label.")] = 8) -> None:
+def main(
+    labels: Annotated[int, typer.Option(help="Patients to label.")] = 8,
+    strategy: Annotated[str, typer.Option(help="That chooses them; random is the site's own.")] = "random",
+) -> None:
     """Run the round: python -m benchmarks.first_round --labels 8."""
-    rows, drawn = run(labels)
+    rows, drawn = run(labels, strategy)
     table = Table(title=f"After {labels} labels, patients without one", title_justify="left")
     for column in rows[0]:
         table.add_column(column, justify="left" if column == "case" else "right")
@@ -48,7 +51,7 @@ def main(labels: Annotated[int, typer.Option(help="Patients to label.")] = 8) ->
     draw([drawn[row["case"]] for row in (ranked[0], ranked[len(ranked) // 2], ranked[-1])])
 
 
-def run(labels: int) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+def run(labels: int, strategy: str) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """Label, train, segment the rest; a row and what to draw for each of them."""
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +63,7 @@ def run(labels: int) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
             console.print(f"plan after {time.monotonic() - start:.0f} s")
             reader = slicer_client(address, tmpdir=folder, client_id="benchmark")
             for _ in range(labels):
-                sample = reader.next_sample("random", {})
+                sample = reader.next_sample(strategy, {})
                 console.print(sample["id"], sample["mdal"]["reason"], highlight=False)
                 reader.save_label(sample["id"], str(studies / sample["id"] / "GTV.nii.gz"), params={})
             start = time.monotonic()
