@@ -17,9 +17,7 @@ MATCHED_PERFECT = 0.98  # above it they found a shortcut: outline, grid or scann
 SEEDS_AGREE = 0.6
 RISE = {"exchanged": 0.8, "shifted": 0.6, "erased": 0.6}  # share of cases whose difference must rise
 FOLLOWS = 0.5  # correlation with something else above which MD is suspected to measure that
-PLACE_EXPLAINS = (
-    0.3  # of the variance; generated gliomas have 0.67, sarcomas anywhere in the body 0.06 to 0.17
-)
+PLACE_EXPLAINS = 0.3  # of the variance; generated gliomas have 0.67, sarcomas of any part 0.06 to 0.17
 RATIO_NATS = 0.7  # log mean ratio further from 0 than a factor of 2: nats are ranks only
 
 
