@@ -23,7 +23,7 @@ from lib.mdal.pool_scores import PoolScores, percentiles
 from lib.mdal.score import PoolTooSmall
 from lib.mdal.selection import SELECTORS, cluster_of
 from lib.plan.budget import Budget
-from lib.plan.jobs import Progress, teller
+from lib.plan.jobs import Progress, telling
 from lib.plan.scores import CaseScore, PairScore
 from lib.plan.tables import PlanRow
 from lib.scoring import SiteScores, score_site
@@ -54,8 +54,8 @@ def plan_pool(site: Site, *, processes: int = 1, on_progress: Progress | None = 
     Raises:
         CaseError: If the studies hold no case.
     """
-    tell = teller(site.plan.report, JOB, on_progress)
-    with FileLock(site.work / "scoring.lock"):  # of two scorings the second finds nothing to do
+    told = telling(site.plan.report, JOB, on_progress, goes_on="the next scoring goes on where this one was")
+    with FileLock(site.work / "scoring.lock"), told as tell:  # of two scorings the second finds nothing to do
         return _plan_pool(site, processes, tell)
 
 
@@ -73,26 +73,18 @@ def uniform_order(ids: tuple[str, ...], seed: int) -> tuple[str, ...]:
 
 
 def _plan_pool(site: Site, processes: int, tell: Progress) -> int:
-    try:
-        tell(0.0, "checking the pool")
-        if not site.recall_check():
-            check_site(site, lambda done, message: tell(_CHECKED * done, message))
-        content, current = site.content(), site.plan.current()
-        if current is not None and current.content == content:
-            confirmed = f"plan {current.id} {site.fingerprint()}"
-            site.plan.report(_CONFIRMED, state="done", done=1.0, message=confirmed)
-            site.plan.report(JOB, state="done", done=1.0, message="nothing changed")
-            return current.id
-        plan = _make(site, content, processes, tell)
-        site.plan.report(JOB, state="done", done=1.0, message=f"plan {plan} is ready")
-        return plan
-    except KeyboardInterrupt:
-        message = "stopped; the next scoring goes on where this one was"
-        site.plan.report(JOB, state="interrupted", done=0.0, message=message)
-        raise
-    except Exception as err:
-        site.plan.report(JOB, state="failed", done=0.0, message=str(err))
-        raise
+    tell(0.0, "checking the pool")
+    if not site.recall_check():
+        check_site(site, lambda done, message: tell(_CHECKED * done, message))
+    content, current = site.content(), site.plan.current()
+    if current is not None and current.content == content:
+        confirmed = f"plan {current.id} {site.fingerprint()}"
+        site.plan.report(_CONFIRMED, state="done", done=1.0, message=confirmed)
+        site.plan.report(JOB, state="done", done=1.0, message="nothing changed")
+        return current.id
+    plan = _make(site, content, processes, tell)
+    site.plan.report(JOB, state="done", done=1.0, message=f"plan {plan} is ready")
+    return plan
 
 
 def _make(site: Site, content: str, processes: int, tell: Progress) -> int:

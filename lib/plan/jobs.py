@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,13 +23,20 @@ _PROGRESS = select(
 ).where(ProgressRow.job == bindparam("wanted"))
 
 
-def teller(keep: Callable[..., None], job: str, on_progress: Progress | None = None) -> Progress:
-    """A function that is told how far a running job is, keeps it once a second and passes it on.
+@contextmanager
+def telling(
+    keep: Callable[..., None], job: str, on_progress: Progress | None = None, *, goes_on: str
+) -> Iterator[Progress]:
+    """Keep how far a job is, once a second, and why it ended before its end.
 
     Args:
         keep: `PlanStore.report`.
         job: Its name.
         on_progress: Told everything.
+        goes_on: What happens after a stop, for who stopped it.
+
+    Yields:
+        To be told the share done and what is being done.
     """
     kept = -math.inf
 
@@ -40,7 +48,14 @@ def teller(keep: Callable[..., None], job: str, on_progress: Progress | None = N
         if on_progress:
             on_progress(done, message)
 
-    return tell
+    try:
+        yield tell
+    except KeyboardInterrupt:
+        keep(job, state="interrupted", done=0.0, message=f"stopped; {goes_on}")
+        raise
+    except Exception as err:
+        keep(job, state="failed", done=0.0, message=str(err))
+        raise
 
 
 def report(session: Session, told: ProgressRow, now: datetime) -> None:
