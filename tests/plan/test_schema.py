@@ -1,8 +1,10 @@
+import sqlite3
 import time
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -148,3 +150,12 @@ def test_of_processes_that_open_a_database_at_once_one_brings_it_up_to_date(
     with ProcessPoolExecutor(8, get_context("spawn")) as processes:
         orders = list(processes.map(open_in_a_process, 8 * [database]))
     assert orders == 8 * [("b", "a", "c") if earlier else ()]
+
+
+def test_an_empty_sqlite_database_is_opened_though_another_process_is_writing_to_it(tmp_path: Path) -> None:
+    file = tmp_path / "plan.sqlite"
+    writer = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    writer.execute("BEGIN IMMEDIATE")
+    Timer(0.5, writer.rollback).start()
+    PlanStore(f"sqlite:///{file}").close()
+    writer.close()
