@@ -7,7 +7,6 @@ labelled twice when two labels of it were saved.
 
 from __future__ import annotations
 
-import csv
 import tempfile
 import time
 from collections import Counter
@@ -24,9 +23,9 @@ import numpy as np
 import requests
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.next_sample import RIVAL, make_pools
+from benchmarks.tables import table_of, write_rows
 from lib.plan.store import CaseScore, PlanStore
 from tests.postgresql import postgresql
 from tests.server import serving
@@ -97,22 +96,8 @@ def main(
                 label = write_label(Path(folder))
                 holds = annotate(addresses, strategy, label, clients, calls)
             rows.append({"server": name, **summary(holds)})
-    table = Table(
-        title=f"{clients} annotators, {calls} Next Samples each, {cases} cases",
-        title_justify="left",
-    )
-    for column in rows[0]:
-        table.add_column(
-            column, justify="left" if column == "server" else "right", no_wrap=column == "server"
-        )
-    for row in rows:
-        table.add_row(*[f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()])
-    console.print(table)
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    console.print(table_of(rows, f"{clients} annotators, {calls} Next Samples each, {cases} cases"))
+    write_rows(RESULTS, rows)
 
 
 @contextmanager

@@ -7,22 +7,22 @@ contour carried to the MR's grid and back.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from monai.metrics.meandice import compute_dice
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.tables import table_of, write_rows
 from lib.cases.case import Case, Source
 from lib.cases.dicom import read_series
 from lib.cases.image import Volume, read_grid, read_volume, resample
@@ -37,19 +37,12 @@ OUTLINED = "MR_T1"
 TARGET = 0.85  # Dice on the CT
 
 
-def main() -> None:
-    """Save, read back, print a table, write a CSV."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: python -m benchmarks.contours_across_grids samples/dicom",
-    )
-    parser.add_argument(
-        "studies",
-        type=Path,
-        help="folder of patients, with MR_T1, CT and PET series and X_GTV.nii.gz of each",
-    )
-    studies = parser.parse_args().studies.resolve()
+def main(
+    studies: Annotated[
+        Path, typer.Argument(help="Folder of patients: series of MR_T1, CT and PET, X_GTV.nii.gz of each.")
+    ],
+) -> None:
+    """Measure and print the table: python -m benchmarks.contours_across_grids samples/dicom."""
     warnings.filterwarnings("ignore", module="highdicom")  # that the patients' names were taken away
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "studies"
@@ -58,22 +51,14 @@ def main() -> None:
         rows = [
             row for case in datastore.site.pool.cases for row in measure(datastore, case, studies / case.id)
         ]
-    console, table = Console(), Table(title="A contour of the MR on each series", title_justify="left")
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column in ("patient", "series") else "right")
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    console.print(table)
+    console = Console()
+    console.print(table_of(rows, "A contour of the MR on each series", digits=3))
     worst = min(float(row["Dice"]) for row in rows if row["series"] == "CT")
     console.print(f"CT: Dice at least {worst:.3f}; the target is {TARGET}")
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(RESULTS, rows)
 
 
-def measure(datastore: CaseDatastore, case: Case, contours: Path) -> Iterator[dict[str, str]]:
+def measure(datastore: CaseDatastore, case: Case, contours: Path) -> Iterator[dict[str, str | float]]:
     """Save a patient's MR contour as a reader's label, then a row a series."""
     drawn = contours / f"{OUTLINED}_GTV.nii.gz"
     datastore.save_label(case.modalities[OUTLINED].series or "", str(drawn), "final", {})
@@ -87,10 +72,10 @@ def measure(datastore: CaseDatastore, case: Case, contours: Path) -> Iterator[di
             "patient": case.id,
             "series": name,
             "voxel mm": " x ".join(f"{size:.2f}" for size in own.grid.spacing[::-1]),
-            "own ml": f"{outline.array.sum() * own.grid.voxel_ml:.1f}",
-            "read back ml": f"{np.count_nonzero(back.array) * own.grid.voxel_ml:.1f}",
-            "Dice": f"{agreement(back.array, outline.array):.3f}",
-            "Dice allowed": f"{agreement(allowed.array, outline.array):.3f}",
+            "own ml": round(outline.array.sum() * own.grid.voxel_ml, 3),
+            "read back ml": round(np.count_nonzero(back.array) * own.grid.voxel_ml, 3),
+            "Dice": round(agreement(back.array, outline.array), 3),
+            "Dice allowed": round(agreement(allowed.array, outline.array), 3),
         }
 
 
@@ -114,4 +99,4 @@ def agreement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

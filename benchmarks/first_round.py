@@ -7,7 +7,6 @@ the worst of them to docs/round.png.
 
 from __future__ import annotations
 
-import csv
 import shutil
 import tempfile
 import time
@@ -20,8 +19,8 @@ import SimpleITK as sitk
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.tables import table_of, write_rows
 from tests.server import serving, slicer_client, train, wait_for_plan
 
 ROOT = Path(__file__).parent.parent
@@ -34,19 +33,11 @@ def main(
 ) -> None:
     """Run the round: python -m benchmarks.first_round --labels 8."""
     rows, drawn = run(labels, strategy)
-    table = Table(title=f"After {labels} labels, patients without one", title_justify="left")
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == "case" else "right")
-    for row in rows:
-        table.add_row(*[value if isinstance(value, str) else f"{value:.2f}" for value in row.values()])
     mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "case"}
-    table.add_row("mean", *[f"{value:.2f}" for value in mean.values()])
-    Console().print(table)
+    title = f"After {labels} labels, patients without one"
+    Console().print(table_of([*rows, {"case": "mean", **mean}], title, digits=2))
     results = Path(__file__).parent / "results" / "first_round.csv"
-    with results.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(results, rows)
     ranked = sorted(rows, key=lambda row: -row["Dice"])
     draw([drawn[row["case"]] for row in (ranked[0], ranked[len(ranked) // 2], ranked[-1])])
 

@@ -8,7 +8,6 @@ kill the plan must be the old or the new one, whole; the next start must go on w
 
 from __future__ import annotations
 
-import csv
 import shutil
 import subprocess
 import sys
@@ -23,8 +22,8 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from benchmarks.tables import table_of, write_rows
 from lib.plan.store import PlanStore
 from lib.settings import AppSettings
 from lib.site import Site
@@ -152,15 +151,8 @@ def main(
         studies = copy_of_samples(Path(folder) / "studies")
         seen = kill_scorings(studies, Path(folder) / "log", kills=kills, seed=seed)
         Site(studies, AppSettings(study_labels="ignore"))  # still opens
-    table = Table(title="Scoring under kill -9")
-    for name in vars(seen):
-        table.add_column(name)
-    table.add_row(*(str(value) for value in vars(seen).values()))
-    Console().print(table)
-    with RESULTS.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, vars(seen).keys())
-        writer.writeheader()
-        writer.writerow(vars(seen))
+    Console().print(table_of([vars(seen)], "Scoring under kill -9"))
+    write_rows(RESULTS, [vars(seen)])
 
 
 if __name__ == "__main__":

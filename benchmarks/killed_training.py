@@ -10,7 +10,6 @@ other seeds lie apart says what would be noise.
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
 import tempfile
@@ -24,9 +23,9 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.killed_scoring import ROOT, copy_of_samples
+from benchmarks.tables import table_of, write_rows
 from lib.ciml.checkpoint import load
 from lib.ciml.models import Models
 
@@ -215,15 +214,8 @@ def main(
     """Kill trainings and compare what they came to."""
     with tempfile.TemporaryDirectory() as folder:
         seen = measure(Path(folder), kills=kills, seeds=seeds, epochs=epochs, seed=seed)
-    table = Table(title=f"Training of {epochs} epochs under kill -9")
-    for name in vars(seen):
-        table.add_column(name)
-    table.add_row(*(f"{value:.4g}" for value in vars(seen).values()))
-    Console().print(table)
-    with RESULTS.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, vars(seen).keys())
-        writer.writeheader()
-        writer.writerow(vars(seen))
+    Console().print(table_of([vars(seen)], f"Training of {epochs} epochs under kill -9", digits=4))
+    write_rows(RESULTS, [vars(seen)])
 
 
 if __name__ == "__main__":

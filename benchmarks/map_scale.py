@@ -19,7 +19,6 @@ A small volume is prepared at once. What a picture that is not there costs with 
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import tempfile
@@ -36,8 +35,8 @@ import typer
 from numpy.typing import NDArray
 from playwright.sync_api import Page
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.tables import table_of, write_rows
 from lib.mdal import pair_names
 from lib.overview.strips import Strips
 from lib.plan.scores import CaseScore
@@ -95,12 +94,8 @@ def main(
         kept = Strips(site).keep_chosen()
         console.print(f"{kept} pictures in {time.monotonic() - begun:.0f} s; measuring …")
         rows = measure(site, hovers)
-    show(console, rows, cases)
-    output.parent.mkdir(exist_ok=True)
-    with output.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["cases", *rows[0], "cores"])
-        writer.writeheader()
-        writer.writerows({"cases": cases, **row, "cores": os.cpu_count() or 0} for row in rows)
+    console.print(table_of(rows, f"The map of {cases} cases"))
+    write_rows(output, [{"cases": cases, **row, "cores": os.cpu_count() or 0} for row in rows])
 
 
 def fill(studies: Path, cases: int) -> None:
@@ -305,16 +300,6 @@ def row(what: str, unit: str, values: list[float], target: float | None = None) 
         **{name: round(float(value), 1) for name, value in numbers.items()},
         "target": "" if target is None else target,
     }  # fmt: skip
-
-
-def show(console: Console, rows: list[Row], cases: int) -> None:
-    """The results."""
-    table = Table(title=f"The map of {cases} cases", title_justify="left")
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column in ("what", "unit") else "right")
-    for line in rows:
-        table.add_row(*map(str, line.values()))
-    console.print(table)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ plan in place; the rival is a bare MONAI Label app on its LocalDatastore with on
 
 from __future__ import annotations
 
-import csv
 import sys
 import tempfile
 import time
@@ -18,8 +17,8 @@ import numpy as np
 import requests
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.tables import table_of, write_rows
 from lib.plan.store import CaseScore, PlanStore
 from tests.server import APP, serving
 
@@ -50,17 +49,8 @@ def main(
         console.print("measuring …")
         rows.append(measure("MDAL-CIML, paced", ours, APP, "paced", calls))
         rows.append(measure("MONAI Label, random", theirs, app, "random", calls))
-    table = Table(title=f"{cases} cases, {calls} Next Samples over HTTP", title_justify="left")
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == "server" else "right")
-    for row in rows:
-        table.add_row(*[value if isinstance(value, str) else f"{value:.1f}" for value in row.values()])
-    console.print(table)
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    console.print(table_of(rows, f"{cases} cases, {calls} Next Samples over HTTP"))
+    write_rows(RESULTS, rows)
 
 
 def make_pools(ours: Path, theirs: Path, count: int) -> list[str]:

@@ -11,7 +11,6 @@ nobody has seen. The PACS runs on the same cores.
 
 from __future__ import annotations
 
-import csv
 import sys
 import tempfile
 import time
@@ -28,8 +27,8 @@ from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.tables import table_of, write_rows
 from tests.orthanc import Orthanc, orthanc
 from tests.server import serving
 
@@ -51,21 +50,10 @@ def main(
         fill(pacs, studies)
         console.print("measuring …")
         rows = [measure(start, pacs, Path(folder), studies, calls) for start in ("first", "second")]
-    table = Table(
-        title=f"{studies} studies in a PACS, {calls} Next Samples over HTTP",
-        title_justify="left",
-        caption=f"targets: start {START_S:g} s, Next Sample p99 {NEXT_SAMPLE_MS:g} ms",
-    )
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == "start" else "right")
-    for row in rows:
-        table.add_row(*[f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()])
-    console.print(table)
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    title = f"{studies} studies in a PACS, {calls} Next Samples over HTTP"
+    targets = f"targets: start {START_S:g} s, Next Sample p99 {NEXT_SAMPLE_MS:g} ms"
+    console.print(table_of(rows, title, caption=targets))
+    write_rows(RESULTS, rows)
 
 
 def fill(pacs: Orthanc, studies: int) -> None:

@@ -18,7 +18,6 @@ DICOM samples. Studies in a folder have no such server, so both apps are told it
 from __future__ import annotations
 
 import asyncio
-import csv
 import os
 import shutil
 import statistics
@@ -41,6 +40,7 @@ from nibabel.processing import resample_to_output
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.tables import write_rows
 from lib.ciml.network import CimlNetwork, NetworkSettings
 from lib.settings import read_settings
 from lib.site import Site
@@ -134,10 +134,7 @@ def main(
         for server, measured in ((OUR_NAME, ours), ("plain MONAI Label", theirs))
     ]
     show(console, rows)
-    with output.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(output, rows)
 
 
 @contextmanager

@@ -19,7 +19,6 @@ Python's start and imports are left out. Peaks are resident memory: of the large
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
@@ -39,6 +38,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.tables import write_rows
 from lib.ciml.inference import bounding_box
 from lib.compute import cores, device_of
 from lib.settings import read_settings
@@ -276,11 +276,7 @@ def main(
         row(name, theirs, rounds, unlabelled),
     ]
     show(console, f"{studies} on {device_of(device)}, {allowed} cores", rows)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(output, rows)
 
 
 if __name__ == "__main__":

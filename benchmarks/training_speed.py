@@ -11,7 +11,6 @@ measurement is a process of its own; they alternate. The clock runs over whole e
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import subprocess
@@ -46,6 +45,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.tables import write_rows
 from lib.cases.case import Source
 from lib.cases.image import read_volume, resample
 from lib.ciml.loss import objective
@@ -88,10 +88,7 @@ def main(
         for repeat in range(repeats)
         for name in SIDES
     ]
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(RESULTS, rows)
     report(rows)
 
 

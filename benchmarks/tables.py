@@ -1,0 +1,40 @@
+"""What a benchmark measured, as a table to read and as a file of rows."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from lib.atomic import replacing
+
+Row = Mapping[str, Any]
+
+
+def table_of(rows: Sequence[Row], title: str, *, digits: int = 1, caption: str | None = None) -> Table:
+    """A table of one row or more, its columns those of the first: words on the left, numbers on the right.
+
+    Args:
+        rows: Numbers or words by column.
+        title: Of the table.
+        digits: Of a fraction.
+        caption: Below the table.
+    """
+    table = Table(title=title, title_justify="left", caption=caption)
+    for column, value in rows[0].items():
+        table.add_column(column, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        cells = [f"{value:.{digits}f}" if isinstance(value, float) else str(value) for value in row.values()]
+        table.add_row(*cells)
+    return table
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write one row or more in place of what was there, their columns those of the first."""
+    with replacing(path) as part, part.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
