@@ -28,6 +28,7 @@ from lib.datastores.local import CaseDatastore
 from lib.planning import is_current
 from lib.prefetch import Prefetcher
 from lib.refusal import Refusal
+from lib.repeated import Repeated
 from lib.settings import read_settings
 from lib.site import Site, is_address, release_modalities
 from lib.tables import as_text, check_table, pool_table
@@ -43,6 +44,7 @@ from lib.web.page import offer_page
 from lib.web.responsive import keep_loop_free
 
 RECHECK_S = 600.0  # after which series that the PACS did not give are asked for again
+LISTING_SHARE = 0.01  # of the time that a folder is being listed: computing, which holds up those who ask
 logger = logging.getLogger(__name__)
 # MONAI Label logs each answer of Next Sample, and with it the PatientID that OHIF's form shows
 logging.getLogger("monailabel.endpoints.activelearning").setLevel(logging.WARNING)
@@ -119,6 +121,15 @@ class MdalCimlApp(MONAILabelApp):
                 self.site, self._datastore.labels, on_taken=self._has_label, on_listed=self._listed
             )
             self.exchange.start()
+        else:
+            listing = Repeated(
+                lambda: self._listed(self.site.refresh(settled=True)),
+                name="listing",
+                every_s=self.site.settings.refresh_s,
+                share=LISTING_SHARE,
+                failing="the studies stay as they were last seen",
+            )
+            listing.start(at_once=False)
 
     def async_scoring(self, method: str | None, params: Any = None) -> Any:
         """Enqueue scoring; the automatic one only once the pool is checked, and only if the pool changed.
@@ -221,22 +232,34 @@ class MdalCimlApp(MONAILabelApp):
 
     def _listed(self, changed: bool) -> None:
         """New studies are checked now; what was missed or could not be fetched is, some minutes later."""
-        due = changed or time.monotonic() - self._check_started > RECHECK_S
-        if due and not self._checking.is_alive() and (not self.site.recall_check() or self.site.unfetched):
+        if changed or time.monotonic() - self._check_started > RECHECK_S:
+            self._check_due = True
+        if not self._check_due or self._checking.is_alive():
+            return
+        if self.site.recall_check() and not self.site.unfetched:
+            self._check_settled()
+        else:
             self._start_check()
 
     def _start_check(self) -> None:
-        self._check_started = time.monotonic()
+        self._check_settled()
         self._checking = threading.Thread(target=self._check_then_score, name="pool-check", daemon=True)
         self._checking.start()
+
+    def _check_settled(self) -> None:
+        self._check_started = time.monotonic()
+        self._check_due = False
 
     def _check_then_score(self) -> None:
         """The check runs in a process of its own: it takes minutes of computing, and clients are waiting."""
         if not self.site.recall_check() or self.site.unfetched:
             logger.info("checking %d cases", len(self.site.pool.cases))
             ended = check_in_background(self.site)
-            if ended.returncode or not self.site.recall_check():
+            if ended.returncode:
                 logger.error("the pool check failed, every case is served: %s", ended.stdout[-2000:])
+                return
+            if not self.site.recall_check():
+                logger.warning("the studies changed while they were checked; they will be checked again")
                 return
         logger.info("pool\n%s%s", as_text(pool_table(self.site)), as_text(check_table(self.site)))
         if self._auto_update_scoring:

@@ -54,7 +54,7 @@ class AppSettings(BaseModel):
     cache_gb: float = _key(20.0, "Most that prepared cases may take on disk", "GB", gt=0)
     dicom_gb: float = _key(50.0, "Most that series fetched from a PACS may take on disk; the longest unused are removed", "GB", gt=0)
     images_gb: float = _key(20.0, "Most that files made for viewers may take on disk, of DICOM series and 4-D files", "GB", gt=0)
-    pacs_refresh_s: float = _key(30.0, "How often the PACS is asked for new studies and segmentations", "s", gt=0)
+    refresh_s: float = _key(30.0, "How often new studies are looked for, and segmentations in a PACS", "s", gt=0)
     max_voxels: int = _key(MAX_VOXELS, "A larger volume is refused from its header", "voxels", gt=0)
     ct_window: Numbers = _key((-160.0, 240.0), "CT values mapped to -1 and 1; where the first is negative, quote it with a space before", "HU")
     pet_ceiling: float = _key(5.0, "PET value mapped to 1", "SUV", gt=0)

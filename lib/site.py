@@ -77,6 +77,7 @@ class Site:
             self.address = str(self.studies)
             self.work = Path(settings.work_dir).resolve() if settings.work_dir else self.studies / ".mdal"
         self.pool = self._find()
+        self._taken = self._seen = self._stamps()
         self.verdicts: dict[str, Verdict] = {}
         self.quarantined: set[str] = set()
         self.served: tuple[Case, ...] = self.pool.cases
@@ -108,19 +109,30 @@ class Site:
             rules=rules,
         )
 
-    def refresh(self) -> bool:
+    def refresh(self, *, settled: bool = False) -> bool:
         """Look for studies again; whether any is new, changed or gone.
 
         A new case is served at once, as the check follows. A modality that no case had when this process
         started waits for the next start: the arrays and the model have no place for it.
 
+        Args:
+            settled: Take only what looks as it did at the last call: while studies are copied to a folder
+                they change from one look to the next.
+
         Raises:
-            CaseError: As the constructor; the cases then stay as they were.
+            CaseError: As the constructor, or if no case is left; the cases then stay as they were.
         """
-        found, before = self._find(self.preparation.modalities), self._stamps()
-        if _stamps_of(found) == before:
+        found = self._find(self.preparation.modalities)
+        stamps, seen = _stamps_of(found), self._seen
+        self._seen = stamps
+        if stamps == self._taken or (settled and stamps != seen):
             return False
-        self.pool = found
+        if not found.cases:
+            raise CaseError(
+                f"studies must hold at least one case; none is left under {self.address}. "
+                f"The {len(self.pool.cases)} of before stay listed. See whether its disk is there."
+            )
+        self.pool, self._taken = found, stamps
         self._apply(self.verdicts)
         return True
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.cases.case import CaseError
 from lib.datastores.local import CaseDatastore
 from lib.settings import AppSettings
 from lib.site import Site, release_modalities
@@ -49,6 +50,42 @@ def test_what_the_check_held_back_stays_back_until_the_next_check(samples: Sampl
     assert not site.recall_check()
     site.check()
     assert ids(site) == ["STS_002", "STS_008", "STS_025"]
+
+
+def test_a_study_that_is_being_copied_is_taken_once_it_looks_the_same_twice(samples: Samples) -> None:
+    studies = samples("STS_002")
+    site = Site(studies, AppSettings())
+    whole = (SAMPLES / "STS_025" / "CT.nii.gz").read_bytes()
+    (studies / "STS_025").mkdir()
+    for part in (1000, 2000, len(whole)):
+        (studies / "STS_025" / "CT.nii.gz").write_bytes(whole[:part])
+        assert not site.refresh(settled=True)
+    assert ids(site) == ["STS_002"]
+    assert site.refresh(settled=True)
+    assert ids(site) == ["STS_002", "STS_025"]
+    assert not site.refresh(settled=True)
+
+
+def test_a_file_that_changes_in_its_place_is_a_change(samples: Samples) -> None:
+    studies = samples("STS_002", "STS_008")
+    site = Site(studies, AppSettings())
+    shutil.copyfile(SAMPLES / "STS_025" / "CT.nii.gz", studies / "STS_008" / "CT.nii.gz")
+    assert site.refresh()
+    assert not site.refresh()
+
+
+def test_a_folder_that_is_suddenly_empty_takes_no_case_away(samples: Samples) -> None:
+    studies = samples("STS_002", "STS_008")
+    site = Site(studies, AppSettings())
+    for id in ("STS_002", "STS_008"):
+        shutil.move(studies / id, studies.parent / id)
+    for _ in range(2):
+        with pytest.raises(CaseError, match=r"none is left under .*The 2 of before stay listed"):
+            site.refresh()
+    assert ids(site) == ["STS_002", "STS_008"]
+    for id in ("STS_002", "STS_008"):
+        shutil.move(studies.parent / id, studies / id)
+    assert not site.refresh()
 
 
 def test_a_modality_that_is_new_to_the_pool_waits_for_the_next_start(samples: Samples) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -25,6 +23,7 @@ from lib.cases.pacs import FoundSeries, pacs_at
 from lib.datastores.label_store import FINAL, ORIGINAL, LabelStore
 from lib.dicom_seg.read import Description, describe, parse, read_segmentation
 from lib.dicom_seg.write import Author, write_segmentation
+from lib.repeated import Repeated
 from lib.site import Site
 
 logger = logging.getLogger(__name__)
@@ -66,20 +65,26 @@ class SegmentationExchange:
         self._on_taken, self._on_listed = on_taken, on_listed
         self._foreign: set[str] = set()  # SEGs of no case, until the studies change
         self._seen_file = site.work / "segmentations.json"
-        self._message = ""
-        self._wanted = threading.Event()
+        self._turns = Repeated(
+            self._turn,
+            name="segmentation-exchange",
+            every_s=site.settings.refresh_s,
+            share=_SHARE,
+            failing="labels wait for the PACS",
+        )
+        self._listed_again = False  # the first turn goes without: they were listed when the site was made
 
     def start(self) -> None:
-        """Exchange now, after each `wake`, and every `pacs_refresh_s`, until the process ends."""
-        threading.Thread(target=self._run, name="segmentation-exchange", daemon=True).start()
+        """Exchange now, after each `wake`, and every `refresh_s`, until the process ends."""
+        self._turns.start()
 
     def wake(self) -> None:
         """A label was saved: send it soon."""
-        self._wanted.set()
+        self._turns.wake()
 
     def about(self) -> dict[str, Any]:
         """For clients: the labels that wait to be sent, and what the PACS last failed in."""
-        return {"address": self.site.address, "unsent": len(self._unsent()), "message": self._message}
+        return {"address": self.site.address, "unsent": len(self._unsent()), "message": self._turns.message}
 
     def once(self) -> None:
         """Look for studies, take the SEGs that are new, then send what was not sent.
@@ -105,24 +110,12 @@ class SegmentationExchange:
         if failures:
             raise failures[0]
 
-    def _run(self) -> None:
-        turn = self._exchange_labels  # the studies were listed when the site was made
-        while True:
-            start = time.monotonic()
-            message = ""
-            try:
-                turn()
-            except (CaseError, OSError) as err:
-                message = str(err)
-                if message != self._message:  # once, not every half minute of a night
-                    logger.warning("labels wait for the PACS: %s", err)
-            except Exception:  # the thread must go on: without it no label reaches the PACS
-                logger.exception("the exchange with the PACS failed")
-                message = "the exchange with the PACS failed; the server's log says why."
-            turn, self._message = self.once, message
-            took = time.monotonic() - start
-            self._wanted.wait(max(self.site.settings.pacs_refresh_s, took / _SHARE))
-            self._wanted.clear()
+    def _turn(self) -> None:
+        first, self._listed_again = not self._listed_again, True
+        if first:
+            self._exchange_labels()
+        else:
+            self.once()
 
     def _unsent(self) -> list[Case]:
         labelled, found = self.labels.labelled(), []

@@ -193,7 +193,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ohif]:
         "work_dir": folder / "work",
         "series_rules": "pet_ct_mr",
         "device": "cpu",
-        "pacs_refresh_s": 2,
+        "refresh_s": 2,
     }
     with orthanc(SAMPLES) as pacs:
         site = Site(pacs.dicomweb, read_settings({key: str(value) for key, value in conf.items()}))

@@ -19,8 +19,9 @@ import SimpleITK as sitk
 
 from lib.cases.image import read_volume, write_nifti
 from lib.cases.layouts import find_pool
+from lib.plan.store import PlanStore
 from tests.conftest import SAMPLES
-from tests.server import ROOT, serving, slicer_client, train, wait_for_plan
+from tests.server import ROOT, serving, slicer_client, train, wait_for_plan, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 QUICK = {"folds": 3, "repeats": 1, "scoring_steps": 10, "study_labels": "ignore"}
@@ -207,3 +208,22 @@ def test_a_client_gets_a_sentence_never_a_traceback(samples: Callable[..., Path]
                 assert len(answer.json()["detail"]) > 20
         written = {str(path) for path in tmp_path.rglob("*") if path.is_file()} - before
         assert not [path for path in written if "/.mdal/" not in path], written
+
+
+def test_studies_that_are_copied_into_the_folder_are_planned_without_a_restart(
+    samples: Callable[..., Path],
+) -> None:
+    studies = samples("STS_002")
+    with serving(studies, conf=QUICK | {"refresh_s": 0.5}) as address:
+        wait_for_plan(address)
+        shutil.copytree(SAMPLES / "STS_008", studies / "STS_008")
+        plan = PlanStore.beside(studies / ".mdal")
+        wait_until(
+            lambda: sorted(plan.order("paced")) == ["STS_002", "STS_008"], seconds=120, what="a new plan"
+        )
+        shutil.move(studies / "STS_002", studies.parent / "away")
+        shutil.move(studies / "STS_008", studies.parent / "away too")  # as a disk that is cut off
+        log = studies.parent / f"{studies.name}.log"
+        wait_until(lambda: "none is left" in log.read_text(), seconds=60, what="a warning")
+        answer = requests.get(f"{address}/datastore/?output=all", timeout=60).json()
+        assert sorted(answer["objects"]) == ["STS_002", "STS_008"]
