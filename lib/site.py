@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 from sqlalchemy.exc import SQLAlchemyError
 
 from lib.atomic import replacing
-from lib.cases.case import Case, CaseError, Source
+from lib.cases.case import Case, CaseError
 from lib.cases.check import PoolReport, Verdict, check_pool
 from lib.cases.dicomweb_studies import find_studies
 from lib.cases.judge import UNFETCHED
 from lib.cases.layouts import find_pool
+from lib.cases.look import Look
 from lib.cases.measure import MEASURE_VERSION
 from lib.cases.mirror import Mirror
 from lib.cases.modalities import default_reference
@@ -77,7 +78,7 @@ class Site:
             self.address = str(self.studies)
             self.work = Path(settings.work_dir).resolve() if settings.work_dir else self.studies / ".mdal"
         self.pool = self._find()
-        self._taken = self._seen = self._stamps()
+        self._taken = self._seen = Look.of(self.pool)
         self.verdicts: dict[str, Verdict] = {}
         self.quarantined: set[str] = set()
         self.served: tuple[Case, ...] = self.pool.cases
@@ -112,8 +113,9 @@ class Site:
     def refresh(self, *, settled: bool = False) -> bool:
         """Look for studies again; whether any is new, changed or gone.
 
-        A new case is served at once, as the check follows. A modality that no case had when this process
-        started waits for the next start: the arrays and the model have no place for it.
+        A new case is served at once, as the check follows, and a new label beside the images counts. A
+        modality that no case had when this process started waits for the next start: the arrays and the
+        model have no place for it.
 
         Args:
             settled: Take only what looks as it did at the last call: while studies are copied to a folder
@@ -123,18 +125,18 @@ class Site:
             CaseError: As the constructor, or if no case is left; the cases then stay as they were.
         """
         found = self._find(self.preparation.modalities)
-        stamps, seen = _stamps_of(found), self._seen
-        self._seen = stamps
-        if stamps == self._taken or (settled and stamps != seen):
+        look, seen, taken = Look.of(found), self._seen, self._taken
+        self._seen = look
+        if look == taken or (settled and look != seen):
             return False
         if not found.cases:
             raise CaseError(
                 f"studies must hold at least one case; none is left under {self.address}. "
                 f"The {len(self.pool.cases)} of before stay listed. See whether its disk is there."
             )
-        self.pool, self._taken = found, stamps
+        self.pool, self._taken = found, look
         self._apply(self.verdicts)
-        return True
+        return look.stamps != taken.stamps
 
     def validate(self) -> None:
         """Refuse now what would fail later: an empty pool, a bad reference, label table, device or database.
@@ -279,13 +281,10 @@ class Site:
 
     def fingerprint(self) -> str:
         """Hash of files' names, sizes and times and of the settings: cheap, changes whenever a plan may."""
-        return _digest([self._stamps(), self.scoring_settings])
+        return _digest([Look.of(self.pool).stamps, self.scoring_settings])
 
     def _checked_state(self) -> str:
-        return _digest([MEASURE_VERSION, self._stamps(), asdict(self.preparation)])
-
-    def _stamps(self) -> list[list[object]]:
-        return _stamps_of(self.pool)
+        return _digest([MEASURE_VERSION, Look.of(self.pool).stamps, asdict(self.preparation)])
 
     def content(self) -> str:
         """Hash of what the served cases hold and of the settings that change their scores."""
@@ -321,19 +320,6 @@ def _work_of(address: str) -> Path:
     parts = urlsplit(address)
     name = re.sub(r"[^\w.-]", "_", parts.hostname or "pacs")
     return Path.home() / ".mdal" / f"{name}-{_digest(address)[:8]}"
-
-
-def _stamps_of(pool: Pool) -> list[list[object]]:
-    return [
-        [case.id, name, _stamp(source)] for case in pool.cases for name, source in case.modalities.items()
-    ]
-
-
-def _stamp(source: Source) -> str:
-    try:
-        return source.stamp()
-    except CaseError:
-        return "gone"
 
 
 def _digest(value: object) -> str:

@@ -74,6 +74,18 @@ def test_a_file_that_changes_in_its_place_is_a_change(samples: Samples) -> None:
     assert not site.refresh()
 
 
+def test_a_label_that_comes_beside_the_images_counts_and_calls_for_no_check(samples: Samples) -> None:
+    studies = samples("STS_002", "STS_008")
+    label = studies / "STS_008" / "GTV.nii.gz"
+    shutil.move(label, studies.parent / label.name)
+    site = Site(studies, AppSettings())
+    datastore = CaseDatastore(site)
+    assert datastore.labelled() == {"STS_002"}
+    shutil.move(studies.parent / label.name, label)
+    assert not site.refresh()
+    assert datastore.labelled() == {"STS_002", "STS_008"}
+
+
 def test_a_folder_that_is_suddenly_empty_takes_no_case_away(samples: Samples) -> None:
     studies = samples("STS_002", "STS_008")
     site = Site(studies, AppSettings())
