@@ -1,3 +1,4 @@
+# make setup  install into .venv, nothing more
 # make demo   serve the samples on http://127.0.0.1:8000 with a plan computed
 # make test   run every test
 # make lint   style, types, arrows between the packages
@@ -8,7 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo test lint bench clean
+.PHONY: setup demo test lint bench clean
+
+setup: $(VENV)/runtime.stamp
 
 demo: $(VENV)/runtime.stamp
 	mkdir -p $(DEMO)
