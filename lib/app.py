@@ -72,6 +72,7 @@ class MdalCimlApp(MONAILabelApp):
             self.site.hold_modalities()
         self.prefetcher: Prefetcher | None = None  # only a server segments ahead
         self.exchange: SegmentationExchange | None = None  # and exchanges labels with a PACS
+        self.listing: Repeated | None = None  # or looks what comes to a folder
         super().__init__(
             app_dir,
             studies,
@@ -81,7 +82,7 @@ class MdalCimlApp(MONAILabelApp):
             description="Which multimodal cases to label first, and a segmentation that learns from them",
         )
         segmenter = self._infers["ciml"].segmenter
-        offer_page(Served(self.site, self._datastore, segmenter, self._exchange_state))
+        offer_page(Served(self.site, self._datastore, segmenter, self._trouble))
         mend_login()
         mend_panel()
         keep_loop_free()
@@ -122,14 +123,14 @@ class MdalCimlApp(MONAILabelApp):
             )
             self.exchange.start()
         else:
-            listing = Repeated(
+            self.listing = Repeated(
                 lambda: self._listed(self.site.refresh(settled=True)),
                 name="listing",
                 every_s=self.site.settings.refresh_s,
                 share=LISTING_SHARE,
                 failing="the studies stay as they were last seen",
             )
-            listing.start(at_once=False)
+            self.listing.start(at_once=False)
 
     def async_scoring(self, method: str | None, params: Any = None) -> Any:
         """Enqueue scoring; the automatic one only once the pool is checked, and only if the pool changed.
@@ -202,11 +203,13 @@ class MdalCimlApp(MONAILabelApp):
 
     def info(self) -> Any:
         """What clients connect with; with a PACS also how the exchange with it stands."""
-        pacs = self._exchange_state()
-        return super().info() | ({"pacs": pacs} if pacs else {})
+        return super().info() | ({"pacs": self.exchange.about()} if self.exchange else {})
 
-    def _exchange_state(self) -> dict[str, Any] | None:
-        return self.exchange.about() if self.exchange else None
+    def _trouble(self) -> str:
+        """Why the studies could not be looked at again, or labels not be sent; empty where all is well."""
+        if self.exchange:
+            return f"PACS: {self.exchange.message}" if self.exchange.message else ""
+        return self.listing.message if self.listing else ""
 
     def on_save_label(self, image_id: str, label_id: str) -> None:
         """Take the case out of the reader's hands, and tell the PACS."""

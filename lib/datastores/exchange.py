@@ -82,9 +82,14 @@ class SegmentationExchange:
         """A label was saved: send it soon."""
         self._turns.wake()
 
+    @property
+    def message(self) -> str:
+        """What the last turn failed in; empty where it did not."""
+        return self._turns.message
+
     def about(self) -> dict[str, Any]:
         """For clients: the labels that wait to be sent, and what the PACS last failed in."""
-        return {"address": self.site.address, "unsent": len(self._unsent()), "message": self._turns.message}
+        return {"address": self.site.address, "unsent": len(self._unsent()), "message": self.message}
 
     def once(self) -> None:
         """Look for studies, take the SEGs that are new, then send what was not sent.

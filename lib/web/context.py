@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from fastapi import Request
 from fastapi.responses import FileResponse
@@ -29,13 +28,13 @@ class Served:
         site: Its cases, plan and models.
         datastore: Its labels.
         segmenter: Its current model.
-        pacs: Tells how the exchange with the PACS stands; None where there is none.
+        trouble: Tells what keeps studies from coming in or labels from going out; empty where nothing does.
     """
 
     site: Site
     datastore: CaseDatastore
     segmenter: Segmenter
-    pacs: Callable[[], dict[str, Any] | None] = lambda: None
+    trouble: Callable[[], str] = str
 
     @cached_property
     def explanations(self) -> Explanations:

@@ -17,4 +17,7 @@ router = APIRouter()
 def today(request: Request, annotator: str = "") -> dict[str, Any]:
     """For one annotator; nothing is leased."""
     app = served(request)
-    return today_document(app.site, app.datastore, annotator_of(annotator)) | {"pacs": app.pacs()}
+    document = today_document(app.site, app.datastore, annotator_of(annotator))
+    if trouble := app.trouble():
+        document["warnings"].insert(0, trouble)
+    return document

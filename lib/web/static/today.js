@@ -69,8 +69,8 @@ export async function view(source) {
   };
 }
 
-function warnings({ empty, warnings: sentences, pacs }) {
-  const all = [...(empty ? [empty] : []), ...(pacs?.message ? [`PACS: ${pacs.message}`] : []), ...sentences];
+function warnings({ empty, warnings: sentences }) {
+  const all = [...(empty ? [empty] : []), ...sentences];
   return all.map(sentence => h("p", { class: sentence === empty ? "problem" : "warning" }, sentence));
 }
 
