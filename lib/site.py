@@ -21,7 +21,7 @@ from lib.cases.check import PoolReport, Verdict, check_pool
 from lib.cases.dicomweb_studies import find_studies
 from lib.cases.judge import UNFETCHED
 from lib.cases.layouts import find_pool
-from lib.cases.look import Look
+from lib.cases.look import Look, tree_stamp
 from lib.cases.measure import MEASURE_VERSION
 from lib.cases.mirror import Mirror
 from lib.cases.modalities import default_reference
@@ -78,7 +78,8 @@ class Site:
             self.address = str(self.studies)
             self.work = Path(settings.work_dir).resolve() if settings.work_dir else self.studies / ".mdal"
         self.pool = self._find()
-        self._taken = self._seen = Look.of(self.pool)
+        self._taken = Look.of(self.pool)
+        self._tree = self._seen_tree = ""  # of a folder: as it was taken, and as it was last seen
         self.verdicts: dict[str, Verdict] = {}
         self.quarantined: set[str] = set()
         self.served: tuple[Case, ...] = self.pool.cases
@@ -124,17 +125,22 @@ class Site:
         Raises:
             CaseError: As the constructor, or if no case is left; the cases then stay as they were.
         """
+        if not is_address(self.address):
+            tree, seen = tree_stamp(self.studies, follow_links=self.settings.follow_links), self._seen_tree
+            self._seen_tree = tree
+            if tree == self._tree or (settled and tree != seen):
+                return False
         found = self._find(self.preparation.modalities)
-        look, seen, taken = Look.of(found), self._seen, self._taken
-        self._seen = look
-        if look == taken or (settled and look != seen):
-            return False
         if not found.cases:
             raise CaseError(
                 f"studies must hold at least one case; none is left under {self.address}. "
                 f"The {len(self.pool.cases)} of before stay listed. See whether its disk is there."
             )
-        self.pool, self._taken = found, look
+        look, taken = Look.of(found), self._taken
+        self._tree, self._taken = self._seen_tree, look
+        if look == taken:
+            return False
+        self.pool = found
         self._apply(self.verdicts)
         return look.stamps != taken.stamps
 

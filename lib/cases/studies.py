@@ -12,6 +12,7 @@ from lib.cases.image import FILE_SUFFIXES, suffix_of
 from lib.cases.pool import Pool, Skipped, make_pool
 from lib.cases.series_rules import PRESETS, SeriesRules
 
+REGISTER = "datastore_v2.json"  # as MONAI Label names its own
 SERVERS_OWN = {"labels", "model", "logs", "bin"}  # written beside the studies by the server
 
 

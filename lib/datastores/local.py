@@ -14,6 +14,7 @@ from monailabel.interfaces.datastore import Datastore
 from lib.cases.case import Case, CaseError
 from lib.cases.image import Volume, suffix_of
 from lib.cases.mirror import RemoteSeries
+from lib.cases.studies import REGISTER
 from lib.datastores.exports import Exports
 from lib.datastores.label_store import FINAL, ORIGINAL, LabelStore, check_tag
 from lib.datastores.notes import check_notes
@@ -35,7 +36,7 @@ class CaseDatastore(Datastore):
     def __init__(self, site: Site) -> None:
         """Serve a site's cases."""
         self.site = site
-        self._register = Register(site.studies / "datastore_v2.json")
+        self._register = Register(site.studies / REGISTER)
         self.labels = LabelStore(site, self._register)
         self._exports = Exports(
             site.work / "images",
