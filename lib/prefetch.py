@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence, Set
 
-from sqlalchemy.exc import OperationalError
-
 from lib.background import segment_in_background
 from lib.cases.case import Case, CaseError
+from lib.repeated import Repeated
 from lib.segmentation import Segmenter
 from lib.site import Site
 
@@ -37,12 +35,14 @@ class Prefetcher:
         self._offered = ""
         self._failed: set[tuple[str, str]] = set()  # (model, case's content): not tried twice
         self._fetch_after = 0.0
-        self._wake = threading.Event()
+        self._turns = Repeated(
+            self._catch_up, name="prefetch", every_s=_LOOK_S, share=1.0, failing="nothing is segmented ahead"
+        )
 
     def start(self) -> None:
         """Look now and then, for as long as this process lives; nothing where the site wants no prefetch."""
         if self.site.settings.prefetch:
-            threading.Thread(target=self._watch, name="prefetch", daemon=True).start()
+            self._turns.start()
 
     def look(self, offered: str = "") -> None:
         """Look now; returns at once.
@@ -51,7 +51,7 @@ class Prefetcher:
             offered: Case that was just offered to somebody; what follows it in the plan is next.
         """
         self._offered = offered or self._offered
-        self._wake.set()
+        self._turns.wake()
 
     def following(self) -> list[Case]:
         """The next cases of the plan that have no label; none before there is a plan."""
@@ -106,12 +106,6 @@ class Prefetcher:
         except CaseError:  # its files are gone; who asks for it is told so
             return True
 
-    def _watch(self) -> None:
-        while True:
-            self._wake.clear()
-            try:
-                if not self.run():
-                    self._wake.wait(_LOOK_S)
-            except (CaseError, OSError, OperationalError, ValueError) as err:
-                logger.warning("nothing is segmented ahead: %s", err)
-                self._wake.wait(_LOOK_S)
+    def _catch_up(self) -> None:
+        while self.run():
+            pass

@@ -28,7 +28,7 @@ class Repeated:
             turn: What is done; a `CaseError` or an `OSError` says why it could not be.
             name: Of the thread.
             every_s: Seconds between two turns.
-            share: Of the time, at most, that the turns take.
+            share: Of the time, at most, that the turns take; 1 where they may follow each other.
             failing: Start of the sentence that a failure is logged with.
         """
         self.message = ""
@@ -51,21 +51,24 @@ class Repeated:
             start = time.monotonic()
             self.message = self._outcome()
             took = time.monotonic() - start
-            self._wait(max(self._every_s, took / self._share))
+            self._wait(max(self._every_s, took * (1.0 / self._share - 1.0)))
 
     def _wait(self, seconds: float) -> None:
         self._wanted.wait(seconds)
         self._wanted.clear()
 
     def _outcome(self) -> str:
-        """Take one turn; what it failed in."""
+        """Take one turn; what it failed in. The log has it once, not every half minute of a night."""
         try:
             self._turn()
         except (CaseError, OSError) as err:
-            if str(err) != self.message:  # once, not every half minute of a night
+            message = str(err)
+            if message != self.message:
                 logger.warning("%s: %s", self._failing, err)
-            return str(err)
+            return message
         except Exception:  # the thread must go on: nobody else takes the turns
-            logger.exception(self._failing)
-            return f"{self._failing}; the server's log says why."
+            message = f"{self._failing}; the server's log says why."
+            if message != self.message:
+                logger.exception(self._failing)
+            return message
         return ""

@@ -77,9 +77,9 @@ class Site:
             self.studies = Path(studies).resolve()
             self.address = str(self.studies)
             self.work = Path(settings.work_dir).resolve() if settings.work_dir else self.studies / ".mdal"
+        self._tree = self._seen_tree = self._tree_now()  # as it was taken, and as it was last seen
         self.pool = self._find()
         self._taken = Look.of(self.pool)
-        self._tree = self._seen_tree = ""  # of a folder: as it was taken, and as it was last seen
         self.verdicts: dict[str, Verdict] = {}
         self.quarantined: set[str] = set()
         self.served: tuple[Case, ...] = self.pool.cases
@@ -125,11 +125,10 @@ class Site:
         Raises:
             CaseError: As the constructor, or if no case is left; the cases then stay as they were.
         """
-        if not is_address(self.address):
-            tree, seen = tree_stamp(self.studies, follow_links=self.settings.follow_links), self._seen_tree
-            self._seen_tree = tree
-            if tree == self._tree or (settled and tree != seen):
-                return False
+        tree, seen = self._tree_now(), self._seen_tree
+        self._seen_tree = tree
+        if tree and (tree == self._tree or (settled and tree != seen)):
+            return False
         found = self._find(self.preparation.modalities)
         if not found.cases:
             raise CaseError(
@@ -137,12 +136,18 @@ class Site:
                 f"The {len(self.pool.cases)} of before stay listed. See whether its disk is there."
             )
         look, taken = Look.of(found), self._taken
-        self._tree, self._taken = self._seen_tree, look
+        self._tree, self._taken = tree, look
         if look == taken:
             return False
         self.pool = found
         self._apply(self.verdicts)
         return look.stamps != taken.stamps
+
+    def _tree_now(self) -> str:
+        """What the folder looks like from outside; empty for a PACS."""
+        if is_address(self.address):
+            return ""
+        return tree_stamp(self.studies, follow_links=self.settings.follow_links)
 
     def validate(self) -> None:
         """Refuse now what would fail later: an empty pool, a bad reference, label table, device or database.

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -10,8 +11,8 @@ from lib.cases.case import CaseError
 from lib.repeated import Repeated
 
 
-def repeated(turn: Callable[[], None], *, every_s: float = 0.01) -> Repeated:
-    return Repeated(turn, name="test", every_s=every_s, share=1.0, failing="the disk stays away")
+def repeated(turn: Callable[[], None], *, every_s: float = 0.01, share: float = 1.0) -> Repeated:
+    return Repeated(turn, name="test", every_s=every_s, share=share, failing="the disk stays away")
 
 
 def test_a_turn_that_fails_is_told_once_and_taken_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -55,3 +56,19 @@ def test_who_is_woken_takes_a_turn_now() -> None:
     for _ in range(2):
         work.wake()
         assert taken.acquire(timeout=10)
+
+
+@pytest.mark.parametrize(("share", "pause_s"), [(0.5, 0.2), (1.0, 0.0)])
+def test_turns_take_their_share_of_the_time_at_most(share: float, pause_s: float) -> None:
+    began, ended, done = [], [], threading.Event()
+
+    def turn() -> None:
+        began.append(time.monotonic())
+        time.sleep(0.2)
+        ended.append(time.monotonic())
+        if len(ended) == 2:
+            done.set()
+
+    repeated(turn, share=share).start()
+    assert done.wait(10)
+    assert began[1] - ended[0] >= 0.99 * pause_s
