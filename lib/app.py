@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from lib.datastores.exchange import SegmentationExchange
 from lib.datastores.local import CaseDatastore
 from lib.planning import is_current
 from lib.prefetch import Prefetcher
-from lib.refusal import Refusal
+from lib.refusal import Refusal, offered
 from lib.repeated import Repeated
 from lib.settings import read_settings
 from lib.site import Site, is_address, release_modalities
@@ -36,8 +37,11 @@ from lib.tasks.infer import CimlInfer
 from lib.tasks.scoring import ModalityDifferenceScoring
 from lib.tasks.strategies import PlannedStrategy
 from lib.tasks.train import CimlTrain
+from lib.temporary import keep_private
 from lib.web.application import running_application
+from lib.web.boundary import set_boundary
 from lib.web.context import Served
+from lib.web.exposure import listening_host, warning_of_open_door
 from lib.web.login import mend_login
 from lib.web.ohif import mend_panel
 from lib.web.page import offer_page
@@ -64,12 +68,17 @@ class MdalCimlApp(MONAILabelApp):
             release_modalities()
         try:
             settings = read_settings(conf)
+            if serves and (
+                warning := warning_of_open_door(listening_host(), require_login=settings.require_login)
+            ):
+                logger.warning(warning)
             self.site = Site(studies, settings)
             self.site.validate()
         except ValueError as err:
             raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, str(err)) from err
         if serves:
             self.site.hold_modalities()
+            keep_private(self.site.work, Path(app_dir) / "logs")
         self.prefetcher: Prefetcher | None = None  # only a server segments ahead
         self.exchange: SegmentationExchange | None = None  # and exchanges labels with a PACS
         self.listing: Repeated | None = None  # or looks what comes to a folder
@@ -81,11 +90,12 @@ class MdalCimlApp(MONAILabelApp):
             version=VERSION,
             description="Which multimodal cases to label first, and a segmentation that learns from them",
         )
-        segmenter = self._infers["ciml"].segmenter
-        offer_page(Served(self.site, self._datastore, segmenter, self._trouble))
+        self.segmenter = self._infers["ciml"].segmenter
+        offer_page(Served(self.site, self._datastore, self.segmenter, self._trouble))
         mend_login()
         mend_panel()
         keep_loop_free()
+        set_boundary(settings)
 
     def init_datastore(self) -> Datastore:
         """Cases as images."""
@@ -145,7 +155,7 @@ class MdalCimlApp(MONAILabelApp):
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The next case by the strategy that the request names."""
-        strategy = _offered("strategy", str(request.get("strategy") or "random"), self._strategies)
+        strategy = offered("strategy", str(request.get("strategy") or "random"), self._strategies)
         answer: dict[str, Any] = strategy(request, self._datastore)
         if answer and answer["mdal"]["state"] in ("interrupted", "done") and self._auto_update_scoring:
             self.async_scoring(None)  # whoever scored was killed, or made a plan without this strategy
@@ -162,7 +172,7 @@ class MdalCimlApp(MONAILabelApp):
         Raises:
             Refusal: If the model or the image is none of ours.
         """
-        task = _offered("model", request.get("model"), self._infers)
+        task = offered("model", request.get("model"), self._infers)
         image = request.get("image")
         if not isinstance(image, str):
             raise Refusal("image must be the id of a case or of one of its volumes.")
@@ -189,12 +199,12 @@ class MdalCimlApp(MONAILabelApp):
 
     def scoring(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:
         """Score; the framework answers an unknown method with a traceback."""
-        _offered("method", request.get("method"), self._scoring_methods)
+        offered("method", request.get("method"), self._scoring_methods)
         return super().scoring(request, datastore)
 
     def train(self, request: Mapping[str, Any]) -> Any:
         """Train; the framework answers an unknown model with a traceback."""
-        _offered("model", request.get("model"), self._trainers)
+        offered("model", request.get("model"), self._trainers)
         return super().train(request)
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
@@ -267,15 +277,3 @@ class MdalCimlApp(MONAILabelApp):
         logger.info("pool\n%s%s", as_text(pool_table(self.site)), as_text(check_table(self.site)))
         if self._auto_update_scoring:
             self.async_scoring(None)
-
-
-def _offered(what: str, name: Any, tasks: Mapping[str, Any]) -> Any:
-    """The task that a request names.
-
-    Raises:
-        Refusal: 404 if there is none.
-    """
-    task = tasks.get(name) if isinstance(name, str) else None
-    if task is None:
-        raise Refusal(f"{what} must be one of {', '.join(tasks)}; got {str(name)[:40]!r}.", status=404)
-    return task

@@ -171,9 +171,14 @@ def serve(
     conf: Conf = None,
 ) -> None:
     """Serve a folder to 3D Slicer and OHIF: checks the pool, computes the plan, answers Next Sample."""
+    from lib.web.exposure import HOST, warning_of_open_door  # with FastAPI, takes a second to import
+
     pairs = pairs_of(conf)
-    site = Site(studies, read_settings(pairs))
+    settings = read_settings(pairs)
+    site = Site(studies, settings)
     site.validate()  # before anything is started
+    if warning := warning_of_open_door(host, require_login=settings.require_login):
+        console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -195,6 +200,7 @@ def serve(
         "--port",
         str(port),
     ]
+    os.environ[HOST] = host
     threading.Thread(target=_announce, args=(host, port), daemon=True).start()
     server = Main()
     options = server.args_parser().parse_args(arguments)

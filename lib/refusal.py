@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from fastapi import HTTPException
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
@@ -17,3 +20,15 @@ class Refusal(MONAILabelException, HTTPException):
         """Refuse with a sentence that says what must hold, what was received and what to do."""
         MONAILabelException.__init__(self, MONAILabelError.INVALID_INPUT, sentence)
         HTTPException.__init__(self, status_code=status, detail=sentence)
+
+
+def offered(what: str, name: Any, tasks: Mapping[str, Any]) -> Any:
+    """The task that a request names.
+
+    Raises:
+        Refusal: 404 if there is none.
+    """
+    task = tasks.get(name) if isinstance(name, str) else None
+    if task is None:
+        raise Refusal(f"{what} must be one of {', '.join(tasks)}; got {str(name)[:40]!r}.", status=404)
+    return task

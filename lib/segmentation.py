@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,24 @@ class Segmenter:
         except ValueError as err:
             raise CaseError(str(err)) from err
         logger.info("version %s answers from now on: it was chosen", version or "that is newest")
+
+    def take(self, file: Path) -> int:
+        """Make a checkpoint that an administrator sent the newest version; its number.
+
+        Raises:
+            CaseError: If it is no checkpoint of this app.
+            ModelMismatch: If it was trained for other modalities or labels.
+        """
+        try:
+            network, about = load(file)
+        except ValueError as err:
+            raise CaseError(
+                "a model must be a checkpoint that this app wrote, whole; this file is none."
+            ) from err
+        self._check_fits(network)
+        version = self.site.models.publish(network, {**about, "sent": datetime.now(UTC).isoformat()})
+        logger.info("version %s of the model was sent by an administrator", version)
+        return version
 
     def is_ready(self, case: Case) -> bool:
         """Whether the case, as it is now, was segmented by the model that answers now."""

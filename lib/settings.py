@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -61,6 +62,13 @@ class AppSettings(BaseModel):
     workers: int = _key(0, "Cases checked at the same time; 0: one for each core", "cases", ge=0)
     check_first: int = _key(64, "A pool on disk of at most so many cases is checked before it is served; a larger one, or a PACS, meanwhile", "cases", ge=0)
 
+    # who may ask
+    allowed_hosts: Words = _key((), "Further names by which clients reach this server, separated by commas; its own name, localhost and IP addresses always are")
+    allowed_origins: Words = _key((), "Web pages from elsewhere that may use this server, such as https://viewer.example.org, separated by commas")
+    require_login: bool = _key(False, "Refuse to start on an address that other machines reach while the login is off")
+    upload_gb: float = _key(2.0, "Most that one request may send", "GB", gt=0)
+    model_upload: bool = _key(False, "Administrators may send a trained model (PUT /model/ciml), which becomes the newest version")
+
     # which case next
     strategies: Words = _key(("paced", "mdal", "diversemd", "uniform"), "Orders that are computed and offered by name, separated by commas", min_length=1)
     strategy: str = _key("paced", "Strategy that answers under the name random, the only one that OHIF asks for; one of strategies", validate_default=True)
@@ -99,6 +107,17 @@ class AppSettings(BaseModel):
         if not window[0] < window[1]:
             raise ValueError("the first value must be below the second")
         return window
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or f"{parts.scheme}://{parts.netloc}" != origin.lower():
+                raise ValueError(
+                    f"{origin!r} is no origin; write scheme, host and port, and nothing behind it"
+                )
+        return tuple(origin.lower() for origin in origins)
 
     @field_validator("strategies")
     @classmethod

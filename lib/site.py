@@ -70,7 +70,7 @@ class Site:
         """
         self.settings = settings
         if is_address(str(studies)):
-            self.address = str(studies).strip().rstrip("/")
+            self.address = check_address(str(studies).strip().rstrip("/"))
             self.work = Path(settings.work_dir or _work_of(self.address)).resolve()
             self.studies = self.work
         else:
@@ -324,6 +324,22 @@ class Site:
 def is_address(studies: str) -> bool:
     """Whether studies are in a PACS: the address of a DICOMweb server."""
     return studies.startswith(("http://", "https://"))
+
+
+def check_address(studies: str) -> str:
+    """The address of a PACS, which is shown in answers, tables and logs: it must hold no secret.
+
+    Raises:
+        CaseError: If a user, a password, a query or a fragment stands in it; the message repeats none of it.
+    """
+    parts = urlsplit(studies)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise CaseError(
+            f"the address of a PACS must be scheme, host and path alone; {parts.scheme}://{parts.hostname} "
+            "was given with a user, a password or a query. Set MONAI_LABEL_DICOMWEB_USERNAME and "
+            "MONAI_LABEL_DICOMWEB_PASSWORD in the environment."
+        )
+    return studies
 
 
 def _work_of(address: str) -> Path:

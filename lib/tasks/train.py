@@ -49,18 +49,24 @@ class CimlTrain(TrainTask):
         Raises:
             Refusal: If there are fewer labelled patients than a training needs, or it cannot go on.
         """
+        epochs = check_epochs(request.get("max_epochs", self.config()["max_epochs"]))
         torch.set_num_threads(spare_cores())
         end_with_the_server()
         try:
-            return train_site(self.site, datastore, epochs=self._epochs(request), on_progress=_log)
+            return train_site(self.site, datastore, epochs=epochs, on_progress=_log)
         except (CaseError, TrainingError) as err:
             raise Refusal(str(err)) from err
 
-    def _epochs(self, request: Mapping[str, Any]) -> int:
-        asked = request.get("max_epochs", self.config()["max_epochs"])
-        if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= 100_000:
-            raise Refusal(f"max_epochs must be a whole number from 1; got {str(asked)[:40]!r}.")
-        return asked
+
+def check_epochs(asked: Any) -> int:
+    """Epochs that a client asks for.
+
+    Raises:
+        Refusal: If it is no number of epochs.
+    """
+    if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= 100_000:
+        raise Refusal(f"max_epochs must be a whole number from 1; got {str(asked)[:40]!r}.")
+    return asked
 
 
 def _log(done: float, message: str) -> None:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fastapi import Request
-from fastapi.responses import FileResponse
 
 from lib.cases.case import Case, CaseError
 from lib.datastores.local import CaseDatastore
@@ -18,6 +18,7 @@ from lib.refusal import Refusal
 from lib.segmentation import Segmenter
 from lib.site import Site
 from lib.web.explanations import Explanations
+from lib.web.sending import HeldFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,6 @@ def answering() -> Iterator[None]:
         raise Refusal(str(err), status=409) from err
 
 
-def sent(path: Path, media_type: str) -> FileResponse:
-    """A file that a client may keep, if it asks each time whether it is still the same."""
-    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"})
+def sent(path: Path, media_type: str, **options: Any) -> HeldFile:
+    """A file that one person's browser may keep, if it asks each time whether it is still the same."""
+    return HeldFile(path, media_type=media_type, headers={"Cache-Control": "private, no-cache"}, **options)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
 from lib.explanation_files import MONTAGE, NUMBERS
-from lib.web.context import served
+from lib.web.context import sent, served
 
 router = APIRouter(prefix="/mdal/explanation", tags=["MDAL"])
 
@@ -35,10 +35,4 @@ def numbers(case: str, request: Request) -> FileResponse:
 
 
 def _answer(path: Path, media_type: str, name: str) -> FileResponse:
-    return FileResponse(
-        path,
-        media_type=media_type,
-        filename=name,
-        content_disposition_type="inline",
-        headers={"Cache-Control": "no-cache"},  # the next model says something else
-    )
+    return sent(path, media_type, filename=name, content_disposition_type="inline")

@@ -39,7 +39,7 @@ def the_map(request: Request) -> Response:
     site = served(request).site
     plan = site.plan.current()
     packed = _map_of(site, plan.id) if plan else _packed(pool_map(site))
-    headers = {"ETag": packed.tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    headers = {"ETag": packed.tag, "Cache-Control": "private, no-cache", "Vary": "Accept-Encoding"}
     if packed.tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     if "gzip" not in request.headers.get("accept-encoding", ""):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lib.overview.learning_curve import learning_curve
 from lib.web.context import answering, served
+from lib.web.exposure import administrator
 
 router = APIRouter()
 
@@ -19,20 +20,6 @@ class Choice(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     version: int = Field(ge=0)
-
-
-async def administrator(request: Request) -> None:
-    """Where the login is on, only MONAI Label's administrators go on from here.
-
-    Raises:
-        HTTPException: 401 without a valid token, 403 for anybody else.
-    """
-    from monailabel.config import settings  # only a server has them
-    from monailabel.endpoints.user.auth import RBAC, get_current_user, oauth2_scheme
-
-    if settings.MONAI_LABEL_AUTH_ENABLE:
-        user = await get_current_user(await oauth2_scheme(request))
-        await RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN)(user)
 
 
 @router.get("/model", summary="Versions of the model and how good each is")

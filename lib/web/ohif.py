@@ -28,7 +28,7 @@ from fastapi import Depends, FastAPI, Response
 from lib.web.application import running_application
 
 logger = logging.getLogger(__name__)
-_VIEWER = Path(monailabel.__file__).parent / "endpoints" / "static" / "ohif"
+VIEWER = Path(monailabel.__file__).parent / "endpoints" / "static" / "ohif"
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _serve_first(application: FastAPI, path: str, script: str) -> None:
 @cache
 def _mended() -> tuple[dict[str, str], tuple[_Mend, ...]]:
     """Text of each changed file by its name, and the mends for which there is not exactly one place each."""
-    files = {file.name: file.read_text("utf-8") for file in _VIEWER.glob("*.bundle.*.js")}
+    files = {file.name: file.read_text("utf-8") for file in VIEWER.glob("*.bundle.*.js")}
     changed: dict[str, str] = {}
     missed = []
     for mend in _MENDS:

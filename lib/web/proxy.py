@@ -31,6 +31,8 @@ def guarded(endpoint: Endpoint) -> Endpoint:
     @functools.wraps(endpoint)
     async def call(**arguments: Any) -> Any:
         _check_path(str(arguments.get("path", "")))
+        if not proxy.settings.MONAI_LABEL_STUDIES.startswith(("http://", "https://")):
+            raise HTTPException(404, "the studies lie in a folder; there is no PACS to ask.")
         try:
             return await endpoint(**arguments)
         except (requests.RequestException, HTTPError) as err:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import os
 import sys
 import threading
@@ -19,13 +20,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import HTTPException, Request, Response
+from fastapi import BackgroundTasks, HTTPException, Request, Response
 from fastapi.encoders import jsonable_encoder
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.routing import RouteContext, iter_route_contexts
 
 from lib.web.application import running_application
+from lib.web.arguments import checked
 from lib.web.proxy import guarded
+from lib.web.sending import HeldFile
+from lib.web.uploads import REPLACEMENTS
 
 _ENDPOINTS = "monailabel.endpoints."
 _SWITCH_S = 0.001  # after so long a thread that computes in Python lets the loop on; usual are 5 ms
@@ -144,10 +148,18 @@ def keep_loop_free() -> bool:
 def _in_thread(endpoint: Endpoint, route: RouteContext, lanes: Lanes, making_app: threading.Lock) -> Endpoint:
     from monailabel.interfaces.utils.app import app_instance
 
+    ours = REPLACEMENTS.get(f"{endpoint.__module__.removeprefix(_ENDPOINTS)}.{endpoint.__name__}")
+
     def work(arguments: dict[str, Any]) -> Any:
-        with making_app:  # after `/reload` by the first request; the others wait for the same app
+        with making_app:  # the others wait for the same app
             app_instance()
-        answer = asyncio.run(endpoint(**arguments))
+        fitting = checked(endpoint, arguments)
+        try:
+            answer = ours(**_taken_by(ours, fitting)) if ours else asyncio.run(endpoint(**fitting))
+            if isinstance(answer, FileResponse):
+                return HeldFile.of(answer)
+        finally:
+            _run_now(fitting.get("background_tasks"))
         if isinstance(answer, Response) or route.response_model is not None:
             return answer
         return JSONResponse(jsonable_encoder(answer))  # a listing of many cases takes its time
@@ -160,3 +172,17 @@ def _in_thread(endpoint: Endpoint, route: RouteContext, lanes: Lanes, making_app
         return await lanes.of(endpoint, arguments).run(functools.partial(work, arguments))
 
     return call
+
+
+def _taken_by(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: arguments[name] for name in inspect.signature(function).parameters}
+
+
+def _run_now(tasks: BackgroundTasks | None) -> None:
+    """Remove what an endpoint wrote for its answer, which is open or in memory by now.
+
+    FastAPI would do so after the answer was sent; a client that goes away in between leaves the files there.
+    """
+    if tasks is not None:
+        asyncio.run(tasks())
+        tasks.tasks.clear()

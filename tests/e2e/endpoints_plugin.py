@@ -76,6 +76,8 @@ def _serve(context: ModuleType, ours: dict[str, str]) -> None:
         client = create(app_dir, studies, data_dir, {"tracking": False})
         context.settings.MONAI_LABEL_APP_CONF = ours  # the examples' keys are none of this app's
         os.environ["MONAI_LABEL_APP_CONF"] = json.dumps(ours)  # for child processes
+        client.base_url = "http://127.0.0.1:8000"  # a name and a machine from which it may be asked
+        client._transport.client = ("127.0.0.1", 50_000)
         ask = client.request
 
         def request(method: str, url: str, **arguments: Any) -> Any:

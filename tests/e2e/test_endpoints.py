@@ -34,6 +34,7 @@ PATIENTS = {
 _NAME = "a case is several volumes, so the file's name says which one: spleen_3_MR_T1.nii.gz"
 _PACS = "the answers of the PACS that it replays are not in the wheel"
 _CLICKS = "the model is guided by clicks; ciml is automatic"
+_SESSIONS = "sessions are closed: they hold one image each, and a case is several volumes"
 _SLIDES = "there are no whole-slide images here"
 CANNOT_APPLY = {
     "test_datastore.EndPointDatastore.test_002_add": "a case is several volumes; one file cannot be uploaded",
@@ -54,6 +55,8 @@ CANNOT_APPLY = {
     "test_infer_wsi.EndPointWSIInfer.test_segmentation_dsa": _SLIDES,
     "test_infer_wsi.EndPointWSIInfer.test_segmentation_json": _SLIDES,
     "test_ohif.TestEndPointLogs.test_ohif": "it wants no viewer; the wheel has one",
+    "test_session.EndPointSession.test_002_create_session": _SESSIONS,
+    "test_session.EndPointSession.test_007_create_session_multiple_images": _SESSIONS,
     "test_scoring.EndPointScoring.test_dice": "the one scoring method is mdal; another test asks for it",
 }
 # where there is no GPU: MONAI Label's answer is the output of nvidia-smi

@@ -31,7 +31,7 @@ def test_the_panels_are_served_with_a_few_lines_changed(server: FastAPI) -> None
     assert len(server.router.routes) == routes
     client = TestClient(server)
     changed = []
-    for file in panel._VIEWER.glob("*.bundle.*.js"):
+    for file in panel.VIEWER.glob("*.bundle.*.js"):
         answer = client.get(f"/ohif/{file.name}")
         assert "javascript" in answer.headers["Content-Type"]
         if answer.content != file.read_bytes():
@@ -54,7 +54,7 @@ def test_another_release_of_the_viewer_is_left_alone_and_that_is_said(
     (tmp_path / "1.bundle.0.js").write_text(
         "".join(before for mend in panel._MENDS for before in mend.places) * places
     )
-    monkeypatch.setattr(panel, "_VIEWER", tmp_path)
+    monkeypatch.setattr(panel, "VIEWER", tmp_path)
     assert not panel.mend_panel()
     assert [record.message for record in caplog.records] == [mend.otherwise for mend in panel._MENDS]
     panel._mended.cache_clear()
@@ -66,7 +66,7 @@ def test_a_panel_that_is_as_expected_is_mended_whatever_the_other_is(
     one, other = panel._MENDS
     (before, after), (half, _) = *one.places.items(), next(iter(other.places.items()))
     (tmp_path / "1.bundle.0.js").write_text(before + half)
-    monkeypatch.setattr(panel, "_VIEWER", tmp_path)
+    monkeypatch.setattr(panel, "VIEWER", tmp_path)
     assert not panel.mend_panel()
     assert [record.message for record in caplog.records] == [other.otherwise]
     assert TestClient(server).get("/ohif/1.bundle.0.js").text == after + half
