@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import HTTPException
 
+from lib.cases.case import CaseError
 from lib.datastores.label_store import check_tag
 from lib.refusal import Refusal, offered
 from lib.web.ohif import VIEWER
@@ -108,7 +109,11 @@ def _batch(arguments: Arguments) -> Arguments:
     }
     if (tag := sent.get("label_tag") or "original") == "final":
         raise Refusal("a model's answers must not take the place of readers' final labels; use original.")
-    return {**arguments, "params": {**kept, "label_tag": check_tag(getattr(tag, "value", tag))}}
+    try:
+        kept["label_tag"] = check_tag(getattr(tag, "value", tag))
+    except CaseError as err:
+        raise Refusal(str(err)) from err
+    return {**arguments, "params": kept}
 
 
 def _whole_number(value: Any, name: str) -> int:
