@@ -176,6 +176,9 @@ class MdalCimlApp(MONAILabelApp):
         image = request.get("image")
         if not isinstance(image, str):
             raise Refusal("image must be the id of a case or of one of its volumes.")
+        tag = str(request.get("label_tag") or "original")
+        if request.get("save_label") is True and tag == "final":
+            raise Refusal("a model's answer must not take the place of a reader's final label; use original.")
         case, modality = self._datastore.resolve(image)
         try:
             file, about = task({**request, "case": case, "modality": modality})
@@ -183,14 +186,13 @@ class MdalCimlApp(MONAILabelApp):
             raise Refusal(str(err)) from err
         label = file
         if request.get("save_label") is True:
-            tag = str(request.get("label_tag") or "original")
-            if tag == "final":
-                raise Refusal(
-                    "a model's answer must not take the place of a reader's final label; use original."
+            try:
+                label = self._datastore.save_label(
+                    case.id, file, tag, {"model": request["model"], "params": about}
                 )
-            label = self._datastore.save_label(
-                case.id, file, tag, {"model": request["model"], "params": about}
-            )
+            except Exception:
+                Path(file).unlink(missing_ok=True)
+                raise
         return {"label": label, "tag": "original", "file": file, "params": about}
 
     def batch_infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -50,6 +51,18 @@ def claim_temporary_folder(work: Path) -> Path:
     tempfile.tempdir = str(folder)
     os.environ["TMPDIR"] = str(folder)  # of the processes that this one starts
     return folder
+
+
+@contextmanager
+def new_file(prefix: str, suffix: str) -> Iterator[Path]:
+    """A temporary file that stays when the block ends, and is removed if the block raises."""
+    with tempfile.NamedTemporaryFile(prefix=prefix, suffix=suffix, delete=False) as file:
+        path = Path(file.name)
+    try:
+        yield path
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def is_temporary(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import zipfile
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from lib.datastores.notes import check_notes
 from lib.datastores.register import Register
 from lib.refusal import Refusal
 from lib.site import Site
+from lib.temporary import new_file
 
 __all__ = ["FINAL", "ORIGINAL", "CaseDatastore"]
 _RESERVED = {"id", "path", "name", "ts", "mdal", "case", "modality", "modalities"}  # keys of our answers
@@ -209,15 +209,14 @@ class CaseDatastore(Datastore):
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """A ZIP of the labelled cases: every volume, the label, the register."""
         cases = [case for case in self.site.served if case.id in self.labelled()][:limit_cases]
-        with tempfile.NamedTemporaryFile(prefix="dataset-", suffix=".zip", delete=False) as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for case in cases:
-                    for modality in case.modalities:
-                        volume = self._exports.file(case, modality)
-                        archive.write(volume, f"{case.id}/{volume.name}")
-                    label = self.labels_of(case)[FINAL]
-                    archive.write(label, f"labels/final/{case.id}{suffix_of(label)}")
-        return file.name
+        with new_file("dataset-", ".zip") as file, zipfile.ZipFile(file, "w") as archive:
+            for case in cases:
+                for modality in case.modalities:
+                    volume = self._exports.file(case, modality)
+                    archive.write(volume, f"{case.id}/{volume.name}")
+                label = self.labels_of(case)[FINAL]
+                archive.write(label, f"labels/final/{case.id}{suffix_of(label)}")
+        return str(file)
 
     def refresh(self) -> None:
         """Nothing to do: the register is read again whenever it changed."""

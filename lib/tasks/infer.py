@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from lib.cases.image import FILE_SUFFIXES, Grid, Volume, read_grid, write_nifti,
 from lib.refusal import Refusal
 from lib.segmentation import ModelMismatch, Segmented, Segmenter
 from lib.site import Site
+from lib.temporary import new_file
 
 _UNTRAINED = (
     "No model is trained yet, so this label is empty. Label {count} cases and press Train; the model then "
@@ -66,15 +65,12 @@ class CimlInfer(InferTask):
         grid = read_grid(case.modalities[modality])
         label, about = self._empty(grid) if segmented is None else _answer(segmented, grid)
         writing = time.monotonic()
-        with tempfile.NamedTemporaryFile(
-            prefix=f"{case.id}_{modality}_", suffix=suffix, delete=False
-        ) as file:
-            path = Path(file.name)
-        if suffix == ".nrrd":
-            compress = bool(request.get("result_compress", True))
-            write_nrrd(Volume(label, grid), path, compress=compress, durable=False)
-        else:
-            write_nifti(Volume(label, grid), path, durable=False)
+        with new_file(f"{case.id}_{modality}_", suffix) as path:
+            if suffix == ".nrrd":
+                compress = bool(request.get("result_compress", True))
+                write_nrrd(Volume(label, grid), path, compress=compress, durable=False)
+            else:
+                write_nifti(Volume(label, grid), path, durable=False)
         end = time.monotonic()
         seconds = {**about.pop("seconds"), "write": end - writing, "total": end - start}
         return str(path), {
