@@ -1,10 +1,11 @@
 # make setup  install into .venv, nothing more
 # make demo   serve the samples on http://127.0.0.1:8000 with a plan computed
-# make test   run every test
+# make test   run every test, in WORKERS processes but for those that measure a time
 # make lint   style, types, arrows between the packages
 # make bench  print the tables of benchmarks/ that run on the samples
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
@@ -20,7 +21,8 @@ demo: $(VENV)/runtime.stamp
 
 test: $(VENV)/development.stamp
 	sh tests/debian_packages.sh
-	$(BIN)/pytest
+	$(BIN)/pytest -m alone
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not alone" --numprocesses $(WORKERS)
 
 lint: $(VENV)/development.stamp
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Small pools on disk, and the embedded real patients."""
+"""Small pools on disk, the embedded real patients, and what each worker tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.workers import FileScheduling, longest_first
+
 SAMPLES = Path(__file__).parent.parent / "samples" / "sts"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FileScheduling:
+    config.option.loadscopereorder = False  # by the number of tests, which says little of their length
+    return FileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one process alone does the quick ones first
+        longest_first(items)
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ def test_who_is_woken_takes_a_turn_now() -> None:
         assert taken.acquire(timeout=10)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("share", "least_s", "most_s"), [(0.5, 0.49, 9.0), (1.0, 0.0, 0.4)])
 def test_turns_take_their_share_of_the_time_at_most(share: float, least_s: float, most_s: float) -> None:
     began, ended, done = [], [], threading.Event()

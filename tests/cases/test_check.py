@@ -228,6 +228,7 @@ def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:
     assert progress[0] == (BATCH, BATCH + 5)
 
 
+@pytest.mark.alone
 def test_a_thousand_tiny_cases_take_seconds(tmp_path: Path) -> None:
     cases = tiny_pool(tmp_path, 1000)
     start = time.perf_counter()

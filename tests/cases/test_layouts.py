@@ -225,6 +225,7 @@ def test_an_empty_folder_gives_an_empty_pool_and_a_missing_one_a_sentence(tmp_pa
         find_pool(tmp_path, layout="wibble")
 
 
+@pytest.mark.alone
 def test_ten_thousand_folders_are_found_in_seconds(tmp_path: Path) -> None:
     for number in range(10_000):
         folder = tmp_path / f"p{number:05}"

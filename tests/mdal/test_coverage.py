@@ -49,6 +49,7 @@ def test_coverage_never_falls_and_ends_at_one(drawn):
     assert curve[-1] == 1.0
 
 
+@pytest.mark.alone
 def test_a_large_pool_is_measured_on_a_sample_that_is_the_same_each_time():
     features = np.random.default_rng(1).standard_normal((9_000, 4)).astype(np.float32)
     order, at = np.random.default_rng(2).permutation(9_000), [10, 1_000, 9_000]

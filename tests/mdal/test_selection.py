@@ -157,6 +157,7 @@ def test_the_first_turn_of_diverse_md_has_one_case_of_each_cluster():
         assert candidates.difference[others].max() == candidates.difference[candidates.ids.index(id)]
 
 
+@pytest.mark.alone
 def test_ten_thousand_cases_take_seconds():
     candidates, start = pool(10_000, width=32), time.monotonic()
     assert len(diverse_md(candidates, 200, generator())) == 10_000

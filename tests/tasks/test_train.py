@@ -124,6 +124,7 @@ def stats_of(address: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.e2e
+@pytest.mark.alone
 def test_a_cancelled_training_is_gone_in_two_seconds_and_the_next_one_goes_on(
     server: tuple[str, Path],
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_cancelled_training_is_gone_in_two_seconds_and_the_next_one_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.e2e
+@pytest.mark.alone
 def test_a_folder_that_a_client_names_is_never_imported_from(
     server: tuple[str, Path], tmp_path: Path
 ) -> None:
