@@ -137,14 +137,14 @@ def test_each_modality_gets_a_label_on_its_own_grid_and_the_three_agree(
                 write_nifti(read_volume(source), studies / case.id / f"{modality}.nii.gz")
     contours = {path.parent.name: path for path in originals.glob("*/MR_T1_GTV.nii.gz")}
     cwd = ROOT / "apps" if where == "apps" else tmp_path
-    with serving(studies, conf={**QUICK, "train_epochs": 15}, cwd=cwd) as address:
+    with serving(studies, conf={**QUICK, "train_epochs": 6}, cwd=cwd) as address:
         reader = slicer_client(address, tmpdir=str(tmp_path))
         assert sorted(reader.datastore()["objects"]) == sorted(contours)
         assert wait_for_plan(address)["state"] == "done"
         for id, contour in contours.items():
             reader.save_label(id, str(contour), params={})
         stats = train(address)
-        assert (stats["published"], stats["epoch"]) == (True, 15)
+        assert (stats["published"], stats["epoch"]) == (True, 6)
         for id in contours:
             labels = {}
             for modality in ("CT", "PET", "MR_T1"):
