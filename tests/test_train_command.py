@@ -75,8 +75,9 @@ def test_an_unknown_version_ends_with_a_sentence(
 
 def command(*words: object, processes: int = 0) -> list[str]:
     """The command line of a process of its own, or of several under torchrun."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes else []
-    return [sys.executable, *torchrun, "main.py", "train", *map(str, words), "--conf", "tracking=off"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    launcher = torchrun if processes else []
+    return [sys.executable, *launcher, "main.py", "train", *map(str, words), "--conf", "tracking=off"]
 
 
 @pytest.mark.slow
