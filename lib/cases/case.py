@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -24,12 +24,19 @@ class Source:
         channel: Index into the fourth dimension of a 4-D NIfTI; None for a 3-D source.
         scale: Stored value x scale = value in the modality's unit (HU, SUV; MR has none).
         series: DICOM SeriesInstanceUID, where `path` holds more than one series.
+        called: The file in sentences, where a client must not see `path`.
     """
 
     path: Path
     channel: int | None = None
     scale: float = 1.0
     series: str | None = None
+    called: str = field(default="", kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """How sentences name it."""
+        return self.called or str(self.path)
 
     def make_local(self) -> None:
         """Put it at `path` if it is not there yet; files already are."""

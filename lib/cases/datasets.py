@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import nibabel as nib
 
 from lib.cases.case import Case, CaseError, Source
-from lib.cases.image import stem_of, suffix_of
+from lib.cases.image import read_axes, stem_of, suffix_of
+from lib.cases.json_file import read_json
 from lib.cases.modalities import parse_modality
 from lib.cases.pool import Pool
 from lib.cases.studies import Studies, case_or_skip
 
-_CHANNEL = re.compile(r"(?P<id>.+)_(?P<channel>\d{4})")
+_NUMBER = re.compile(r"[0-9]{1,6}")
+_CHANNEL = re.compile(r"(?P<id>.+)_(?P<channel>[0-9]{4})")
 
 
 def find_nnunet(studies: Studies) -> Pool:
@@ -68,10 +66,9 @@ def find_decathlon(studies: Studies) -> Pool:
 
 def _decathlon_case(studies: Studies, path: Path, names: dict[int, tuple[str, float]]) -> Case | None:
     try:
-        image: Any = nib.load(path)
-        shape = image.shape
-    except Exception as err:  # nibabel raises many kinds on a damaged header
-        studies.skip(path, f"its header must be readable; it is damaged ({err}). Copy it again.")
+        shape = read_axes(Source(path, called="it"))
+    except CaseError as err:
+        studies.skip(path, str(err))
         return None
     channels = shape[3] if len(shape) == 4 else 1
     if channels != len(names):
@@ -94,11 +91,11 @@ def _decathlon_case(studies: Studies, path: Path, names: dict[int, tuple[str, fl
 
 def _label_names(studies: Studies) -> tuple[str, ...]:
     """Names of the values 1..n as dataset.json gives them; empty where it gives no such list."""
-    table = json.loads((studies.root / "dataset.json").read_text()).get("labels")
+    table = read_json(studies.root / "dataset.json").get("labels")
     if not isinstance(table, dict):
         return ()
     pairs = ((value, name) if isinstance(value, int) else (name, value) for name, value in table.items())
-    names = {int(value): str(name) for value, name in pairs if str(value).isdigit()}
+    names = {int(value): str(name) for value, name in pairs if _NUMBER.fullmatch(str(value))}
     names.pop(0, None)
     return (
         tuple(names[value] for value in sorted(names))
@@ -114,24 +111,24 @@ def _images(studies: Studies, split: str) -> list[Path]:
 
 def _channels(studies: Studies, keys: tuple[str, ...]) -> dict[int, tuple[str, float]]:
     file = studies.root / "dataset.json"
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as err:
-        raise CaseError(
-            f"{file} must be there and be JSON; {err}. Write one that names the channels."
-        ) from err
+    content = read_json(file)
     table = next((content[key] for key in keys if isinstance(content, dict) and content.get(key)), None)
-    if not isinstance(table, dict) or not all(str(channel).isdigit() for channel in table):
+    if not isinstance(table, dict) or not all(map(_NUMBER.fullmatch, table)):
         raise CaseError(
-            f'{file} must name its channels as {keys[0]}: {{"0": "T1", …}}; got {table!r}. Add it.'
+            f'{file} must name its channels as {keys[0]}: {{"0": "T1", …}}; got {str(table)[:80]!r}. Add it.'
         )
-    channels = {}
+    channels: dict[int, tuple[str, float]] = {}
     for channel, word in table.items():
         parsed = parse_modality(str(word), studies.extra)
         if parsed is None:
             raise CaseError(
-                f"{file} must name channel {channel} after a modality (T1, CT, …); got {word!r}. "
+                f"{file} must name channel {channel} after a modality (T1, CT, …); got {str(word)[:40]!r}. "
                 "Rename it there, or name the modality with --conf modalities."
+            )
+        if parsed[0] in {name for name, _ in channels.values()} or int(channel) in channels:
+            raise CaseError(
+                f"{file} must name each channel and each modality once; channel {channel} names "
+                f"{parsed[0]} again. Correct it there."
             )
         channels[int(channel)] = parsed
     return channels

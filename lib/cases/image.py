@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import nrrd
@@ -18,72 +17,17 @@ from numpy.typing import NDArray
 from lib.atomic import replacing
 from lib.cases import dicom
 from lib.cases.case import CaseError, Source
-from lib.cases.headers import RAS_LPS, nifti_header, nrrd_header
+from lib.cases.file_bytes import regular_file
+from lib.cases.grid import Grid as Grid  # offered here too
+from lib.cases.grid import Volume as Volume
+from lib.cases.headers import RAS_LPS, Header
+from lib.cases.nifti import nifti_content, nifti_header, nifti_shape
+from lib.cases.nrrd_header import nrrd_header
+from lib.cases.voxels import MOST_LABEL, MOST_VALUE, beyond_images, beyond_labels, read_voxels
 
 MAX_VOXELS = 512**3  # 134 million voxels, 512 MB as float32: larger is a mistake or an attack
+CHANNELS_AT_FULL_SIZE = 4  # of a 4-D file, which is unpacked to its end; more channels must be smaller
 FILE_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """Where voxels lie.
-
-    Attributes:
-        shape: (D, H, W).
-        affine: (4, 4), maps the index (i along W, j along H, k along D, 1) to RAS+ mm.
-    """
-
-    shape: tuple[int, int, int]
-    affine: NDArray[np.float64]
-
-    def __post_init__(self) -> None:
-        """Refuse what no scanner produces."""
-        if len(self.shape) != 3 or min(self.shape) < 1:
-            raise CaseError(f"a volume must have three axes of at least one voxel; got {self.shape}.")
-        if not np.isfinite(self.affine).all() or abs(np.linalg.det(self.affine[:3, :3])) < 1e-9:
-            raise CaseError(
-                "the header's orientation matrix must be finite and invertible; got "
-                f"{np.array2string(self.affine[:3, :3], precision=3)}. Export it again."
-            )
-
-    @cached_property
-    def spacing(self) -> tuple[float, float, float]:
-        """Voxel size in mm along (D, H, W)."""
-        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(z), float(y), float(x)
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of a voxel in ml."""
-        return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000.0)
-
-    def same_as(self, other: Grid, *, tolerance: float = 1e-2) -> bool:
-        """Whether both grids put every voxel at the same place, within `tolerance` mm at the corners."""
-        if self.shape != other.shape:
-            return False
-        corners = np.array(
-            [
-                [i, j, k, 1]
-                for k in (0, self.shape[0])
-                for j in (0, self.shape[1])
-                for i in (0, self.shape[2])
-            ],
-            dtype=float,
-        )
-        return bool(np.abs((self.affine - other.affine) @ corners.T).max() <= tolerance)
-
-
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """Voxels (D, H, W) on a grid."""
-
-    array: NDArray[Any]
-    grid: Grid
-
-    def __post_init__(self) -> None:
-        """Refuse an array that does not fit its grid."""
-        if self.array.shape != self.grid.shape:
-            raise CaseError(f"voxels {self.array.shape} must fit their grid {self.grid.shape}.")
 
 
 def suffix_of(path: Path) -> str:
@@ -97,64 +41,78 @@ def stem_of(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix_of(path))]
 
 
-def read_grid(source: Source) -> Grid:
+def read_grid(source: Source, *, max_voxels: int | None = None) -> Grid:
     """Geometry from the header alone.
 
+    Args:
+        source: Where it lies.
+        max_voxels: A larger volume is refused.
+
     Raises:
-        CaseError: If the header cannot be read or the volume is not three-dimensional.
+        CaseError: If the header cannot be read, or the volume is not three-dimensional or too large.
     """
     source.make_local()
-    if source.path.is_dir():
-        return _grid_of_slices(dicom.read_series(source.path, source.series))
-    try:
-        shape, affine = nrrd_header(source) if suffix_of(source.path) == ".nrrd" else nifti_header(source)
-    except CaseError:
-        raise
-    except Exception as err:  # nibabel and pynrrd raise many kinds on a damaged header
-        raise CaseError(
-            f"{source.path} must be a readable image; its header is damaged ({err}). Export it again."
-        ) from err
-    return Grid(shape, affine)
+    with _refusing(source):
+        if source.path.is_dir():
+            grid = _grid_of_slices(source)
+        else:
+            with _opened(source) as (header, _):
+                grid = _grid_of_header(source, header)
+        if max_voxels is not None:
+            _check_size(source, prod(grid.shape), max_voxels)
+        return grid
+
+
+def read_axes(source: Source) -> tuple[int, ...]:
+    """Sizes of a NIfTI file along every axis, (W, H, D, …), from its header alone.
+
+    Raises:
+        CaseError: If it is none, or its header cannot be read.
+    """
+    with _refusing(source), regular_file(source.path, source.name) as file:
+        return nifti_shape(nifti_content(file, source), source)
 
 
 def read_volume(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
     """Voxels in the modality's unit (stored value x `source.scale`), float32, (D, H, W).
 
+    Memory: 4 bytes a voxel of this volume and about 4 MB, also for a channel of a 4-D file, and whatever
+    the file holds; DICOM, which ITK decodes, takes twice that.
+
     Args:
         source: What to read.
-        max_voxels: Refused from the header, before anything is decoded.
+        max_voxels: Refused from the header, before anything is decoded; all channels of a 4-D file
+            together may have four times as many.
 
     Raises:
-        CaseError: If the volume is too large, truncated or damaged.
+        CaseError: If the volume is too large, truncated or damaged, or has finite values beyond 1e9; NaN
+            and infinity are left to the pool check.
     """
-    grid = read_grid(source)
-    voxels = int(np.prod(grid.shape))
-    if voxels > max_voxels:
+    volume, beyond = _read(source, np.float32, beyond_images, max_voxels)
+    if beyond:
         raise CaseError(
-            f"{source.path} must have at most {max_voxels:,} voxels; its header says {voxels:,}. "
-            "Crop or resample it, or raise --conf max_voxels."
+            f"{source.name} must hold values between -{MOST_VALUE:,.0f} and {MOST_VALUE:,.0f}; {beyond:,} of "
+            f"{volume.array.size:,} voxels are beyond. Export it again."
         )
-    try:
-        if source.path.is_dir():
-            array = _decode_slices(source)
-        elif suffix_of(source.path) == ".nrrd":
-            array = nrrd.read(str(source.path), index_order="C")[0]
-        else:
-            image: Any = nib.load(source.path)
-            proxy = image.dataobj
-            array = np.asarray(proxy[..., source.channel] if source.channel is not None else proxy)
-            array = array.reshape(grid.shape[::-1]).T
-    except (EOFError, OSError, ValueError, zlib.error, RuntimeError, nrrd.NRRDError) as err:
+    if source.scale != 1.0:
+        np.multiply(volume.array, np.float32(source.scale), out=volume.array)
+    return volume
+
+
+def read_label_map(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
+    """Numbers of structures, uint16, (D, H, W); takes 2 bytes a voxel and about 4 MB, as `read_volume` does.
+
+    Raises:
+        CaseError: If the volume is too large, truncated or damaged, or a number is not whole, negative or
+            above 65,535.
+    """
+    volume, others = _read(source, np.uint16, beyond_labels, max_voxels)
+    if others:
         raise CaseError(
-            f"{source.path} must be complete; it ends early or is damaged ({err}). Copy or export it again."
-        ) from err
-    if np.iscomplexobj(array) or array.dtype.fields:
-        raise CaseError(
-            f"{source.path} must hold one real number a voxel; got {array.dtype}. "
-            "Export magnitude or grey values."
+            f"{source.name} must hold whole numbers from 0 to {MOST_LABEL:,}; {others:,} of "
+            f"{volume.array.size:,} voxels hold others. Save segments as a label map."
         )
-    values = np.ascontiguousarray(array, dtype=np.float32)
-    return Volume(values * np.float32(source.scale) if source.scale != 1.0 else values, grid)
+    return volume
 
 
 def resample(volume: Volume, grid: Grid, *, nearest: bool = False, fill: float = 0.0) -> Volume:
@@ -168,11 +126,15 @@ def resample(volume: Volume, grid: Grid, *, nearest: bool = False, fill: float =
     """
     if volume.grid.same_as(grid):
         return Volume(volume.array, grid)
+    origin, spacing, direction = _itk_geometry(grid)
     moved = sitk.Resample(
         to_itk(volume),
-        _itk_reference(grid),
+        [int(size) for size in grid.shape[::-1]],
         sitk.Transform(3, sitk.sitkIdentity),
         sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear,
+        origin,
+        spacing,
+        direction,
         fill,
     )
     return Volume(sitk.GetArrayFromImage(moved), grid)
@@ -181,7 +143,11 @@ def resample(volume: Volume, grid: Grid, *, nearest: bool = False, fill: float =
 def to_itk(volume: Volume) -> sitk.Image:
     """The same voxels and geometry as an ITK image (LPS)."""
     image = sitk.GetImageFromArray(volume.array)
-    return _set_geometry(image, volume.grid)
+    origin, spacing, direction = _itk_geometry(volume.grid)
+    image.SetOrigin(origin)
+    image.SetSpacing(spacing)
+    image.SetDirection(direction)
+    return image
 
 
 def write_nifti(volume: Volume, path: Path, *, durable: bool = True) -> None:
@@ -220,7 +186,70 @@ def write_nrrd(volume: Volume, path: Path, *, compress: bool = True, durable: bo
         nrrd.write(str(part), volume.array, header, index_order="C")
 
 
-def _grid_of_slices(series: dicom.Series) -> Grid:
+def _read(
+    source: Source, dtype: type[np.generic], impossible: Callable[[NDArray[Any]], int], max_voxels: int
+) -> tuple[Volume, int]:
+    """A volume, and how many of its voxels are impossible."""
+    source.make_local()
+    with _refusing(source):
+        if source.path.is_dir():
+            grid = _grid_of_slices(source)
+            _check_size(source, prod(grid.shape), max_voxels)
+            array = _decode_slices(source)
+            return Volume(array.astype(dtype, copy=False), grid), impossible(array)
+        with _opened(source) as (header, content):
+            grid = _grid_of_header(source, header)
+            _check_size(source, header.voxels, max_voxels)
+            _check_size(source, header.voxels * header.channels, CHANNELS_AT_FULL_SIZE * max_voxels)
+            array, beyond = read_voxels(header, content, dtype, impossible)
+            return Volume(array, grid), beyond
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[tuple[Header, BinaryIO]]:
+    """The header of an image file, and its unpacked content after the header."""
+    with regular_file(source.path, source.name) as file:
+        if suffix_of(source.path) == ".nrrd":
+            yield nrrd_header(file, source.name)
+        else:
+            content = nifti_content(file, source)
+            yield nifti_header(content, source), content
+
+
+@contextmanager
+def _refusing(source: Source) -> Iterator[None]:
+    """Turn whatever is raised while one file is read into an error of that file."""
+    try:
+        yield
+    except CaseError:
+        raise
+    except MemoryError as err:
+        raise CaseError(f"{source.name} must fit in memory. Crop or resample it.") from err
+    except Exception as err:  # zlib, ITK and nibabel raise many kinds on a damaged file
+        reason = getattr(err, "strerror", None) or err  # an OSError would give the path away
+        raise CaseError(
+            f"{source.name} must be complete; it ends early or is damaged ({reason}). Copy or "
+            "export it again."
+        ) from err
+
+
+def _grid_of_header(source: Source, header: Header) -> Grid:
+    try:
+        return Grid(header.shape, header.affine)
+    except CaseError as err:
+        raise CaseError(f"{source.name}: {err}") from err
+
+
+def _check_size(source: Source, voxels: int, most: int) -> None:
+    if voxels > most:
+        raise CaseError(
+            f"{source.name} must have at most {most:,} voxels; its header says {voxels:,}. "
+            "Crop or resample it, or raise --conf max_voxels."
+        )
+
+
+def _grid_of_slices(source: Source) -> Grid:
+    series = dicom.read_series(source.path, source.series)
     return Grid(series.shape, RAS_LPS @ series.affine_lps)
 
 
@@ -232,14 +261,8 @@ def _decode_slices(source: Source) -> NDArray[Any]:
     return np.asarray(sitk.GetArrayFromImage(reader.Execute()), dtype=np.float32) * series.suv_factor
 
 
-def _set_geometry(image: sitk.Image, grid: Grid) -> sitk.Image:
+def _itk_geometry(grid: Grid) -> tuple[list[float], list[float], list[float]]:
+    """Origin, spacing and direction in LPS, as ITK takes them."""
     affine = RAS_LPS @ grid.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image.SetSpacing([float(value) for value in spacing])
-    image.SetOrigin([float(value) for value in affine[:3, 3]])
-    image.SetDirection([float(value) for value in (affine[:3, :3] / spacing).ravel()])
-    return image
-
-
-def _itk_reference(grid: Grid) -> sitk.Image:
-    return _set_geometry(sitk.Image(*[int(size) for size in grid.shape[::-1]], sitk.sitkUInt8), grid)
+    return affine[:3, 3].tolist(), spacing.tolist(), (affine[:3, :3] / spacing).ravel().tolist()

@@ -28,7 +28,7 @@ def _plain(word: str) -> str:
 
 
 _CANONICAL = {_plain(word): name for name, synonyms in SYNONYMS.items() for word in (name, *synonyms)}
-_STORED_SCALE = re.compile(r"(?P<name>.+)_SUVx(?P<factor>\d+)", re.IGNORECASE)
+_STORED_SCALE = re.compile(r"(?P<name>.+)_SUVx(?P<factor>[0-9]{1,9})", re.IGNORECASE)
 
 MODALITY_ORDER = {name: rank for rank, name in enumerate(SYNONYMS)}
 

@@ -7,10 +7,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-import numpy as np
-
 from lib.cases.case import Case, Source
-from lib.cases.image import Volume, read_volume, suffix_of, write_nifti
+from lib.cases.image import read_label_map, read_volume, suffix_of, write_nifti
 from lib.ciml.decomposition import Decomposition
 from lib.datastores.labels import imported
 from lib.room import make_room
@@ -73,8 +71,8 @@ class Exports:
         file = self.folder / source.stamp() / f"{case.id}_label.nii.gz"
         with self._writing:
             if not file.exists():
-                label = imported(read_volume(source, max_voxels=self.max_voxels), decomposition)
-                write_nifti(Volume(label.array.astype(np.uint16), label.grid), file)
+                label = imported(read_label_map(source, max_voxels=self.max_voxels), decomposition)
+                write_nifti(label, file)
         return file
 
     def _link(self, source: Path, path: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lib.atomic import replacing
 from lib.cases.case import Case, CaseError, Source
-from lib.cases.image import FILE_SUFFIXES, Volume, read_volume, suffix_of
+from lib.cases.image import FILE_SUFFIXES, Volume, read_label_map, suffix_of
 from lib.datastores.labels import check_label, check_segments, imported, our_values, segments_of
 from lib.datastores.notes import check_notes
 from lib.datastores.register import Register
@@ -86,7 +86,7 @@ class LabelStore:
         if path is None:
             raise CaseError(f"case {case.id} must have a label tagged {tag}; it has none.")
         segments = segments_of(self.notes(case, tag))
-        volume = read_volume(Source(path), max_voxels=self.site.settings.max_voxels)
+        volume = read_label_map(Source(path), max_voxels=self.site.settings.max_voxels)
         if not segments:
             volume = imported(volume, self.site.decomposition)
         return our_values(volume, self.site.decomposition.labels, segments)

@@ -9,26 +9,31 @@ from typing import Any
 import numpy as np
 
 from lib.cases.case import Case, CaseError, Source
-from lib.cases.image import FILE_SUFFIXES, Volume, read_grid, read_volume, resample, suffix_of
+from lib.cases.image import FILE_SUFFIXES, Grid, Volume, read_grid, read_label_map, resample, suffix_of
+from lib.cases.voxels import MOST_LABEL, STEP
 from lib.ciml.decomposition import Decomposition
 
 
 def check_label(file: Path, case: Case, *, max_voxels: int) -> Volume:
-    """Read what can be a label of this case; an empty label is an answer.
+    """Read what can be a label of this case, uint16; an empty label is an answer.
+
+    Memory: 2 bytes a voxel and about 4 MB to read it, and up to 2 bytes a voxel of each of the label and the
+    image to compare them; it is refused from its header where that is too much. A label may have as many
+    voxels as any volume: Slicer draws on finer grids than the image's.
 
     Raises:
-        CaseError: If it is no label map, holds other than whole numbers, or lies elsewhere.
+        CaseError: If it is no label map, holds other than whole numbers, or lies elsewhere. The sentence
+            calls it "a label": its path here is none of the client's business.
     """
-    if not suffix_of(file) or file.name.lower().endswith(".seg.nrrd"):
+    suffix = suffix_of(file)
+    if not suffix or file.name.lower().endswith(".seg.nrrd"):
         raise CaseError(
-            f"a label must be a label map in {', '.join(FILE_SUFFIXES)}; got {file.name[-20:]!r}. "
-            "Save it as a label map."
+            f"a label must be a label map in {', '.join(FILE_SUFFIXES)}; got "
+            f"{''.join(file.suffixes)[-20:] or 'a name without a suffix'!r}. Save it as a label map."
         )
-    label = read_volume(Source(file), max_voxels=max_voxels)
-    finite = np.isfinite(label.array).all()
-    if not finite or (label.array != np.round(label.array)).any() or label.array.min() < 0:
-        raise CaseError("a label must hold whole numbers from 0; got others. Save segments as a label map.")
-    if label.array.any() and not any(_overlaps(label, source) for source in case.modalities.values()):
+    label = read_label_map(Source(file, called="a label"), max_voxels=max_voxels)
+    sources = case.modalities.values()
+    if label.array.any() and not any(_overlaps(label, source, max_voxels) for source in sources):
         raise CaseError(
             f"a label must lie on its case; this one lies outside every volume of {case.id}. "
             "Is it another patient's?"
@@ -47,10 +52,11 @@ def segments_of(info: Mapping[str, Any]) -> list[tuple[str, int]]:
         pairs = [(segment["name"], segment["idx"]) for segment in segments]
     except (TypeError, KeyError):
         pairs = [("", None)]
-    if not all(name and isinstance(name, str) and type(value) is int for name, value in pairs):
+    named = all(name and isinstance(name, str) for name, _ in pairs)
+    if not named or not all(type(value) is int and 0 <= value <= MOST_LABEL for _, value in pairs):
         raise CaseError(
-            'label_info must be a list of {"name": "lesion", "idx": 1}; '
-            f"got {str(segments)[:80]}. Send each segment's name and value."
+            'label_info must be a list of {"name": "lesion", "idx": 1}, with idx from 0 to '
+            f"{MOST_LABEL:,}; got {str(segments)[:80]}. Send each segment's name and value."
         )
     return pairs
 
@@ -130,8 +136,24 @@ def _values(volume: Volume, segments: Sequence[tuple[str, int]]) -> dict[str, in
 
 
 def _found(volume: Volume) -> set[int]:
-    return {int(value) for value in np.unique(volume.array)} - {0}
+    """Values other than 0, a piece at a time: to sort all voxels would take as much memory again."""
+    found, voxels = np.zeros(MOST_LABEL + 1, dtype=bool), volume.array.reshape(-1)
+    for start in range(0, voxels.size, STEP):
+        found[voxels[start : start + STEP].astype(np.intp)] = True
+    return set(np.flatnonzero(found).tolist()) - {0}
 
 
-def _overlaps(label: Volume, source: Source) -> bool:
-    return bool(resample(label, read_grid(source), nearest=True).array.any())
+def _overlaps(label: Volume, source: Source, max_voxels: int) -> bool:
+    """Whether a voxel of an image lies in a label that is not empty."""
+    grid = read_grid(source, max_voxels=max_voxels)
+    return label.grid.same_as(grid) or bool(resample(_drawn(label), grid, nearest=True).array.any())
+
+
+def _drawn(label: Volume) -> Volume:
+    """The box of a label that holds all that was drawn, as 0 and 1."""
+    planes = [np.flatnonzero(label.array.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    first, last = [plane[0] for plane in planes], [plane[-1] + 1 for plane in planes]
+    affine = label.grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ first[::-1]
+    box = label.array[tuple(slice(low, high) for low, high in zip(first, last, strict=True))] != 0
+    return Volume(box.view(np.uint8), Grid(box.shape, affine))

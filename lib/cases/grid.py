@@ -1,0 +1,90 @@
+"""Where voxels lie, and voxels with their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.cases.case import CaseError
+
+VOXEL_MM = (1e-3, 1e3)  # a micrometre to a metre
+MOST_DISTANCE_MM = 1e6  # of the first voxel from the origin; scanners' tables are two metres long
+LEAST_VOLUME = 1e-3  # of three axes of length 1: 1 where they stand upright on each other, 0 where flat
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where voxels lie.
+
+    Attributes:
+        shape: (D, H, W).
+        affine: (4, 4), maps the index (i along W, j along H, k along D, 1) to RAS+ mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        """Refuse what no scanner produces."""
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise CaseError(f"a volume must have three axes of at least one voxel; got {self.shape}.")
+        directions = self.affine[:3, :3]
+        if not (np.abs(self.affine) <= MOST_DISTANCE_MM).all():  # nor is NaN
+            raise CaseError(
+                f"the header's position must be finite and within {MOST_DISTANCE_MM / 1e6:g} km; got "
+                f"{np.array2string(self.affine[:3], precision=3)}. Export it again."
+            )
+        sizes = np.linalg.norm(directions, axis=0)
+        if not ((sizes >= VOXEL_MM[0]) & (sizes <= VOXEL_MM[1])).all():
+            raise CaseError(
+                f"a voxel must measure {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm along every axis; its header "
+                f"says {np.array2string(sizes, precision=3)}. Export it again."
+            )
+        if abs(np.linalg.det(directions / sizes)) < LEAST_VOLUME:
+            raise CaseError(
+                "the header's orientation matrix must be finite and invertible; got "
+                f"{np.array2string(directions, precision=3)}. Export it again."
+            )
+
+    @cached_property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along (D, H, W)."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(z), float(y), float(x)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in ml."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000.0)
+
+    def same_as(self, other: Grid, *, tolerance: float = 1e-2) -> bool:
+        """Whether both grids put every voxel at the same place, within `tolerance` mm at the corners."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array(
+            [
+                [i, j, k, 1]
+                for k in (0, self.shape[0])
+                for j in (0, self.shape[1])
+                for i in (0, self.shape[2])
+            ],
+            dtype=float,
+        )
+        return bool(np.abs((self.affine - other.affine) @ corners.T).max() <= tolerance)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels (D, H, W) on a grid."""
+
+    array: NDArray[Any]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        """Refuse an array that does not fit its grid."""
+        if self.array.shape != self.grid.shape:
+            raise CaseError(f"voxels {self.array.shape} must fit their grid {self.grid.shape}.")
