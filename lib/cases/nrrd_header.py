@@ -6,6 +6,7 @@ The format: http://teem.sourceforge.net/nrrd/format.html
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -174,9 +175,9 @@ def _affine(fields: dict[str, str], name: str) -> NDArray[np.float64]:
 
 
 def _vectors(said: str, count: int, name: str) -> NDArray[np.float64]:
-    numbers = re.findall(_NUMBER, said) if _VECTORS.fullmatch(said) else []
+    numbers = [float(number) for number in re.findall(_NUMBER, said)] if _VECTORS.fullmatch(said) else []
     require(
-        len(numbers) == 3 * count,
+        len(numbers) == 3 * count and all(map(isfinite, numbers)),
         f"{name} must give {count} vectors of three numbers; its header says {said[:60]!r}. Export it again.",
     )
-    return np.array([float(number) for number in numbers]).reshape(count, 3)
+    return np.array(numbers).reshape(count, 3)

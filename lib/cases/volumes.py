@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ from lib.cases.modalities import REFERENCE_ORDER, kind
 from lib.cases.records import Records
 from lib.room import PART, make_room
 
+logger = logging.getLogger(__name__)
 _PART_HOURS = 24.0  # what a killed process left is removed after so long
 FORMAT_VERSION = 1  # raise when the arrays below change their meaning
 
@@ -101,14 +103,29 @@ class VolumeCache:
             CaseError: If a file of the case cannot be used.
         """
         entry = self.folder / self.key(case)
-        if not (entry / "case.json").exists():
+        kept = self._kept(entry)
+        if kept is None:
             self._store(entry, prepare(case, self.preparation))
-        os.utime(entry)
-        return _load(entry)
+            os.utime(entry)
+            kept = _load(entry)
+        return kept
 
     def size(self) -> int:
         """Bytes in use."""
         return sum(file.stat().st_size for file in self.folder.glob("*/*"))
+
+    def _kept(self, entry: Path) -> PreparedCase | None:
+        """An entry that is there and whole; a damaged one is removed, to be made again."""
+        try:
+            os.utime(entry)
+        except FileNotFoundError:
+            return None
+        try:
+            return _load(entry)
+        except Exception as err:  # of whatever kind: it is ours to make again
+            logger.warning("%s must hold a prepared case; it is damaged (%s) and made again.", entry, err)
+            shutil.rmtree(entry, ignore_errors=True)
+            return None
 
     def _store(self, entry: Path, case: PreparedCase) -> None:
         part = Path(tempfile.mkdtemp(prefix=PART, dir=self.folder))
@@ -193,8 +210,12 @@ def normalise(
 
 def _read_finite(source: Source, max_voxels: int) -> Volume:
     volume = read_volume(source, max_voxels=max_voxels)
-    if not np.isfinite(volume.array).all():
-        raise CaseError(f"{source.path} must hold finite values; it has NaN or infinity. Export it again.")
+    others = volume.array.size - int(np.count_nonzero(np.isfinite(volume.array)))
+    if others:
+        raise CaseError(
+            f"{source.name} must hold finite values; {others:,} of {volume.array.size:,} voxels are NaN or "
+            "infinity. Export it again."
+        )
     return volume
 
 
@@ -203,14 +224,13 @@ def _on_grid(volume: Volume, grid: Grid, modality: str) -> NDArray[Any]:
 
 
 def _load(entry: Path) -> PreparedCase:
+    """A kept case; raises ValueError and others where its files do not fit each other."""
     meta = json.loads((entry / "case.json").read_text())
     array = np.load(entry / "array.npy", mmap_mode="r")
     foreground = np.load(entry / "foreground.npy", mmap_mode="r")
-    return PreparedCase(
-        meta["id"],
-        tuple(meta["modalities"]),
-        array,
-        foreground,
-        np.array(meta["present"]),
-        Grid(array.shape[1:], np.array(meta["affine"])),
-    )
+    present = np.array(meta["present"])
+    whole = array.ndim == 4 and array.shape[1:] == foreground.shape and array.dtype == np.float16
+    if not whole or (len(array),) != present.shape or len(array) != len(meta["modalities"]):
+        raise ValueError("its arrays do not fit each other")
+    grid = Grid(array.shape[1:], np.array(meta["affine"]))
+    return PreparedCase(meta["id"], tuple(meta["modalities"]), array, foreground, present, grid)
