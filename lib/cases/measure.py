@@ -19,7 +19,7 @@ from lib.cases.modalities import kind
 from lib.cases.pacs import PacsError
 from lib.cases.volumes import Preparation
 
-MEASURE_VERSION = 1  # raise when a measurement changes its meaning
+MEASURE_VERSION = 2  # raise when a measurement changes its meaning
 COARSE_MM = 4.0  # half of the smallest displacement that matters
 _LEAST_EXTENT_MM, _LEAST_VOXELS = 40.0, 8  # an axis shorter than this holds nothing to align
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from lib.ciml.decomposition import Decomposition
 def check_label(file: Path, case: Case, *, max_voxels: int) -> Volume:
     """Read what can be a label of this case, uint16; an empty label is an answer.
 
-    Memory: 2 bytes a voxel and about 4 MB to read it, and up to 2 bytes a voxel of each of the label and the
-    image to compare them; it is refused from its header where that is too much. A label may have as many
-    voxels as any volume: Slicer draws on finer grids than the image's.
+    Memory: 2 bytes a voxel and about 4 MB to read it, and up to 4 bytes a voxel more to compare it with an
+    image on another grid. A label may have as many voxels as any volume, as Slicer draws on finer grids than
+    the image's; a larger one is refused from its header.
 
     Raises:
         CaseError: If it is no label map, holds other than whole numbers, or lies elsewhere. The sentence
@@ -84,7 +85,7 @@ def our_values(volume: Volume, labels: Mapping[str, int], segments: Sequence[tup
     other names become background here; they stay in the stored file.
 
     Args:
-        volume: As stored.
+        volume: A label map as stored, whole numbers up to 65,535.
         labels: Value by name, 1..n.
         segments: Name and value as the client numbered them; none means that its values are ours.
 
@@ -94,7 +95,7 @@ def our_values(volume: Volume, labels: Mapping[str, int], segments: Sequence[tup
     if not segments and (unknown := sorted(_found(volume) - set(labels.values()))):
         known = ", ".join(f"{value} {name}" for name, value in labels.items())
         raise CaseError(
-            f"the label's values must be 0, {known}; got {unknown}. Name them with --conf labels, or "
+            f"the label's values must be 0, {known}; got {str(unknown)[:80]}. Name them with --conf labels, or "
             "say what they mean in import_values of a table of your own."
         )
     theirs = _values(volume, segments) if segments else labels
@@ -129,8 +130,8 @@ def _values(volume: Volume, segments: Sequence[tuple[str, int]]) -> dict[str, in
     meanings = {tuple(sorted((v, n) for n, v in table.items() if v in found)) for table in fitting}
     if len(meanings) != 1:
         raise CaseError(
-            f"a label's values {sorted(found)} must say which segment is which; label_info has "
-            f"{dict(segments)}. Remove other segments (background) and submit again."
+            f"a label's values {str(sorted(found))[:80]} must say which segment is which; label_info has "
+            f"{str(dict(segments))[:80]}. Remove other segments (background) and submit again."
         )
     return fitting[0]
 
@@ -146,14 +147,33 @@ def _found(volume: Volume) -> set[int]:
 def _overlaps(label: Volume, source: Source, max_voxels: int) -> bool:
     """Whether a voxel of an image lies in a label that is not empty."""
     grid = read_grid(source, max_voxels=max_voxels)
-    return label.grid.same_as(grid) or bool(resample(_drawn(label), grid, nearest=True).array.any())
+    if label.grid.same_as(grid):
+        return True
+    drawn = _drawn(label)
+    part = _part_within(grid, drawn.grid)
+    return part is not None and bool(resample(drawn, part, nearest=True).array.any())
 
 
 def _drawn(label: Volume) -> Volume:
     """The box of a label that holds all that was drawn, as 0 and 1."""
-    planes = [np.flatnonzero(label.array.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    first, last = [plane[0] for plane in planes], [plane[-1] + 1 for plane in planes]
+    drawn = [np.flatnonzero(label.array.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    first, last = [indices[0] for indices in drawn], [indices[-1] + 1 for indices in drawn]
     affine = label.grid.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ first[::-1]
     box = label.array[tuple(slice(low, high) for low, high in zip(first, last, strict=True))] != 0
     return Volume(box.view(np.uint8), Grid(box.shape, affine))
+
+
+def _part_within(grid: Grid, box: Grid) -> Grid | None:
+    """The part of a grid whose voxels may lie in the box of another; None where there is none."""
+    ends = product(*((-0.5, size - 0.5) for size in box.shape[::-1]))
+    corners = np.array([[*index, 1.0] for index in ends])
+    places = (np.linalg.inv(grid.affine) @ box.affine @ corners.T)[:3]
+    first = np.maximum(np.floor(places.min(axis=1)), 0).astype(int)
+    last = np.minimum(np.ceil(places.max(axis=1)), np.array(grid.shape[::-1]) - 1).astype(int)
+    if (first > last).any():
+        return None
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ first
+    width, height, depth = (int(size) for size in last - first + 1)
+    return Grid((depth, height, width), affine)

@@ -263,7 +263,7 @@ def test_only_a_regular_file_is_opened(tmp_path: Path, name: str) -> None:
             assert "must be a regular file" in refusal(Source(folder / name))
     (tmp_path / "gone").mkdir()
     assert "must be there and readable; No such file" in refusal(Source(tmp_path / "gone" / name))
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 5.0
 
 
 @pytest.mark.parametrize("value", [1e38, -1e10, 1.1e9])
@@ -331,7 +331,7 @@ def test_a_file_costs_the_volume_that_its_header_claims_whatever_it_holds(tmp_pa
     done = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True, timeout=60)
     costs = [line.split(" ", 2) for line in done.stdout.splitlines()]
     for file, (megabytes, seconds, said) in zip(files, costs[1:-1], strict=True):
-        assert (float(megabytes) < 20, float(seconds) < 2) == (True, True), (file, megabytes, seconds)
+        assert (float(megabytes) < 20, float(seconds) < 5) == (True, True), (file, megabytes, seconds)
         assert said.startswith(f"{file} must")
     assert (costs[0][2], costs[-1][2]) == ("read", "read")
     assert float(costs[-1][0]) < 16 + 20
