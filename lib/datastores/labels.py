@@ -95,8 +95,8 @@ def our_values(volume: Volume, labels: Mapping[str, int], segments: Sequence[tup
     if not segments and (unknown := sorted(_found(volume) - set(labels.values()))):
         known = ", ".join(f"{value} {name}" for name, value in labels.items())
         raise CaseError(
-            f"the label's values must be 0, {known}; got {str(unknown)[:80]}. Name them with --conf labels, or "
-            "say what they mean in import_values of a table of your own."
+            f"the label's values must be 0, {known}; got {str(unknown)[:80]}. Name them with --conf labels, "
+            "or say what they mean in import_values of a table of your own."
         )
     theirs = _values(volume, segments) if segments else labels
     array = np.zeros(volume.array.shape, dtype=np.uint8)
