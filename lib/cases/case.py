@@ -89,6 +89,11 @@ class Case:
         object.__setattr__(self, "patient", self.patient or self.id)
 
 
+def is_unicode(name: str) -> bool:
+    """Whether a file's name is UTF-8; another one can be neither written down nor stored."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 _SAFE_NAME = re.compile(r"[^\W_][\w .+@()\-]{0,127}")
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.dataset import Dataset, FileDataset
 
 from lib.cases.case import CaseError, Source
+from lib.cases.dicom_file import NoDicom, read_header
+from lib.cases.slice_header import SPACING_MM, SliceHeader
+from lib.cases.unexpected import looking_at
 
+_FACTORS = (1e-9, 1.0)  # g/Bq; 70 kg and 400 MBq give 1.8e-4
 TILT_MM = 0.5  # the last slice may lie this far beside the first one's normal
 
 _TAGS = [
@@ -42,7 +45,18 @@ _TAGS = [
     "RadiopharmaceuticalInformationSequence",
     "StudyDate",
     "StudyTime",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "RescaleType",
 ]
+_SUFFIXES = (".dcm", ".dicom", ".ima")  # a file that is named so is meant to be a slice
+_UID_LENGTH = 64
+Headers = tuple[tuple[Path, FileDataset], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +86,8 @@ def read_series(folder: Path, uid: str | None = None) -> Series:
     """The series in a folder; `uid` names one where there are several.
 
     Raises:
-        CaseError: If there is none or more than one, or its slices do not make a volume.
+        CaseError: If there is none or more than one, a file of the folder is damaged, or the slices do not
+            make a volume.
     """
     headers = list_series(folder)
     if uid is None and len(headers) == 1:
@@ -82,102 +97,130 @@ def read_series(folder: Path, uid: str | None = None) -> Series:
             f"{folder} must hold one DICOM series; found {len(headers)}"
             f"{' without ' + uid if uid else ''}. Put each series in a folder of its own."
         )
-    return _assemble(folder, dict(headers[uid]))
+    with looking_at(f"series {uid} in {folder}"):
+        return _assemble(folder, uid, headers[uid])
 
 
-def list_series(folder: Path) -> dict[str, tuple[tuple[Path, Dataset], ...]]:
-    """Headers of every DICOM image in a folder (not below it), grouped by SeriesInstanceUID."""
-    return _headers(folder, Source(folder).stamp())
+def list_series(folder: Path) -> dict[str, Headers]:
+    """Headers of every DICOM image in a folder (not below it), grouped by SeriesInstanceUID.
+
+    Raises:
+        CaseError: If the folder or a DICOM file in it cannot be read: it may be a slice of any series there.
+    """
+    with looking_at(str(folder)):
+        return _headers(folder, Source(folder).stamp())
 
 
 @lru_cache(maxsize=64)
-def _headers(folder: Path, _stamp: str) -> dict[str, tuple[tuple[Path, Dataset], ...]]:
-    series: dict[str, list[tuple[Path, Dataset]]] = defaultdict(list)
+def _headers(folder: Path, _stamp: str) -> dict[str, Headers]:
+    series: dict[str, list[tuple[Path, FileDataset]]] = defaultdict(list)
     for path in sorted(folder.iterdir()):
         if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
             continue
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-        except (InvalidDicomError, OSError, ValueError):
-            continue
-        if "Rows" in header and "SeriesInstanceUID" in header:
-            series[str(header.SeriesInstanceUID)].append((path, header))
-    return {uid: tuple(slices) for uid, slices in series.items()}
+            with looking_at(path.name):
+                header = read_header(path, tags=_TAGS)
+                if uid := _uid_of(header, path):
+                    series[uid].append((path, header))
+        except NoDicom as err:
+            if path.suffix.lower() in _SUFFIXES:
+                raise _damaged(folder, err) from err
+        except CaseError as err:
+            raise _damaged(folder, err) from err
+    return {uid: tuple(s) for uid, s in series.items() if any("Rows" in header for _, header in s)}
 
 
-def _assemble(folder: Path, slices: dict[Path, Dataset]) -> Series:
-    first = next(iter(slices.values()))
-    name = _name(folder, first)
-    _check_alike(name, slices)
-    row, column = np.reshape(np.asarray(first.ImageOrientationPatient, dtype=float), (2, 3))
+def _uid_of(header: FileDataset, path: Path) -> str:
+    """SeriesInstanceUID; empty for a file that is of no series and no image."""
+    value = header.get("SeriesInstanceUID")
+    uid = value.strip() if isinstance(value, str) else ""
+    if "Rows" in header and not (0 < len(uid) <= _UID_LENGTH and uid.isprintable() and " " not in uid):
+        raise CaseError(f"{path.name} must name its series; got {str(value)[:_UID_LENGTH]!r}.")
+    return uid
+
+
+def _damaged(folder: Path, err: CaseError) -> CaseError:
+    return CaseError(
+        f"every DICOM file in {folder} must be readable, as it may be a slice of any series there. {err} "
+        "Copy or export the folder again."
+    )
+
+
+def _assemble(folder: Path, uid: str, headers: Headers) -> Series:
+    first = headers[0][1]
+    name = _name(folder, uid, first)
+    _check_stack(name, headers)
+    slices = [SliceHeader.of(path, header, name) for path, header in headers]
+    for other in slices[1:]:
+        other.check_like(slices[0], name)
+    row, column = np.reshape(slices[0].orientation, (2, 3))
     normal = np.cross(row, column)
-    order = sorted(slices, key=lambda path: float(np.dot(normal, slices[path].ImagePositionPatient)))
-    positions = np.array([slices[path].ImagePositionPatient for path in order], dtype=float)
+    slices.sort(key=lambda each: float(np.dot(normal, each.position)))
+    positions = np.array([each.position for each in slices])
     _check_tilt(name, positions, normal)
-    gaps = np.diff(positions @ normal)
-    step = float(np.median(gaps))
-    if step <= 1e-3 or np.abs(gaps - step).max() > max(0.1 * step, 0.05):
-        worst = int(np.abs(gaps - step).argmax())
-        raise CaseError(
-            f"{name} must have evenly spaced slices ({step:.2f} mm); between {order[worst].name} and "
-            f"{order[worst + 1].name} there are {gaps[worst]:.2f} mm. A slice is missing or double: "
-            "send or export the series again."
-        )
+    _check_steps(name, slices, positions @ normal)
     affine = np.eye(4)
-    affine[:3, 0] = row * float(first.PixelSpacing[1])
-    affine[:3, 1] = column * float(first.PixelSpacing[0])
-    affine[:3, 2] = normal * ((positions[-1] - positions[0]) @ normal / (len(order) - 1))
+    affine[:3, 0] = row * slices[0].spacing[1]
+    affine[:3, 1] = column * slices[0].spacing[0]
+    affine[:3, 2] = normal * ((positions[-1] - positions[0]) @ normal / (len(slices) - 1))
     affine[:3, 3] = positions[0]
     return Series(
-        uid=str(first.SeriesInstanceUID),
-        study=str(first.get("StudyInstanceUID", "")),
-        frame_of_reference=str(first.get("FrameOfReferenceUID", "")),
-        patient=str(first.get("PatientID", "")),
-        modality=str(first.get("Modality", "")),
+        uid=uid,
+        study=slices[0].study,
+        frame_of_reference=slices[0].frame_of_reference,
+        patient=slices[0].patient,
+        modality=slices[0].modality,
         description=str(first.get("SeriesDescription", "")),
-        files=tuple(order),
-        shape=(len(order), int(first.Rows), int(first.Columns)),
+        files=tuple(each.path for each in slices),
+        shape=(len(slices), *slices[0].size),
         affine_lps=affine,
         suv_factor=suv_factor(first, name),
     )
 
 
-def _name(folder: Path, header: Dataset) -> str:
+def _name(folder: Path, uid: str, header: Dataset) -> str:
     """A series as an error names it."""
-    return (
-        f"series {header.SeriesInstanceUID} ({header.get('Modality', '')} "
-        f"'{header.get('SeriesDescription', '')}') in {folder}"
+    modality, description = (
+        str(header.get(keyword, ""))[:_UID_LENGTH] for keyword in ("Modality", "SeriesDescription")
     )
+    return f"series {uid} ({modality} '{description}') in {folder}"
 
 
-def _check_alike(name: str, slices: dict[Path, Dataset]) -> None:
-    """Refuse what cannot be stacked: several frames a file, one slice, no place, several sizes or ways."""
-    frames = max(int(header.get("NumberOfFrames") or 1) for header in slices.values())
-    if frames > 1:
-        raise CaseError(
-            f"{name} must have one slice a file; a file of it has {frames} frames. Export it as single "
-            "frames, not enhanced (multi-frame)."
-        )
-    if len(slices) < 2:
-        raise CaseError(
-            f"{name} must hold at least two slices; found {len(slices)}. Export the whole series."
-        )
-    first = next(iter(slices.values()))
-    for path, header in slices.items():
-        places = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-        if missing := [tag for tag in places if not header.get(tag)]:
+def _check_stack(name: str, headers: Headers) -> None:
+    """Refuse what is no stack of slices: a file that is no image, several frames a file, one slice."""
+    for path, header in headers:
+        if "Rows" not in header:
             raise CaseError(
-                f"{path.name} of {name} must say where it lies; it has no {', '.join(missing)}. Export "
-                "the original series, not a secondary capture."
+                f"{path.name} of {name} must be an image; its header has no Rows. Export it again."
             )
-        same = (header.Rows, header.Columns) == (first.Rows, first.Columns) and np.allclose(
-            header.ImageOrientationPatient, first.ImageOrientationPatient, atol=1e-4
-        )
-        if not same:
+        frames = header.get("NumberOfFrames") or 1
+        if int(frames) != 1:
             raise CaseError(
-                f"{path.name} must have the size and orientation of the other slices of {name}; it "
-                "differs (a localizer?). Make each orientation a series of its own."
+                f"{name} must have one slice a file; a file of it has {int(frames)} frames. Export it as "
+                "single frames, not enhanced (multi-frame)."
             )
+    if len(headers) < 2:
+        raise CaseError(
+            f"{name} must hold at least two slices; found {len(headers)}. Export the whole series."
+        )
+
+
+def _check_steps(name: str, slices: Sequence[SliceHeader], along: NDArray[np.float64]) -> None:
+    """Refuse gaps: a slice is missing, double, or lies elsewhere."""
+    gaps = np.diff(along)
+    step = float(np.median(gaps))
+    if step <= 1e-3 or np.abs(gaps - step).max() > max(0.1 * step, 0.05):
+        worst = int(np.abs(gaps - step).argmax())
+        raise CaseError(
+            f"{name} must have evenly spaced slices ({step:.2f} mm); between {slices[worst].path.name} and "
+            f"{slices[worst + 1].path.name} there are {gaps[worst]:.2f} mm. A slice is missing or double: "
+            "send or export the series again."
+        )
+    if step > SPACING_MM[1]:
+        raise CaseError(
+            f"{name} must have slices at most {SPACING_MM[1]:g} mm apart; they are {step:.2f} mm apart. "
+            "Export the whole series."
+        )
 
 
 def _check_tilt(name: str, positions: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
@@ -215,14 +258,15 @@ def suv_factor(header: Dataset, name: str) -> float:
             injected = _time(tracer.RadiopharmaceuticalStartTime)
             delay = (_time(header.SeriesTime) - injected).total_seconds() % 86400.0
             dose *= 0.5 ** (delay / float(tracer.RadionuclideHalfLife))
-        if dose <= 0 or weight <= 0:
-            raise ValueError(f"dose {dose}, weight {weight}")
-    except (AttributeError, IndexError, TypeError, ValueError) as err:
+        factor = weight / dose
+        if min(dose, weight) <= 0 or not _FACTORS[0] < factor < _FACTORS[1]:
+            raise ValueError(f"dose {dose:g} Bq, weight {weight:g} g")
+    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as err:
         raise CaseError(
             f"{name} must carry weight, injected dose and times to compute SUV; {err}. "
             "Export the PET with its radiopharmaceutical information."
         ) from err
-    return weight / dose
+    return factor
 
 
 def _time(value: str) -> datetime:

@@ -13,37 +13,50 @@ from lib.cases.image import suffix_of
 from lib.cases.modalities import parse_modality
 from lib.cases.pool import Pool, with_patients
 from lib.cases.studies import Studies, case_or_skip
+from lib.cases.unexpected import looking_at
+from lib.cases.walk import Entries
 
 Found = tuple[Path, Series]
 
 
 def find_dicom(studies: Studies) -> Pool:
     """A folder a patient, below it a folder a series; a case is one study and frame of reference."""
-    cases: list[Case | None] = []
+    cases: list[Case] = []
     for patient in (Path(entry.path) for entry in studies.folders()):
-        groups: dict[tuple[str, str], dict[str, list[Found]]] = defaultdict(lambda: defaultdict(list))
-        for folder, series in _series_below(studies, patient):
-            if name := _modality(studies, series, folder):
-                groups[series.study, series.frame_of_reference][name].append((folder, series))
-            else:
-                studies.skip(
-                    folder,
-                    f"no rule names a modality for {series.modality} '{series.description}'. Name the "
-                    "folder after its modality (T1, CT, …).",
-                )
-        for number, key in enumerate(sorted(groups, key=lambda key: (-len(groups[key]), key))):
-            chosen = {name: _choose(studies, name, several) for name, several in groups[key].items()}
-            cases.append(
-                case_or_skip(
-                    studies,
-                    patient.name if number == 0 else f"{patient.name}_{number + 1}",
-                    {name: Source(folder, series=series.uid) for name, (folder, series) in chosen.items()},
-                    None,
-                    layout="dicom",
-                    patient=next(iter(chosen.values()))[1].patient or patient.name,
-                )
+        try:
+            with looking_at(str(patient)):
+                cases += _cases_of(studies, patient)
+        except CaseError as err:
+            studies.skip(patient, str(err))
+    return studies.pool("dicom", with_patients(cases))
+
+
+def _cases_of(studies: Studies, patient: Path) -> list[Case]:
+    """The cases of one patient's folder, those with the most modalities first."""
+    groups: dict[tuple[str, str], dict[str, list[Found]]] = defaultdict(lambda: defaultdict(list))
+    for folder, series in _series_below(studies, patient):
+        if name := _modality(studies, series, folder):
+            groups[series.study, series.frame_of_reference][name].append((folder, series))
+        else:
+            studies.skip(
+                folder,
+                f"no rule names a modality for {series.modality} '{series.description}'. Name the "
+                "folder after its modality (T1, CT, …).",
             )
-    return studies.pool("dicom", with_patients([case for case in cases if case]))
+    cases = []
+    for number, key in enumerate(sorted(groups, key=lambda key: (-len(groups[key]), key))):
+        chosen = {name: _choose(studies, name, several) for name, several in groups[key].items()}
+        cases.append(
+            case_or_skip(
+                studies,
+                patient.name if number == 0 else f"{patient.name}_{number + 1}",
+                {name: Source(folder, series=series.uid) for name, (folder, series) in chosen.items()},
+                None,
+                layout="dicom",
+                patient=next(iter(chosen.values()))[1].patient or patient.name,
+            )
+        )
+    return [case for case in cases if case]
 
 
 def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:
@@ -59,16 +72,33 @@ def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:
 
 
 def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
-    for place, below, files in os.walk(patient):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        folder = Path(place)
-        if not any(not suffix_of(Path(name)) for name in files):
+    for folder, entries in studies.folders_below(patient):
+        if not any(entry.is_file() and not suffix_of(Path(entry.name)) for entry in entries):
             continue
-        for uid in list_series(folder):
+        if foreign := _left_out(folder, entries):
+            studies.skip(
+                folder,
+                f"every file in a folder of slices must be used or none; {foreign} cannot be. Copy it "
+                "there, or remove it.",
+            )
+            continue
+        try:
+            found = list(list_series(folder))
+        except CaseError as err:
+            studies.skip(folder, str(err))
+            continue
+        for uid in found:
             try:
                 yield folder, read_series(folder, uid)
             except CaseError as err:
                 studies.skip(folder, str(err))
+
+
+def _left_out(folder: Path, entries: Entries) -> str | None:
+    """A visible file of a folder that is none of its usable entries, such as a link to elsewhere."""
+    used = {entry.name for entry in entries}
+    names = (name for name in sorted(os.listdir(folder)) if not name.startswith(".") and name not in used)
+    return next((name for name in names if os.path.isfile(folder / name)), None)
 
 
 def _modality(studies: Studies, series: Series, folder: Path) -> str | None:

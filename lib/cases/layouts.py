@@ -15,6 +15,7 @@ from lib.cases.modalities import is_label_name, parse_modality
 from lib.cases.pool import Pool, Skipped
 from lib.cases.series_rules import PRESETS, SeriesRules
 from lib.cases.studies import SERVERS_OWN, Studies, case_or_skip
+from lib.cases.unexpected import looking_at
 
 _BRATS = re.compile(r"(?P<patient>BraTS.*?-\d{5}|BraTS\w*?_\d+)(?:-\d{3})?", re.IGNORECASE)
 _NOT_A_MODALITY = (
@@ -43,19 +44,22 @@ def find_pool(
     Raises:
         CaseError: If the folder is not there, or a named layout does not fit it.
     """
-    root = root.resolve()
-    if not root.is_dir():
+    with looking_at(str(root)):
+        root, there = root.resolve(), root.is_dir()
+    if not there:
         raise CaseError(f"studies must be a folder; {root} is none. Give the folder that holds the patients.")
     if layout != "auto":
         if layout not in LAYOUTS:
             raise CaseError(
                 f"layout must be auto or one of {', '.join(LAYOUTS)}; got {layout!r}. Set --conf layout."
             )
-        return LAYOUTS[layout](Studies(root, modalities, follow_links, rules))
+        with looking_at(f"{root} by the layout {layout}"):
+            return LAYOUTS[layout](Studies(root, modalities, follow_links, rules))
     skipped: dict[Path, Skipped] = {}
-    for finder in LAYOUTS.values():
+    for name, finder in LAYOUTS.items():
         try:
-            pool = finder(Studies(root, modalities, follow_links, rules))
+            with looking_at(f"{root} by the layout {name}"):
+                pool = finder(Studies(root, modalities, follow_links, rules))
         except CaseError:
             continue  # an explicit layout says why; here the next one is tried
         if pool.cases:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lib.cases.case import CaseError, Source
 from lib.cases.pool import Pool
 from lib.cases.studies import REGISTER, SERVERS_OWN
+from lib.cases.walk import Entries, below, is_folder
 
 
 class Look(NamedTuple):
@@ -41,27 +42,27 @@ def tree_stamp(root: Path, *, follow_links: bool = False) -> str:
 
     Listing the cases anew reads the header of every DICOM slice; this reads names, sizes and times.
     """
-    digest, known = hashlib.blake2b(digest_size=16), set()
-    for place, folders, files in os.walk(root, followlinks=follow_links):
+    digest = hashlib.blake2b(digest_size=16)
+
+    def wanted(folder: Path) -> Entries:
+        own = SERVERS_OWN if folder == root else set()
         try:
-            itself = os.stat(place)
-        except OSError:  # gone meanwhile
-            continue
-        if (itself.st_dev, itself.st_ino) in known:  # by a link to where we are
-            folders.clear()
-            continue
-        known.add((itself.st_dev, itself.st_ino))
-        own = SERVERS_OWN if Path(place) == root else set()
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in own)
-        for name in sorted(files):
-            if name.startswith((".", REGISTER)):
+            with os.scandir(folder) as scan:
+                found = [entry for entry in scan if not entry.name.startswith(".") and entry.name not in own]
+        except OSError:  # gone meanwhile, or nobody may read it
+            return []
+        found = [entry for entry in found if follow_links or not (entry.is_symlink() and is_folder(entry))]
+        return sorted(found, key=lambda entry: entry.name)
+
+    for _, entries, _ in below(root, wanted):
+        for entry in entries:
+            if is_folder(entry) or entry.name.startswith(REGISTER):
                 continue
-            path = os.path.join(place, name)
             try:
-                file = os.stat(path)
+                file = entry.stat()
             except OSError:  # gone meanwhile, or a link to nowhere
                 continue
-            digest.update(os.fsencode(path) + f" {file.st_size} {file.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(entry.path) + f" {file.st_size} {file.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -20,6 +20,11 @@ class Skipped:
     path: Path
     reason: str
 
+    def __post_init__(self) -> None:
+        """Make both printable: a name may hold control characters, or be no UTF-8."""
+        object.__setattr__(self, "path", Path(_printable(str(self.path))))
+        object.__setattr__(self, "reason", _printable(self.reason))
+
     def __str__(self) -> str:
         """As one sentence for a log or a table."""
         return f"{self.path}: {self.reason}"
@@ -118,6 +123,12 @@ class Pool:
                 f"which none of {len(self.cases)} cases answers to."
             )
         return self.by_id[found[0]], found[1]
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
 
 
 def make_pool(root: Path, layout: str, cases: Iterable[Case], skipped: Iterable[Skipped]) -> Pool:

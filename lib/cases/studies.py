@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib.cases.case import Case, CaseError, Source
+from lib.cases.case import Case, CaseError, Source, is_unicode
 from lib.cases.image import FILE_SUFFIXES, suffix_of
 from lib.cases.pool import Pool, Skipped, make_pool
 from lib.cases.series_rules import PRESETS, SeriesRules
+from lib.cases.walk import DEEPEST, Entries, below
 
 REGISTER = "datastore_v2.json"  # as MONAI Label names its own
 SERVERS_OWN = {"labels", "model", "logs", "bin"}  # written beside the studies by the server
@@ -26,11 +27,23 @@ class Studies:
     rules: SeriesRules = PRESETS["usual"]
     skipped: list[Skipped] = field(default_factory=list)
 
-    def entries(self, folder: Path) -> list[os.DirEntry[str]]:
-        """What lies in a folder, in order, without hidden entries and links to outside the root."""
-        with os.scandir(folder) as scan:
-            found = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda e: e.name)
-        return [entry for entry in found if self._inside(entry)]
+    def entries(self, folder: Path) -> Entries:
+        """What lies in a folder, in order, without hidden entries and what cannot be used, which is noted."""
+        try:
+            with os.scandir(folder) as scan:
+                found = sorted((e for e in scan if not e.name.startswith(".")), key=lambda e: e.name)
+        except OSError as err:
+            self.skip(folder, f"it must be a readable folder; {err.strerror}. See who may read it.")
+            return []
+        return [entry for entry in found if self._usable(entry)]
+
+    def folders_below(self, folder: Path) -> Iterator[tuple[Path, Entries]]:
+        """A folder and all below it, with what lies in them and can be used; what cannot is noted."""
+        for place, entries, too_deep in below(folder, self.entries):
+            if too_deep:
+                self.skip(place, f"it lies more than {DEEPEST} folders deep. Move it up.")
+            else:
+                yield place, entries
 
     def folders(self) -> Iterator[os.DirEntry[str]]:
         """Folders of the root that are not the server's own."""
@@ -56,6 +69,20 @@ class Studies:
     def pool(self, layout: str, cases: Iterable[Case | None]) -> Pool:
         """The result of the search."""
         return make_pool(self.root, layout, [case for case in cases if case], self.skipped)
+
+    def _usable(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry's name can be written down, and the file system can say what it is."""
+        if not is_unicode(entry.name):
+            self.skip(Path(entry.path), "its name must be UTF-8. Rename it.")
+            return False
+        try:
+            entry.is_dir()  # what was found is kept with the entry
+            entry.is_file()
+            return self._inside(entry)
+        except (OSError, RuntimeError) as err:  # RuntimeError: a link that leads to itself
+            reason = err.strerror if isinstance(err, OSError) else "it is a loop of links"
+            self.skip(Path(entry.path), f"it must be readable; {reason}. See who may read it.")
+            return False
 
     def _inside(self, entry: os.DirEntry[str]) -> bool:
         if (

@@ -1,0 +1,220 @@
+"""The header of one DICOM slice, every field of the kind and size that it must have."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import FileDataset
+from pydicom.multival import MultiValue
+
+from lib.cases.case import CaseError
+from lib.cases.unexpected import looking_at
+
+SPACING_MM = (0.01, 50.0)  # of pixels and of slices; no scanner has less or more
+FAR_MM = 1e5  # a table's travel is metres, not a hundred of them
+UNIT = 1e-3  # directions are rounded to text
+SLOPE_MOST, INTERCEPT_MOST = 1e9, {"CT": 32768.0}
+_INTERCEPT_MOST = 1e9  # of other modalities
+_ALIKE = {  # what all slices of a series must have in common, and how an error names it
+    "patient": "PatientID",
+    "study": "StudyInstanceUID",
+    "frame_of_reference": "FrameOfReferenceUID",
+    "modality": "Modality",
+    "size": "size in pixels",
+    "pixels": "kind of pixels",
+    "rescaled": "rescaling",
+    "units": "units",
+}
+_SPACING_ALIKE = 1e-3  # of the spacing itself
+_ORIENTATION_ALIKE = 1e-4
+
+
+@dataclass(frozen=True)
+class SliceHeader:
+    """What a slice says of itself.
+
+    Attributes:
+        size: Rows and columns.
+        pixels: Bits allocated and stored, signed or not, samples a pixel, and their photometric meaning.
+        spacing: Between rows and between columns, mm.
+        position: LPS mm of the first pixel.
+        orientation: LPS directions along a row and along a column, unit vectors.
+        rescaled: Whether stored values are rescaled, and to what.
+        units: What decoded values of a PET mean: units, decay correction and the patient's weight.
+    """
+
+    path: Path
+    patient: str
+    study: str
+    frame_of_reference: str
+    modality: str
+    size: tuple[int, int]
+    pixels: tuple[int | str, ...]
+    spacing: tuple[float, ...]
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    rescaled: tuple[bool, str]
+    units: tuple[str, ...]
+
+    @classmethod
+    def of(cls, path: Path, header: FileDataset, series: str) -> SliceHeader:
+        """The header of a file, in a series as errors name it.
+
+        Raises:
+            CaseError: If a field is missing, of another kind or beyond what a scanner gives.
+        """
+        with looking_at(f"{path.name} of {series}"):
+            return _read(_Fields(header, f"{path.name} of {series}"), path)
+
+    def check_like(self, first: SliceHeader, series: str) -> None:
+        """Refuse a slice that is not one of the same series as another.
+
+        Raises:
+            CaseError: With the field, the slice and both values.
+        """
+        for field, keyword in _ALIKE.items():
+            self._compare(first, series, keyword, getattr(self, field), getattr(first, field))
+        close = {
+            "PixelSpacing": np.allclose(self.spacing, first.spacing, rtol=_SPACING_ALIKE, atol=0.0),
+            "ImageOrientationPatient": np.allclose(
+                self.orientation, first.orientation, atol=_ORIENTATION_ALIKE
+            ),
+        }
+        own = {"PixelSpacing": self.spacing, "ImageOrientationPatient": self.orientation}
+        others = {"PixelSpacing": first.spacing, "ImageOrientationPatient": first.orientation}
+        for keyword in (keyword for keyword, alike in close.items() if not alike):
+            self._compare(first, series, keyword, own[keyword], others[keyword])
+
+    def _compare(self, first: SliceHeader, series: str, keyword: str, own: Any, other: Any) -> None:
+        if own != other:
+            raise CaseError(
+                f"{self.path.name} must have the {keyword} of the other slices of {series}; it has "
+                f"{_shown(own)}, {first.path.name} has {_shown(other)} (a localizer, or another patient's?). "
+                "Make each image a series of its own."
+            )
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """Fields of a header, each refused where it is not what it must be."""
+
+    header: FileDataset
+    name: str
+
+    def text(self, keyword: str) -> str:
+        value = self.header.get(keyword)
+        if isinstance(value, (MultiValue, list, tuple, bytes, dict)) or hasattr(value, "walk"):
+            self.refuse(keyword, "be one text", value)
+        return "" if value is None else str(value).strip().rstrip("\0")
+
+    def numbers(self, keyword: str, count: int, least: float, most: float) -> tuple[float, ...]:
+        value = self.header.get(keyword)
+        several = value if isinstance(value, (MultiValue, list)) else [value]
+        try:
+            numbers = tuple(float(number) for number in several)
+        except (TypeError, ValueError, OverflowError):
+            numbers = ()
+        if len(numbers) != count or not all(least <= number <= most for number in numbers):
+            kind = "a number" if count == 1 else f"{count} numbers"
+            self.refuse(keyword, f"be {kind} from {least:g} to {most:g}", value)
+        return numbers
+
+    def number(self, keyword: str, least: int, most: int) -> int:
+        (value,) = self.numbers(keyword, 1, least, most)
+        if value != int(value):
+            self.refuse(keyword, "be a whole number", value)
+        return int(value)
+
+    def refuse(self, keyword: str, what: str, value: object) -> None:
+        raise CaseError(f"{keyword} of {self.name} must {what}; got {_shown(value)}. Export it again.")
+
+
+def _read(fields: _Fields, path: Path) -> SliceHeader:
+    header = fields.header
+    places = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+    if missing := [keyword for keyword in places if not header.get(keyword)]:
+        raise CaseError(
+            f"{fields.name} must say where it lies; it has no {', '.join(missing)}. Export the original "
+            "series, not a secondary capture."
+        )
+    modality = fields.text("Modality")
+    size = (fields.number("Rows", 1, 65535), fields.number("Columns", 1, 65535))
+    pixels = _pixels(fields)
+    _check_length(fields, path, size[0] * size[1] * int(pixels[0]) // 8)
+    return SliceHeader(
+        path=path,
+        patient=fields.text("PatientID"),
+        study=fields.text("StudyInstanceUID"),
+        frame_of_reference=fields.text("FrameOfReferenceUID"),
+        modality=modality,
+        size=size,
+        pixels=pixels,
+        spacing=fields.numbers("PixelSpacing", 2, *SPACING_MM),
+        position=fields.numbers("ImagePositionPatient", 3, -FAR_MM, FAR_MM),
+        orientation=_orientation(fields),
+        rescaled=_rescaled(fields, modality),
+        units=tuple(fields.text(keyword) for keyword in ("Units", "DecayCorrection", "PatientWeight")),
+    )
+
+
+def _pixels(fields: _Fields) -> tuple[int | str, ...]:
+    """Bits allocated and stored, sign, samples and photometric interpretation of a grey image."""
+    allocated = fields.number("BitsAllocated", 8, 32)
+    photometric = fields.text("PhotometricInterpretation")
+    if allocated % 8 or not photometric.startswith("MONOCHROME"):
+        raise CaseError(
+            f"{fields.name} must be a grey image of 8, 16 or 32 bits a pixel; it has {allocated} bits, "
+            f"{photometric[:16] or 'no PhotometricInterpretation'}. Export the original series."
+        )
+    return (
+        allocated,
+        fields.number("BitsStored", 1, allocated),
+        fields.number("PixelRepresentation", 0, 1),
+        fields.number("SamplesPerPixel", 1, 1),
+        photometric,
+    )
+
+
+def _check_length(fields: _Fields, path: Path, pixel_bytes: int) -> None:
+    """Refuse a file that is shorter than its pixels; a compressed one may be."""
+    syntax = fields.header.file_meta.get("TransferSyntaxUID")
+    if syntax is not None and not syntax.is_compressed and path.stat().st_size < pixel_bytes:
+        raise CaseError(
+            f"{fields.name} must be whole; its header says {pixel_bytes:,} bytes of pixels, the file has "
+            f"{path.stat().st_size:,}. Copy or export it again."
+        )
+
+
+def _orientation(fields: _Fields) -> tuple[float, ...]:
+    """Six numbers: two unit vectors at a right angle."""
+    values = fields.numbers("ImageOrientationPatient", 6, -1.0 - UNIT, 1.0 + UNIT)
+    row, column = np.reshape(values, (2, 3))
+    if max(abs(row @ row - 1.0), abs(column @ column - 1.0), abs(row @ column)) > 2.0 * UNIT:
+        fields.refuse("ImageOrientationPatient", "be two unit vectors at a right angle", values)
+    return values
+
+
+def _rescaled(fields: _Fields, modality: str) -> tuple[bool, str]:
+    """Whether values are rescaled and to what; slope and intercept may differ from slice to slice."""
+    given = [fields.header.get(keyword) is not None for keyword in ("RescaleSlope", "RescaleIntercept")]
+    if any(given):
+        most = INTERCEPT_MOST.get(modality, _INTERCEPT_MOST)
+        (slope,) = fields.numbers("RescaleSlope", 1, 0.0, SLOPE_MOST)
+        if slope == 0.0:
+            fields.refuse("RescaleSlope", "be more than 0", slope)
+        fields.numbers("RescaleIntercept", 1, -most, most)
+    return any(given), fields.text("RescaleType")
+
+
+def _shown(value: object) -> str:
+    """A value in an error: short, and without control characters."""
+    if isinstance(value, tuple):
+        return " / ".join(_shown(each) for each in value)
+    if isinstance(value, float):
+        return f"{value:g}" if math.isfinite(value) else str(value)
+    text = "nothing" if value is None or value == "" else str(value)
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:60])
