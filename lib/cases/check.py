@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import site
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +21,9 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from lib.cases.case import Case, CaseError
+from lib.cases.case import Case
 from lib.cases.judge import Finding, Verdict, judge
-from lib.cases.measure import MEASURE_VERSION, measure
+from lib.cases.measure import MEASURE_VERSION, measure, unmeasured
 from lib.cases.records import Records
 from lib.cases.volumes import Preparation
 
@@ -31,6 +33,7 @@ BATCH = 64  # cases measured between two transactions: what a kill loses at most
 ALONE = 8  # fewer cases than this are measured here: starting processes takes longer
 
 Progress = Callable[[int, int], None]
+logger = logging.getLogger(__name__)
 
 
 def check_pool(
@@ -130,7 +133,7 @@ def _measure_all(
                 facts = pool.submit(work, case).result()
             except BrokenProcessPool:
                 text = "reading it ended the process (out of memory, or a damaged file). Look at its files."
-                facts = {"modalities": {name: {"error": text} for name in case.modalities}, "pairs": []}
+                facts = unmeasured(case, text)
         done += 1
         yield case, facts
 
@@ -155,8 +158,11 @@ def _content_hashes(cases: Sequence[Case], records: Records) -> dict[str, str]:
     """Content hash by id; a case with a file that is gone is left out."""
     try:
         return records.content_hashes(cases)
-    except (CaseError, OSError):
+    except sqlite3.Error:  # the fault is no case's
+        raise
+    except Exception as err:
         if len(cases) == 1:
+            logger.warning("case %s could not be hashed: %s", cases[0].id, err)
             return {}
         half = len(cases) // 2
         return _content_hashes(cases[:half], records) | _content_hashes(cases[half:], records)

@@ -16,7 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.alignment import EVIDENCE_LEAST, SHARED_LEAST, Fit
-from lib.cases.usual import GRID_USUAL, Facts, Usual, extents, readable, same_grid
+from lib.cases.case import CaseError
+from lib.cases.plausible import doubts
+from lib.cases.unexpected import looking_at
+from lib.cases.usual import GRID_USUAL, Facts, Usual, extents, readable, same_grid, sound_part
 
 UNFETCHED = "unfetched"  # code of a finding: a PACS did not give a series
 _REGISTER = "Check the registration or leave the case out."
@@ -74,17 +77,29 @@ def judge(measurements: Mapping[str, Facts], modalities: Sequence[str]) -> dict[
         measurements: What `measure` returned, by case id.
         modalities: Those the pool is read with; a case that lacks one is warned of.
     """
-    usual = Usual.of(measurements)
+    sound = {case: sound_part(facts) for case, facts in measurements.items()}
+    usual = Usual.of(sound)
     verdicts = {}
     for case, facts in measurements.items():
         findings = [
             *_missing(facts, modalities),
-            *(found for rule in RULES for found in rule(case, facts, usual)),
+            *_values(facts),
+            *_implausible(facts),
+            *_related(case, sound[case], usual),
         ]
         severities = {finding.severity for finding in findings}
         status: Status = "quarantined" if "quarantined" in severities else "warned" if severities else "ok"
         verdicts[case] = Verdict(status, tuple(findings))
     return verdicts
+
+
+def _related(case: str, facts: Facts, usual: Usual) -> list[Finding]:
+    """What the rules find in a case as a part of its pool; one that cannot be judged is held back."""
+    try:
+        with looking_at(f"case {case}"):
+            return [found for rule in RULES for found in rule(case, facts, usual)]
+    except CaseError as err:
+        return [Finding("unreadable", "quarantined", tuple(facts["modalities"]), str(err))]
 
 
 def _missing(facts: Facts, modalities: Sequence[str]) -> Iterator[Finding]:
@@ -93,7 +108,7 @@ def _missing(facts: Facts, modalities: Sequence[str]) -> Iterator[Finding]:
             yield Finding("missing", "warned", (name,), f"{name} is missing. The case is used without it.")
 
 
-def _values(_case: str, facts: Facts, _usual: Usual) -> Iterator[Finding]:
+def _values(facts: Facts) -> Iterator[Finding]:
     """Unreadable, not finite, empty or constant."""
     for name, volume in facts["modalities"].items():
         if "error" in volume:
@@ -109,6 +124,15 @@ def _values(_case: str, facts: Facts, _usual: Usual) -> Iterator[Finding]:
             code = "constant" if volume["max"] else "empty"
             text = f"{name} holds no image: every voxel is {volume['max']:g}. Export it again."
             yield Finding(code, "quarantined", (name,), text, volume["max"])
+
+
+def _implausible(facts: Facts) -> Iterator[Finding]:
+    """What no scanner gives; such a volume is compared with nothing."""
+    for name, volume in readable(facts).items():
+        for doubt in doubts(name, volume):
+            yield Finding(
+                doubt.code, "quarantined", (name,), f"{name} {doubt.sentence}", doubt.value, doubt.limit
+            )
 
 
 def _geometry(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
@@ -263,7 +287,6 @@ def _duplicates(case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule, ...] = (
-    _values,
     _geometry,
     _fields,
     _grids,

@@ -17,6 +17,8 @@ from lib.cases.case import Case, CaseError
 from lib.cases.image import Grid, Volume, read_volume, resample
 from lib.cases.modalities import kind
 from lib.cases.pacs import PacsError
+from lib.cases.plausible import doubts
+from lib.cases.unexpected import looking_at
 from lib.cases.volumes import Preparation
 
 MEASURE_VERSION = 2  # raise when a measurement changes its meaning
@@ -34,20 +36,37 @@ def measure(case: Case, preparation: Preparation) -> dict[str, Any]:
     Returns:
         `modalities`: name -> facts of one volume; `pairs`: facts of every two that hold an image.
     """
+    try:
+        with looking_at(f"case {case.id}"):
+            return _measure(case, preparation)
+    except CaseError as err:
+        return unmeasured(case, str(err))
+
+
+def unmeasured(case: Case, reason: str) -> dict[str, Any]:
+    """What `measure` returns of a case that could not be measured at all."""
+    return {"modalities": {name: {"error": reason} for name in case.modalities}, "pairs": []}
+
+
+def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
     facts: dict[str, dict[str, Any]] = {}
     coarse: dict[str, Volume] = {}
     reference = preparation.reference_of(case)
     for name in sorted(case.modalities, key=lambda name: name != reference):
+        path = case.modalities[name].path
         try:
-            volume = read_volume(case.modalities[name], max_voxels=preparation.max_voxels)
-        except (CaseError, OSError, MemoryError, RuntimeError) as err:
+            with looking_at(str(path)):
+                volume = read_volume(case.modalities[name], max_voxels=preparation.max_voxels)
+                facts[name] = describe(volume)
+        except CaseError as err:
+            small = f"{path} must fit in memory; it does not. Resample it."
             facts[name] = {
-                "error": str(err) or f"{case.modalities[name].path} must fit in memory. Resample it.",
+                "error": small if isinstance(err.__cause__, MemoryError) else str(err),
                 "unfetched": isinstance(err, PacsError),  # it may come another time
             }
             continue
-        facts[name] = describe(volume)
-        if facts[name]["finite"] == 1.0 and facts[name]["std"] > 0.0:
+        told = facts[name]["finite"] == 1.0 and facts[name]["std"] > 0.0
+        if told and not any(doubts(name, facts[name])):
             coarse[name] = coarsen(volume)
     if not coarse:
         return {"modalities": facts, "pairs": []}
@@ -67,6 +86,8 @@ def describe(volume: Volume) -> dict[str, Any]:
     whole = bool(finite.all())
     values = array if whole else array[finite]
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    with np.errstate(over="ignore"):  # of a voxel of 1e38
+        deviation = float(values.std()) if high > low else 0.0
     return {
         "shape": list(grid.shape),
         "spacing": list(grid.spacing),
@@ -75,7 +96,7 @@ def describe(volume: Volume) -> dict[str, Any]:
         "finite": 1.0 if whole else float(finite.mean()),
         "min": low,
         "max": high,
-        "std": float(values.std()) if high > low else 0.0,
+        "std": deviation,
         "zero": float((values == 0).mean()) if values.size else 0.0,
         "voxels": hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest(),
     }

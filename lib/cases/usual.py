@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lib.cases.alignment import Fit
 from lib.cases.image import Grid
+from lib.cases.plausible import doubts
 
 POOL_LEAST = 5  # fewer cases say nothing about what is usual
 GRID_USUAL = 0.9  # two modalities on one grid in so many cases: the rule of the pool
@@ -75,6 +76,17 @@ def readable(facts: Facts) -> dict[str, Facts]:
         name: facts["modalities"][name]
         for name in sorted(facts["modalities"])
         if "error" not in facts["modalities"][name]
+    }
+
+
+def sound_part(facts: Facts) -> Facts:
+    """The facts without volumes that no scanner gives, and without their pairs."""
+    absurd = {name for name, volume in readable(facts).items() if any(doubts(name, volume))}
+    if not absurd:
+        return facts
+    return {
+        "modalities": {name: facts["modalities"][name] for name in facts["modalities"] if name not in absurd},
+        "pairs": [pair for pair in facts["pairs"] if not absurd & set(pair["modalities"])],
     }
 
 

@@ -19,6 +19,8 @@ KINDS = {  # code of a finding -> what it is called
     "unfetched": "not fetched from the PACS",
     "unreadable": "unreadable",
     "not_finite": "invalid numbers",
+    "value": "impossible values",
+    "geometry": "impossible geometry",
     "empty": "empty image",
     "constant": "empty image",
     "spacing": "unusual voxel size",
@@ -35,7 +37,15 @@ KINDS = {  # code of a finding -> what it is called
     "duplicate_image": "duplicate image",
 }
 SEEN = ("outlines", "displaced", "mirrored", "unrelated", "no_overlap", "coverage")  # on two images together
-UNREADABLE = ("unfetched", "unreadable", "not_finite", "empty", "constant")  # nothing to be shown of it
+UNREADABLE = (
+    "unfetched",
+    "unreadable",
+    "not_finite",
+    "value",
+    "geometry",
+    "empty",
+    "constant",
+)  # nothing to be shown of it
 _REASONS = 20  # for which something in the studies is no case; those of a large PACS are many
 
 
