@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from monailabel.utils.async_tasks.utils import tasks
 from lib import VERSION
 from lib.background import check_in_background
 from lib.cases.case import Case
+from lib.checking import CHECK
 from lib.datastores.exchange import SegmentationExchange
 from lib.datastores.local import CaseDatastore
 from lib.planning import is_current
@@ -47,7 +49,9 @@ from lib.web.ohif import mend_panel
 from lib.web.page import offer_page
 from lib.web.responsive import keep_loop_free
 
-RECHECK_S = 600.0  # after which series that the PACS did not give are asked for again
+RECHECK_S = 600.0  # after which a check that failed, or lacked series of the PACS, is made again
+_TRIED_AGAIN = "the server's log says why. It is tried again within minutes."
+_STOPPED = (-signal.SIGINT, -signal.SIGTERM)  # exit status of a check that somebody ended
 LISTING_SHARE = 0.01  # of the time that a folder is being listed: computing, which holds up those who ask
 logger = logging.getLogger(__name__)
 # MONAI Label logs each answer of Next Sample, and with it the PatientID that OHIF's form shows
@@ -214,14 +218,18 @@ class MdalCimlApp(MONAILabelApp):
         raise Refusal("this app has no whole-slide images; ask /infer/ciml for a case.", status=404)
 
     def info(self) -> Any:
-        """What clients connect with; with a PACS also how the exchange with it stands."""
-        return super().info() | ({"pacs": self.exchange.about()} if self.exchange else {})
+        """What clients connect with; also why a check failed, and how the exchange with a PACS stands."""
+        check = {"check": self.site.check_trouble} if self.site.check_trouble else {}
+        return super().info() | check | ({"pacs": self.exchange.about()} if self.exchange else {})
 
     def _trouble(self) -> str:
-        """Why the studies could not be looked at again, or labels not be sent; empty where all is well."""
-        if self.exchange:
-            return f"PACS: {self.exchange.message}" if self.exchange.message else ""
-        return self.listing.message if self.listing else ""
+        """Why studies could not be checked or looked at again, or labels not be sent; else empty."""
+        told = [self.site.check_trouble]
+        if self.exchange and self.exchange.message:
+            told.append(f"PACS: {self.exchange.message}")
+        if self.listing:
+            told.append(self.listing.message)
+        return " ".join(filter(None, told))
 
     def on_save_label(self, image_id: str, label_id: str) -> None:
         """Take the case out of the reader's hands, and tell the PACS."""
@@ -266,16 +274,31 @@ class MdalCimlApp(MONAILabelApp):
         self._check_due = False
 
     def _check_then_score(self) -> None:
-        """The check runs in a process of its own: it takes minutes of computing, and clients are waiting."""
-        if not self.site.recall_check() or self.site.unfetched:
-            logger.info("checking %d cases", len(self.site.pool.cases))
-            ended = check_in_background(self.site)
-            if ended.returncode:
-                logger.error("the pool check failed, every case is served: %s", ended.stdout[-2000:])
+        """Fail closed: what was never checked is not served once a check has failed."""
+        try:
+            if not self._is_checked():
                 return
-            if not self.site.recall_check():
-                logger.warning("the studies changed while they were checked; they will be checked again")
-                return
+        except Exception as err:
+            logger.exception("the pool check could not be started or its result not be read")
+            self.site.check_failed(f"The pool check failed ({type(err).__name__}); {_TRIED_AGAIN}")
+            return
         logger.info("pool\n%s%s", as_text(pool_table(self.site)), as_text(check_table(self.site)))
         if self._auto_update_scoring:
             self.async_scoring(None)
+
+    def _is_checked(self) -> bool:
+        """Check the pool if it has to be; in a process of its own, as it takes minutes and clients wait."""
+        if self.site.recall_check() and not self.site.unfetched:
+            return True
+        logger.info("checking %d cases", len(self.site.pool.cases))
+        ended = check_in_background(self.site)
+        if status := ended.returncode:
+            stopped = status in _STOPPED or self.site.plan.progress(CHECK).get("state") == "interrupted"
+            logger.error("the pool check failed: %s", ended.stdout[-2000:])
+            why = "was stopped" if stopped else f"failed with exit status {status}"
+            self.site.check_failed(f"The pool check {why}; {_TRIED_AGAIN}", lasting=not stopped)
+            return False
+        if not self.site.recall_check():
+            logger.warning("the studies changed while they were checked; they will be checked again")
+            return False
+        return True

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,8 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from lib.atomic import replacing
 from lib.cases.case import Case, CaseError
-from lib.cases.check import PoolReport, Verdict, check_pool
+from lib.cases.check import Verdict, check_pool
 from lib.cases.dicomweb_studies import find_studies
 from lib.cases.judge import UNFETCHED
 from lib.cases.layouts import find_pool
@@ -30,6 +30,7 @@ from lib.cases.records import Records
 from lib.cases.series_rules import rules_for
 from lib.cases.volumes import Preparation, VolumeCache
 from lib.ciml.decomposition import Decomposition, decomposition_for
+from lib.kept_check import KeptCheck, case_stamps
 from lib.mdal import METHOD_VERSION
 from lib.plan.store import PlanStore
 from lib.settings import AppSettings
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from lib.ciml.models import Models
 
 
+logger = logging.getLogger(__name__)
 _HELD = "MDAL_CIML_MODALITIES"  # of a server, in the environment of its child processes
 
 
@@ -57,8 +59,9 @@ class Site:
         address: The studies as they were given: a folder, or the address of a DICOMweb server.
         studies: Folder of the labels and their register: the studies themselves, or `work` of a PACS.
         work: Folder of the plan, the models and the cache.
-        verdicts: Result of the pool check by case; empty until it has run or was recalled.
+        verdicts: Result of the last pool check by case; empty where there was none.
         quarantined: Ids of the cases that the check holds back and nobody released.
+        unchecked: Ids of the cases that are held back because the last check failed and none saw their files.
         served: The other cases.
     """
 
@@ -82,7 +85,9 @@ class Site:
         self._taken = Look.of(self.pool)
         self.verdicts: dict[str, Verdict] = {}
         self.quarantined: set[str] = set()
+        self.unchecked: set[str] = set()
         self.served: tuple[Case, ...] = self.pool.cases
+        self._check = KeptCheck()
         if self.pool.cases:
             self.recall_check()
 
@@ -140,7 +145,7 @@ class Site:
         if look == taken:
             return False
         self.pool = found
-        self._apply(self.verdicts)
+        self._apply(self._check)
         return look.stamps != taken.stamps
 
     def _tree_now(self) -> str:
@@ -239,20 +244,48 @@ class Site:
             workers=self.settings.workers or os.cpu_count() or 1,
             on_progress=on_progress,
         )
-        with replacing(self.work / "check.json") as part:
-            part.write_text(json.dumps({"of": self._checked_state(), **PoolReport(verdicts).to_json()}))
-        self._apply(verdicts)
+        look = Look.of(self.pool)
+        kept = KeptCheck(self._checked_state(look), verdicts, case_stamps(look))
+        kept.write(self.work)
+        self._apply(kept)
 
     def recall_check(self) -> bool:
-        """Take the result of the last check, if nothing changed since."""
+        """Take the result of the last check; whether it is of the pool as it is now.
+
+        Where files changed since, a case keeps the verdict that it had: one that was held back stays back
+        until the next check.
+        """
+        kept = KeptCheck.read(self.work)
+        if kept.failed and not kept.of:  # what this process knows is better than what cannot be read
+            kept = replace(self._check, failed=kept.failed)
+        self._apply(kept)
+        return kept.of == self._checked_state(Look.of(self.pool)) and not kept.failed
+
+    def check_failed(self, why: str, *, lasting: bool = True) -> None:
+        """Serve nothing that was never checked until a check has succeeded.
+
+        Args:
+            why: What happened, in a sentence.
+            lasting: In the processes that are started after this one too.
+        """
+        kept = replace(self._check, failed=why)
+        self._apply(kept)
+        if not lasting:
+            return
         try:
-            document = json.loads((self.work / "check.json").read_text())
-        except FileNotFoundError:
-            return False
-        if document["of"] != self._checked_state():
-            return False
-        self._apply(PoolReport.from_json(document).verdicts)
-        return True
+            kept.write(self.work)
+        except OSError as err:  # a full disk may be why it failed
+            logger.warning("that the pool check failed could not be kept: %s", err)
+
+    @property
+    def check_trouble(self) -> str:
+        """Why the pool could not be checked, and what that means; empty where it could."""
+        if not self._check.failed:
+            return ""
+        held = (
+            f" Not checked and held back until then: {len(self.unchecked):,} cases." if self.unchecked else ""
+        )
+        return f"{self._check.failed}{held}"
 
     @property
     def unfetched(self) -> bool:
@@ -261,14 +294,18 @@ class Site:
             finding.code == UNFETCHED for verdict in self.verdicts.values() for finding in verdict.findings
         )
 
-    def _apply(self, verdicts: dict[str, Verdict]) -> None:
-        self.verdicts = verdicts
+    def _apply(self, kept: KeptCheck) -> None:
+        self._check = kept
+        self.verdicts = {id: kept.verdicts[id] for id in self.pool.by_id if id in kept.verdicts}
         self.quarantined = {
             id
-            for id, verdict in verdicts.items()
+            for id, verdict in self.verdicts.items()
             if verdict.status == "quarantined" and id not in self.settings.released
         }
-        self.served = tuple(case for case in self.pool.cases if case.id not in self.quarantined)
+        unchecked = self.pool.by_id.keys() - kept.of_cases(self._taken) if kept.failed else set()
+        self.unchecked = unchecked - self.quarantined
+        held = self.quarantined | self.unchecked
+        self.served = tuple(case for case in self.pool.cases if case.id not in held)
 
     def resolve(self, name: str) -> tuple[Case, str | None]:
         """The served case that a name means, and the modality where the name is a sibling's.
@@ -283,6 +320,8 @@ class Site:
             raise Quarantined(
                 f"case {case.id} is quarantined. {why} Once it was looked at: --conf released {case.id}"
             )
+        if case.id in self.unchecked:
+            raise Quarantined(f"case {case.id} must be checked before it is served. {self.check_trouble}")
         return case, modality
 
     def findings(self, case_id: str) -> list[str]:
@@ -294,8 +333,8 @@ class Site:
         """Hash of files' names, sizes and times and of the settings: cheap, changes whenever a plan may."""
         return _digest([Look.of(self.pool).stamps, self.scoring_settings])
 
-    def _checked_state(self) -> str:
-        return _digest([MEASURE_VERSION, Look.of(self.pool).stamps, asdict(self.preparation)])
+    def _checked_state(self, look: Look) -> str:
+        return _digest([MEASURE_VERSION, look.stamps, asdict(self.preparation)])
 
     def content(self) -> str:
         """Hash of what the served cases hold and of the settings that change their scores."""

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,6 @@ from lib.cases.volumes import Preparation
 __all__ = ["Finding", "PoolReport", "Verdict", "check_pool"]
 
 BATCH = 64  # cases measured between two transactions: what a kill loses at most
-ALONE = 8  # fewer cases than this are measured here: starting processes takes longer
 
 Progress = Callable[[int, int], None]
 logger = logging.getLogger(__name__)
@@ -112,12 +112,9 @@ def _measure_all(
 ) -> Iterator[tuple[Case, dict[str, Any]]]:
     """Each case with its measurement; a case that takes its process down with it becomes an error."""
     work = partial(measure, preparation=preparation)
-    if workers == 1 or len(cases) < ALONE:
-        yield from ((case, work(case)) for case in cases)
-        return
     work, done = partial(_on_one_thread, work), 0
     while done < len(cases):
-        with _processes(workers) as pool:
+        with _processes(min(workers, len(cases) - done)) as pool:
             try:
                 while batch := cases[done : done + BATCH]:  # so that results do not pile up
                     for case, facts in zip(batch, pool.map(work, batch), strict=True):
@@ -145,8 +142,16 @@ def _processes(workers: int) -> ProcessPoolExecutor:
     """
     method = "forkserver" if sys.platform == "linux" else "spawn"
     context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(["lib.cases.measure"])  # once, not in every process
     package = Path(__file__).parent.parent.parent
-    return ProcessPoolExecutor(workers, context, initializer=site.addsitedir, initargs=(str(package),))
+    return ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(str(package),))
+
+
+def _begin(package: str) -> None:
+    """Find `lib`, and be the first to go where memory is short: the loss is one case, not the server."""
+    site.addsitedir(package)
+    with suppress(OSError):  # not Linux
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _on_one_thread(work: Callable[[Case], dict[str, Any]], case: Case) -> dict[str, Any]:

@@ -53,8 +53,8 @@ def pool_check(site: Site) -> dict[str, Any]:
     """Result of a site's last check; JSON.
 
     Returns:
-        `state`: running, unchecked or done, with `sentences`; `counts` by status; `kinds` with their cases;
-        `cases` with doubts, worst first.
+        `state`: running, unchecked, failed or done, with `sentences`; `counts` by status; `kinds` with their
+        cases; `cases` with doubts, worst first.
     """
     pool, verdicts = site.pool, site.verdicts
     state, sentences = _state(site)
@@ -76,6 +76,8 @@ def pool_check(site: Site) -> dict[str, Any]:
 
 def _state(site: Site) -> tuple[str, list[str]]:
     """Where the check is, and what that means."""
+    if trouble := site.check_trouble:
+        return "failed", [trouble]
     if nothing := empty_sentence(site):
         return "done", [nothing]
     if site.verdicts:

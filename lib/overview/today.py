@@ -55,6 +55,8 @@ def empty_sentence(site: Site) -> str | None:
     """What to do where no case is served; None where one is. Without any case no server starts."""
     if site.served:
         return None
+    if site.unchecked:
+        return f"There is nothing to label now. {site.check_trouble}"
     return (
         f"There is nothing to label: the pool check holds back all {len(site.pool.cases)} cases found. "
         "It says why. Mend their files, or release those that a person found good with --conf released, and "

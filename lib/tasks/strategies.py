@@ -107,7 +107,7 @@ class PlannedStrategy(Strategy):
                 status=503,
             )
         warnings = ["There is no plan yet: this is a random unlabelled case."]
-        if not self.site.verdicts:
+        if not self.site.verdicts and not self.site.unchecked:
             warnings.append("The pool check is not finished: this case may be found unusable.")
         return {
             **progress,
@@ -117,7 +117,8 @@ class PlannedStrategy(Strategy):
 
     def _warnings(self, offer: Offer) -> list[str]:
         """What to look at in this case before it is labelled."""
-        return [*self.site.findings(offer.case_id), *offer.score.warnings()]
+        trouble = [self.site.check_trouble] if self.site.check_trouble else []
+        return [*trouble, *self.site.findings(offer.case_id), *offer.score.warnings()]
 
 
 def annotator_of(name: Any) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -199,14 +201,14 @@ def test_a_file_that_vanishes_quarantines_its_case_alone(tmp_path: Path) -> None
     assert str(cases[5].modalities["T2"].path) in verdicts["p00005"].findings[0].sentence
 
 
+def read_nothing(case: Case, preparation: Preparation) -> dict[str, Any]:
+    raise AssertionError(case.id)
+
+
 def test_a_second_run_reads_no_voxels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cases, records = tiny_pool(tmp_path, 5), Records(tmp_path / "records")
     first = check_pool(cases, TWO, records, workers=1)
-
-    def read(case: Case, preparation: Preparation) -> dict[str, Any]:
-        raise AssertionError(case.id)
-
-    monkeypatch.setattr(lib.cases.check, "measure", read)
+    monkeypatch.setattr(lib.cases.check, "measure", read_nothing)
     assert check_pool(cases, TWO, records, workers=1) == first
     path = cases[3].modalities["T1"].path
     path.write_bytes(path.read_bytes()[:-1] + b"\x63")
@@ -243,12 +245,82 @@ def measure_or_die(case: Case, preparation: Preparation) -> dict[str, Any]:
     return measure(case, preparation)
 
 
+@pytest.mark.parametrize(("count", "workers"), [(9, 2), (4, 1)])
 def test_a_case_that_kills_its_process_is_quarantined_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, workers: int
 ) -> None:
     monkeypatch.setattr(lib.cases.check, "measure", measure_or_die)
-    verdicts = check_pool(tiny_pool(tmp_path, 9), TWO, Records(tmp_path / "records"), workers=2)
+    verdicts = check_pool(tiny_pool(tmp_path, count), TWO, Records(tmp_path / "records"), workers=workers)
     assert {id for id, verdict in verdicts.items() if verdict.status == "quarantined"} == {"p00003"}
+
+
+class Broken(Source):
+    """A source that fails in a way that nobody foresaw."""
+
+    def stamp(self) -> str:
+        raise TypeError("no stamp")
+
+
+def test_what_fails_in_an_unforeseen_way_is_an_error_of_its_case(tmp_path: Path) -> None:
+    good, bad = tiny_pool(tmp_path, 2)
+    sources = {name: Broken(tmp_path / "nowhere") for name in TWO.modalities}
+    verdicts = check_pool(
+        [good, replace(bad, modalities=sources)], TWO, Records(tmp_path / "records"), workers=1
+    )
+    assert [verdict.status for verdict in verdicts.values()] == ["ok", "quarantined"]
+
+
+@pytest.mark.parametrize(
+    ("modality", "value", "severity"),
+    [
+        ("CT", 1e38, "quarantined"),
+        ("CT", -1e38, "quarantined"),
+        ("CT", 200_000.0, "quarantined"),
+        ("CT", -40_000.0, "quarantined"),
+        ("CT", 30_000.0, "ok"),
+        ("PET", 1e9, "quarantined"),
+        ("MR_T1", 3e38, "quarantined"),
+        ("MR_T1", 1e12, "quarantined"),
+    ],
+)
+def test_one_voxel_that_no_scanner_gives_holds_a_case_back(
+    cases: dict[str, Case],
+    measured: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    modality: str,
+    value: float,
+    severity: str,
+) -> None:
+    def spoil(volume: Volume) -> Volume:
+        array = volume.array.copy()
+        array[3, 4, 5] = value
+        return Volume(array, volume.grid)
+
+    verdict = verdict_on(changed(cases["STS_025"], modality, spoil, tmp_path), measured)
+    assert verdict.status == severity
+    if severity != "ok":
+        assert f"{modality} has a voxel of {value:.3g}" in verdict.findings[0].sentence
+
+
+@pytest.mark.parametrize("spacing", [1e300, 1e5, math.inf, 0.0, -1.0, math.nan, 1e-300])
+def test_geometry_that_no_scanner_gives_holds_its_case_back_and_shifts_nothing(
+    measured: dict[str, dict[str, Any]], spacing: float
+) -> None:
+    before = judge(measured, MODALITIES)
+    poisoned = dict(measured)
+    for number in range(8):
+        facts = deepcopy(measured["STS_002"])
+        for volume in facts["modalities"].values():
+            volume["spacing"] = [spacing] * 3
+            volume["affine"] = np.diag([spacing, spacing, spacing, 1.0]).tolist()
+            volume["voxels"] = f"{number}"
+        for pair in facts["pairs"]:
+            pair["dice"] = pair["shared"] = 0.0
+        poisoned[f"poison{number}"] = facts
+    after = judge(poisoned, MODALITIES)
+    assert {id: after[id] for id in measured} == before
+    assert all(after[id].status == "quarantined" for id in after.keys() - measured.keys())
+    json.dumps(PoolReport(after).to_json(), allow_nan=False)
 
 
 def test_of_two_equal_cases_the_later_is_quarantined(tmp_path: Path) -> None:

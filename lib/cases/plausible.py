@@ -1,0 +1,82 @@
+"""What no CT, PET or MR has: values and geometry that only a damaged or foreign file can hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lib.cases.modalities import kind
+
+VALUES = {  # least and most of a voxel
+    "CT": (-32_768.0, 100_000.0),  # HU; metal reaches 30,000 on extended scales
+    "PET": (-1e8, 1e8),  # SUV, or becquerels a millilitre of the whole dose in a syringe
+    "MR": (-1e9, 1e9),  # arbitrary units
+}
+UNITS = {"CT": " HU", "PET": "", "MR": ""}
+SPACING_MM = (0.01, 100.0)
+EXTENT_MM = 10_000.0  # a whole body is 2 m
+PLACE_MM = 1e5  # of any corner
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One thing that cannot be.
+
+    Attributes:
+        code: `value` or `geometry`.
+        sentence: What is wrong, without the modality's name, which comes before it.
+        value: What was measured.
+        limit: What it was held against.
+    """
+
+    code: str
+    sentence: str
+    value: float
+    limit: float
+
+
+def doubts(name: str, volume: Mapping[str, Any]) -> Iterator[Doubt]:
+    """What cannot be of a measured volume that could be read.
+
+    Args:
+        name: Its modality.
+        volume: Facts as `describe` gives them.
+    """
+    least, most = VALUES[kind(name)]
+    for value in (volume["min"], volume["max"]):
+        if not least <= value <= most:
+            yield Doubt(
+                "value",
+                f"has a voxel of {value:.3g}{UNITS[kind(name)]} (from {least:,.0f} to {most:,.0f} expected). "
+                "The file is damaged or holds another unit. Export it again.",
+                value,
+                most if value > most else least,
+            )
+    spacing = np.array(volume["spacing"], dtype=float)
+    with np.errstate(over="ignore", invalid="ignore"):
+        extent = spacing * np.array(volume["shape"], dtype=float)
+        corner = float(np.abs(np.array(volume["affine"], dtype=float)[:3, 3]).max())
+    low, high = SPACING_MM
+    sizes = (  # what, the value farthest off, least, most
+        ("voxel size", _farthest(spacing, low, high), low, high),
+        ("field of view", _farthest(extent, 0.0, EXTENT_MM), 0.0, EXTENT_MM),
+        ("distance from the origin", corner, 0.0, PLACE_MM),
+    )
+    for what, size, least, most in sizes:
+        if not least <= size <= most:
+            yield Doubt(
+                "geometry",
+                f"has a {what} of {size:.3g} mm (from {least:g} to {most:,.0f} mm expected). Check the "
+                "header and export it again.",
+                size if math.isfinite(size) else most,
+                most if size > most else least,
+            )
+
+
+def _farthest(values: np.ndarray[Any, np.dtype[np.float64]], least: float, most: float) -> float:
+    """The value that is out of bounds, else the first."""
+    return next((float(value) for value in values if not least <= value <= most), float(values[0]))
