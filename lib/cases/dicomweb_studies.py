@@ -56,10 +56,7 @@ def _known_frames(file: Path, found: Mapping[str, Mapping[str, Sized]]) -> dict[
     """The frames of reference of each study in the order in which they were first seen, kept in a file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
-        try:
-            known: dict[str, list[str]] = json.loads(file.read_text())
-        except FileNotFoundError:
-            known = {}
+        known = _read_frames(file)
         before = sum(len(frames) for frames in known.values())
         for study, frames in found.items():
             seen = known.setdefault(study, [])
@@ -68,6 +65,24 @@ def _known_frames(file: Path, found: Mapping[str, Mapping[str, Sized]]) -> dict[
         if sum(len(frames) for frames in known.values()) != before:
             with replacing(file) as part:
                 part.write_text(json.dumps(known))
+    return known
+
+
+def _read_frames(file: Path) -> dict[str, list[str]]:
+    try:
+        known = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError):
+        known = None
+    if not isinstance(known, dict) or not all(
+        isinstance(frames, list) and all(isinstance(frame, str) for frame in frames)
+        for frames in known.values()
+    ):
+        raise CaseError(
+            f"{file} must say which case of a study has which frame of reference, as labels are kept by it; "
+            "it is damaged. Restore it, or remove it where no study has two frames of reference."
+        )
     return known
 
 

@@ -19,7 +19,6 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.pixel_data_handlers.util import get_expected_length
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
@@ -49,15 +48,6 @@ _FIELDS = (
     "StudyTime",
     "SeriesDate",
     "SeriesTime",
-)
-_ANY_FAULT = (  # of the network (an OSError), or in what was sent
-    OSError,
-    EOFError,
-    InvalidDicomError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
 )
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 logging.getLogger("dicomweb_client").setLevel(logging.WARNING)  # it logs every address, which names patients
@@ -136,19 +126,23 @@ class Pacs:
 
     def _series(self, modality: str) -> Iterator[FoundSeries]:
         seen: set[str] = set()
+        page: list[Row] = []
         offset = 0
         while True:
+            before = page
             with self._asking(f"its {modality} series"):
-                page = self._client.search_for_series(
-                    fields=list(_FIELDS), limit=PAGE, offset=offset, search_filters={"Modality": modality}
+                page = list(
+                    self._client.search_for_series(
+                        fields=list(_FIELDS), limit=PAGE, offset=offset, search_filters={"Modality": modality}
+                    )
                 )
             found = [series for series in map(_found_or_none, page) if series]
             fresh = [series for series in found if series.uid not in seen]
             seen |= {series.uid for series in fresh}
             yield from fresh
             offset += len(page)
-            if not fresh:  # the end, or a server that knows no offset and sends the same page again
-                return
+            if not page or (not fresh and (found or page == before)):
+                return  # the end, or a server that knows no offset and sends the same page again
 
     def fetch(self, series: FoundSeries, folder: Path, *, max_voxels: int = MAX_VOXELS) -> None:
         """Every instance of a series as a file in `folder`, and nothing else there.
@@ -229,7 +223,9 @@ class Pacs:
             yield
         except CaseError:
             raise
-        except _ANY_FAULT as err:
+        except Exception as err:  # of the network (an OSError), or anything in what was sent
+            if not isinstance(err, OSError):
+                logger.info("asking the PACS for %s failed", what, exc_info=True)
             raise PacsError(
                 f"the PACS at {self.url} must answer for {what}; {_short(err)}. Is it up? Try again."
             ) from err
@@ -267,7 +263,9 @@ def _uid(text: str) -> str:
 
 
 def _voxels(row: Row) -> int:
-    rows, columns, frames = (int(_value(row, name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
+    rows, columns, frames = (
+        max(int(_value(row, name) or 0), 0) for name in ("Rows", "Columns", "NumberOfFrames")
+    )
     return rows * columns * max(frames, 1)
 
 
@@ -292,7 +290,7 @@ def _found_or_none(row: Row) -> FoundSeries | None:
     """A series; None for a row that names none, which must not hide the others."""
     try:
         return _found(row)
-    except (LookupError, TypeError, ValueError) as err:
+    except Exception as err:  # a row may hold anything
         logger.warning("a series that the PACS lists is left out: %s", str(err)[:200])
         return None
 

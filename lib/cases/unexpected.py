@@ -30,7 +30,8 @@ def looking_at(what: str) -> Iterator[None]:
         raise
     except Exception as err:
         logger.warning("%s could not be read", what, exc_info=True)
+        reason = (isinstance(err, OSError) and err.strerror) or type(err).__name__
         raise CaseError(
-            f"{what} must be readable; reading it failed in an unexpected way ({type(err).__name__}); the "
-            "log has the details. Export it again or leave it out."
+            f"{what} must be readable; reading it failed in an unexpected way ({reason}); the log has the "
+            "details. Export it again or leave it out."
         ) from err

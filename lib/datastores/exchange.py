@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from lib.cases.dicom import read_series
 from lib.cases.image import read_grid, write_nifti
 from lib.cases.mirror import RemoteSeries
 from lib.cases.pacs import FoundSeries, pacs_at
+from lib.cases.unexpected import looking_at
 from lib.datastores.label_store import FINAL, ORIGINAL, LabelStore
 from lib.dicom_seg.read import Description, describe, parse, read_segmentation
 from lib.dicom_seg.write import Author, write_segmentation
@@ -27,6 +30,7 @@ from lib.repeated import Repeated
 from lib.site import Site
 
 logger = logging.getLogger(__name__)
+_LONGEST_WAIT_S = 3600.0
 _SHARE = 0.1  # of the time, at most, that the PACS is kept busy with listings
 
 
@@ -36,6 +40,24 @@ class Foreign(CaseError):
 
 class Unusable(CaseError):
     """A segmentation that will not become better by asking again."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A segmentation that could not be taken though it may be later.
+
+    Attributes:
+        times: How often in a row.
+        until: Of the monotonic clock; it is not fetched again before.
+    """
+
+    times: int = 0
+    until: float = 0.0
+
+    def again(self, every_s: float) -> Failed:
+        """Failed once more: at first it is tried again at the next turn, then after twice the time."""
+        wait = min(every_s * 2.0**self.times, _LONGEST_WAIT_S) if self.times else 0.0
+        return Failed(self.times + 1, time.monotonic() + wait)
 
 
 class SegmentationExchange:
@@ -64,6 +86,7 @@ class SegmentationExchange:
         self.site, self.labels = site, labels
         self._on_taken, self._on_listed = on_taken, on_listed
         self._foreign: set[str] = set()  # SEGs of no case, until the studies change
+        self._failed: dict[str, Failed] = {}
         self._seen_file = site.work / "segmentations.json"
         self._turns = Repeated(
             self._turn,
@@ -105,12 +128,13 @@ class SegmentationExchange:
 
     def _exchange_labels(self) -> None:
         """Each on its own, so that one that fails holds up none of the others."""
-        failures: list[CaseError | OSError] = []
+        failures: list[CaseError] = []
         sending: list[Callable[[], None]] = [partial(self._send, case) for case in self._unsent()]
         for each in [*self._new(), *sending]:
             try:
-                each()
-            except (CaseError, OSError) as err:
+                with looking_at("a label or a segmentation"):
+                    each()
+            except CaseError as err:
                 failures.append(err)
         if failures:
             raise failures[0]
@@ -157,7 +181,8 @@ class SegmentationExchange:
 
     def _new(self) -> list[Callable[[], None]]:
         """Taking each SEG of the PACS that was not looked at, as it is now."""
-        known = self._seen().keys() | self._foreign
+        waiting = {key for key, failed in self._failed.items() if time.monotonic() < failed.until}
+        known = self._seen().keys() | self._foreign | waiting
         studies = {source.found.study for case in self.site.pool.cases for source in _series_of(case)}
         listed = pacs_at(self.site.address).series(("SEG",))
         return [
@@ -167,17 +192,22 @@ class SegmentationExchange:
         ]
 
     def _look_at(self, series: FoundSeries) -> None:
-        """Take one and remember what became of it; what may be better next time is not remembered."""
+        """Take one and remember what became of it; what may be better another time is tried again."""
+        key = _key(series)
         try:
             outcome = self._take(series)
         except Unusable as err:
             outcome = str(err)
             logger.warning("%s is left out: %s", series, err)
         except Foreign as err:
-            self._foreign.add(_key(series))
+            self._foreign.add(key)
             logger.info("%s is left out: %s", series, err)
             return
-        self._see(_key(series), outcome)
+        except Exception:
+            self._failed[key] = self._failed.get(key, Failed()).again(self.site.settings.refresh_s)
+            raise
+        self._failed.pop(key, None)
+        self._see(key, outcome)
 
     def _take(self, series: FoundSeries) -> str:
         """Store one SEG as its case's label if it is the newest; what became of it."""
@@ -216,10 +246,10 @@ class SegmentationExchange:
 
     def _seen(self) -> dict[str, str]:
         try:
-            seen: dict[str, str] = json.loads(self._seen_file.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            seen = json.loads(self._seen_file.read_bytes())
+        except (FileNotFoundError, ValueError, RecursionError):
             return {}
-        return seen
+        return seen if isinstance(seen, dict) else {}
 
     def _see(self, uid: str, outcome: str) -> None:
         seen = {**self._seen(), uid: outcome}
@@ -237,10 +267,19 @@ def _key(series: FoundSeries) -> str:
 
 
 def _newest(folder: Path) -> tuple[Dataset, Description]:
-    """The newest segmentation among files."""
-    found = [parse(file.read_bytes()) for file in sorted(folder.glob("*.dcm"))]
-    described = [(dataset, describe(dataset)) for dataset in found]
-    return max(described, key=lambda pair: _moment(pair[1]))
+    """The newest segmentation among files; those that are damaged are left out where another one is not."""
+    found: list[tuple[Dataset, Description]] = []
+    damaged = CaseError("a segmentation must be a DICOM file; the series holds none. Save it again.")
+    for file in sorted(folder.glob("*.dcm")):
+        try:
+            dataset = parse(file.read_bytes())
+            found.append((dataset, describe(dataset)))
+        except CaseError as err:
+            damaged = err
+            logger.warning("%s is left out: %s", file.name, err)
+    if not found:
+        raise damaged
+    return max(found, key=lambda pair: _moment(pair[1]))
 
 
 def _moment(about: Description) -> str:

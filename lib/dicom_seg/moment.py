@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
+AHEAD = timedelta(days=1)  # of the time here; clocks and time zones differ by less
 _DCMJS = "Unspecified"  # manufacturer in what OHIF stores, whose dates are UTC though no header says so
 
 
 def read_moment(dataset: Dataset) -> datetime | None:
     """When the content was made, in UTC; None where the header has no valid date and time.
 
-    Without an offset in the header it was the local time here, but for OHIF, which writes UTC.
+    Without an offset in the header it was the local time here, but for OHIF, which writes UTC. A time more
+    than a day ahead of now counts as unknown: what is dated 2099 must not make all that comes later older.
     """
     date = str(dataset.get("ContentDate") or "")
     time, _, fraction = str(dataset.get("ContentTime") or "").partition(".")
     try:
         moment = datetime.strptime(f"{date}{time:0<6}.{fraction or 0}", "%Y%m%d%H%M%S.%f")
-        return moment.replace(tzinfo=_zone_of(dataset)).astimezone(UTC)
-    except ValueError:
+        moment = moment.replace(tzinfo=_zone_of(dataset)).astimezone(UTC)
+    except (ValueError, OverflowError):  # OverflowError: of the year 1 or 9999
         return None
+    return moment if moment <= datetime.now(UTC) + AHEAD else None
 
 
 def write_moment(dataset: Dataset, written: datetime, *, source: Dataset) -> None:

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.encaps import generate_pixel_data_frame
+from pydicom.uid import RLELossless
 
 from lib.cases.case import CaseError
+from lib.cases.dicom_file import read_within
 from lib.cases.headers import RAS_LPS
 from lib.cases.image import Grid, Volume
+from lib.cases.unexpected import looking_at
 from lib.dicom_seg.moment import read_moment
 from lib.dicom_seg.terms import values_of
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 OFF_GRID_VOXELS = 0.25  # positions are rounded to text by some writers; half a voxel is another slice's
-_DAMAGE = (
-    AttributeError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+HEADER_BYTES = 8 * 1024**2  # a frame's place takes about one kilobyte
+_FARTHEST = 1e6  # voxels from the series
+_DAMAGE = (AttributeError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -59,17 +56,13 @@ class Description:
 
 
 def parse(data: bytes) -> Dataset:
-    """The dataset in a file's bytes.
+    """The dataset in a file's bytes; its pixels stay as they are.
 
     Raises:
-        CaseError: If they are not DICOM.
+        CaseError: If they are not DICOM, or their header has no end.
     """
-    try:
-        return pydicom.dcmread(BytesIO(data))
-    except (InvalidDicomError, EOFError, *_DAMAGE) as err:
-        raise CaseError(
-            f"a segmentation must be a DICOM file; got {len(data)} bytes that are not ({err}). Save it again."
-        ) from err
+    read_within(BytesIO(data), "a segmentation", HEADER_BYTES, stop_before_pixels=True)
+    return read_within(BytesIO(data), "a segmentation", HEADER_BYTES + len(data))
 
 
 def describe(dataset: Dataset) -> Description:
@@ -78,6 +71,11 @@ def describe(dataset: Dataset) -> Description:
     Raises:
         CaseError: If it is no DICOM SEG with segments.
     """
+    with looking_at("the header of a segmentation"):
+        return _describe(dataset)
+
+
+def _describe(dataset: Dataset) -> Description:
     segments = _segments(dataset)
     types = {str(segment.get("SegmentAlgorithmType") or "MANUAL") for segment in segments.values()}
     algorithms = (str(segment.get("SegmentAlgorithmName") or "") for segment in segments.values())
@@ -114,10 +112,16 @@ def read_segmentation(dataset: Dataset, grid: Grid, *, labels: Mapping[str, int]
     Raises:
         CaseError: If it is no SEG, is damaged, names other structures, or lies elsewhere.
     """
+    with looking_at("a segmentation"):
+        return _read(dataset, grid, labels)
+
+
+def _read(dataset: Dataset, grid: Grid, labels: Mapping[str, int]) -> Volume:
     segments = _segments(dataset)
     names = [_name_of(number, segment) for number, segment in segments.items()]
     value_of = dict(zip(segments, values_of(names, labels), strict=True))
     try:
+        _check_size(dataset, most=math.prod(grid.shape) * len(labels))
         values = [value_of[number] for number in _frame_segments(dataset)]
         corners = _frame_corners(dataset, grid)
         frames = _frames(dataset)
@@ -126,7 +130,7 @@ def read_segmentation(dataset: Dataset, grid: Grid, *, labels: Mapping[str, int]
     except _DAMAGE as err:
         raise CaseError(
             f"segmentation {dataset.get('SOPInstanceUID', '?')} must be complete; a frame's segment, "
-            f"position or pixels are missing or damaged ({err}). Save it again from the viewer."
+            f"position or pixels are missing or damaged ({str(err)[:200]}). Save it again from the viewer."
         ) from err
     label = np.zeros(grid.shape, dtype=np.uint8)
     for frame in np.argsort(values, kind="stable"):
@@ -134,6 +138,21 @@ def read_segmentation(dataset: Dataset, grid: Grid, *, labels: Mapping[str, int]
         window = label[k, j : j + dataset.Rows, i : i + dataset.Columns]
         window[frames[frame]] = values[frame]
     return Volume(label, grid)
+
+
+def _check_size(dataset: Dataset, *, most: int) -> None:
+    """Refuse more pixels than a mask for each label takes, before any is decoded."""
+    frames, rows, columns = len(dataset.PerFrameFunctionalGroupsSequence), dataset.Rows, dataset.Columns
+    said = int(dataset.get("NumberOfFrames") or 1)
+    if said != frames:
+        raise ValueError(f"{said} frames, {frames} of which have a position")
+    if min(frames, rows, columns) < 1 or frames * rows * columns > most:
+        raise CaseError(
+            f"a segmentation must have at most {most:,} pixels, a mask for each label; its header says "
+            f"{frames:,} frames of {rows:,} x {columns:,}. Save it again from the viewer."
+        )
+    if dataset.BitsAllocated not in (1, 8) or dataset.get("SamplesPerPixel", 1) != 1:
+        raise ValueError(f"{dataset.BitsAllocated} bits a pixel")
 
 
 def _segments(dataset: Dataset) -> dict[int, Dataset]:
@@ -180,11 +199,13 @@ def _frame_corners(dataset: Dataset, grid: Grid) -> NDArray[np.int_]:
     points = np.array([_frame_points(dataset, frame) for frame in dataset.PerFrameFunctionalGroupsSequence])
     from_lps = np.linalg.inv(RAS_LPS @ grid.affine)
     indices = points @ from_lps[:3, :3].T + from_lps[:3, 3] - last  # (F, 3 points, 3), thrice the first voxel
+    if not np.isfinite(indices).all() or np.abs(indices).max() > _FARTHEST:
+        raise ValueError("a position without end")
     corners: NDArray[np.int_] = np.rint(indices[:, 0]).astype(int)
     off = np.abs(indices - corners[:, None]).max(axis=(1, 2))
     size = np.array([dataset.Columns, dataset.Rows, 1])
     outside = (corners < 0).any(axis=1) | (corners + size > grid.shape[::-1]).any(axis=1)
-    if (wrong := np.flatnonzero((off > OFF_GRID_VOXELS) | outside)).size:
+    if (wrong := np.flatnonzero(~(off <= OFF_GRID_VOXELS) | outside)).size:
         place = ", ".join(f"{value:.1f}" for value in points[wrong[0], 0])
         raise CaseError(
             f"every frame must lie on the grid of the series, {grid.shape} voxels; frame {wrong[0] + 1} of "
@@ -211,11 +232,24 @@ def _frame_points(dataset: Dataset, frame: Dataset) -> NDArray[np.float64]:
 
 def _frames(dataset: Dataset) -> NDArray[np.bool_]:
     """Which pixels each frame covers, shape (F, rows, columns)."""
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+        _check_compressed(dataset)
     pixels = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
     if len(pixels) != len(dataset.PerFrameFunctionalGroupsSequence):
-        raise ValueError(
-            f"{len(pixels)} frames, {len(dataset.PerFrameFunctionalGroupsSequence)} of which have a position"
-        )
+        raise ValueError(f"{len(pixels)} frames")
     # dcmjs writes masks of 0 and 1 with a maximum of 255 where it compresses them
     fractional = dataset.get("SegmentationType") == "FRACTIONAL" and pixels.max(initial=0) > 1
     return pixels >= (0.5 * float(dataset.MaximumFractionalValue)) if fractional else pixels > 0
+
+
+def _check_compressed(dataset: Dataset) -> None:
+    """Refuse frames that unfold to more than their header says."""
+    rows, columns = dataset.Rows, dataset.Columns
+    run_lengths = dataset.file_meta.TransferSyntaxUID == RLELossless
+    for frame in generate_pixel_data_frame(dataset.PixelData, len(dataset.PerFrameFunctionalGroupsSequence)):
+        if run_lengths and len(frame) > 2 * rows * columns + 128:  # the worst case is one byte in 128 more
+            raise ValueError(f"a frame of {len(frame):,} bytes for {rows} x {columns} pixels")
+        if not run_lengths:
+            with Image.open(BytesIO(frame)) as image:
+                if image.size != (columns, rows):
+                    raise ValueError(f"a frame of {image.size}, not {columns} x {rows} pixels")
