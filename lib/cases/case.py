@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISDIR
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class CaseError(ValueError):
     """A file or a case that cannot be used; the message names it and says what to do."""
@@ -40,6 +43,10 @@ class Source:
 
     def make_local(self) -> None:
         """Put it at `path` if it is not there yet; files already are."""
+
+    def kept_place(self) -> tuple[tuple[int, int, int], NDArray[np.float64]] | None:
+        """Shape and affine of what is not at `path` any more, as they were; None: the files say it."""
+        return None
 
     def stamp(self) -> str:
         """Names, sizes and times of its files: changes whenever what it holds may have.

@@ -51,16 +51,11 @@ def read_grid(source: Source, *, max_voxels: int | None = None) -> Grid:
     Raises:
         CaseError: If the header cannot be read, or the volume is not three-dimensional or too large.
     """
-    source.make_local()
-    with _refusing(source):
-        if source.path.is_dir():
-            grid = _grid_of_slices(source)
-        else:
-            with _opened(source) as (header, _):
-                grid = _grid_of_header(source, header)
-        if max_voxels is not None:
-            _check_size(source, prod(grid.shape), max_voxels)
-        return grid
+    place = source.kept_place()
+    grid = Grid(*place) if place is not None else _grid_of_files(source)
+    if max_voxels is not None:
+        _check_size(source, prod(grid.shape), max_voxels)
+    return grid
 
 
 def read_axes(source: Source) -> tuple[int, ...]:
@@ -203,6 +198,15 @@ def _read(
             _check_size(source, header.voxels * header.channels, CHANNELS_AT_FULL_SIZE * max_voxels)
             array, beyond = read_voxels(header, content, dtype, impossible)
             return Volume(array, grid), beyond
+
+
+def _grid_of_files(source: Source) -> Grid:
+    source.make_local()
+    with _refusing(source):
+        if source.path.is_dir():
+            return _grid_of_slices(source)
+        with _opened(source) as (header, _):
+            return _grid_of_header(source, header)
 
 
 @contextmanager

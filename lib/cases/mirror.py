@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import logging
 import math
 import os
@@ -11,10 +11,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 
+from lib.atomic import replacing
 from lib.cases.case import CaseError, Source
 from lib.cases.dicom import list_series, read_series
+from lib.cases.headers import RAS_LPS, Place
 from lib.cases.image import MAX_VOXELS
 from lib.cases.pacs import FoundSeries, pacs_at
 from lib.room import bytes_in, make_room
@@ -70,6 +73,8 @@ class Mirror:
         """
         path = self.path(series)
         if self._is_here(series):
+            if self._kept_place(series) is None:  # by an earlier release
+                self._keep_place(series)
             return
         part = path.with_name(f".{path.name}.part")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -84,6 +89,7 @@ class Mirror:
             _check_volume(series, part)
             os.replace(part, path)
             self._fetched.series.add(series)
+            self._keep_place(series)
         logger.info("%s fetched in %.1f s", series, time.monotonic() - start)
         fetched = bytes_in(path)
         self._fetched.bytes += fetched
@@ -91,6 +97,34 @@ class Mirror:
             others = [entry for entry in self.folder.iterdir() if entry.is_dir() and entry != path]
             make_room(others, self.max_bytes, needed=fetched, in_use_s=IN_USE_S)
             self._fetched.bytes = 0.0
+
+    def place(self, series: FoundSeries) -> Place | None:
+        """Where the voxels of a series that has left this machine lie; None where it is here or never was."""
+        return None if self.path(series).exists() else self._kept_place(series)
+
+    def _kept_place(self, series: FoundSeries) -> Place | None:
+        try:
+            kept = json.loads(self._place_file(series).read_bytes())
+            shape, affine = kept["shape"], np.array(kept["affine"], dtype=float)
+            if kept["stamp"] != series.stamp or len(shape) != 3 or affine.shape != (4, 4):
+                return None
+            return (int(shape[0]), int(shape[1]), int(shape[2])), affine
+        except (OSError, ValueError, LookupError, TypeError):  # it was never here, or is asked for again
+            return None
+
+    def _keep_place(self, series: FoundSeries) -> None:
+        """Keep where the voxels of a series lie, so that a label of it is taken while the PACS is down."""
+        read, file = read_series(self.path(series), series.uid), self._place_file(series)
+        affine = (RAS_LPS @ read.affine_lps).tolist()
+        try:
+            file.parent.mkdir(exist_ok=True)
+            with replacing(file) as part:
+                part.write_text(json.dumps({"stamp": series.stamp, "shape": read.shape, "affine": affine}))
+        except OSError as err:
+            logger.warning("where %s lies could not be kept: %s", series, err.strerror)
+
+    def _place_file(self, series: FoundSeries) -> Path:
+        return self.folder.with_name("places") / f"{series.uid}.json"
 
     def _is_here(self, series: FoundSeries) -> bool:
         """Whether a series is here as the PACS lists it; it then counts as used now.
@@ -129,6 +163,10 @@ class RemoteSeries(Source):
         """Fetch it if it is not here."""
         self.mirror.fetch(self.found)
 
+    def kept_place(self) -> Place | None:
+        """As it was when it was last here, where it is not any more."""
+        return self.mirror.place(self.found)
+
     def about(self) -> dict[str, str]:
         """The DICOM fields that OHIF shows with a case and finds it by."""
         found = self.found
@@ -144,8 +182,7 @@ class RemoteSeries(Source):
 
     def stamp(self) -> str:
         """Changes when the PACS lists other instances; the series need not be here."""
-        mark = f"{self.found.uid} {self.found.instances} {self.found.made}"
-        return hashlib.blake2b(mark.encode(), digest_size=8).hexdigest()
+        return self.found.stamp
 
 
 def _check_volume(series: FoundSeries, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -81,6 +82,12 @@ class FoundSeries:
     study_date: str = ""
     study_time: str = ""
     made: str = ""
+
+    @property
+    def stamp(self) -> str:
+        """Changes when the PACS lists other instances."""
+        mark = f"{self.uid} {self.instances} {self.made}"
+        return hashlib.blake2b(mark.encode(), digest_size=8).hexdigest()
 
     def __str__(self) -> str:
         """As an error or a table names it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.cases.case import CaseError
+from lib.cases.search_cost import LONGEST, check_cost
 from lib.cases.table_file import SUFFIXES, read_table
 
 LEFT_OUT = ""  # as a rule's name: a series that it fits is no part of a case
@@ -19,7 +20,8 @@ class SeriesRule:
 
     Attributes:
         modality: DICOM Modality (CT, PT, MR).
-        description: Regular expression sought in SeriesDescription without regard to case; empty fits all.
+        description: Regular expression sought in the first 64 characters of SeriesDescription, more than
+            DICOM allows, without regard to case; empty fits all.
         name: Our modality; empty leaves the series out.
     """
 
@@ -28,8 +30,9 @@ class SeriesRule:
     name: str
 
     def fits(self, modality: str, description: str) -> bool:
-        """Whether a series with these headers is meant."""
-        return modality == self.modality and bool(re.search(self.description, description, re.IGNORECASE))
+        """Whether a series with these headers is meant; of the description the first 64 characters count."""
+        text = description[:LONGEST]
+        return modality == self.modality and bool(re.search(self.description, text, re.IGNORECASE))
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,11 @@ def _rule(row: Any, where: str) -> SeriesRule:
             raise CaseError(f"{where}: {field} must be text; got {value!r}. Put it in quotes.")
         values[field] = value or ""
     try:
-        re.compile(values["description"])
-    except re.error as err:
+        check_cost(values["description"])
+    except ValueError as err:
         raise CaseError(
-            f"{where}: description must be a regular expression; {err} in {values['description']!r}."
+            f"{where}: description must be a regular expression that is quick to seek; got "
+            f"{values['description'][:80]!r}: {err}. Change it there."
         ) from err
     if not re.fullmatch(r"[A-Z]{2,16}", values["modality"]):
         raise CaseError(

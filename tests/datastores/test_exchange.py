@@ -156,6 +156,58 @@ def test_a_label_waits_for_a_pacs_that_is_down(pacs: Orthanc, tmp_path: Path) ->
     assert reader.exchange.about()["unsent"] == 0
 
 
+def test_a_label_of_series_that_have_left_this_machine_waits_too(pacs: Orthanc, tmp_path: Path) -> None:
+    reader = Reader(pacs, tmp_path / "work")
+    for source in reader.case.modalities.values():
+        read_volume(source)
+        shutil.rmtree(source.path)  # to make room
+    pacs.stop()
+    reader.save(box(1), tmp_path)
+    assert reader.datastore.labelled() == {reader.case.id}
+    with pytest.raises(PacsError, match="no connection"):
+        read_volume(reader.case.modalities["MR_T1"])
+    pacs.start()
+    reader.exchange.once()
+    assert reader.exchange.about()["unsent"] == 0
+
+
+def test_a_segmentation_that_fails_in_an_unforeseen_way_holds_up_no_other_and_is_fetched_ever_less_often(
+    pacs: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, fetched = Reader(pacs, tmp_path / "work"), []
+    server = pacs_at(pacs.dicomweb)
+    server.store(outlined(box(2), hours=-1, author=Author("Other")))
+    (bad,) = server.series(("SEG",))
+    server.store(outlined(box(1), hours=0, author=Author("Other")))
+    real = server.fetch
+
+    def fetch(series: FoundSeries, folder: Path, **options: Any) -> None:
+        if series.uid == bad.uid:
+            fetched.append(series.uid)
+            raise KeyError("nobody foresaw this")
+        real(series, folder, **options)
+
+    monkeypatch.setattr(server, "fetch", fetch)
+    for _ in range(2):
+        with pytest.raises(CaseError, match=r"unexpected way \(KeyError\)"):
+            reader.exchange.once()
+    for _ in range(3):
+        reader.exchange.once()
+    assert len(fetched) == 2
+    assert np.array_equal(reader.datastore.read_label(reader.case).array, box(1).array)
+
+
+def test_a_segmentation_dated_in_the_future_makes_no_later_one_older(pacs: Orthanc, tmp_path: Path) -> None:
+    reader = Reader(pacs, tmp_path / "work")
+    server = pacs_at(pacs.dicomweb)
+    server.store(outlined(box(1), hours=24 * 365 * 73, author=Author("Other")))
+    reader.exchange.once()
+    assert np.array_equal(reader.datastore.read_label(reader.case).array, box(1).array)
+    server.store(outlined(box(2), hours=-3, author=Author("Other")))
+    reader.exchange.once()
+    assert np.array_equal(reader.datastore.read_label(reader.case).array, box(2).array)
+
+
 def test_a_study_that_arrives_is_a_case_with_the_segmentation_that_came_with_it(
     pacs: Orthanc, tmp_path: Path
 ) -> None:
