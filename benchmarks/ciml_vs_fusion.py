@@ -16,10 +16,9 @@ run that was cut goes on from its last epoch where `--keep` says where to keep i
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import subprocess
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +33,7 @@ from benchmarks.methods import METHODS
 from benchmarks.patients import SETTINGS
 from lib.ciml.network import NetworkSettings
 from lib.ciml.training import TrainingSettings
-from lib.lifetime import end_with_the_parent
+from lib.lifetime import processes
 
 RESULTS = Path(__file__).parent / "results"
 NETWORK = NetworkSettings.of_size("tiny")
@@ -113,8 +112,7 @@ def _carry_out_all(comparison: Comparison, runs: list[Run], rows: Rows, jobs: in
     """Write each run as it finishes; those that failed."""
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
     failed = []
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=fresh, initializer=end_with_the_parent) as pool:
+    with processes(jobs) as pool:
         coming = {pool.submit(carry_out, comparison, each): each for each in runs}
         for number, future in enumerate(as_completed(coming), start=1):
             each = coming[future]

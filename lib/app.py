@@ -23,11 +23,12 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.async_tasks.utils import tasks
 
 from lib import VERSION
-from lib.background import check_in_background
+from lib.background import check_in_background, stop_jobs_at_the_end
 from lib.cases.case import Case
 from lib.checking import CHECK
 from lib.datastores.exchange import SegmentationExchange
 from lib.datastores.local import CaseDatastore
+from lib.lifetime import known_as_server
 from lib.planning import is_current
 from lib.prefetch import Prefetcher
 from lib.refusal import Refusal, offered
@@ -70,6 +71,8 @@ class MdalCimlApp(MONAILabelApp):
         serves = running_application() is not None
         if serves:
             release_modalities()
+            os.environ.update(known_as_server())
+            stop_jobs_at_the_end()
         try:
             settings = read_settings(conf)
             if serves and (

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from lib.lifetime import known_as_server
 from lib.settings import as_conf
 from lib.site import Site
 
@@ -25,13 +26,13 @@ def segment_in_background(site: Site, case_ids: Sequence[str]) -> subprocess.Com
 
 def _run(site: Site, name: str, *options: str) -> subprocess.CompletedProcess[str]:
     package = Path(__file__).parent.parent
-    command = [sys.executable, "-m", "lib.command_line", name, site.address, "--background", *options]
+    command = [sys.executable, "-m", "lib.background_command", name, site.address, "--background", *options]
     for key, value in as_conf(site.settings).items():
         command += ["--conf", f"{key}={value}"]
     return subprocess.run(
         command,
         cwd=package,
-        env={**os.environ, "PYTHONPATH": str(package)},
+        env={**os.environ, "PYTHONPATH": str(package), **known_as_server()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -50,3 +51,13 @@ def stop_jobs() -> None:
             if utils.processes(method):
                 utils.stop_background_task(method)
             ending.join(0.2)
+
+
+def stop_jobs_at_the_end() -> None:
+    """Have scoring and training end when the server does, however it was stopped."""
+
+    def wait() -> None:
+        threading.main_thread().join()
+        stop_jobs()
+
+    threading.Thread(target=wait, name="stop-jobs", daemon=True).start()

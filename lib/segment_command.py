@@ -118,13 +118,11 @@ def _chosen(site: Site, names: Sequence[str]) -> list[Case]:
 
 
 def _prefetch(site: Site, names: Sequence[str]) -> None:
-    """In the process that a server started: fill the cache, and end with the server."""
+    """In the process that a server started: fill the cache."""
     from lib.compute import spare_cores
-    from lib.lifetime import end_with_the_parent
     from lib.segmentation import Segmenter
 
     os.nice(19)
-    end_with_the_parent()
     import torch
 
     torch.set_num_threads(spare_cores())

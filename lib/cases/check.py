@@ -5,14 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
-import site
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,6 +23,7 @@ from lib.cases.judge import Finding, Verdict, judge
 from lib.cases.measure import MEASURE_VERSION, measure, unmeasured
 from lib.cases.records import Records
 from lib.cases.volumes import Preparation
+from lib.lifetime import processes
 
 __all__ = ["Finding", "PoolReport", "Verdict", "check_pool"]
 
@@ -114,7 +111,7 @@ def _measure_all(
     work = partial(measure, preparation=preparation)
     work, done = partial(_on_one_thread, work), 0
     while done < len(cases):
-        with _processes(min(workers, len(cases) - done)) as pool:
+        with processes(min(workers, len(cases) - done)) as pool:
             try:
                 while batch := cases[done : done + BATCH]:  # so that results do not pile up
                     for case, facts in zip(batch, pool.map(work, batch), strict=True):
@@ -125,7 +122,7 @@ def _measure_all(
             else:
                 return
         case = cases[done]  # it, or a neighbour, was killed: alone, it can only harm itself
-        with _processes(1) as pool:
+        with processes(1) as pool:
             try:
                 facts = pool.submit(work, case).result()
             except BrokenProcessPool:
@@ -135,27 +132,10 @@ def _measure_all(
         yield case, facts
 
 
-def _processes(workers: int) -> ProcessPoolExecutor:
-    """Fresh processes: a fork of one that runs torch or ITK threads may hang.
-
-    They are told where `lib` lies, as MONAI Label takes the app's folder off the path once it is loaded.
-    """
-    method = "forkserver" if sys.platform == "linux" else "spawn"
-    context = multiprocessing.get_context(method)
-    context.set_forkserver_preload(["lib.cases.measure"])  # once, not in every process
-    package = Path(__file__).parent.parent.parent
-    return ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(str(package),))
-
-
-def _begin(package: str) -> None:
-    """Find `lib`, and be the first to go where memory is short: the loss is one case, not the server."""
-    site.addsitedir(package)
-    with suppress(OSError):  # not Linux
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
 def _on_one_thread(work: Callable[[Case], dict[str, Any]], case: Case) -> dict[str, Any]:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    with suppress(OSError):  # not Linux; else the first to go where memory is short, as it is one case's
+        Path("/proc/self/oom_score_adj").write_text("1000")
     return work(case)
 
 

@@ -10,17 +10,19 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
-from multiprocessing.sharedctypes import SynchronizedArray
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import distributed
-from torch.multiprocessing.spawn import spawn
 
-from lib.lifetime import end_with_the_parent
+from lib.lifetime import processes as started
 
 MOST_PROCESSES = 8  # each holds about 0.4 GB of libraries
 _PATIENCE = timedelta(days=7)  # a rank waits for the first while that checks and reads the pool
@@ -92,29 +94,47 @@ def share_out(
     if processes <= 1:
         _work(job, pieces, device, _tell_mean(on_progress, len(pieces)))
         return
-    done = multiprocessing.get_context("spawn").Array("d", len(pieces))
-    running = None
-    try:
-        with _interrupts_held():  # the children keep it so: Ctrl-C is this process's to handle
-            running = spawn(_process, (job, pieces, processes, done), processes, join=False)
-        while not running.join(timeout=_LOOK_S):
-            on_progress(sum(done[:]) / len(pieces))
-    except BaseException:
-        for process in running.processes if running else ():
-            process.kill()
-            process.join()
-        raise
+    with TemporaryDirectory(prefix="shares-") as folder:
+        done = np.lib.format.open_memmap(Path(folder) / "done.npy", "w+", np.float64, (len(pieces),))
+        _run_processes(
+            [(job, pieces, rank, processes, Path(folder) / "done.npy") for rank in range(processes)],
+            lambda: on_progress(float(done.mean())),
+        )
 
 
-def _process(
-    rank: int, job: Job, pieces: Sequence[int], processes: int, done: SynchronizedArray[float]
-) -> None:
-    end_with_the_parent()
+def _run_processes(shares: Sequence[tuple[Any, ...]], look: Callable[[], None]) -> None:
+    """Do each share in a process of its own; an error in one ends the others.
+
+    Args:
+        shares: Arguments of `_process`.
+        look: Called now and then until all is done.
+    """
+    with ExitStack() as ending:
+        before = multiprocessing.active_children()
+        pools = [ending.enter_context(started(1)) for _ in shares]
+        try:
+            with _interrupts_held():  # the children keep it so: Ctrl-C is this process's to handle
+                running = [pool.submit(_process, *share) for pool, share in zip(pools, shares, strict=True)]
+            while running:
+                state = wait(running, _LOOK_S, FIRST_COMPLETED)
+                for ended in state.done:
+                    ended.result()
+                look()
+                running = list(state.not_done)
+        except BaseException:
+            for process in multiprocessing.active_children():
+                if process not in before:
+                    process.kill()
+            raise
+
+
+def _process(job: Job, pieces: Sequence[int], rank: int, count: int, told: Path) -> None:
+    done = np.load(told, mmap_mode="r+")
 
     def tell(place: int, share: float) -> None:
-        done[rank + place * processes] = share
+        done[rank + place * count] = share
 
-    _work(job, pieces[rank::processes], torch.device("cpu"), tell)
+    _work(job, pieces[rank::count], torch.device("cpu"), tell)
 
 
 @contextmanager

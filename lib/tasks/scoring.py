@@ -11,7 +11,6 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 
 from lib.compute import spare_cores
 from lib.datastores.local import CaseDatastore
-from lib.lifetime import end_with_the_server
 from lib.overview.strips import Strips
 from lib.planning import JOB, plan_pool
 from lib.site import Site
@@ -35,7 +34,6 @@ class ModalityDifferenceScoring(ScoringMethod):
 
     def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
         """Bring the plan up to date; at once where nothing changed."""
-        end_with_the_server()
         start = time.monotonic()
 
         def tell(done: float, message: str) -> None:

@@ -14,7 +14,6 @@ from lib.ciml.training import TrainingError
 from lib.compute import spare_cores
 from lib.datastores.local import CaseDatastore
 from lib.learning import train_site, training_settings
-from lib.lifetime import end_with_the_server
 from lib.refusal import Refusal
 from lib.site import Site
 from lib.training_stats import TrainingStats
@@ -51,7 +50,6 @@ class CimlTrain(TrainTask):
         """
         epochs = check_epochs(request.get("max_epochs", self.config()["max_epochs"]))
         torch.set_num_threads(spare_cores())
-        end_with_the_server()
         try:
             return train_site(self.site, datastore, epochs=epochs, on_progress=_log)
         except (CaseError, TrainingError) as err:
