@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from lib.room import PART
 
@@ -17,15 +17,26 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Its name ends like `path`'s, since libraries choose a format by the suffix.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PART, suffix=f"-{path.name}")
-    os.close(handle)
-    part = Path(name)
+    part = part_of(path)
     try:
         yield part
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.chmod(0o644)
+        make_durable(part)
         part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def part_of(path: Path) -> Path:
+    """A new, empty file beside `path`, in a folder that is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{PART}{uuid4().hex[:8]}-{path.name}")
+    part.touch(exist_ok=False)
+    return part
+
+
+def make_durable(part: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())

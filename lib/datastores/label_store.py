@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lib.atomic import replacing
+from lib.atomic import make_durable, part_of
 from lib.cases.case import Case, CaseError, Source
 from lib.cases.image import FILE_SUFFIXES, Volume, read_label_map, suffix_of
 from lib.datastores.labels import check_label, check_segments, imported, our_values, segments_of
 from lib.datastores.notes import check_notes
-from lib.datastores.register import Register
+from lib.datastores.register import Register, Staged
 from lib.site import Site
 
 FINAL, ORIGINAL = "final", "original"  # MONAI Label's tags: a reader's, a model's
@@ -139,11 +139,12 @@ class LabelStore:
                 f"the label of {case.id} lies beside its images; the server never deletes those. "
                 "Set --conf study_labels ignore to leave them out."
             )
-        self._change(
-            case,
-            lambda record: record["labels"].pop(tag, None),
-            then=lambda: file.unlink(missing_ok=True),
-        )
+
+        def drop(record: dict[str, Any]) -> Staged:
+            record["labels"].pop(tag, None)
+            return Staged(part_of(file), gone=(file,))
+
+        self._change(case, drop)
 
     def notes(self, case: Case, tag: str) -> dict[str, Any]:
         """What is kept with a saved label; empty where none of this tag was saved."""
@@ -171,26 +172,25 @@ class LabelStore:
         self._change(case, lambda record: record["image"]["info"].update(notes))
 
     def _put(self, case: Case, tag: str, file: Path, info: dict[str, Any], *, newer: bool) -> bool:
-        """Put a label in place: the file, then the register, under one lock, so that they fit each other."""
+        """Put a label in place, file and notes together: both are the old ones or the new ones."""
         label = check_label(file, case, max_voxels=self.site.settings.max_voxels)
         check_segments(label, info, self.site.decomposition.labels)
-        path, stored = self._path(case, tag, suffix_of(file)), False
+        suffix, stored = suffix_of(file), False
+        path = self._path(case, tag, suffix)
+        if path.is_dir():
+            raise CaseError(f"labels must be files; {path} is a folder. Move it away.")
 
-        def put(record: dict[str, Any]) -> None:
+        def put(record: dict[str, Any]) -> Staged | None:
             nonlocal stored
             there = record["labels"].get(tag)
             stored = not (newer and there and info["written"] <= there["info"].get("written", ""))
-            if stored:
-                with replacing(path) as part:
-                    shutil.copyfile(file, part)
-                record["labels"][tag] = {"ext": suffix_of(file), "info": info}
+            if not stored:
+                return None
+            record["labels"][tag] = {"ext": suffix, "info": info}
+            others = tuple(self._path(case, tag, other) for other in FILE_SUFFIXES if other != suffix)
+            return Staged(_copied(file, path), path, gone=others)
 
-        def drop_others() -> None:
-            for other in FILE_SUFFIXES if stored else ():
-                if other != suffix_of(file):
-                    self._path(case, tag, other).unlink(missing_ok=True)
-
-        self._change(case, put, then=drop_others)
+        self._change(case, put)
         return stored
 
     def _path(self, case: Case, tag: str, suffix: str) -> Path:
@@ -205,14 +205,27 @@ class LabelStore:
     def _record(self, case: Case) -> dict[str, Any]:
         return self._register.objects.get(case.id, {})
 
-    def _change(self, case: Case, edit: Any, *, then: Callable[[], None] = lambda: None) -> None:
-        def apply(content: dict[str, Any]) -> None:
+    def _change(self, case: Case, edit: Callable[[dict[str, Any]], Staged | None]) -> None:
+        def apply(content: dict[str, Any]) -> Staged | None:
             record = content["objects"].setdefault(case.id, {})
             record.setdefault("image", {}).setdefault("info", {})
-            record.setdefault("labels", {})
-            edit(record)
+            for label in record.setdefault("labels", {}).values():
+                label.setdefault("info", {})
+            return edit(record)
 
-        self._register.change(apply, then=then)
+        self._register.change(apply)
+
+
+def _copied(file: Path, path: Path) -> Path:
+    """A copy beside `path`, on the disk before anything says that it is there."""
+    part = part_of(path)
+    try:
+        shutil.copyfile(file, part)
+        make_durable(part)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part
 
 
 def check_tag(tag: Any) -> str:
