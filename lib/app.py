@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from monailabel.utils.async_tasks.utils import tasks
 from lib import VERSION
 from lib.background import check_in_background, stop_jobs_at_the_end
 from lib.cases.case import Case
+from lib.cases.own_files import Unavailable
 from lib.checking import CHECK
 from lib.datastores.exchange import SegmentationExchange
 from lib.datastores.local import CaseDatastore
@@ -106,7 +108,10 @@ class MdalCimlApp(MONAILabelApp):
 
     def init_datastore(self) -> Datastore:
         """Cases as images."""
-        return CaseDatastore(self.site)
+        try:
+            return CaseDatastore(self.site)
+        except ValueError as err:
+            raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, str(err)) from err
 
     def init_infers(self) -> dict[str, InferTask]:
         """One model."""
@@ -243,7 +248,8 @@ class MdalCimlApp(MONAILabelApp):
     def _has_label(self, case: Case) -> None:
         """A case with a final label is in nobody's hands any more."""
         if case.id in self._datastore.labelled():
-            self.site.plan.release(case.id, annotator=None)
+            with suppress(Unavailable):  # the label is stored whatever becomes of the lease
+                self.site.plan.release(case.id, annotator=None)
         if self.prefetcher:
             self.prefetcher.look()
         logger.info("label saved for %s", case.id)

@@ -20,8 +20,10 @@ from lib.atomic import replacing
 from lib.background import stop_jobs
 from lib.cases.case import CaseError
 from lib.cases.check import PoolReport
+from lib.cases.studies import REGISTER
 from lib.checking import check_site
 from lib.command_options import Conf, Studies, console, pairs_of
+from lib.datastores.register import Register
 from lib.progress import progress_bar
 from lib.report_command import EPILOG as REPORT_EPILOG
 from lib.report_command import report
@@ -177,6 +179,7 @@ def serve(
     settings = read_settings(pairs)
     site = Site(studies, settings)
     site.validate()  # before anything is started
+    Register(site.studies / REGISTER).check()
     if warning := warning_of_open_door(host, require_login=settings.require_login):
         console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
     with socket.socket() as probe:

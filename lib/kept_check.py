@@ -4,14 +4,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NotRequired
+
+from typing_extensions import TypedDict
 
 from lib.atomic import replacing
-from lib.cases.check import PoolReport, Verdict
+from lib.cases.check import Finding, PoolReport, Verdict
+from lib.cases.judge import Status
 from lib.cases.look import Look
+from lib.cases.own_files import Damaged, read_document, set_aside
 
 FILE = "check.json"
+_UNREADABLE = (
+    "The result of the last pool check could not be read and was set aside. Cases are served again once the "
+    "pool is checked anew."
+)
+
+
+class _Row(TypedDict):
+    """A case in the file."""
+
+    status: Status
+    findings: tuple[Finding, ...]
+    stamp: NotRequired[str]
+
+
+class _Document(TypedDict):
+    """The file."""
+
+    of: str
+    failed: NotRequired[str]
+    cases: dict[str, _Row]
 
 
 @dataclass(frozen=True)
@@ -36,17 +62,22 @@ class KeptCheck:
         """What is kept in a folder; a damaged file counts as a check that failed."""
         file = folder / FILE
         try:
-            document = json.loads(file.read_bytes())
-            verdicts = PoolReport.from_json(document).verdicts
-            stamps = {str(id): str(row.get("stamp", "")) for id, row in document["cases"].items()}
-            return cls(str(document["of"]), verdicts, stamps, str(document.get("failed", "")))
+            document = read_document(file, _Document)
         except FileNotFoundError:
             return cls()
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as err:
-            return cls(
-                failed=f"The result of the last pool check cannot be read ({type(err).__name__} in {file}). "
-                "Cases are served again once the pool is checked anew."
-            )
+        except Damaged as err:
+            set_aside(file, f"{err}. The pool is checked again.")
+            failed = cls(failed=_UNREADABLE)
+            with suppress(OSError):  # else another process would take it that there was no check yet
+                failed.write(folder)
+            return failed
+        rows = document["cases"]
+        return cls(
+            document["of"],
+            {id: Verdict(row["status"], row["findings"]) for id, row in rows.items()},
+            {id: row.get("stamp", "") for id, row in rows.items()},
+            document.get("failed", ""),
+        )
 
     def write(self, folder: Path) -> None:
         """Keep it in a folder.

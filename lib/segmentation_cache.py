@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
-import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +15,11 @@ from numpy.typing import NDArray
 
 from lib.atomic import replacing
 from lib.cases.image import Grid, Volume, resample
+from lib.cases.own_files import UNREADABLE, set_aside
 from lib.ciml.decomposition import Decomposition
 from lib.ciml.inference import Answer
 from lib.room import PART, bytes_in, make_room
 
-logger = logging.getLogger(__name__)
 _STEPS = 256  # of a probability; half of them is exactly 0.5
 _BETWEEN = "~"  # no case id has it
 
@@ -122,9 +120,8 @@ class SegmentationCache:
             os.utime(path)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            logger.warning("a kept segmentation of %s was damaged and is made again", case_id)
-            path.unlink(missing_ok=True)
+        except UNREADABLE as err:
+            set_aside(path, f"{err}. It is made again.")
             return None
         return found
 

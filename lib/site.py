@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from lib.cases.case import Case, CaseError
 from lib.cases.check import Verdict, check_pool
 from lib.cases.dicomweb_studies import find_studies
@@ -25,6 +23,7 @@ from lib.cases.look import Look, tree_stamp
 from lib.cases.measure import MEASURE_VERSION
 from lib.cases.mirror import Mirror
 from lib.cases.modalities import default_reference
+from lib.cases.own_files import Damaged, Unavailable
 from lib.cases.pool import Pool
 from lib.cases.records import Records
 from lib.cases.series_rules import rules_for
@@ -167,9 +166,11 @@ class Site:
             for made in ("preparation", "decomposition", "plan"):
                 getattr(self, made)
             self.models.current(self.settings.model_version)
-        except SQLAlchemyError as err:
+        except Damaged:
+            raise
+        except Unavailable as err:
             raise CaseError(
-                f"database_url must be a SQLite or PostgreSQL database that can be opened; {err}. "
+                f"database_url must be a SQLite or PostgreSQL database that can be opened; {err.__cause__}. "
                 "Set --conf database_url."
             ) from err
         except CaseError:

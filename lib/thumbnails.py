@@ -13,6 +13,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 from numpy.typing import NDArray
 
 from lib.cases.modalities import kind
+from lib.cases.own_files import UNREADABLE, set_aside
 from lib.cases.volumes import PreparedCase
 from lib.mdal.positions import position_box
 from lib.mdal.views import view_box
@@ -62,9 +63,12 @@ class Patches:
                 if str(stored["content"]) != of:
                     return nowhere
                 ids, pairs, nats = (stored[name] for name in ("ids", "pairs", "nats"))
+            return cls({str(id): row for row, id in enumerate(ids)}, tuple(map(str, pairs)), nats)
         except FileNotFoundError:
             return nowhere
-        return cls({str(id): row for row, id in enumerate(ids)}, tuple(map(str, pairs)), nats)
+        except UNREADABLE as err:
+            set_aside(path, f"{err}. Places are marked again after the next scoring.")
+            return nowhere
 
     def most_different(self, id: str, pair: str | None) -> int | None:
         """The position where the two modalities of a case fit each other least; None where not known."""

@@ -9,11 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
 
 from lib.atomic import replacing
 from lib.cases.case import CaseError
+from lib.cases.own_files import recalled
 
 _PATIENCE_S = 5.0  # longer than a look whether somebody trains
+
+
+class _Stats(TypedDict, total=False):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]  # pydantic reads it
+    state: str
+    epoch: int
+    total_epochs: int
+    best_metric: float
+    current_time: float
+    total_time: float
+    seconds_left: float
+    train: dict[str, Any]
+    eval: dict[str, Any]
+    warnings: list[str]
+    message: str
 
 
 class TrainingStats:
@@ -29,10 +47,10 @@ class TrainingStats:
 
     def read(self) -> dict[str, Any]:
         """The last or running training; without a `state` before the first."""
-        try:
-            stats: dict[str, Any] = json.loads(self._file.read_text())
-        except FileNotFoundError:
+        kept = recalled(self._file, _Stats, again="What the last training came to is not shown any more.")
+        if kept is None:
             return _ended({})
+        stats: dict[str, Any] = {**kept}
         if stats.get("state") == "running" and not self._is_written():
             return _stopped(stats)
         return stats

@@ -13,6 +13,8 @@ from stat import S_ISDIR
 import numpy as np
 from numpy.typing import NDArray
 
+Place = tuple[tuple[int, int, int], NDArray[np.float64]]  # (D, H, W), and index to RAS+ mm as `Grid` has it
+
 
 class CaseError(ValueError):
     """A file or a case that cannot be used; the message names it and says what to do."""
@@ -44,7 +46,7 @@ class Source:
     def make_local(self) -> None:
         """Put it at `path` if it is not there yet; files already are."""
 
-    def kept_place(self) -> tuple[tuple[int, int, int], NDArray[np.float64]] | None:
+    def kept_place(self) -> Place | None:
         """Shape and affine of what is not at `path` any more, as they were; None: the files say it."""
         return None
 

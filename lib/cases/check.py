@@ -8,7 +8,7 @@ import logging
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -79,11 +79,6 @@ class PoolReport:
 
     verdicts: dict[str, Verdict]
 
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> PoolReport:
-        """What `to_json` gave."""
-        return cls({id: _verdict(row) for id, row in document["cases"].items()})
-
     def count(self) -> dict[str, int]:
         """Cases of each status."""
         found = Counter(verdict.status for verdict in self.verdicts.values())
@@ -95,13 +90,6 @@ class PoolReport:
             "counts": self.count(),
             "cases": {id: asdict(verdict) for id, verdict in self.verdicts.items()},
         }
-
-
-def _verdict(row: Mapping[str, Any]) -> Verdict:
-    findings = (
-        Finding(**{**finding, "modalities": tuple(finding["modalities"])}) for finding in row["findings"]
-    )
-    return Verdict(row["status"], tuple(findings))
 
 
 def _measure_all(

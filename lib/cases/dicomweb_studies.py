@@ -12,9 +12,15 @@ from filelock import FileLock
 from lib.atomic import replacing
 from lib.cases.case import Case, CaseError
 from lib.cases.mirror import Mirror, RemoteSeries
+from lib.cases.own_files import Damaged, as_damaged, read_document
 from lib.cases.pacs import FoundSeries, pacs_at
 from lib.cases.pool import Pool, Skipped, make_pool, with_patients
 from lib.cases.series_rules import SeriesRules
+
+_RESTORE = (
+    "It says which id each case of the PACS has, and labels are kept by them: restore it from a backup. Move "
+    "it away if there is none; the ids of studies with several frames of reference may change then."
+)
 
 
 def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
@@ -56,7 +62,12 @@ def _known_frames(file: Path, found: Mapping[str, Mapping[str, Sized]]) -> dict[
     """The frames of reference of each study in the order in which they were first seen, kept in a file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
-        known = _read_frames(file)
+        try:
+            known = read_document(file, dict[str, list[str]])
+        except FileNotFoundError:
+            known = {}
+        except Damaged as err:
+            raise as_damaged(file, err, restore=_RESTORE) from err
         before = sum(len(frames) for frames in known.values())
         for study, frames in found.items():
             seen = known.setdefault(study, [])
@@ -65,24 +76,6 @@ def _known_frames(file: Path, found: Mapping[str, Mapping[str, Sized]]) -> dict[
         if sum(len(frames) for frames in known.values()) != before:
             with replacing(file) as part:
                 part.write_text(json.dumps(known))
-    return known
-
-
-def _read_frames(file: Path) -> dict[str, list[str]]:
-    try:
-        known = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (ValueError, RecursionError):
-        known = None
-    if not isinstance(known, dict) or not all(
-        isinstance(frames, list) and all(isinstance(frame, str) for frame in frames)
-        for frames in known.values()
-    ):
-        raise CaseError(
-            f"{file} must say which case of a study has which frame of reference, as labels are kept by it; "
-            "it is damaged. Restore it, or remove it where no study has two frames of reference."
-        )
     return known
 
 

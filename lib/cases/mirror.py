@@ -15,9 +15,9 @@ import numpy as np
 from filelock import FileLock
 
 from lib.atomic import replacing
-from lib.cases.case import CaseError, Source
+from lib.cases.case import CaseError, Place, Source
 from lib.cases.dicom import list_series, read_series
-from lib.cases.headers import RAS_LPS, Place
+from lib.cases.headers import RAS_LPS
 from lib.cases.image import MAX_VOXELS
 from lib.cases.pacs import FoundSeries, pacs_at
 from lib.room import bytes_in, make_room

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Hashable
 from datetime import datetime
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,32 +18,26 @@ from lib.cases.case import CaseError
 
 logger = logging.getLogger(__name__)
 MOST_BYTES = 500_000_000  # of a document; the largest that is written, for 50,000 cases, has a tenth
+UNREADABLE = (  # what NumPy and JSON raise for a file that is damaged or of another kind
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    BadZipFile,
+    RecursionError,
+)
 _ENDLESS = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}")  # what may be read as a number that is not finite
 Kind = TypeVar("Kind")
 
 
-class Damaged(CaseError):
-    """A file of our own that cannot be used; what needs it cannot be answered until somebody restores it."""
+class Unavailable(CaseError):
+    """What we keep cannot be used now; who needs it is told so until somebody has mended it."""
 
 
-def read_own(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
-    """What a file of our own holds.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        Damaged: If it is no file, too large, or may not be read; the message is the reason.
-    """
-    try:
-        found = path.stat()
-        if not S_ISREG(found.st_mode):
-            raise Damaged("it is no file")
-        if found.st_size > most_bytes:
-            raise Damaged(
-                f"it has {found.st_size / 1e6:,.0f} MB, more than the {most_bytes / 1e6:,.0f} allowed"
-            )
-        return path.read_bytes()
-    except PermissionError as err:
-        raise Damaged("this user may not read it") from err
+class Damaged(Unavailable):
+    """A file of our own that does not hold what we write there."""
 
 
 def read_document(path: Path, kind: type[Kind]) -> Kind:
@@ -53,15 +47,15 @@ def read_document(path: Path, kind: type[Kind]) -> Kind:
         FileNotFoundError: If there is none.
         Damaged: If it does not say anything of this kind; the message is the reason.
     """
-    content = read_own(path)
+    content = _bytes_of(path)
     try:
-        value: Kind = _adapter(kind).validate_json(content, strict=True)
+        value: Kind = _adapter(kind).validate_json(content, strict=True)  # type: ignore[arg-type]
         if _ENDLESS.search(content):
             json.dumps(value, allow_nan=False, default=str)
     except ValidationError as err:
         first = err.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise Damaged(f"{first['msg']}{f' at {where[:80]}' if where else ''}") from err
+        where = ".".join(map(str, first["loc"]))[:80]
+        raise Damaged(f"{first['msg']} (at {where})" if where else first["msg"]) from err
     except ValueError as err:
         raise Damaged("it holds a number that is not finite") from err
     return value
@@ -96,9 +90,21 @@ def set_aside(path: Path, why: str) -> None:
 
 def as_damaged(path: Path, reason: object, *, restore: str) -> Damaged:
     """The refusal of a file that cannot be made again: what it is, why, and what to do."""
-    return Damaged(f"{path} must be whole; {reason}. {restore}")
+    return Damaged(f"{path} must be whole; it is damaged: {reason}. {restore}")
 
 
-@lru_cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+def _bytes_of(path: Path) -> bytes:
+    try:
+        found = path.stat()
+        if not S_ISREG(found.st_mode):
+            raise Damaged("it is no file")
+        if found.st_size > MOST_BYTES:
+            raise Damaged(f"it has {found.st_size / 1e6:,.0f} MB; at most {MOST_BYTES / 1e6:,.0f} are read")
+        return path.read_bytes()
+    except PermissionError as err:
+        raise Damaged("this user may not read it") from err
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

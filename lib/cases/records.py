@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lib.cases.case import Case, Source
+from lib.cases.own_files import set_aside
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS content (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, hash TEXT NOT NULL);
@@ -28,9 +33,9 @@ class Records:
     def __init__(self, path: Path) -> None:
         """Open or create the file at `path`."""
         self.path = path
+        self._made_in = 0  # inode of the file that has the tables
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._connect() as database:
-            database.executescript(_SCHEMA)
+        self._do(lambda database: None)
 
     def content_hash(self, case: Case) -> str:
         """Hash of the bytes of every modality of a case; recomputed only where size or time changed.
@@ -48,24 +53,13 @@ class Records:
         """
         cases = list(cases)
         wanted = {str(source.path): source for case in cases for source in case.modalities.values()}
-        with self._connect() as database:
-            marks = ", ".join("?" * len(wanted))
-            rows = (
-                database.execute(f"SELECT * FROM content WHERE path IN ({marks})", list(wanted))
-                if len(wanted) <= 500
-                else database.execute("SELECT * FROM content")
-            )
-            known = {path: (stamp, value) for path, stamp, value in rows}
+        known = self._do(lambda database: _known_hashes(database, list(wanted)))
         with ThreadPoolExecutor() as pool:
             stamps = dict(zip(wanted, pool.map(lambda source: source.stamp(), wanted.values()), strict=True))
             stale = [path for path, stamp in stamps.items() if known.get(path, ("", ""))[0] != stamp]
             fresh = dict(zip(stale, pool.map(lambda path: _hash_files(wanted[path]), stale), strict=True))
         if fresh:
-            with self._connect() as database:
-                database.executemany(
-                    "INSERT OR REPLACE INTO content VALUES (?, ?, ?)",
-                    [(path, stamps[path], value) for path, value in fresh.items()],
-                )
+            self._write("content", [(path, stamps[path], value) for path, value in fresh.items()])
         known |= {path: (stamps[path], value) for path, value in fresh.items()}
         return {
             case.id: _combine(
@@ -77,22 +71,67 @@ class Records:
     def measurements(self, keys: Iterable[str]) -> dict[str, Any]:
         """Stored measurements among these keys."""
         wanted = set(keys)
-        with self._connect() as database:
-            rows = database.execute("SELECT key, value FROM measurement").fetchall()
-        return {key: json.loads(value) for key, value in rows if key in wanted}
+        rows = self._do(lambda database: database.execute("SELECT key, value FROM measurement").fetchall())
+        read = ((key, _measured(value)) for key, value in rows if key in wanted)
+        return {key: value for key, value in read if value is not None}
 
     def store(self, measurements: Mapping[str, Any]) -> None:
         """Add measurements in one transaction."""
-        with self._connect() as database:
-            database.executemany(
-                "INSERT OR REPLACE INTO measurement VALUES (?, ?)",
-                [(key, json.dumps(value)) for key, value in measurements.items()],
-            )
+        self._write("measurement", [(key, json.dumps(value)) for key, value in measurements.items()])
 
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
+    def _write(self, table: str, rows: Sequence[tuple[str, ...]]) -> None:
+        """Keep rows; where the disk does not take them, they are found anew the next time."""
+        if not rows:
+            return
+        insert = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(rows[0]))})"
+        try:
+            self._do(lambda database: database.executemany(insert, rows))
+        except sqlite3.OperationalError as err:
+            logger.warning("%s cannot keep what was measured: %s", self.path, err)
+
+    def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Work on the database, on a new one if it is damaged."""
+        if self.path.exists() and not self.path.is_file():
+            self._set_aside("it is no file")
+        try:
+            return self._try(work)
+        except sqlite3.DatabaseError as err:
+            if isinstance(err, sqlite3.OperationalError) and err.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise  # busy, full, not writable
+            self._set_aside(str(err))
+            return self._try(work)
+
+    def _try(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         with closing(sqlite3.connect(self.path, timeout=30.0)) as database, database:
-            yield database
+            if self._made_in != (inode := self.path.stat().st_ino):
+                database.executescript(_SCHEMA)
+                self._made_in = inode
+            return work(database)
+
+    def _set_aside(self, why: str) -> None:
+        for journal in self.path.parent.glob(f"{self.path.name}-*"):  # not for a new file
+            journal.unlink(missing_ok=True)
+        set_aside(self.path, f"{why}. All files are read again.")
+
+
+def _known_hashes(database: sqlite3.Connection, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Stamp and hash by path, of at least these."""
+    marks = ", ".join("?" * len(paths))
+    rows = (
+        database.execute(f"SELECT path, stamp, hash FROM content WHERE path IN ({marks})", paths)
+        if len(paths) <= 500
+        else database.execute("SELECT path, stamp, hash FROM content")
+    )
+    return {path: (str(stamp), str(value)) for path, stamp, value in rows}
+
+
+def _measured(value: Any) -> dict[str, Any] | None:
+    """What `store` kept; None for what is none of its."""
+    try:
+        found = json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _hash_files(source: Source) -> str:

@@ -21,6 +21,7 @@ from lib.cases.body import body_mask
 from lib.cases.case import Case, CaseError, Source
 from lib.cases.image import MAX_VOXELS, Grid, Volume, read_volume, resample
 from lib.cases.modalities import REFERENCE_ORDER, kind
+from lib.cases.own_files import UNREADABLE, set_aside
 from lib.cases.records import Records
 from lib.room import PART, make_room
 
@@ -115,16 +116,15 @@ class VolumeCache:
         return sum(file.stat().st_size for file in self.folder.glob("*/*"))
 
     def _kept(self, entry: Path) -> PreparedCase | None:
-        """An entry that is there and whole; a damaged one is removed, to be made again."""
+        """An entry that is there and whole; a damaged one is set aside, to be made again."""
         try:
             os.utime(entry)
         except FileNotFoundError:
             return None
         try:
             return _load(entry)
-        except Exception as err:  # of whatever kind: it is ours to make again
-            logger.warning("%s must hold a prepared case; it is damaged (%s) and made again.", entry, err)
-            shutil.rmtree(entry, ignore_errors=True)
+        except UNREADABLE as err:
+            set_aside(entry, f"{err}. The case is prepared again.")
             return None
 
     def _store(self, entry: Path, case: PreparedCase) -> None:

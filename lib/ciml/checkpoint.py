@@ -25,6 +25,7 @@ UNREADABLE = (  # what torch and JSON raise for a file that is damaged or of ano
     ValueError,
     LookupError,
     TypeError,
+    AttributeError,
 )
 
 
@@ -74,9 +75,10 @@ def load(path: Path, device: torch.device | str = "cpu") -> tuple[CimlNetwork, d
             NetworkSettings.from_dict(header["settings"]),
         )
         network.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as err:
+        metadata = dict(header["metadata"])
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as err:
         raise ValueError(f"{path} must describe the network it holds; {err}. Train again.") from err
-    return network.to(device).eval(), dict(header["metadata"])
+    return network.to(device).eval(), metadata
 
 
 def _read(path: Path, device: torch.device | str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from lib.atomic import replacing
+from lib.cases.own_files import recalled
 from lib.ciml.checkpoint import load, save
 from lib.ciml.network import CimlNetwork
 
@@ -70,11 +71,9 @@ class Models:
 
     def chosen(self) -> int:
         """Version that somebody chose to be served; 0 where nobody did, or its file is gone."""
-        try:
-            version = int(self._choice.read_text())
-        except FileNotFoundError:
-            return 0
-        return version if self._file(version).exists() else 0
+        again = "The newest version is served until another one is chosen."
+        version = recalled(self._choice, int, again=again) or 0
+        return version if version in self._numbers() else 0
 
     def choose(self, version: int) -> None:
         """Serve a version from now on, in every process; 0 serves the newest.
@@ -148,7 +147,7 @@ class Models:
         return self._read[stamp]
 
     def _numbers(self) -> list[int]:
-        matches = (_NAME.fullmatch(path.name) for path in self.folder.glob("*.pt"))
+        matches = (_NAME.fullmatch(path.name) for path in self.folder.glob("*.pt") if path.is_file())
         return sorted(int(match[1]) for match in matches if match)
 
     def _file(self, version: int) -> Path:

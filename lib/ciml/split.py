@@ -6,8 +6,16 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from lib.atomic import replacing
+from lib.cases.own_files import Damaged, as_damaged, read_document
+
+Side = Literal["training", "validation"]
+_RESTORE = (
+    "It says which patients validate: restore it from a backup. Move it away if there is none; patients that "
+    "a model was trained on may validate it then."
+)
 
 
 def split_patients(path: Path, patients: Iterable[str], *, share: float) -> set[str]:
@@ -28,7 +36,7 @@ def split_patients(path: Path, patients: Iterable[str], *, share: float) -> set[
     wanted = set(patients)
     if len(wanted) < 2:
         raise ValueError(f"a split needs at least two patients; got {len(wanted)}.")
-    sides: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    sides = _kept(path)
     for patient in sorted(wanted - sides.keys(), key=lambda name: hashlib.sha256(name.encode()).hexdigest()):
         held_out = sum(side == "validation" for side in sides.values())
         short = held_out < max(1.0, share * (len(sides) + 1)) and len(sides) > held_out
@@ -36,3 +44,12 @@ def split_patients(path: Path, patients: Iterable[str], *, share: float) -> set[
     with replacing(path) as part:
         part.write_text(json.dumps(sides, indent=1, sort_keys=True))
     return {patient for patient in wanted if sides[patient] == "validation"}
+
+
+def _kept(path: Path) -> dict[str, Side]:
+    try:
+        return read_document(path, dict[str, Side])
+    except FileNotFoundError:
+        return {}
+    except Damaged as err:
+        raise as_damaged(path, err, restore=_RESTORE) from err

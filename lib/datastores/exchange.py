@@ -21,6 +21,7 @@ from lib.cases.case import Case, CaseError
 from lib.cases.dicom import read_series
 from lib.cases.image import read_grid, write_nifti
 from lib.cases.mirror import RemoteSeries
+from lib.cases.own_files import recalled
 from lib.cases.pacs import FoundSeries, pacs_at
 from lib.cases.unexpected import looking_at
 from lib.datastores.label_store import FINAL, ORIGINAL, LabelStore
@@ -245,11 +246,8 @@ class SegmentationExchange:
         raise Foreign("a segmentation must be of a series that is part of a case; this one is not.")
 
     def _seen(self) -> dict[str, str]:
-        try:
-            seen = json.loads(self._seen_file.read_bytes())
-        except (FileNotFoundError, ValueError, RecursionError):
-            return {}
-        return seen if isinstance(seen, dict) else {}
+        again = "The segmentations of the PACS are read again."
+        return recalled(self._seen_file, dict[str, str], again=again) or {}
 
     def _see(self, uid: str, outcome: str) -> None:
         seen = {**self._seen(), uid: outcome}

@@ -13,6 +13,7 @@ from monailabel.interfaces.datastore import Datastore
 from lib.cases.case import Case, CaseError
 from lib.cases.image import Volume, suffix_of
 from lib.cases.mirror import RemoteSeries
+from lib.cases.own_files import Unavailable
 from lib.cases.studies import REGISTER
 from lib.datastores.exports import Exports
 from lib.datastores.label_store import FINAL, ORIGINAL, LabelStore, check_tag
@@ -34,9 +35,14 @@ class CaseDatastore(Datastore):
     """
 
     def __init__(self, site: Site) -> None:
-        """Serve a site's cases."""
+        """Serve a site's cases.
+
+        Raises:
+            Damaged: If the register of their labels is.
+        """
         self.site = site
         self._register = Register(site.studies / REGISTER)
+        self._register.check()
         self.labels = LabelStore(site, self._register)
         self._exports = Exports(
             site.work / "images",
@@ -277,4 +283,4 @@ def _refusing(*, status: int = 400) -> Iterator[None]:
     try:
         yield
     except CaseError as err:
-        raise Refusal(str(err), status=status) from err
+        raise Refusal(str(err), status=503 if isinstance(err, Unavailable) else status) from err

@@ -127,6 +127,14 @@ class Register:
             self._content, self._stamp = content, stamp
         return self._content
 
+    def check(self) -> None:
+        """Refuse now what would fail later.
+
+        Raises:
+            Damaged: If the file cannot be used.
+        """
+        self._read()
+
     @property
     def objects(self) -> Objects:
         """Record of each image that has one."""

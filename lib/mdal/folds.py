@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from lib.atomic import replacing
+from lib.cases.own_files import recalled
 from lib.mdal.pmi import assign_folds
 
 _FILE = "folds.json"
@@ -115,7 +117,8 @@ def open_folds(
         retrain_share: Share of the pool that may be new or changed before all is trained again.
     """
     of_settings = _digest([settings, folds, repeats, seed])
-    known = [_read(file) for file in sorted(folder.glob(f"{of_settings}-*/{_FILE}"))]
+    found = (_read(file) for file in sorted(folder.glob(f"{of_settings}-*/{_FILE}")))
+    known = [folds for folds in found if folds]
     best = min(known, key=lambda folds: folds.stale_share(keys), default=None)
     if best is not None and best.stale_share(keys) <= retrain_share:
         return best
@@ -143,9 +146,14 @@ def forget_others(folder: Path, *, keep: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def _read(file: Path) -> Folds:
-    content = json.loads(file.read_text())
-    return Folds(file.parent, content["trained"], content["of_patient"])
+class _Kept(TypedDict):
+    trained: dict[str, str]
+    of_patient: dict[str, list[int]]
+
+
+def _read(file: Path) -> Folds | None:
+    kept = recalled(file, _Kept, again="Its folds are trained again.")
+    return Folds(file.parent, kept["trained"], kept["of_patient"]) if kept else None
 
 
 def _digest(value: object) -> str:

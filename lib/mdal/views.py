@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from lib.atomic import replacing
+from lib.cases.own_files import UNREADABLE, set_aside
 from lib.cases.volumes import PreparedCase
 from lib.mdal.properties import CaseProperties, measure_properties, stack_properties
 
@@ -58,10 +58,13 @@ class CaseView:
         try:
             with path.open("rb") as stream, np.load(stream) as stored:
                 found = dict(stored)
-        except (FileNotFoundError, BadZipFile):
+            array, present, voxel_mm = (found.pop(name) for name in ("array", "present", "voxel_mm"))
+            return cls(array, present, voxel_mm, CaseProperties(**found))
+        except FileNotFoundError:
             return None
-        array, present, voxel_mm = (found.pop(name) for name in ("array", "present", "voxel_mm"))
-        return cls(array, present, voxel_mm, CaseProperties(**found))
+        except UNREADABLE as err:
+            set_aside(path, f"{err}. The view is made again.")
+            return None
 
 
 def case_view(prepared: PreparedCase, *, shape: Shape = VIEW_SHAPE) -> CaseView:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lib.atomic import replacing
+from lib.cases.own_files import set_aside
 from lib.room import PART, make_room
 
 IN_USE_S = 60.0  # while a file is perhaps still being sent
@@ -31,6 +32,8 @@ class KeptPictures:
         """
         key = hashlib.blake2b(json.dumps(shown).encode(), digest_size=16).hexdigest()
         path = self.folder / f"{key}{suffix}"
+        if path.exists() and not (path.is_file() and path.stat().st_size):
+            set_aside(path, "it is no picture. It is made again.")
         try:
             os.utime(path)
         except FileNotFoundError:

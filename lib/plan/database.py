@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select, text
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DatabaseError, InternalError, OperationalError
 
+from lib.cases.own_files import Damaged, Unavailable
 from lib.plan.schema import bring_up_to_date
 
+logger = logging.getLogger(__name__)
 BUSY_S = 30  # how long one waits for another's transaction on SQLite
 REACHED_S = 5  # how long one waits for PostgreSQL's server: meanwhile no client is answered
+_SILENT = "the plan's database must answer; it does not. Try again later; the server's log says more."
+_DAMAGED = (
+    "the plan's database must be whole; it is damaged. Restore plan.sqlite from a backup. Move it away if "
+    "there is none: the pool is scored again, and who was offered what is lost."
+)
 IDLE_S = 60  # a transaction in which nothing happens for so long belongs to a server that is cut off
 
 
@@ -25,7 +35,7 @@ def open_database(url: str) -> Engine:
 
     Raises:
         ValueError: If it is another kind of database, or a later release's.
-        SQLAlchemyError: If it cannot be opened.
+        Unavailable: If it cannot be opened or is damaged; so does whatever uses it later.
     """
     kind = make_url(url).get_backend_name()
     if kind not in ("sqlite", "postgresql"):
@@ -40,6 +50,7 @@ def open_database(url: str) -> Engine:
         arguments = {"connect_timeout": REACHED_S}
         engine = create_engine(url, connect_args=arguments, pool_pre_ping=True)  # it may have been restarted
         _make_postgresql_safe(engine)
+    _say_what_fails(engine)
     bring_up_to_date(engine)
     return engine
 
@@ -54,6 +65,22 @@ def one_at_a_time(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         table = text("CAST(CAST(CAST('lease' AS regclass) AS oid) AS bigint)")  # a lock for each schema
         connection.execute(select(func.pg_advisory_xact_lock(table)))
+
+
+def _say_what_fails(engine: Engine) -> None:
+    """A database that is gone or damaged is one sentence for whoever asks; the log has the rest."""
+
+    @event.listens_for(engine, "handle_error")
+    def say(context: ExceptionContext) -> None:
+        if type(context.sqlalchemy_exception) not in (OperationalError, InternalError, DatabaseError):
+            return  # what a statement of ours did wrong
+        logger.error("the plan's database does not answer: %s", context.original_exception)  # names hosts
+        raise Damaged(_DAMAGED) if _is_damaged(context.original_exception) else Unavailable(_SILENT)
+
+
+def _is_damaged(error: BaseException) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _make_sqlite_safe(engine: Engine) -> None:

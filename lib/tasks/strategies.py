@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from monailabel.interfaces.tasks.strategy import Strategy
-from sqlalchemy.exc import OperationalError
 
 from lib.cases.case import Case
+from lib.cases.own_files import Unavailable
 from lib.datastores.local import CaseDatastore
 from lib.mdal.selection import DESCRIPTIONS
 from lib.plan.scores import CaseScore
@@ -20,8 +19,6 @@ from lib.plan_document import budgeted, plan_warnings
 from lib.planning import JOB, uniform_order
 from lib.refusal import Refusal
 from lib.site import Site
-
-logger = logging.getLogger(__name__)
 
 
 class PlannedStrategy(Strategy):
@@ -42,12 +39,8 @@ class PlannedStrategy(Strategy):
         """
         try:
             return self._next(request, datastore)
-        except OperationalError as err:
-            logger.error("the plan's database does not answer: %s", err.orig)  # not for clients: names hosts
-            raise Refusal(
-                "the plan's database must answer; it does not. Try again later; the server's log says more.",
-                status=503,
-            ) from err
+        except Unavailable as err:
+            raise Refusal(str(err), status=503) from err
 
     def _next(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
         annotator = annotator_of(request.get("client_id"))

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import Request
 
 from lib.cases.case import Case, CaseError
+from lib.cases.own_files import Unavailable
 from lib.datastores.local import CaseDatastore
 from lib.overview.case_files import NotThere
 from lib.refusal import Refusal
@@ -68,7 +69,8 @@ def answering() -> Iterator[None]:
     """Turn what the domain refuses into a status and its sentence.
 
     Raises:
-        Refusal: 404 for what a case does not have, 409 where a file of the case or the model does not fit.
+        Refusal: 404 for what a case does not have, 409 where a file of the case or the model does not fit,
+            503 where what we keep cannot be used.
     """
     try:
         yield
@@ -76,6 +78,8 @@ def answering() -> Iterator[None]:
         raise
     except NotThere as err:
         raise Refusal(str(err), status=404) from err
+    except Unavailable as err:
+        raise Refusal(str(err), status=503) from err
     except ValueError as err:
         raise Refusal(str(err), status=409) from err
 
