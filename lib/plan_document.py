@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from lib.csv_table import write_csv
 from lib.mdal import pair_names
 from lib.mdal.selection import BY_DIFFERENCE, DESCRIPTIONS
 from lib.plan.budget import Budget
@@ -131,9 +131,7 @@ class PlanDocument:
             *("cluster", "warnings"),
         ]
         stream = io.StringIO()
-        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows())
+        write_csv(stream, columns, self._rows())
         return stream.getvalue()
 
     def to_json(self) -> str:

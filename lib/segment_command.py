@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from lib.atomic import replacing
 from lib.cases.case import Case, CaseError
 from lib.checking import check_site
 from lib.command_options import Conf, Studies, console, pairs_of
+from lib.csv_table import write_csv
 from lib.progress import progress_bar
 from lib.settings import read_settings
 from lib.site import Site
@@ -139,9 +139,7 @@ def _write_summary(path: Path, figures: Sequence[dict[str, Any]]) -> None:
     rows = [_flat(row) for row in figures]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     with replacing(path) as part, part.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        write_csv(stream, columns, rows)
 
 
 def _flat(figures: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 
 from lib.cases.case import CaseError
 from lib.cases.dicomweb_studies import _known_frames
-from lib.cases.own_files import MOST_BYTES, Damaged
+from lib.cases.own_files import MOST_BYTES, Damaged, Unavailable
 from lib.ciml.split import split_patients
 from lib.datastores.local import CaseDatastore
 from lib.settings import AppSettings
@@ -149,6 +149,17 @@ def test_a_damaged_plan_is_refused_at_start_and_nothing_is_overwritten(
     with pytest.raises(CaseError, match="the plan's database must"):
         running.plan.current()
     assert file.is_dir() or file.read_bytes()[:10_000] == before
+
+
+def test_a_plan_that_is_emptied_while_it_is_used_is_refused(used: Path, tmp_path: Path) -> None:
+    studies = tmp_path / "studies"
+    shutil.copytree(used, studies)
+    running = Site(studies, SETTINGS)
+    assert running.plan.current() is not None
+    running.plan.close()
+    (studies / ".mdal" / "plan.sqlite").write_bytes(b"")
+    with pytest.raises(Unavailable, match="the plan's database must answer"):
+        running.plan.current()
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, "wrong within"])

@@ -30,10 +30,11 @@ def test_a_report_holds_every_case_and_says_what_could_not_be_drawn(site: Site) 
     assert "CT" in report.documents["cases/STS_025/strip.jpg"]["detail"]
 
 
-def test_nothing_that_a_file_called_itself_can_leave_its_place_in_a_report() -> None:
-    name = "</script><script>alert(1)</script>"
+@pytest.mark.parametrize("name", ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>"])
+def test_nothing_that_a_file_called_itself_can_leave_its_place_in_a_report(name: str) -> None:
     content = as_html(Report({"cases/x": {"name": name}}), title=name)
     assert "<script>alert" not in content
+    assert "<img src=x" not in content
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', content)
     assert data
     assert json.loads(data[1])["documents"]["cases/x"]["name"] == name

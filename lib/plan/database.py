@@ -73,9 +73,17 @@ def _say_what_fails(engine: Engine) -> None:
     @event.listens_for(engine, "handle_error")
     def say(context: ExceptionContext) -> None:
         if type(context.sqlalchemy_exception) not in (OperationalError, InternalError, DatabaseError):
-            return  # what a statement of ours did wrong
+            return
+        if _is_statement(context.original_exception):
+            return
         logger.error("the plan's database does not answer: %s", context.original_exception)  # names hosts
         raise Damaged(_DAMAGED) if _is_damaged(context.original_exception) else Unavailable(_SILENT)
+
+
+def _is_statement(error: BaseException) -> bool:
+    """Whether SQLite refuses what a statement says; without our tables it is another file than was opened."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_ERROR and "no such table" not in str(error)
 
 
 def _is_damaged(error: BaseException) -> bool:

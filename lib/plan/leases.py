@@ -13,13 +13,22 @@ from lib.plan.database import one_at_a_time
 from lib.plan.tables import EventRow, LeaseRow, SetAsideRow
 
 # Built once: putting a statement together costs more than SQLite takes to answer it.
-_LEASES = select(LeaseRow.case_id, LeaseRow.annotator, LeaseRow.until)
+_MADE = (
+    select(EventRow.at)
+    .where(EventRow.case_id == LeaseRow.case_id, EventRow.kind == "offered")
+    .order_by(EventRow.id.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_LEASES = select(LeaseRow.case_id, LeaseRow.annotator, LeaseRow.until, _MADE.label("made"))
 _END_LEASE = delete(LeaseRow).where(LeaseRow.case_id == bindparam("ended"))
 _LEASE = insert(LeaseRow)
 _ASIDE = select(SetAsideRow.case_id).where(SetAsideRow.annotator == bindparam("whose"))
 _SET_ASIDE = insert(SetAsideRow)
 _TAKE_BACK = delete(SetAsideRow).where(SetAsideRow.annotator == bindparam("whose"))
 _EVENT = insert(EventRow)
+
+APART = timedelta(hours=1)  # that the clocks of servers may differ, or one be set back
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,8 @@ class Desk:
         """As it is now; nothing is changed."""
         leases = connection.execute(_LEASES).all()
         aside = set(connection.scalars(_ASIDE, {"whose": annotator}))
-        return cls({case: (who, until) for case, who, until in leases if until > now}, aside)
+        held = {lease.case_id: (lease.annotator, lease.until) for lease in leases if _holds(lease, now)}
+        return cls(held, aside)
 
     def of(self, annotator: str) -> str | None:
         """The case in an annotator's hands."""
@@ -157,8 +167,9 @@ def _end_leases(
     What the annotator still held joins `aside`.
     """
     held = set()
-    for case_id, annotator, until in leases:
-        if until <= now:
+    for lease in leases:
+        case_id, annotator = lease.case_id, lease.annotator
+        if not _holds(lease, now):
             note(connection, now, "expired", case_id, annotator)
         elif annotator != wish.annotator:
             held.add(case_id)
@@ -170,6 +181,11 @@ def _end_leases(
                 aside.add(case_id)
         connection.execute(_END_LEASE, [{"ended": case_id}])
     return held
+
+
+def _holds(lease: Any, now: datetime) -> bool:
+    """Whether a lease has not ended; one that was made in the future was made by a clock that was wrong."""
+    return bool(lease.until > now and (lease.made is None or lease.made <= now + APART))
 
 
 def first_free(order: Sequence[str], pool: Pool, held: Set[str], aside: Set[str]) -> tuple[int, str] | None:

@@ -210,3 +210,28 @@ def test_a_label_that_is_saved_meanwhile_is_seen(store: PlanStore) -> None:
     offer = store.lease_next(ORDER, annotator="ann", look=save_label_first, lease=HOUR)
     assert offer is not None
     assert offer.case_id == "a"
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=400), timedelta(hours=3)])
+def test_a_lease_made_under_a_clock_that_was_ahead_ends_once_the_clock_is_right(
+    store: PlanStore, clock: Clock, ahead: timedelta
+) -> None:
+    clock.time += ahead
+    assert ask(store, "ann") == "c"
+    clock.time -= ahead
+    assert store.desk("bob").held == {}
+    assert ask(store, "bob") == "c"
+
+
+def test_a_clock_that_is_set_back_a_little_ends_no_lease(store: PlanStore, clock: Clock) -> None:
+    assert ask(store, "ann") == "c"
+    clock.time -= timedelta(minutes=50)
+    assert ask(store, "bob") == "a"
+    assert store.desk("cy").held.keys() == {"c", "a"}
+
+
+def test_a_server_with_short_leases_ends_no_long_one_of_another(store: PlanStore, clock: Clock) -> None:
+    year = timedelta(days=365)
+    store.lease_next(ORDER, annotator="ann", look=lambda: pool(ORDER, set()), lease=year)
+    clock.time += timedelta(days=300)
+    assert ask(store, "bob") == "a"
