@@ -1,4 +1,4 @@
-"""DICOM files spoiled in every way, the same at each run: single bytes, lengths, kinds of values, whole fields."""
+"""DICOM files spoiled in every way, the same at each run: bytes, lengths, kinds of values, whole fields."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pydicom.tag import BaseTag
 
 VALUES = (  # what stands in a field where something else belongs
     b"", b"\0\0", b"abc ", b"-1", b"0", b"1e400 ", b"NaN ", b"inf ", b"0\\976562", b"1\\2\\3 ", b"1\\0\\0 ",
-    b"0\\0\\0\\0\\0\\0 ", b"9" * 400, b"\\" * 60, b"\xff" * 8, b"\x00\xff", b"\xff\xff", b"1.2.3\0", b"99991231",
-    b"../../x ", b"=+-@ ",
+    b"0\\0\\0\\0\\0\\0 ", b"9" * 400, b"\\" * 60, b"\xff" * 8, b"\x00\xff", b"\xff\xff", b"1.2.3\0",
+    b"99991231", b"../../x ", b"=+-@ ",
 )  # fmt: skip
 KINDS = ("DS", "IS", "US", "SQ", "UI", "FD", "OB", "UN", "PN", "LO", "AT", "SS", "UL", "TM", "DA", "XX")
 

@@ -13,7 +13,8 @@ from pydicom.errors import InvalidDicomError
 from lib.cases.case import CaseError
 from lib.cases.unexpected import looking_at
 
-HEADER_BYTES = 4 * 1024**2  # a slice's header takes some kilobytes, that of 1,000 frames about one megabyte
+HEADER_BYTES = 4 * 1024**2  # a slice's header takes some kilobytes
+HEADER_READS = 50_000  # an element takes two or three; this many take half a second
 
 
 class NoDicom(CaseError):
@@ -21,11 +22,11 @@ class NoDicom(CaseError):
 
 
 class _Bounded:
-    """A stream that gives so many bytes and no more; what is skipped does not count."""
+    """A stream that gives so many bytes, in so many pieces, and no more; what is skipped does not count."""
 
-    def __init__(self, stream: BinaryIO, name: str, most: int) -> None:
+    def __init__(self, stream: BinaryIO, name: str, most: int, reads: int) -> None:
         self.seek, self.tell = stream.seek, stream.tell
-        self._stream, self._name, self._left = stream, name, most
+        self._stream, self._name, self._left, self._reads = stream, name, most, reads
 
     def read(self, size: int = -1) -> bytes:
         if size < 0:  # pydicom asks for all that is left only to inflate it, which has no bound
@@ -34,7 +35,8 @@ class _Bounded:
             )
         data = self._stream.read(min(size, self._left + 1))
         self._left -= len(data)
-        if self._left < 0:
+        self._reads -= 1
+        if min(self._left, self._reads) < 0:
             raise CaseError(
                 f"{self._name} must have a header of usual length; its own has no end. Export it again."
             )
@@ -54,18 +56,26 @@ def read_header(path: Path, *, tags: Sequence[str] | None = None) -> FileDataset
     """
     try:
         with path.open("rb") as stream:
-            return read_within(stream, path.name, HEADER_BYTES, stop_before_pixels=True, specific_tags=tags)
+            return read_within(
+                stream,
+                path.name,
+                most=HEADER_BYTES,
+                reads=HEADER_READS,
+                stop_before_pixels=True,
+                specific_tags=tags,
+            )
     except OSError as err:
         raise CaseError(f"{path.name} must be readable; {err.strerror}. Look at the disk.") from err
 
 
-def read_within(stream: BinaryIO, name: str, most: int, **options: Any) -> FileDataset:
-    """A DICOM data set from a stream, of which at most so many bytes are read.
+def read_within(stream: BinaryIO, name: str, *, most: int, reads: int, **options: Any) -> FileDataset:
+    """A DICOM data set from a stream, of which at most so much is read.
 
     Args:
         stream: At its beginning.
         name: Of the file, for the error.
         most: Bytes, those that are skipped not counted.
+        reads: Pieces that they are read in.
         options: Of `pydicom.dcmread`.
 
     Raises:
@@ -74,6 +84,6 @@ def read_within(stream: BinaryIO, name: str, most: int, **options: Any) -> FileD
     """
     with looking_at(name):
         try:
-            return pydicom.dcmread(_Bounded(stream, name, most), **options)  # type: ignore[arg-type]
+            return pydicom.dcmread(_Bounded(stream, name, most, reads), **options)  # type: ignore[arg-type]
         except InvalidDicomError as err:
             raise NoDicom(f"{name} must be a DICOM file; it is of another kind.") from err

@@ -39,7 +39,7 @@ class Studies:
 
     def folders_below(self, folder: Path) -> Iterator[tuple[Path, Entries]]:
         """A folder and all below it, with what lies in them and can be used; what cannot is noted."""
-        for place, entries, too_deep in below(folder, self.entries):
+        for place, entries, too_deep in below(folder, self._entries_below):
             if too_deep:
                 self.skip(place, f"it lies more than {DEEPEST} folders deep. Move it up.")
             else:
@@ -69,6 +69,16 @@ class Studies:
     def pool(self, layout: str, cases: Iterable[Case | None]) -> Pool:
         """The result of the search."""
         return make_pool(self.root, layout, [case for case in cases if case], self.skipped)
+
+    def _entries_below(self, folder: Path) -> Entries:
+        """What lies in a folder, without links to folders: they might lead to another patient's."""
+        found = []
+        for entry in self.entries(folder):
+            if entry.is_symlink() and entry.is_dir():
+                self.skip(Path(entry.path), "a link to a folder is not followed here. Copy the folder.")
+            else:
+                found.append(entry)
+        return found
 
     def _usable(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry's name can be written down, and the file system can say what it is."""

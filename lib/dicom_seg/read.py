@@ -25,7 +25,7 @@ from lib.dicom_seg.terms import values_of
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 OFF_GRID_VOXELS = 0.25  # positions are rounded to text by some writers; half a voxel is another slice's
-HEADER_BYTES = 8 * 1024**2  # a frame's place takes about one kilobyte
+HEADER_READS = 500_000  # a frame's place takes about fifty; this many take some seconds
 _FARTHEST = 1e6  # voxels from the series
 _DAMAGE = (AttributeError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -61,8 +61,7 @@ def parse(data: bytes) -> Dataset:
     Raises:
         CaseError: If they are not DICOM, or their header has no end.
     """
-    read_within(BytesIO(data), "a segmentation", HEADER_BYTES, stop_before_pixels=True)
-    return read_within(BytesIO(data), "a segmentation", HEADER_BYTES + len(data))
+    return read_within(BytesIO(data), "a segmentation", most=2 * len(data), reads=HEADER_READS)
 
 
 def describe(dataset: Dataset) -> Description:

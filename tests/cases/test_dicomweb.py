@@ -179,7 +179,7 @@ def test_a_fetch_that_was_cut_goes_on_with_what_is_missing(pacs: Orthanc, tmp_pa
     first, second, *_ = sorted(part.iterdir())
     kept = second.stat().st_ino
     first.unlink()
-    read_grid(source)
+    read_volume(source)
     assert (source.path / first.name).exists()
     assert (source.path / second.name).stat().st_ino == kept
 
