@@ -29,6 +29,8 @@ __all__ = ["Finding", "PoolReport", "Verdict", "check_pool"]
 
 BATCH = 64  # cases measured between two transactions: what a kill loses at most
 
+_IMPORTED = ("lib.cases.measure",)  # with ITK and SciPy, takes a second
+
 Progress = Callable[[int, int], None]
 logger = logging.getLogger(__name__)
 
@@ -99,7 +101,7 @@ def _measure_all(
     work = partial(measure, preparation=preparation)
     work, done = partial(_on_one_thread, work), 0
     while done < len(cases):
-        with processes(min(workers, len(cases) - done)) as pool:
+        with processes(min(workers, len(cases) - done), importing=_IMPORTED) as pool:
             try:
                 while batch := cases[done : done + BATCH]:  # so that results do not pile up
                     for case, facts in zip(batch, pool.map(work, batch), strict=True):
@@ -110,7 +112,7 @@ def _measure_all(
             else:
                 return
         case = cases[done]  # it, or a neighbour, was killed: alone, it can only harm itself
-        with processes(1) as pool:
+        with processes(1, importing=_IMPORTED) as pool:
             try:
                 facts = pool.submit(work, case).result()
             except BrokenProcessPool:
