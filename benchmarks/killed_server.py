@@ -60,13 +60,16 @@ def studies_of(folder: Path) -> Path:
     return folder
 
 
-def kill_once(studies: Path, phase: str, rng: np.random.Generator) -> Row:
-    """Start a server, kill it in the midst of a phase, and look at what is left.
+def kill_once(
+    studies: Path, phase: str, rng: np.random.Generator, *, how: signal.Signals = signal.SIGKILL
+) -> Row:
+    """Start a server, end it in the midst of a phase, and look at what is left.
 
     Args:
         studies: From `studies_of`; used again and again.
         phase: One of `PHASES`.
         rng: Decides the moment.
+        how: Signal that the server gets.
     """
     for name in _FORGOTTEN[phase]:
         place = studies / ".mdal" / name
@@ -81,7 +84,7 @@ def kill_once(studies: Path, phase: str, rng: np.random.Generator) -> Row:
             time.sleep(rng.uniform(0.0, 3.0))
             started = _family(mark)
             server = next(each for each in started if "monailabel.main" in _command(each))
-            os.kill(server.pid, signal.SIGKILL)
+            os.kill(server.pid, how)
             killed = time.monotonic()
         left = psutil.wait_procs(started, timeout=PATIENCE_S)[1]
         took = time.monotonic() - killed
@@ -150,17 +153,22 @@ def _waiting(mark: str, phase: str) -> Iterator[None]:
 
 
 def _family(mark: str) -> list[psutil.Process]:
-    return [each for each in psutil.process_iter() if _of(each, lambda: each.environ().get(_MARK)) == mark]
+    """Every process that runs with the mark in its environment."""
+    return [
+        process
+        for process in psutil.process_iter()
+        if _asked(process, lambda it: it.environ().get(_MARK)) == mark
+    ]
 
 
 def _command(process: psutil.Process) -> str:
-    return _of(process, lambda: " ".join(process.cmdline())) or ""
+    return _asked(process, lambda it: " ".join(it.cmdline())) or ""
 
 
-def _of(process: psutil.Process, ask: Callable[[], str | None]) -> str | None:
-    """What a process says of itself; None of one that is gone."""
+def _asked(process: psutil.Process, question: Callable[[psutil.Process], str | None]) -> str | None:
+    """What a process says of itself; None where it has ended."""
     try:
-        return None if process.status() == psutil.STATUS_ZOMBIE else ask()
+        return None if process.status() == psutil.STATUS_ZOMBIE else question(process)
     except psutil.Error:
         return None
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lib.cases.own_files import UNREADABLE, set_aside
 from lib.mdal import METHOD_VERSION
 from lib.mdal.contrastive import ContrastiveSettings
 from lib.mdal.features import embed_pool, pool_features
@@ -152,7 +154,7 @@ class FoldJob:
 
     def __call__(self, piece: int, device: torch.device, tell: Tell) -> None:
         """Train and score, each only where its file is not there yet."""
-        if self.file("scores", piece).exists():
+        if self._is_done(piece):
             tell(1.0)
             return
         patients, (repeat, fold) = np.array(self.keys.patients), divmod(piece, self.folds.count)
@@ -181,6 +183,21 @@ class FoldJob:
         """Where a piece leaves its scores or its embedding."""
         return self.folder / f"{what}-{piece}.{'npz' if what == 'scores' else 'npy'}"
 
+    def _is_done(self, piece: int) -> bool:
+        """Whether a piece has left what it found; what was damaged since is set aside."""
+        readers: dict[str, Callable[[Path], object]] = {"scores": FoldScores.load}
+        if piece < self.folds.count:
+            readers["embedding"] = np.load
+        for what, read in readers.items():
+            try:
+                read(self.file(what, piece))
+            except FileNotFoundError:
+                return False
+            except UNREADABLE as err:
+                set_aside(self.file(what, piece), f"{err}. It is computed again.")
+                return False
+        return True
+
     def _model(
         self,
         piece: int,
@@ -190,14 +207,19 @@ class FoldJob:
         tell: Tell,
     ) -> FoldModel:
         path = self.folds.folder / f"model-{piece}.pt"
-        if not path.exists():
-            settings = self.settings
-            contrastive = replace(settings.contrastive, steps=settings.steps_for(len(rows), device))
-            model = train_fold(
-                self.views, patients, rows, contrastive,
-                share=settings.share, seed=self._number(piece), device=device, on_progress=tell,
-            )  # fmt: skip
-            model.save(path)
+        try:
+            return FoldModel.load(path, device)
+        except FileNotFoundError:
+            pass
+        except (*UNREADABLE, RuntimeError, UnpicklingError) as err:
+            set_aside(path, f"{err}. It is trained again.")
+        settings = self.settings
+        contrastive = replace(settings.contrastive, steps=settings.steps_for(len(rows), device))
+        model = train_fold(
+            self.views, patients, rows, contrastive,
+            share=settings.share, seed=self._number(piece), device=device, on_progress=tell,
+        )  # fmt: skip
+        model.save(path)
         return FoldModel.load(path, device)
 
     def _number(self, piece: int) -> int:

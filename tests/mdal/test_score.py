@@ -177,6 +177,19 @@ def test_a_scoring_that_was_cut_goes_on_with_the_training_that_was_cut(folder, m
     np.testing.assert_array_equal(cut_once.md, score(folder / "other", toy(8), settings=settings).md)
 
 
+@pytest.mark.parametrize("what", ["scores-0.npz", "embedding-0.npy", "model-0.pt", "folds.json"])
+def test_what_a_scoring_kept_is_made_again_where_it_was_damaged(folder, what):
+    array = toy()
+    first = score(folder, array, settings=HASTY)
+    (kept,) = folder.rglob(what)
+    kept.write_bytes(b"damaged")
+    if what == "model-0.pt":
+        next(folder.rglob("scores-0.npz")).unlink()
+    again = score(folder, array, settings=HASTY)
+    np.testing.assert_array_equal(again.md, first.md)
+    assert kept.parent.exists()
+
+
 def test_a_new_case_is_scored_by_the_models_that_are_there(folder, monkeypatch):
     array = toy(11)
     before = score(folder, array[:10], settings=HASTY)
