@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from io import BytesIO
-from typing import Any
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -48,32 +47,25 @@ def spoiled_files(whole: bytes, count: int, seed: int) -> Iterator[bytes]:
 def spoiled_fields(whole: Dataset, count: int, seed: int) -> Iterator[bytes]:
     """Copies of a data set with one field, at whatever depth, of another value, another kind, or gone."""
     chance = random.Random(seed)
-    content = BytesIO()
-    whole.save_as(content, write_like_original=False)
-    from pydicom import dcmread
-
+    places = list(_places(whole))
     for _ in range(count):
-        copy = dcmread(BytesIO(content.getvalue()))
-        places = list(_places(copy))
         within, tag = places[chance.randrange(len(places))]
+        old = within[tag]
         if chance.random() < 0.1:
             del within[tag]
         else:
-            _replace(within, tag, chance.choice(KINDS), chance.choice(VALUES), chance.random() < 0.5)
+            value, keeps = chance.choice(VALUES), chance.random() < 0.5
+            kind = old.VR if keeps and len(old.VR) == 2 else chance.choice(KINDS)
+            value = b"" if kind == "SQ" else value
+            within[tag] = RawDataElement(tag, kind, len(value), value, 0, False, True)
         file = BytesIO()
         try:
-            copy.save_as(file, write_like_original=False)
+            whole.save_as(file, write_like_original=False)
         except Exception:  # pydicom itself will not write it
             continue
+        finally:
+            within[tag] = old
         yield file.getvalue()
-
-
-def _replace(within: Dataset, tag: BaseTag, kind: str, value: bytes, keep_kind: bool) -> None:
-    old: Any = within[tag]
-    vr = old.VR if keep_kind and len(old.VR) == 2 and old.VR != "SQ" else kind
-    if vr == "SQ":
-        value = b""
-    within[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
 
 
 def _places(dataset: Dataset) -> Iterator[tuple[Dataset, BaseTag]]:

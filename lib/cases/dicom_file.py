@@ -13,7 +13,7 @@ from pydicom.errors import InvalidDicomError
 from lib.cases.case import CaseError
 from lib.cases.unexpected import looking_at
 
-HEADER_BYTES = 4 * 1024**2  # a slice's header takes some kilobytes
+HEADER_BYTES = 1024**2  # a slice's header takes some kilobytes
 HEADER_READS = 50_000  # an element takes two or three; this many take half a second
 
 

@@ -11,6 +11,7 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_pixel_data_frame
 from pydicom.uid import RLELossless
@@ -25,7 +26,10 @@ from lib.dicom_seg.terms import values_of
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 OFF_GRID_VOXELS = 0.25  # positions are rounded to text by some writers; half a voxel is another slice's
-HEADER_READS = 500_000  # a frame's place takes about fifty; this many take some seconds
+HEADER_READS = 500_000  # a frame's place takes up to 140; this many take some seconds
+_ITEMS, _FIELD_BYTES = 100_000, 16 * 1024**2  # of one field but the pixels; a frame has about ten items
+_ITEM = b"\xfe\xff\x00\xe0"
+_PIXELS = 0x7FE0  # group of the pixels
 _FARTHEST = 1e6  # voxels from the series
 _DAMAGE = (AttributeError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -61,7 +65,22 @@ def parse(data: bytes) -> Dataset:
     Raises:
         CaseError: If they are not DICOM, or their header has no end.
     """
-    return read_within(BytesIO(data), "a segmentation", most=2 * len(data), reads=HEADER_READS)
+    dataset = read_within(BytesIO(data), "a segmentation", most=2 * len(data), reads=HEADER_READS)
+    with looking_at("the header of a segmentation"):
+        for field in map(dataset.get_item, list(dataset.keys())):
+            _check_field(field)
+    return dataset
+
+
+def _check_field(field: DataElement | RawDataElement) -> None:
+    """Refuse a field that would take minutes to be taken apart."""
+    if not isinstance(field, RawDataElement) or field.tag.group == _PIXELS or not field.value:
+        return
+    if len(field.value) > _FIELD_BYTES or field.value.count(_ITEM) > _ITEMS:
+        raise CaseError(
+            f"a segmentation must have a header of usual length; its field {field.tag} takes "
+            f"{len(field.value):,} bytes. Save it again from the viewer."
+        )
 
 
 def describe(dataset: Dataset) -> Description:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import pytest
 
 from lib.cases.case import CaseError
-from lib.cases.series_rules import PRESETS, rules_for
+from lib.cases.search_cost import check_cost
+from lib.cases.series_rules import PRESETS, SeriesRule, rules_for
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,77 @@ def test_a_bad_rule_is_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text(text)
     with pytest.raises(CaseError, match=message):
+        rules_for(str(file))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+$",
+        "(a|aa)+$",
+        "(.*a){12}",
+        "(a*)*b",
+        r"(\w+\s?)*$",
+        "(?=(a+)+$)",
+        "(?:a{1,60}){1,60}b",
+        ".*.*.*.*.*x",
+        "a?" * 30 + "a" * 30,
+        "(a|a)" * 30 + "b",
+        "(?:){1000000}",
+        "(a)?(?(1)(b+)+|c)",
+        "(" * 5000,
+    ],
+)
+def test_a_pattern_that_could_take_long_is_refused(tmp_path: Path, pattern: str) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(json.dumps({"rules": [{"modality": "MR", "description": pattern, "name": "T1"}]}))
+    begin = time.monotonic()
+    with pytest.raises(CaseError, match="rule 1: description must be a regular expression that is quick"):
+        rules_for(str(file))
+    assert time.monotonic() - begin < 1.0
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["^(?!.*loc).*t1", ".*a.*b.*c", r"t1.*(gd|ce|\+c)", "[a-z0-9_]+_t1$", r"(?:3d\s)?flair", "a*a*a*b"],
+)
+def test_a_pattern_that_passes_is_quick_on_whatever_a_series_is_called(pattern: str) -> None:
+    check_cost(pattern)
+    rule = SeriesRule("MR", pattern, "T1")
+    for text in ("a" * 10_000, "ab" * 5_000, "t1gd" * 3_000, "_" * 10_000):
+        begin = time.process_time()
+        rule.fits("MR", text)
+        assert time.process_time() - begin < 0.5
+
+
+def test_every_preset_is_quick() -> None:
+    for rules in PRESETS.values():
+        for rule in rules.rules:
+            check_cost(rule.description)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe\x00\x01",
+        b"\x00" * 5000,
+        b"[" * 60_000,
+        b"{a: " * 10_000,
+        b"- a" * 40_000,
+        b"rules: {modality: MR}",
+        b"rules: [1, null, []]",
+        b"rules: [{1: 2}]",
+        b"rules: [{modality: [MR], name: {a: b}}]",
+        b"? [a, b]\n: c",
+        b"rules: !!python/object/apply:os.system [id]",
+        b"rules: 2025-99-99",
+    ],
+    ids=range(12),
+)
+def test_a_damaged_file_of_rules_is_refused_in_a_sentence(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_bytes(content)
+    with pytest.raises(CaseError, match="must"):
         rules_for(str(file))
 
 
