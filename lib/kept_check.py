@@ -19,7 +19,7 @@ from lib.cases.own_files import Damaged, read_document, set_aside
 
 FILE = "check.json"
 _UNREADABLE = (
-    "The result of the last pool check could not be read and was set aside. Cases are served again once the "
+    "The result of the last pool check cannot be read and was set aside. Cases are served again once the "
     "pool is checked anew."
 )
 

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 _SERVER = "MDAL_CIML_SERVER"  # in the environment: id of the server, for the processes that it starts
@@ -50,21 +49,14 @@ def end_with_the_parent(parent: int = 0) -> None:
         os._exit(1)
 
 
-def processes(count: int, *, importing: Sequence[str] = ()) -> ProcessPoolExecutor:
-    """Fresh processes that end with this one; a fork of one that runs threads of torch or ITK may hang.
-
-    On Linux they are forks of a process that does nothing else, which ends with this one and they with it.
-
-    Args:
-        count: Number of processes.
-        importing: Modules that they need and that take long to import, imported once for all of them.
-    """
-    if sys.platform != "linux":
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(count, context, initializer=end_with_the_parent, initargs=(os.getpid(),))
-    forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(list(importing))
-    return ProcessPoolExecutor(count, forks, initializer=end_with_the_parent)
+def processes(count: int) -> ProcessPoolExecutor:
+    """Fresh processes that end with this one; a fork of one that runs threads of torch or ITK may hang."""
+    return ProcessPoolExecutor(
+        count,
+        multiprocessing.get_context("spawn"),
+        initializer=end_with_the_parent,
+        initargs=(os.getpid(),),
+    )
 
 
 def _watch(parent: int) -> None:

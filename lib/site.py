@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from lib.cases.case import Case, CaseError
 from lib.cases.check import Verdict, check_pool
 from lib.cases.dicomweb_studies import find_studies
@@ -168,9 +170,10 @@ class Site:
             self.models.current(self.settings.model_version)
         except Damaged:
             raise
-        except Unavailable as err:
+        except (Unavailable, SQLAlchemyError) as err:
+            cause = err.__cause__ or err
             raise CaseError(
-                f"database_url must be a SQLite or PostgreSQL database that can be opened; {err.__cause__}. "
+                f"database_url must be a SQLite or PostgreSQL database that can be opened; {cause}. "
                 "Set --conf database_url."
             ) from err
         except CaseError:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 import lib.app
 from lib.app import MdalCimlApp
-from lib.cases.image import Grid, Volume, read_volume, write_nifti
+from lib.cases.image import read_volume
 from lib.overview.pool_check import pool_check
 from lib.overview.today import today_document
 from lib.settings import AppSettings
@@ -161,12 +162,12 @@ def poison(folder: Path) -> None:
     volume = read_volume(source)
     high = volume.array.copy()
     high.flat[7] = 1e38
-    for name, damaged in {
-        "voxel": Volume(high, volume.grid),
-        "spacing": Volume(volume.array, Grid(volume.grid.shape, np.diag([3e4, 3e4, 3e4, 1.0]))),
-    }.items():
+    for name, array, affine in (
+        ("voxel", high, volume.grid.affine),
+        ("spacing", volume.array, np.diag([3e4, 3e4, 3e4, 1.0])),
+    ):
         (folder / name).mkdir()
-        write_nifti(damaged, folder / name / "CT.nii.gz")
+        nib.Nifti1Image(array.T, affine).to_filename(folder / name / "CT.nii.gz")
     for name, content in {"text": b"nothing", "empty": b"", "magic": b"\x1f\x8b\x08" + bytes(100)}.items():
         (folder / name).mkdir()
         (folder / name / "CT.nii.gz").write_bytes(content)

@@ -27,9 +27,8 @@ from lib.lifetime import processes
 
 __all__ = ["Finding", "PoolReport", "Verdict", "check_pool"]
 
+EACH = 8  # cases for which another process is started; it takes as long to start as some of them to measure
 BATCH = 64  # cases measured between two transactions: what a kill loses at most
-
-_IMPORTED = ("lib.cases.measure",)  # with ITK and SciPy, takes a second
 
 Progress = Callable[[int, int], None]
 logger = logging.getLogger(__name__)
@@ -101,7 +100,7 @@ def _measure_all(
     work = partial(measure, preparation=preparation)
     work, done = partial(_on_one_thread, work), 0
     while done < len(cases):
-        with processes(min(workers, len(cases) - done), importing=_IMPORTED) as pool:
+        with processes(min(workers, 1 + (len(cases) - done) // EACH)) as pool:
             try:
                 while batch := cases[done : done + BATCH]:  # so that results do not pile up
                     for case, facts in zip(batch, pool.map(work, batch), strict=True):
@@ -112,7 +111,7 @@ def _measure_all(
             else:
                 return
         case = cases[done]  # it, or a neighbour, was killed: alone, it can only harm itself
-        with processes(1, importing=_IMPORTED) as pool:
+        with processes(1) as pool:
             try:
                 facts = pool.submit(work, case).result()
             except BrokenProcessPool:

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lib.cases.case import CaseError
+from lib.cases.own_files import Unavailable
 from lib.refusal import Refusal
 
 Answer = Callable[[Request, Any], Awaitable[Response]]
@@ -59,6 +60,7 @@ def tell_of_known_errors(application: FastAPI) -> None:
     answers: tuple[tuple[type[Exception], Answer], ...] = (
         (Refusal, http_exception_handler),  # which are MONAI Label's exceptions too, with another status
         (MONAILabelException, _of_monai_label),
+        (Unavailable, _of_what_is_kept),
         (CaseError, _of_a_case),
         (SQLAlchemyError, _of_the_database),
         (OSError, _of_the_system),
@@ -73,6 +75,10 @@ async def _of_monai_label(_: Request, error: MONAILabelException) -> JSONRespons
 
 async def _of_a_case(_: Request, error: CaseError) -> JSONResponse:
     return _told(409, str(error))
+
+
+async def _of_what_is_kept(_: Request, error: Unavailable) -> JSONResponse:
+    return _told(503, str(error))
 
 
 async def _of_the_database(_: Request, error: SQLAlchemyError) -> JSONResponse:

@@ -20,6 +20,7 @@ from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from sqlalchemy.exc import OperationalError
 
 from lib.cases.case import CaseError
+from lib.cases.own_files import Unavailable
 from lib.refusal import Refusal
 from lib.settings import AppSettings
 from lib.web.boundary import set_boundary
@@ -28,6 +29,7 @@ Open = Callable[..., TestClient]
 FAULTS: dict[str, tuple[Exception, int, str]] = {
     "unexpected": (KeyError("secret"), 500, "under error"),
     "a case": (CaseError("CT must be whole; it ends early."), 409, "ends early"),
+    "a file of ours": (Unavailable("the register must be whole; restore it."), 503, "restore it"),
     "refused": (Refusal("no such case.", status=404), 404, "no such case"),
     "the framework's": (MONAILabelException(MONAILabelError.INVALID_INPUT, "no model"), 400, "no model"),
     "a full disk": (OSError(errno.ENOSPC, "No space left on device"), 507, "room"),

@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from lib.cases.check import Verdict
 from lib.cases.judge import Finding
 from lib.datastores.local import CaseDatastore
+from lib.kept_check import KeptCheck
 from lib.mdal.views import VIEW_SHAPE
 from lib.plan.store import CaseScore, Pool
 from lib.planning import PATCHES
@@ -126,7 +127,8 @@ def test_the_model_outlines_once_there_is_one(site: Site, client: TestClient) ->
 
 
 def test_a_quarantined_case_says_why_and_is_shown(site: Site, client: TestClient) -> None:
-    site._apply({"STS_002": Verdict("quarantined", (Finding("dark", "quarantined", ("CT",), SENTENCE),))})
+    verdict = Verdict("quarantined", (Finding("dark", "quarantined", ("CT",), SENTENCE),))
+    site._apply(KeptCheck(verdicts={"STS_002": verdict}))
     about = client.get("/cases/STS_002").json()
     assert about["status"] == "quarantined"
     assert about["findings"][0]["sentence"] == SENTENCE
@@ -137,7 +139,7 @@ def test_a_quarantined_case_says_why_and_is_shown(site: Site, client: TestClient
         for modality in client.get("/cases/STS_002").json()["modalities"]
     }
     assert problem["PET"] is None
-    assert "must be a readable image" in problem["CT"]
+    assert "must be named for what it holds" in problem["CT"]
     assert client.get("/cases/STS_002/planes.jpg").content.startswith(b"\xff\xd8")
     assert client.get("/cases/STS_002/images/PET.nii.gz").status_code == 200
     assert client.get("/cases/STS_002/images/CT.nii.gz").status_code == 409
