@@ -100,7 +100,11 @@ class Case:
 
 def is_unicode(name: str) -> bool:
     """Whether a file's name is UTF-8; another one can be neither written down nor stored."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _SAFE_NAME = re.compile(r"[^\W_][\w .+@()\-]{0,127}")

@@ -357,3 +357,28 @@ def replace(server: Orthanc, files: list[Path]) -> None:
     for file in files:
         server.delete(server.instance_of(file))
     server.upload(files)
+
+
+def test_a_listing_row_that_is_damaged_hides_no_other_whatever_it_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = {
+        "0020000D": {"Value": ["1.2"]},
+        "0020000E": {"Value": ["1.2.3"]},
+        "00080060": {"Value": ["MR"]},
+    }
+    bad = [
+        None,
+        7,
+        "text",
+        [],
+        {},
+        {**good, "0020000E": None},
+        {**good, "0020000E": {"Value": []}},
+        {**good, "00201209": {"Value": ["many"]}},
+        {**good, "0008103E": [1]},
+    ]
+    pages = [bad, [*bad, good], []]
+    pacs = pacs_module.Pacs("http://127.0.0.1:1")
+    monkeypatch.setattr(pacs._client, "search_for_series", lambda **_: pages.pop(0))
+    assert [series.uid for series in pacs.series(("MR",))] == ["1.2.3"]
