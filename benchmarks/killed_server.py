@@ -81,7 +81,7 @@ def kill_once(
         if phase == "training":
             requests.post(f"{address}/train/ciml", json={}, timeout=60).raise_for_status()
         with _uploading(address, studies) if phase == "upload" else _waiting(mark, phase):
-            time.sleep(rng.uniform(0.0, 3.0))
+            time.sleep(rng.uniform(0.0, 8.0))
             started = _family(mark)
             server = next(each for each in started if "monailabel.main" in _command(each))
             os.kill(server.pid, how)

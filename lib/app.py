@@ -74,7 +74,7 @@ class MdalCimlApp(MONAILabelApp):
         if serves:
             release_modalities()
             os.environ.update(known_as_server())
-            stop_jobs_at_the_end()
+            self._stopping = stop_jobs_at_the_end()
         try:
             settings = read_settings(conf)
             if serves and (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -53,11 +54,20 @@ def stop_jobs() -> None:
             ending.join(0.2)
 
 
-def stop_jobs_at_the_end() -> None:
-    """Have scoring and training end when the server does, however it was stopped."""
+def stop_jobs_at_the_end() -> asyncio.Task[None] | None:
+    """Have scoring and training end with the event loop of the server that asks, however it was stopped.
 
-    def wait() -> None:
-        threading.main_thread().join()
-        stop_jobs()
+    Returns:
+        To be kept until then; None where no loop runs, and so no server.
+    """
 
-    threading.Thread(target=wait, name="stop-jobs", daemon=True).start()
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stop_jobs()
+
+    try:
+        return asyncio.get_running_loop().create_task(wait())
+    except RuntimeError:
+        return None

@@ -13,6 +13,7 @@ from benchmarks.killed_server import PHASES, kill_once, studies_of
 @pytest.mark.e2e
 def test_a_killed_server_leaves_no_process_and_no_label_with_the_notes_of_another(tmp_path: Path) -> None:
     studies, rng = studies_of(tmp_path / "studies"), np.random.default_rng(1)
-    for phase, how in [*((phase, signal.SIGKILL) for phase in PHASES), ("check", signal.SIGTERM)]:
+    stopped = [("check", signal.SIGTERM), ("scoring", signal.SIGINT)]
+    for phase, how in [*((phase, signal.SIGKILL) for phase in PHASES), *stopped]:
         seen = kill_once(studies, phase, rng, how=how)
         assert (phase, seen["left"], seen["disagree"]) == (phase, 0, 0)
