@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import resource
 import sys
 import time
 import zlib
@@ -22,6 +21,7 @@ import numpy as np
 
 from lib.cases.case import CaseError, Source
 from lib.cases.image import read_grid, read_volume
+from tests.memory import forget_peak, peak_kb
 
 NRRD = """NRRD0004
 # written by a test
@@ -256,7 +256,7 @@ def run(folder: Path, count: int) -> dict[str, object]:
     """What came of the mutants."""
     sound = originals()
     voxels = {each.name: _read(folder, each.name, each.data, each.channel) for each in sound}
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    base = forget_peak()
     outcome: Counter[str] = Counter()
     uncaught, slowest = [], 0.0
     for number, mutant in enumerate(mutants(count, seed=1)):
@@ -277,7 +277,7 @@ def run(folder: Path, count: int) -> dict[str, object]:
                 _read(folder, control.name, control.data, control.channel), voxels[control.name]
             ):
                 uncaught.append(f"{number}: {control.name}, which is sound, was not read")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_kb()
     return {
         "mutants": count,
         "outcome": outcome,

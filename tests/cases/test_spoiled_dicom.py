@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from lib.cases.layouts import find_pool
 from lib.cases.look import tree_stamp
 from tests.dicom_mutants import nested, spoiled_fields, spoiled_files
 from tests.images import write_series
+from tests.memory import peak_kb
 
 ROOT = Path(__file__).parents[2]
 MEMORY_KB, SECONDS = 1_000_000, 10.0
@@ -222,7 +222,7 @@ def spoil_and_read(kind: str, folder: Path) -> None:
         if count % 65 == 0:
             find_pool(folder.parent.parent)
         assert time.monotonic() - begin < SECONDS
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_kb()
     assert count >= 1000
     assert peak < MEMORY_KB, peak
     print(f"{count} mutants, {read} read, peak {peak} kB")

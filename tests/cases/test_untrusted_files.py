@@ -297,17 +297,18 @@ def test_values_that_are_no_numbers_are_counted_when_a_case_is_prepared(tmp_path
 
 
 COSTS = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from lib.cases.case import CaseError, Source
 from lib.cases.image import read_volume
+from tests.memory import forget_peak, peak_kb
 for file in sys.argv[1:]:
-    before, start, said = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic(), "read"
+    before, start, said = forget_peak(), time.monotonic(), "read"
     try:
         read_volume(Source(Path(file), 3 if "channels" in file else None))
     except CaseError as err:
         said = str(err)
-    added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    added = peak_kb() - before
     print(added / 1024, time.monotonic() - start, said)
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from lib.dicom_seg.read import describe, parse, read_segmentation
 from lib.dicom_seg.write import Author, write_segmentation
 from tests.dicom_mutants import nested, spoiled_fields, spoiled_files
 from tests.images import write_series
+from tests.memory import peak_kb
 
 ROOT = Path(__file__).parents[2]
 MEMORY_KB, SECONDS = 1_000_000, 10.0
@@ -72,7 +72,7 @@ def spoil_and_read(kind: str, folder: Path) -> None:
         except CaseError:
             pass
         assert time.monotonic() - begin < SECONDS
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_kb()
     assert count >= 1000
     assert peak < MEMORY_KB, peak
     print(f"{count} mutants, {taken} read, peak {peak} kB")
