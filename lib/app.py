@@ -40,7 +40,7 @@ from lib.site import Site, is_address, release_modalities
 from lib.tables import as_text, check_table, pool_table
 from lib.tasks.infer import CimlInfer
 from lib.tasks.scoring import ModalityDifferenceScoring
-from lib.tasks.strategies import PlannedStrategy
+from lib.tasks.strategies import PlannedStrategy, annotator_of
 from lib.tasks.train import CimlTrain
 from lib.temporary import keep_private
 from lib.web.application import running_application
@@ -50,6 +50,7 @@ from lib.web.exposure import listening_host, warning_of_open_door
 from lib.web.login import mend_login
 from lib.web.ohif import mend_panel
 from lib.web.page import offer_page
+from lib.web.peers import Hands, peer
 from lib.web.responsive import keep_loop_free
 
 RECHECK_S = 600.0  # after which a check that failed, or lacked series of the PACS, is made again
@@ -88,6 +89,7 @@ class MdalCimlApp(MONAILabelApp):
         if serves:
             self.site.hold_modalities()
             keep_private(self.site.work, Path(app_dir) / "logs")
+        self._hands = Hands()
         self.prefetcher: Prefetcher | None = None  # only a server segments ahead
         self.exchange: SegmentationExchange | None = None  # and exchanges labels with a PACS
         self.listing: Repeated | None = None  # or looks what comes to a folder
@@ -168,6 +170,8 @@ class MdalCimlApp(MONAILabelApp):
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The next case by the strategy that the request names."""
         strategy = offered("strategy", str(request.get("strategy") or "random"), self._strategies)
+        name = annotator_of(request.get("client_id"))
+        self._hands.take(peer.get(), name, lambda: self.site.plan.desk(name).annotators)
         answer: dict[str, Any] = strategy(request, self._datastore)
         if answer and answer["mdal"]["state"] in ("interrupted", "done") and self._auto_update_scoring:
             self.async_scoring(None)  # whoever scored was killed, or made a plan without this strategy

@@ -104,6 +104,11 @@ class Desk:
         held = {lease.case_id: (lease.annotator, lease.until) for lease in leases if _holds(lease, now)}
         return cls(held, aside)
 
+    @property
+    def annotators(self) -> set[str]:
+        """Names of all who hold a case."""
+        return {who for who, _ in self.held.values()}
+
     def of(self, annotator: str) -> str | None:
         """The case in an annotator's hands."""
         return next((case for case, (who, _) in self.held.items() if who == annotator), None)

@@ -17,6 +17,7 @@ from lib.web.application import running_application
 from lib.web.errors import UnexpectedErrors, tell_of_known_errors
 from lib.web.exposure import ADMINISTRATION, Endpoints, administrator_or_this_machine, closed_endpoints
 from lib.web.origins import Origins
+from lib.web.peers import peer
 from lib.web.response_headers import ResponseHeaders
 
 IN_MEMORY_BYTES = 16 * 2**20  # of a body that an endpoint reads whole: JSON, or a form without files
@@ -45,6 +46,7 @@ class Boundary:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
+        peer.set(request.client.host if request.client else "")
         limit = self._limit(request)
         try:
             await self._check(request, limit)

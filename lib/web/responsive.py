@@ -10,6 +10,7 @@ hangs keeps transfers waiting, never `/info/`.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 import os
@@ -169,7 +170,8 @@ def _in_thread(endpoint: Endpoint, route: RouteContext, lanes: Lanes, making_app
         for argument in arguments.values():
             if isinstance(argument, Request):
                 await argument.body()  # comes through this loop; a thread could not wait for it
-        return await lanes.of(endpoint, arguments).run(functools.partial(work, arguments))
+        asked = contextvars.copy_context()  # by whom
+        return await lanes.of(endpoint, arguments).run(functools.partial(asked.run, work, arguments))
 
     return call
 
