@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 _SERVER = "MDAL_CIML_SERVER"  # in the environment: id of the server, for the processes that it starts
 _STARTED = ("monailabel.interfaces.utils.app", "lib.background_command")  # modules that a server starts
@@ -50,12 +51,18 @@ def end_with_the_parent(parent: int = 0) -> None:
 
 
 def processes(count: int) -> ProcessPoolExecutor:
-    """Fresh processes that end with this one; a fork of one that runs threads of torch or ITK may hang."""
+    """Fresh processes that end with this one; a fork of one that runs threads of torch or ITK may hang.
+
+    They begin with a text and not with a function of ours: MONAI Label takes the app's folder off the path
+    once it is loaded, and a process finds `lib` only after it was told where that is.
+    """
+    root = str(Path(__file__).parent.parent)
+    begin = (
+        f"import site; site.addsitedir({root!r})\n"
+        f"from lib.lifetime import end_with_the_parent; end_with_the_parent({os.getpid()})"
+    )
     return ProcessPoolExecutor(
-        count,
-        multiprocessing.get_context("spawn"),
-        initializer=end_with_the_parent,
-        initargs=(os.getpid(),),
+        count, multiprocessing.get_context("spawn"), initializer=exec, initargs=(begin,)
     )
 
 
