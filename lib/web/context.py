@@ -59,7 +59,7 @@ class Served:
 
 
 def served(request: Request) -> Served:
-    """The app that answers now; `/reload` puts another one there."""
+    """The app that answers."""
     app: Served = request.app.state.served
     return app
 
