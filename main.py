@@ -1,11 +1,11 @@
 """Command line of MDAL-CIML; also what `monailabel start_server --app .` loads."""
 
 if __name__ == "__main__":
-    from lib.command_line import main
+    from lib.cli.main import main
 
     main()
 elif __name__ != "__mp_main__":  # a process that only shares the work of one does without the server
-    from lib.lifetime import end_with_the_server
+    from lib.runtime.processes import end_with_the_server
 
     end_with_the_server()  # of a job, before the app, which takes seconds to import
 

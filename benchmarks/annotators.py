@@ -27,8 +27,8 @@ from rich.console import Console
 from benchmarks.next_sample import RIVAL, make_pools
 from benchmarks.tables import table_of, write_rows
 from lib.plan.store import CaseScore, PlanStore
-from tests.postgresql import postgresql
-from tests.server import serving
+from tests.support.postgresql import postgresql
+from tests.support.server import serving
 
 RESULTS = Path(__file__).parent / "results" / "annotators.csv"
 HOLD_S = 0.1  # how long a case is looked at

@@ -6,8 +6,9 @@
 POOL holds at least 16 patients with CT, PET, MR and a contour of the tumour. Fourteen of them, the first by
 the SHA-256 of their id, are the test set and take part in nothing before the end: a fixed schedule, the last
 weights, no validation. `--split inner` divides the others in the same way, and is where the schedule below
-was settled. `benchmarks.methods` says what is compared; all are trained by `lib.ciml.training` and outline by
-`lib.ciml.inference`, with the same seed on the same patches, augmentations and dropped modalities.
+was settled. `benchmarks.methods` says what is compared; all are trained by `lib.ciml.training.train` and
+outline by `lib.ciml.inference.predict`, with the same seed on the same patches, augmentations and dropped
+modalities.
 
 Runs come seed by seed with the methods interleaved, so that a cut is fair to all. A finished run is a row; a
 run that was cut goes on from its last epoch where `--keep` says where to keep its state.
@@ -31,9 +32,9 @@ from benchmarks.fusion_rows import RUNS, Rows
 from benchmarks.fusion_run import ORACLE, Comparison, Run, carry_out, oracle_row, runs_of
 from benchmarks.methods import METHODS
 from benchmarks.patients import SETTINGS
-from lib.ciml.network import NetworkSettings
-from lib.ciml.training import TrainingSettings
-from lib.lifetime import processes
+from lib.ciml.network.ciml_network import NetworkSettings
+from lib.ciml.training.train import TrainingSettings
+from lib.runtime.processes import processes
 
 RESULTS = Path(__file__).parent / "results"
 NETWORK = NetworkSettings.of_size("tiny")

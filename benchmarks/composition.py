@@ -45,9 +45,9 @@ from torch.nn import functional
 from benchmarks import shapes
 from benchmarks.composition_report import print_tables
 from benchmarks.shapes import MODALITIES, Shapes
-from lib.ciml.loss import Loss, beta_at, objective
-from lib.ciml.network import CimlNetwork, NetworkSettings, Output
-from lib.ciml.training_settings import TrainingSettings, learning_rate_factor
+from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings, Output
+from lib.ciml.training.loss import Loss, beta_at, objective
+from lib.ciml.training.settings import TrainingSettings, learning_rate_factor
 
 RESULTS = Path(__file__).parent / "results" / "composition.csv"
 DIAL = "0,0.5,1"

@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from benchmarks import shapes
 from benchmarks.composition import Setting, trained
-from lib.ciml.loss import message_kl
-from lib.ciml.network import Output
-from lib.ciml.training_settings import TrainingSettings
+from lib.ciml.network.ciml_network import Output
+from lib.ciml.training.loss import message_kl
+from lib.ciml.training.settings import TrainingSettings
 
 PICTURE = Path(__file__).parent.parent / "docs" / "composition.png"
 SAMPLES = 3

@@ -24,13 +24,13 @@ from rich.console import Console
 
 from benchmarks.tables import table_of, write_rows
 from lib.cases.case import Case, Source
-from lib.cases.dicom import read_series
-from lib.cases.image import Volume, read_grid, read_volume, resample
-from lib.datastores.local import CaseDatastore
-from lib.dicom_seg.read import read_segmentation
-from lib.dicom_seg.write import Author, write_segmentation
-from lib.settings import AppSettings
-from lib.site import Site
+from lib.cases.dicom_seg.read import read_segmentation
+from lib.cases.dicom_seg.write import Author, write_segmentation
+from lib.cases.formats.dicom import read_series
+from lib.cases.formats.image import Volume, read_grid, read_volume, resample
+from lib.pipeline.settings import AppSettings
+from lib.pipeline.workspace import Workspace
+from lib.server.datastore import CaseDatastore
 
 RESULTS = Path(__file__).parent / "results" / "contours_across_grids.csv"
 OUTLINED = "MR_T1"
@@ -47,9 +47,11 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "studies"
         shutil.copytree(studies, served, ignore=shutil.ignore_patterns("*.nii.gz"))
-        datastore = CaseDatastore(Site(served, AppSettings()))
+        datastore = CaseDatastore(Workspace(served, AppSettings()))
         rows = [
-            row for case in datastore.site.pool.cases for row in measure(datastore, case, studies / case.id)
+            row
+            for case in datastore.workspace.pool.cases
+            for row in measure(datastore, case, studies / case.id)
         ]
     console = Console()
     console.print(table_of(rows, "A contour of the MR on each series", digits=3))
@@ -62,7 +64,7 @@ def measure(datastore: CaseDatastore, case: Case, contours: Path) -> Iterator[di
     """Save a patient's MR contour as a reader's label, then a row a series."""
     drawn = contours / f"{OUTLINED}_GTV.nii.gz"
     datastore.save_label(case.modalities[OUTLINED].series or "", str(drawn), "final", {})
-    label = datastore.read_label(case)
+    label = datastore.labels.read(case)
     for name, source in case.modalities.items():
         own = read_volume(Source(contours / f"{name}_GTV.nii.gz"))
         back = through_seg(datastore, label, source)
@@ -81,7 +83,7 @@ def measure(datastore: CaseDatastore, case: Case, contours: Path) -> Iterator[di
 
 def through_seg(datastore: CaseDatastore, label: Volume, source: Source) -> Volume:
     """The label as the SEG of a series, read on that series' grid."""
-    labels = datastore.site.decomposition.labels
+    labels = datastore.workspace.decomposition.labels
     dataset = write_segmentation(
         label,
         read_series(source.path, source.series),

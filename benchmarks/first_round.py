@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.tables import table_of, write_rows
-from tests.server import serving, slicer_client, train, wait_for_plan
+from tests.support.server import serving, slicer_client, train, wait_for_plan
 
 ROOT = Path(__file__).parent.parent
 WINDOWS = {"CT": (-160.0, 240.0), "PET": (0.0, 10.0), "MR_T1": (0.0, None)}

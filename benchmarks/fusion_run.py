@@ -18,11 +18,11 @@ from benchmarks.fusion_rows import CONTRIBUTION, MISSING, RUNS, Finished, Row
 from benchmarks.methods import build, multiply_accumulates, parameters
 from benchmarks.patients import Patients, judge, oracle_threshold, outline
 from benchmarks.silencing import ALL, dice_of_subsets, silenced
-from lib.atomic import replacing
-from lib.ciml.explanation import MEASURES, explain
-from lib.ciml.network import NetworkSettings
-from lib.ciml.patches import TrainingCase
-from lib.ciml.training import EpochReport, TrainingSettings, train
+from lib.ciml.inference.explanation import MEASURES, explain
+from lib.ciml.network.ciml_network import NetworkSettings
+from lib.ciml.training.patches import TrainingCase
+from lib.ciml.training.train import EpochReport, TrainingSettings, train
+from lib.runtime.files import replacing
 
 WITH_SUBSETS = ("ciml", "segresnet", "dynunet")
 SAID = tuple(measure for measure in MEASURES if measure != "grad_cam")  # ten times as long as the others

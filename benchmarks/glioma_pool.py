@@ -42,9 +42,9 @@ from benchmarks.glioma.anatomy import Array, draw_head, grid
 from benchmarks.glioma.lesions import RARE, VOXEL_ML, Grown, draw_lesion, grow
 from benchmarks.glioma.plan import DAMAGED, UNIQUE, Patient, Shares, draw_patients
 from benchmarks.glioma.scanner import MODALITIES, SCANNERS, STORED, damage, scan, signals
-from lib.cases.image import Volume, write_nifti
-from lib.progress import progress_bar
-from lib.room import PART
+from lib.cases.formats.image import Volume, write_nifti
+from lib.runtime.disk_cache import PART
+from lib.views.terminal.progress import progress_bar
 
 LABEL = "lesion"
 COLUMNS = (

@@ -71,26 +71,26 @@ def ours(studies: Path, device: str) -> Told:
     """Ask this app's infer task."""
     import torch
 
-    from lib.ciml.network import CimlNetwork, NetworkSettings
-    from lib.segmentation import Segmenter
-    from lib.settings import AppSettings
-    from lib.site import Site
-    from lib.tasks.infer import CimlInfer
+    from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+    from lib.pipeline.segmentation import Segmenter
+    from lib.pipeline.settings import AppSettings
+    from lib.pipeline.workspace import Workspace
+    from lib.server.tasks.infer import CimlInfer
 
     with tempfile.TemporaryDirectory() as work:
-        site = Site(studies, AppSettings(work_dir=work, device=device))
+        workspace = Workspace(studies, AppSettings(work_dir=work, device=device))
         torch.manual_seed(0)
         network = CimlNetwork(
-            site.decomposition, site.preparation.modalities, NetworkSettings.of_size("base")
+            workspace.decomposition, workspace.preparation.modalities, NetworkSettings.of_size("base")
         )
-        site.models.publish(network, {})
-        task = CimlInfer(site)
+        workspace.models.publish(network, {})
+        task = CimlInfer(workspace)
 
         def ask(case: str) -> Told:
-            return _timed(lambda: task({"case": site.pool.by_id[case], "modality": "FLAIR"}))
+            return _timed(lambda: task({"case": workspace.pool.by_id[case], "modality": "FLAIR"}))
 
         told: Told = {"cold": ask("a"), "warm": ask("b"), "peak MB": _peak_mb(), "cached": ask("b")}
-        Segmenter(site).segment(site.pool.by_id["c"], prefetching=True)
+        Segmenter(workspace).segment(workspace.pool.by_id["c"], prefetching=True)
         told["prefetched"] = ask("c")
     if not told["prefetched"]["about"]["ciml"]["prefetched"]:
         raise RuntimeError("the third case must have been segmented ahead; it was not.")

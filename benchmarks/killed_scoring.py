@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.tables import table_of, write_rows
+from lib.pipeline.settings import AppSettings
+from lib.pipeline.workspace import Workspace
 from lib.plan.store import PlanStore
-from lib.settings import AppSettings
-from lib.site import Site
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "killed_scoring.csv"
@@ -35,10 +35,10 @@ FOLDS, REPEATS, PAIRS = 3, 2, 3
 _WORKER = """
 import sys
 from pathlib import Path
-import lib.mdal.score as score
-from lib.planning import plan_pool
-from lib.settings import AppSettings
-from lib.site import Site
+import lib.mdal.scoring.score_pool as score
+from lib.pipeline.planning import plan_pool
+from lib.pipeline.settings import AppSettings
+from lib.pipeline.workspace import Workspace
 
 studies, log, seed, folds, repeats = sys.argv[1:]
 train = score.train_fold
@@ -57,7 +57,7 @@ def noted(*arguments, **more):
 
 score.train_fold = noted
 print("ready", flush=True)
-plan_pool(Site(Path(studies), AppSettings(
+plan_pool(Workspace(Path(studies), AppSettings(
     seed=int(seed), folds=int(folds), repeats=int(repeats), scoring_steps=12, study_labels="ignore")))
 """
 
@@ -150,7 +150,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         studies = copy_of_samples(Path(folder) / "studies")
         seen = kill_scorings(studies, Path(folder) / "log", kills=kills, seed=seed)
-        Site(studies, AppSettings(study_labels="ignore"))  # still opens
+        Workspace(studies, AppSettings(study_labels="ignore"))  # still opens
     Console().print(table_of([vars(seen)], "Scoring under kill -9"))
     write_rows(RESULTS, [vars(seen)])
 

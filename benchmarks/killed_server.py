@@ -30,11 +30,11 @@ import typer
 from rich.console import Console
 
 from benchmarks.tables import Row, table_of, write_rows
-from lib.cases.image import read_grid
-from lib.datastores.local import CaseDatastore
-from lib.settings import AppSettings
-from lib.site import Site
-from tests.server import ROOT, serving, wait_until
+from lib.cases.formats.image import read_grid
+from lib.pipeline.settings import AppSettings
+from lib.pipeline.workspace import Workspace
+from lib.server.datastore import CaseDatastore
+from tests.support.server import ROOT, serving, wait_until
 
 RESULTS = Path(__file__).parent / "results" / "killed_server.csv"
 LABELLED = ("STS_002", "STS_008", "STS_024", "STS_025")
@@ -47,7 +47,7 @@ _FORGOTTEN = {  # what is removed first, so that there is something to do
     "training": (),
     "upload": (),
 }
-_STARTED = {"check": "lib.background_command check", "scoring": "-m scoring", "training": "-m train"}
+_STARTED = {"check": "lib.cli.background check", "scoring": "-m scoring", "training": "-m train"}
 PHASES = tuple(_FORGOTTEN)
 
 
@@ -100,10 +100,10 @@ def kill_once(
 
 def disagreeing(studies: Path) -> int:
     """Labels whose file is of another upload than their notes."""
-    datastore = CaseDatastore(Site(studies, AppSettings(study_labels="ignore")))
+    datastore = CaseDatastore(Workspace(studies, AppSettings(study_labels="ignore")))
     wrong = 0
     for id in datastore.get_labeled_images():
-        voxels = int(datastore.read_label(datastore.site.pool.by_id[id]).array.sum())
+        voxels = int(datastore.labels.read(datastore.workspace.pool.by_id[id]).array.sum())
         wrong += datastore.get_label_info(id, "final")["voxels"] != voxels
     return wrong
 
@@ -114,11 +114,11 @@ def _uploading(address: str, studies: Path) -> Iterator[None]:
     ended = threading.Event()
 
     def send() -> None:
-        site, number = Site(studies, AppSettings()), 0
+        workspace, number = Workspace(studies, AppSettings()), 0
         while not ended.is_set():
             number += 1
             id = LABELLED[number % len(LABELLED)]
-            grid = read_grid(site.pool.by_id[id].modalities["MR_T1"])
+            grid = read_grid(workspace.pool.by_id[id].modalities["MR_T1"])
             label = np.zeros(grid.shape, dtype=np.uint8)
             label.reshape(-1)[: 1 + number] = 1
             file = studies.parent / f"{id}.nii.gz"

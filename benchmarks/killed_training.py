@@ -27,7 +27,7 @@ from rich.console import Console
 from benchmarks.killed_scoring import ROOT, copy_of_samples
 from benchmarks.tables import table_of, write_rows
 from lib.ciml.checkpoint import load
-from lib.ciml.models import Models
+from lib.ciml.model_versions import Models
 
 RESULTS = Path(__file__).parent / "results" / "killed_training.csv"
 _FOR_EVER = 10_000  # rounds
@@ -35,10 +35,10 @@ _WORKER = """
 import sys
 from pathlib import Path
 import torch
-from lib.datastores.local import CaseDatastore
-from lib.learning import train_site
-from lib.settings import AppSettings
-from lib.site import Site
+from lib.server.datastore import CaseDatastore
+from lib.pipeline.training import train_site
+from lib.pipeline.settings import AppSettings
+from lib.pipeline.workspace import Workspace
 
 studies, work, log, seed, rounds, epochs = sys.argv[1:]
 torch.set_num_threads(1)
@@ -51,11 +51,11 @@ def note(*words):
 done = Path(log).read_text().count("ended") if Path(log).exists() else 0
 for number in range(done, int(rounds)):
     settings = AppSettings(seed=int(seed) + number, train_epochs=int(epochs), work_dir=work, tracking="off")
-    site = Site(Path(studies), settings)
+    site = Workspace(Path(studies), settings)
     def told(share, message):
         if message.startswith("epoch"):
             note("epoch", number, message.split()[1])
-    stats = train_site(site, CaseDatastore(site), on_progress=told)
+    stats = train_site(site, on_progress=told)
     note("ended", number, stats["dice"], stats["version"])
 """
 

@@ -40,8 +40,8 @@ from benchmarks.evidence.results import Results
 from benchmarks.evidence.rows import CASES, CELLS, Rows
 from benchmarks.evidence.run import Finished, Study, carry_out, judged, trained
 from benchmarks.evidence.scores import Knowledge, know
-from lib.lifetime import end_with_the_parent
-from lib.progress import progress_bar
+from lib.runtime.processes import end_with_the_parent
+from lib.views.terminal.progress import progress_bar
 
 PROTOCOL, REPORT, FIGURE = "protocol.yaml", "report.md", "curves.png"
 console = Console(width=150)
@@ -134,13 +134,13 @@ def _planned(opened: LabelledPool, rows: Rows, work: Path, jobs: int) -> list[Ce
     """Score, choose and write down what was chosen."""
     known: dict[bool, Knowledge] = {}
     for check in sorted({True, *(arm.check for arm in opened.protocol.arms)}):
-        site = opened.candidate_site(check=check, workers=jobs)
+        workspace = opened.candidate_site(check=check, workers=jobs)
         console.print(
-            f"{len(site.served)} of {len(opened.candidates)} candidates "
+            f"{len(workspace.verdicts.served)} of {len(opened.candidates)} candidates "
             f"{'after the pool check' if check else 'with the check ignored'}"
         )
         with progress_bar(console) as tell:
-            found = know(site, site.work, processes=jobs, on_progress=tell)
+            found = know(workspace, workspace.folders.work, processes=jobs, on_progress=tell)
         known[check] = replace(found, sound_kinds=opened.sound_kinds)
     with progress_bar(console) as tell:
         cases = described(opened, tell)

@@ -38,13 +38,13 @@ from rich.console import Console
 
 from benchmarks.tables import table_of, write_rows
 from lib.mdal import pair_names
-from lib.overview.strips import Strips
+from lib.pipeline.planning import PATCHES
+from lib.pipeline.settings import read_settings
+from lib.pipeline.workspace import Workspace
 from lib.plan.scores import CaseScore
-from lib.planning import PATCHES
-from lib.settings import read_settings
-from lib.site import Site
-from tests.chromium import chromium
-from tests.server import serving
+from lib.views.pictures.strips import Strips
+from tests.support.chromium import chromium
+from tests.support.server import serving
 
 RESULTS = Path(__file__).parent / "results" / "map_scale.csv"
 CONF: dict[str, object] = {"budget": 200, "prefetch": 0, "device": "cpu"}
@@ -89,11 +89,11 @@ def main(
         console.print(f"writing {cases} cases …")
         fill(studies, cases)
         console.print("checking them and writing the plan …")
-        site = planned(studies)
+        workspace = planned(studies)
         begun = time.monotonic()
-        kept = Strips(site).keep_chosen()
+        kept = Strips(workspace).keep_chosen()
         console.print(f"{kept} pictures in {time.monotonic() - begun:.0f} s; measuring …")
-        rows = measure(site, hovers)
+        rows = measure(workspace, hovers)
     console.print(table_of(rows, f"The map of {cases} cases"))
     write_rows(output, [{"cases": cases, **row, "cores": os.cpu_count() or 0} for row in rows])
 
@@ -135,14 +135,16 @@ def affine(shape: tuple[int, ...]) -> NDArray[np.float64]:
     return found
 
 
-def planned(studies: Path) -> Site:
+def planned(studies: Path) -> Workspace:
     """The site with a check and a plan."""
-    site = Site(studies, read_settings(CONF))
-    site.check()
-    if len(site.served) < 0.99 * len(site.pool.cases):
-        raise RuntimeError(f"the cases must pass the check; {len(site.quarantined)} are in quarantine.")
-    rng, pairs = np.random.default_rng(0), pair_names(site.preparation.modalities)
-    ids = [case.id for case in site.served]
+    workspace = Workspace(studies, read_settings(CONF))
+    workspace.check()
+    if len(workspace.verdicts.served) < 0.99 * len(workspace.pool.cases):
+        raise RuntimeError(
+            f"the cases must pass the check; {len(workspace.verdicts.quarantined)} are in quarantine."
+        )
+    rng, pairs = np.random.default_rng(0), pair_names(workspace.preparation.modalities)
+    ids = [case.id for case in workspace.verdicts.served]
     clusters = rng.integers(0, GROUPS, len(ids))
     features = 2.0 * rng.standard_normal((GROUPS, FEATURES))[clusters] + rng.standard_normal(
         (len(ids), FEATURES)
@@ -162,25 +164,33 @@ def planned(studies: Path) -> Site:
             int(clusters[row]), features[row],
         )  # fmt: skip
 
-    content = site.content()
-    site.plan.write(
+    content = workspace.content()
+    workspace.plan.write(
         content=content,
         seed=0,
         scores={id: score(row) for row, id in enumerate(ids)},
-        orders={site.settings.strategy: [ids[row] for row in (-difference).argsort()]},
-        about={"fingerprint": site.fingerprint(), "settings": site.scoring_settings, "warnings": []},
+        orders={workspace.settings.strategy: [ids[row] for row in (-difference).argsort()]},
+        about={
+            "fingerprint": workspace.fingerprint(),
+            "settings": workspace.scoring_settings,
+            "warnings": [],
+        },
     )
     nats = rng.standard_normal((len(ids), len(pairs), 216)).astype(np.float16)
     np.savez(
-        site.work / PATCHES, content=np.array(content), ids=np.array(ids), pairs=np.array(pairs), nats=nats
+        workspace.folders.work / PATCHES,
+        content=np.array(content),
+        ids=np.array(ids),
+        pairs=np.array(pairs),
+        nats=nats,
     )
-    return site
+    return workspace
 
 
-def measure(site: Site, hovers: int) -> list[Row]:
+def measure(workspace: Workspace, hovers: int) -> list[Row]:
     """Open the map, hover, ask for a large case."""
     with serving(
-        site.studies, conf=CONF, environment={"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+        workspace.folders.studies, conf=CONF, environment={"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
     ) as address:
         server = listening(address)
         wait_until_idle(server)
@@ -194,11 +204,14 @@ def measure(site: Site, hovers: int) -> list[Row]:
             hovered = hover(window.page, address, hovers)
         after = server.memory_info().rss
         states = [timed(f"{api}/states") for _ in range(20)]
-        large = f"{api}/cases/{site.pool.cases[-1].id}/strip.jpg"
-        shutil.rmtree(site.work / "cache" / site.cache.key(site.pool.cases[-1]), ignore_errors=True)
-        shutil.rmtree(site.work / "strips")
+        large = f"{api}/cases/{workspace.pool.cases[-1].id}/strip.jpg"
+        shutil.rmtree(
+            workspace.folders.work / "cache" / workspace.cache.key(workspace.pool.cases[-1]),
+            ignore_errors=True,
+        )
+        shutil.rmtree(workspace.folders.work / "strips")
         unprepared = timed(large)
-        shutil.rmtree(site.work / "strips")
+        shutil.rmtree(workspace.folders.work / "strips")
         prepared = timed(large)
     there = [hover for hover in hovered if hover["id"] in chosen]
     others = [hover for hover in hovered if hover["id"] not in chosen]

@@ -34,9 +34,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rivals import Concatenation, EarlyFusion, OneModality, Slices
 from lib.cases.modalities import kind
-from lib.ciml.decomposition import Decomposition, decomposition_for
-from lib.ciml.network import CimlNetwork, NetworkSettings
-from lib.ciml.subtask import Subtask
+from lib.ciml.decomposition.subtask import Subtask
+from lib.ciml.decomposition.table import Decomposition, decomposition_for
+from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
 
 METHODS = (
     "ciml",

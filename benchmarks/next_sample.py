@@ -20,7 +20,7 @@ from rich.console import Console
 
 from benchmarks.tables import table_of, write_rows
 from lib.plan.store import CaseScore, PlanStore
-from tests.server import APP, serving
+from tests.support.server import APP, serving
 
 RESULTS = Path(__file__).parent / "results" / "next_sample.csv"
 RIVAL = """

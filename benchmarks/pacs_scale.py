@@ -29,8 +29,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, 
 from rich.console import Console
 
 from benchmarks.tables import table_of, write_rows
-from tests.orthanc import Orthanc, orthanc
-from tests.server import serving
+from tests.support.orthanc import Orthanc, orthanc
+from tests.support.server import serving
 
 RESULTS = Path(__file__).parent / "results" / "pacs_scale.csv"
 SIZE, SLICES = 16, 3

@@ -14,15 +14,15 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from numpy.typing import NDArray
 
 from lib.cases.case import Case, Source
-from lib.cases.image import read_volume, resample
+from lib.cases.formats.image import read_volume, resample
 from lib.cases.modalities import default_reference, kind
-from lib.cases.volumes import Preparation, VolumeCache
-from lib.ciml.decomposition import Decomposition
-from lib.ciml.inference import predict
-from lib.ciml.patches import TrainingCase
-from lib.ciml.validation import dice_of, surface_distance_of
-from lib.settings import read_settings
-from lib.site import Site
+from lib.cases.preprocessing import Preparation, VolumeCache
+from lib.ciml.decomposition.table import Decomposition
+from lib.ciml.inference.predict import predict
+from lib.ciml.training.patches import TrainingCase
+from lib.ciml.training.validation import dice_of, surface_distance_of
+from lib.pipeline.settings import read_settings
+from lib.pipeline.workspace import Workspace
 
 TESTED, VALIDATED = 14, 8
 SETTINGS = {"CT+PET+MR": ("CT", "PET", "MR"), "CT+MR": ("CT", "MR")}
@@ -56,8 +56,8 @@ class Patients:
         Raises:
             ValueError: If there are too few.
         """
-        self.site = Site(pool, read_settings({"work_dir": str(work)} if work else {}))
-        labelled = [case for case in self.site.pool.cases if case.label and case.id not in without]
+        self.workspace = Workspace(pool, read_settings({"work_dir": str(work)} if work else {}))
+        labelled = [case for case in self.workspace.pool.cases if case.label and case.id not in without]
         if len(labelled) < TESTED + 2:
             raise ValueError(
                 f"the pool must hold at least {TESTED + 2} labelled patients beside those left out; "
@@ -82,15 +82,18 @@ class Patients:
 
     def modalities(self, setting: str) -> tuple[str, ...]:
         """The pool's names of the modalities of a setting, in the pool's order."""
-        return tuple(name for name in self.site.pool.modalities if kind(name) in SETTINGS[setting])
+        return tuple(name for name in self.workspace.pool.modalities if kind(name) in SETTINGS[setting])
 
     def load(self, cases: Sequence[Case], setting: str) -> list[TrainingCase]:
         """Cases prepared with the modalities of a setting and no other."""
         modalities = self.modalities(setting)
         preparation = Preparation(modalities, default_reference(modalities))
-        settings = self.site.settings
+        settings = self.workspace.settings
         cache = VolumeCache(
-            self.site.work / "cache", preparation, self.site.records, max_bytes=int(settings.cache_gb * 1e9)
+            self.workspace.folders.work / "cache",
+            preparation,
+            self.workspace.records,
+            max_bytes=int(settings.cache_gb * 1e9),
         )
         loaded = []
         for case in cases:

@@ -24,12 +24,12 @@ from scipy.stats import rankdata
 
 from benchmarks.pool_check import damaged
 from lib.cases.case import Case
-from lib.cases.layouts import find_pool
-from lib.compute import cores
+from lib.cases.discovery.layouts import find_pool
+from lib.pipeline.planning import plan_pool
+from lib.pipeline.settings import read_settings
+from lib.pipeline.workspace import Workspace
 from lib.plan.scores import CaseScore
-from lib.planning import plan_pool
-from lib.settings import read_settings
-from lib.site import Site
+from lib.runtime.devices import cores
 
 RESULTS = Path(__file__).parent / "results" / "planted.csv"
 COLUMNS = ("arm", "draw", "case", "modality", "change", "detail", "rank", "of", "difference", "seconds")
@@ -131,9 +131,9 @@ def _renamed(pool: Path) -> list[dict[str, object]]:
 def _score(studies: Path, work: Path, planted: list[Case]) -> tuple[dict[str, CaseScore], float]:
     start = time.monotonic()
     released = ",".join(case.id for case in planted)
-    site = Site(studies, read_settings({"work_dir": str(work), "released": released}))
-    plan_pool(site, processes=cores())
-    return dict(site.plan.scores()), time.monotonic() - start
+    workspace = Workspace(studies, read_settings({"work_dir": str(work), "released": released}))
+    plan_pool(workspace, processes=cores())
+    return dict(workspace.plan.scores()), time.monotonic() - start
 
 
 def _rows() -> list[dict[str, str]]:

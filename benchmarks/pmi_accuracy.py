@@ -36,9 +36,9 @@ from rich.table import Table
 from scipy.stats import spearmanr
 from torch import nn
 
-from lib.mdal.contrastive import info_nce
-from lib.mdal.gaussian import gaussian_pmi
-from lib.mdal.pmi import PairScore, Rows, critic_pmi, out_of_fold_pmi, standardise_folds
+from lib.mdal.representation.contrastive import info_nce
+from lib.mdal.scoring.gaussian_copula import gaussian_pmi
+from lib.mdal.scoring.pmi import PairScore, Rows, critic_pmi, out_of_fold_pmi, standardise_folds
 
 Array = NDArray[np.float64]
 SHARED, CORRELATION, FOLDS = 8, 0.6, 5

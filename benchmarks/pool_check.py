@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.table import Table
 
 from lib.cases.case import Case
-from lib.cases.check import PoolReport, check_pool
-from lib.cases.image import Grid, Volume, read_volume, resample, write_nifti
-from lib.cases.layouts import find_pool
+from lib.cases.discovery.layouts import find_pool
+from lib.cases.formats.image import Grid, Volume, read_volume, resample, write_nifti
 from lib.cases.modalities import default_reference, kind
+from lib.cases.preprocessing import Preparation
+from lib.cases.quality.check import PoolReport, check_pool
 from lib.cases.records import Records
-from lib.cases.volumes import Preparation
 
 SHIFT_MM = 15.0
 NOT_VOXELS = {"grid", "spacing", "extent", "coverage", "no_overlap", "duplicate", "duplicate_image"}

@@ -41,11 +41,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.tables import write_rows
-from lib.ciml.network import CimlNetwork, NetworkSettings
-from lib.settings import read_settings
-from lib.site import Site
-from tests.orthanc import orthanc
-from tests.server import serving
+from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.pipeline.settings import read_settings
+from lib.pipeline.workspace import Workspace
+from tests.support.orthanc import orthanc
+from tests.support.server import serving
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "responsiveness.csv"
@@ -164,10 +164,12 @@ def prepare(folder: Path) -> tuple[Path, Path]:
         nib.save(finer, studies / file.parent.name / file.name)
     for file in studies.glob("*/CT.nii.gz"):
         shutil.copyfile(file, flat / f"{file.parent.name}.nii.gz")
-    site = Site(studies, read_settings({"study_labels": "ignore"}))
+    workspace = Workspace(studies, read_settings({"study_labels": "ignore"}))
     torch.manual_seed(0)
-    network = CimlNetwork(site.decomposition, site.preparation.modalities, NetworkSettings.of_size("base"))
-    site.models.publish(network, {})
+    network = CimlNetwork(
+        workspace.decomposition, workspace.preparation.modalities, NetworkSettings.of_size("base")
+    )
+    workspace.models.publish(network, {})
     return studies, flat
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor, nn
 
-from lib.ciml.backbone import Decoder, Encoder
-from lib.ciml.decomposition import Decomposition
-from lib.ciml.network import CimlNetwork, NetworkSettings, Output
-from lib.ciml.subtask import Subtask
+from lib.ciml.decomposition.subtask import Subtask
+from lib.ciml.decomposition.table import Decomposition
+from lib.ciml.network.backbone import Decoder, Encoder
+from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings, Output
 
 
 @dataclass(frozen=True)

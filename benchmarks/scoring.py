@@ -39,10 +39,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.tables import write_rows
-from lib.ciml.inference import bounding_box
-from lib.compute import cores, device_of
-from lib.settings import read_settings
-from lib.site import Site
+from lib.ciml.inference.predict import bounding_box
+from lib.pipeline.settings import read_settings
+from lib.pipeline.workspace import Workspace
+from lib.runtime.devices import cores, device_of
 
 DROPOUT = 0.2  # as in MONAI Label's example apps
 LOOK_S = 0.1  # between two looks at a scoring's processes
@@ -94,7 +94,7 @@ class Family:
         self.peak = max(self.peak, resident)
 
 
-def measure(part: Callable[[Site], Told], studies: Path, conf: dict[str, str], allowed: int) -> Measured:
+def measure(part: Callable[[Workspace], Told], studies: Path, conf: dict[str, str], allowed: int) -> Measured:
     """Run a part of this module in a process of its own, on so many cores.
 
     Raises:
@@ -128,44 +128,50 @@ def measure(part: Callable[[Site], Told], studies: Path, conf: dict[str, str], a
     )
 
 
-def tell(part: Callable[[Site], Told], allowed: int) -> None:
+def tell(part: Callable[[Workspace], Told], allowed: int) -> None:
     """In the measured process: run the part and write what it says where it was asked to."""
     studies, conf, answer = sys.argv[1:]
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:allowed])
-    Path(answer).write_text(json.dumps(part(Site(Path(studies), read_settings(json.loads(conf))))))
+    Path(answer).write_text(json.dumps(part(Workspace(Path(studies), read_settings(json.loads(conf))))))
 
 
-def mdal(site: Site) -> Told:
+def mdal(workspace: Workspace) -> Told:
     """Bring the plan up to date."""
-    from lib.planning import plan_pool
+    from lib.pipeline.planning import plan_pool
 
-    told = _timed(lambda: plan_pool(site, processes=cores()))
-    current = site.plan.current()
-    return {**told, "cases": len(site.served), "warnings": current.about["warnings"] if current else []}
+    told = _timed(lambda: plan_pool(workspace, processes=cores()))
+    current = workspace.plan.current()
+    return {
+        **told,
+        "cases": len(workspace.verdicts.served),
+        "warnings": current.about["warnings"] if current else [],
+    }
 
 
-def epistemic(site: Site) -> Told:
+def epistemic(workspace: Workspace) -> Told:
     """Score every case by MONAI Label's dropout samples."""
     from monailabel.datastore.local import LocalDatastore  # here, as our side's memory is measured without
     from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
 
     with tempfile.TemporaryDirectory() as folder:
-        for case in site.served:
-            site.cache.get(case)
-            prepared = site.cache.folder / site.cache.key(case) / "array.npy"
+        for case in workspace.verdicts.served:
+            workspace.cache.get(case)
+            prepared = workspace.cache.folder / workspace.cache.key(case) / "array.npy"
             (Path(folder) / f"{case.id}.npy").symlink_to(prepared)
         datastore = LocalDatastore(folder, extensions=["*.npy"], auto_reload=False)
-        task = _dropout_task(site)
+        task = _dropout_task(workspace)
         scoring, summary = EpistemicScoring(task), {}
         told = _timed(lambda: summary.update(scoring({}, datastore)))
-        scored = [datastore.get_image_info(case.id)["epistemic_entropy"] for case in site.served]
+        scored = [
+            datastore.get_image_info(case.id)["epistemic_entropy"] for case in workspace.verdicts.served
+        ]
     if summary["executed"] != len(scored) or not np.isfinite(scored).all():
         raise RuntimeError(f"every case must get a finite entropy; got {summary} and {scored}.")
     parameters = sum(weights.numel() for weights in task.network.parameters())
     return {**told, "cases": len(scored), "samples": scoring.simulation_size, "parameters": parameters}
 
 
-def _dropout_task(site: Site) -> Any:
+def _dropout_task(workspace: Workspace) -> Any:
     """MONAI Label's inference with dropout left on."""
     from monai.inferers.inferer import SimpleInferer, SlidingWindowInferer
     from monai.networks.nets.unet import UNet
@@ -185,12 +191,12 @@ def _dropout_task(site: Site) -> Any:
         def post_transforms(self, data: Any = None) -> list[Any]:
             return [Activationsd(keys="pred", softmax=True)]
 
-    channels, labels = len(site.preparation.modalities), site.decomposition.labels
+    channels, labels = len(workspace.preparation.modalities), workspace.decomposition.labels
     network = UNet(3, channels, len(labels) + 1, (16, 32, 64), (2, 2), num_res_units=2, dropout=DROPOUT)
     task = DropoutSamples(
         None, network, InferType.SEGMENTATION, dict(labels), 3, "dropout", train_mode=True, skip_writer=True
     )
-    task.config()["device"] = str(device_of(site.settings.device))
+    task.config()["device"] = str(device_of(workspace.settings.device))
     return task
 
 

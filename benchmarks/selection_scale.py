@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
-from lib.mdal.candidates import Candidates, Rows
-from lib.mdal.selection import SELECTORS
+from lib.mdal.selection.candidates import Candidates, Rows
+from lib.mdal.selection.strategies import SELECTORS
 
 RESULTS = Path(__file__).parent / "results" / "selection_scale.csv"
 FEATURES = 128

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from lib.ciml.decomposition import Decomposition
-from lib.ciml.subtask import Region, Subtask
+from lib.ciml.decomposition.subtask import Region, Subtask
+from lib.ciml.decomposition.table import Decomposition
 
 MODALITIES = ("A", "B")
 SIZE, GRAIN = 32, 2  # pixels

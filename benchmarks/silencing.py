@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from benchmarks.patients import dice, outline
-from lib.ciml.decomposition import Decomposition
-from lib.ciml.network import CimlNetwork, Output
-from lib.ciml.patches import TrainingCase
-from lib.ciml.subtask import Region, Subtask
+from lib.ciml.decomposition.subtask import Region, Subtask
+from lib.ciml.decomposition.table import Decomposition
+from lib.ciml.network.ciml_network import CimlNetwork, Output
+from lib.ciml.training.patches import TrainingCase
 
 Pair = tuple[str, str]  # (sender, subtask)
 ALL = "all"  # in place of a subtask: every message of the sender

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from lib.atomic import replacing
+from lib.runtime.files import replacing
 
 Row = Mapping[str, Any]
 

@@ -2,11 +2,12 @@
 
     python -m benchmarks.training_speed samples/sts --repeats 3
 
-Ours is `lib.ciml.training` as the app's train task calls it. The rival is a `BasicTrainTask` of the installed
-MONAI Label with the transforms of its example apps, its default metric and handlers, on the same network,
-loss, optimiser, patch and batch sizes and cases; its images are cached in memory before the clock starts, by
-`CacheDataset` or by `SmartCacheDataset`, the first choice that its clients send. Neither validates. Each
-measurement is a process of its own; they alternate. The clock runs over whole epochs after the first.
+Ours is `lib.ciml.training.train` as the app's train task calls it. The rival is a `BasicTrainTask` of the
+installed MONAI Label with the transforms of its example apps, its default metric and handlers, on the same
+network, loss, optimiser, patch and batch sizes and cases; its images are cached in memory before the clock
+starts, by `CacheDataset` or by `SmartCacheDataset`, the first choice that its clients send. Neither
+validates. Each measurement is a process of its own; they alternate. The clock runs over whole epochs after
+the first.
 """
 
 from __future__ import annotations
@@ -47,15 +48,15 @@ from torch import Tensor, nn
 
 from benchmarks.tables import write_rows
 from lib.cases.case import Source
-from lib.cases.image import read_volume, resample
-from lib.ciml.loss import objective
-from lib.ciml.network import CimlNetwork, NetworkSettings, Output
-from lib.ciml.patches import TrainingCase
-from lib.ciml.precision import precision_for
-from lib.ciml.training import TrainingSettings, train
-from lib.compute import cores, device_of
-from lib.settings import read_settings
-from lib.site import Site
+from lib.cases.formats.image import read_volume, resample
+from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings, Output
+from lib.ciml.network.precision import precision_for
+from lib.ciml.training.loss import objective
+from lib.ciml.training.patches import TrainingCase
+from lib.ciml.training.train import TrainingSettings, train
+from lib.pipeline.settings import read_settings
+from lib.pipeline.workspace import Workspace
+from lib.runtime.devices import cores, device_of
 
 RESULTS = Path(__file__).parent / "results" / "training_speed.csv"
 SIDES = ("ours", "CacheDataset", "SmartCacheDataset")
@@ -122,23 +123,27 @@ def _in_process(pool: Path, side: str, size: str, epochs: int, threads: int) -> 
 
 def _measure(pool: Path, side: str, size: str, epochs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        site = Site(pool, read_settings({"work_dir": folder}))
+        workspace = Workspace(pool, read_settings({"work_dir": folder}))
         torch.manual_seed(0)
-        network = CimlNetwork(site.decomposition, site.preparation.modalities, NetworkSettings.of_size(size))
+        network = CimlNetwork(
+            workspace.decomposition, workspace.preparation.modalities, NetworkSettings.of_size(size)
+        )
         device = device_of("auto")
         settings = TrainingSettings(
             epochs=epochs,
-            steps_per_epoch=len(site.pool.cases) // TrainingSettings().batch_size,
+            steps_per_epoch=len(workspace.pool.cases) // TrainingSettings().batch_size,
             modality_dropout=0.0,
             precision=precision_for(device),
         )
-        times = (_ours if side == "ours" else _rival)(site, network, settings, device, side, Path(folder))
+        times = (_ours if side == "ours" else _rival)(
+            workspace, network, settings, device, side, Path(folder)
+        )
         steps = settings.steps_per_epoch * (epochs - 1)
         return {"steps_per_s": steps / (times[-1] - times[0]), "steps": steps, "device": device.type}
 
 
 def _ours(
-    site: Site,
+    workspace: Workspace,
     network: CimlNetwork,
     settings: TrainingSettings,
     device: torch.device,
@@ -147,8 +152,8 @@ def _ours(
 ) -> list[float]:
     """When each epoch ended."""
     cases = []
-    for case in site.pool.cases:
-        prepared = site.cache.get(case)
+    for case in workspace.pool.cases:
+        prepared = workspace.cache.get(case)
         contour = resample(read_volume(Source(_label(case.label))), prepared.grid, nearest=True).array
         cases.append(TrainingCase(prepared, (contour > 0).astype(np.uint8)))
     times: list[float] = []
@@ -157,7 +162,7 @@ def _ours(
 
 
 def _rival(
-    site: Site,
+    workspace: Workspace,
     network: CimlNetwork,
     settings: TrainingSettings,
     device: torch.device,
@@ -170,7 +175,7 @@ def _rival(
     names = network.modalities
     datalist = [
         {**{name: str(case.modalities[name].path) for name in names}, "label": str(_label(case.label))}
-        for case in site.pool.cases
+        for case in workspace.pool.cases
     ]
     request = {
         "name": "rival",

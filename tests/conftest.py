@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers import FileScheduling, longest_first
+from tests.support.workers import FileScheduling, longest_first
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "sts"
 

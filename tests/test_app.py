@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from monailabel.interfaces.exception import MONAILabelException
 
 from lib.app import MdalCimlApp
-from lib.refusal import Refusal
-from tests.images import write_image
+from lib.server.errors import Refusal
+from tests.support.images import write_image
 
 Samples = Callable[..., Path]
 
@@ -108,7 +108,7 @@ def test_a_case_without_the_reference_takes_another_grid(tmp_path: Path) -> None
     )
 )
 def test_an_image_that_no_case_answers_to_is_never_opened(app: MdalCimlApp, image: str) -> None:
-    if image in app.site.pool._aliases:
+    if image in app.workspace.pool._aliases:
         return
     with pytest.raises(Refusal, match="an image must be the id of a case") as caught:
         app.infer({"model": "ciml", "image": image})

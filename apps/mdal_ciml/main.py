@@ -1,6 +1,6 @@
 """What `monailabel start_server --app apps/mdal_ciml` loads."""
 
-from lib.lifetime import end_with_the_server
+from lib.runtime.processes import end_with_the_server
 
 end_with_the_server()  # of a job, before the app, which takes seconds to import
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from benchmarks.evidence.results import Results
 from benchmarks.evidence.statistics import difference
 from benchmarks.evidence.strategies import FULL
-from lib.atomic import replacing
+from lib.runtime.files import replacing
 
 WIDTH, HEIGHT = 2.6, 2.4  # of a panel, in inches
 COLUMNS = 6

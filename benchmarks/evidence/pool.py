@@ -13,19 +13,19 @@ import numpy as np
 
 from benchmarks.evidence.protocol import Protocol
 from lib.cases.case import Case, Source
-from lib.cases.image import read_volume, resample
+from lib.cases.formats.image import read_volume, resample
 from lib.cases.pool import Pool
-from lib.cases.volumes import VolumeCache
-from lib.ciml.patches import TrainingCase
-from lib.settings import AppSettings
-from lib.site import Site
+from lib.cases.preprocessing import VolumeCache
+from lib.ciml.training.patches import TrainingCase
+from lib.pipeline.settings import AppSettings
+from lib.pipeline.workspace import Workspace
 
 TRUTH = "truth.csv"
 _NO_BOUND = 2**62  # bytes
 Truth = dict[str, dict[str, str]]
 
 
-class PartialSite(Site):
+class PartialWorkspace(Workspace):
     """A site that sees some cases and modalities of a folder, as if there were no others."""
 
     def __init__(
@@ -54,13 +54,14 @@ class PartialSite(Site):
         """Prepared cases, as many as there are: every run needs some of them."""
         return VolumeCache(self._prepared, self.preparation, self.records, max_bytes=_NO_BOUND)
 
-    def _found(self) -> Pool:
-        pool = super()._found().limited_to(self._shown)
+    def find(self) -> Pool:
+        """The cases that are shown."""
+        pool = super().find().limited_to(self._shown)
         missing = set(self._shown) - set(pool.modalities)
         if missing:
             raise ValueError(
                 f"the pool must have {', '.join(self._shown)}; {', '.join(sorted(missing))} is in no case "
-                f"under {self.studies}. Name its modalities in the protocol."
+                f"under {self.folders.studies}. Name its modalities in the protocol."
             )
         if self._ids is None:
             return pool
@@ -82,8 +83,8 @@ class LabelledPool:
             ValueError: If a case that the protocol names is not there, or none is left to choose or to test.
         """
         self.folder, self.protocol, self.work = folder, protocol, work
-        self.site = self._site(self._settings(work / "cases"))
-        cases = self.site.pool.by_id
+        self.workspace = self._site(self._settings(work / "cases"))
+        cases = self.workspace.pool.by_id
         labelled = sorted(id for id, case in cases.items() if case.label and id not in protocol.without)
         self.tested = tuple(sorted(self._tested(labelled)))
         self.candidates = tuple(id for id in labelled if id not in self.tested)
@@ -112,10 +113,10 @@ class LabelledPool:
     @cached_property
     def digest(self) -> str:
         """Hash of all that a training depends on beside whom it is given and its seed."""
-        of = [self.site.pool.by_id[id] for id in (*self.candidates, *self.tested)]
-        return self.protocol.training_digest(self.site.records.content_hashes(of), self.tested)
+        of = [self.workspace.pool.by_id[id] for id in (*self.candidates, *self.tested)]
+        return self.protocol.training_digest(self.workspace.records.content_hashes(of), self.tested)
 
-    def candidate_site(self, *, check: bool, workers: int) -> PartialSite:
+    def candidate_site(self, *, check: bool, workers: int) -> PartialWorkspace:
         """The candidates as a site of their own, so that nothing of the others reaches check or scores.
 
         Args:
@@ -126,19 +127,19 @@ class LabelledPool:
         settings = settings.model_copy(
             update={"released": () if check else self.candidates, "workers": workers}
         )
-        site = self._site(settings, ids=frozenset(self.candidates))
-        if not site.recall_check():
-            site.check()
-        return site
+        workspace = self._site(settings, ids=frozenset(self.candidates))
+        if not workspace.recall_check():
+            workspace.check()
+        return workspace
 
     def load(self, ids: Sequence[str]) -> list[TrainingCase]:
         """Prepared cases and their lesions as one label, in the order of the ids."""
-        site = self.site
+        workspace = self.workspace
         loaded = []
         for id in ids:
-            case = site.pool.by_id[id]
-            prepared = site.cache.get(case)
-            contour = read_volume(_label(case), max_voxels=site.settings.max_voxels)
+            case = workspace.pool.by_id[id]
+            prepared = workspace.cache.get(case)
+            contour = read_volume(_label(case), max_voxels=workspace.settings.max_voxels)
             label = resample(contour, prepared.grid, nearest=True).array > 0
             loaded.append(TrainingCase(prepared, label.astype(np.uint8)))
         return loaded
@@ -151,9 +152,9 @@ class LabelledPool:
             return by_hash(labelled)[:test]
         return test
 
-    def _site(self, settings: AppSettings, *, ids: Collection[str] | None = None) -> PartialSite:
+    def _site(self, settings: AppSettings, *, ids: Collection[str] | None = None) -> PartialWorkspace:
         prepared = self.work / "prepared"
-        return PartialSite(
+        return PartialWorkspace(
             self.folder, settings, modalities=self.protocol.modalities, prepared=prepared, ids=ids
         )
 

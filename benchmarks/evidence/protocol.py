@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from benchmarks.methods import METHODS, SLICES
-from lib.ciml.network import NetworkSettings
-from lib.ciml.training import TrainingSettings
+from lib.ciml.network.ciml_network import NetworkSettings
+from lib.ciml.training.train import TrainingSettings
 
 LONGEST_EPOCH = 50  # steps
 
@@ -76,7 +76,7 @@ class Segmenter(_Part):
 
 
 class Scoring(_Part):
-    """How the candidates are scored, once for all strategies; see `lib.settings` for the meaning."""
+    """How the candidates are scored, once for all strategies; see `lib.pipeline.settings` for the meaning."""
 
     folds: int = 5
     repeats: int = 3

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.atomic import replacing
+from lib.runtime.files import replacing
 
 CASES, CELLS, RUNS, PATIENTS = "cases.csv", "cells.csv", "runs.csv", "patients.csv"
 COLUMNS = {

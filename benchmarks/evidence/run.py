@@ -20,8 +20,8 @@ from benchmarks.evidence.protocol import Protocol
 from benchmarks.evidence.rows import Row
 from benchmarks.methods import build
 from benchmarks.patients import Scores, judge
-from lib.ciml.inference import predict
-from lib.ciml.training import train
+from lib.ciml.inference.predict import predict
+from lib.ciml.training.train import train
 
 MEASURES = ("dice", "surface_distance", "hausdorff95")
 
@@ -99,7 +99,7 @@ def carry_out(study: Study, training: Training) -> Finished:
 def trained(pool: LabelledPool, ids: tuple[str, ...], *, seed: int, device: str = "cpu") -> tuple[Any, float]:
     """A network that learnt these cases, and the last epoch's loss."""
     segmenter = pool.protocol.segmenter
-    network = build(segmenter.method, pool.site.pool.modalities, segmenter.network, seed=seed)
+    network = build(segmenter.method, pool.workspace.pool.modalities, segmenter.network, seed=seed)
     result = train(network, pool.load(ids), [], segmenter.schedule, seed=seed, device=device)
     return network, result.reports[-1].loss
 

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.evidence.pool import PartialSite
-from lib.atomic import replacing
-from lib.mdal.candidates import Candidates, Rows
-from lib.mdal.difference import modality_difference
-from lib.mdal.encoder import Encoders
-from lib.mdal.fold_model import train_fold
-from lib.mdal.heads import Dense, GaussianHead, embed, pool_positions
-from lib.mdal.pmi import assign_folds, standardise_folds
-from lib.mdal.score import ScoringSettings
-from lib.mdal.views import PoolViews, case_view, gather_views
-from lib.planning import candidates_of
-from lib.scoring import score_site, scoring_settings
+from benchmarks.evidence.pool import PartialWorkspace
+from lib.mdal.representation.encoder import Encoders
+from lib.mdal.representation.views import PoolViews, case_view, gather_views
+from lib.mdal.scoring.difference import modality_difference
+from lib.mdal.scoring.fold_model import train_fold
+from lib.mdal.scoring.heads import Dense, GaussianHead, embed, pool_positions
+from lib.mdal.scoring.pmi import assign_folds, standardise_folds
+from lib.mdal.scoring.score_pool import ScoringSettings
+from lib.mdal.selection.candidates import Candidates, Rows
+from lib.pipeline.planning import candidates_of
+from lib.pipeline.scoring import score_site, scoring_settings
+from lib.runtime.files import replacing
 
 Values = NDArray[np.float64]
 Progress = Callable[[float, str], None]
@@ -63,31 +63,31 @@ class Knowledge:
         return replace(self.candidates, difference=self.differences[name])
 
 
-def know(site: PartialSite, folder: Path, *, processes: int, on_progress: Progress) -> Knowledge:
+def know(workspace: PartialWorkspace, folder: Path, *, processes: int, on_progress: Progress) -> Knowledge:
     """Score a site's served cases, or take the scores that were kept.
 
     Args:
-        site: Of the candidates alone, checked.
+        workspace: Of the candidates alone, checked.
         folder: Where the scores are kept.
         processes: That share the work.
         on_progress: Told the share done.
     """
-    file, content = folder / "knowledge.npz", site.content()
+    file, content = folder / "knowledge.npz", workspace.content()
     if (kept := _kept(file, content)) is not None:
         return kept
     scored = score_site(
-        site, processes=processes, on_progress=lambda done, said: on_progress(0.7 * done, said)
+        workspace, processes=processes, on_progress=lambda done, said: on_progress(0.7 * done, said)
     )
     candidates = candidates_of(scored)
-    settings, gathered = scoring_settings(site), folder / "control-views.npy"
+    settings, gathered = scoring_settings(workspace), folder / "control-views.npy"
     views, _ = gather_views(
-        (case_view(site.cache.get(case)) for case in scored.cases), len(candidates), gathered
+        (case_view(workspace.cache.get(case)) for case in scored.cases), len(candidates), gathered
     )
     patients = np.array([case.patient for case in scored.cases])
     on_progress(0.8, "controls that need other scores")
     differences = {
-        "in_sample": in_sample_difference(views, patients, settings, seed=site.settings.seed),
-        "random_encoder": random_encoder_difference(views, patients, settings, seed=site.settings.seed),
+        "in_sample": in_sample_difference(views, patients, settings, seed=workspace.settings.seed),
+        "random_encoder": random_encoder_difference(views, patients, settings, seed=workspace.settings.seed),
     }
     gathered.unlink()
     knowledge = Knowledge(candidates, differences)
@@ -135,7 +135,7 @@ def random_encoder_difference(
 
 
 def _difference(nats: Values) -> Values:
-    """Of (N, P); a case without a pair is of the least interest, as in `lib.mdal.pool_scores`."""
+    """Of (N, P); a case without a pair is of the least interest, as in `lib.mdal.scoring.pool_scores`."""
     paired = np.isfinite(nats).any(axis=1)
     difference = np.empty(len(nats))
     difference[paired] = modality_difference(torch.from_numpy(nats[paired])).numpy()

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.random import Generator
 
 from benchmarks.evidence.scores import Knowledge
-from lib.mdal.candidates import Candidates, Selector, turns
-from lib.mdal.difference import extreme
-from lib.mdal.pacing import paced
-from lib.mdal.selection import DESCRIPTIONS, SELECTORS, diverse_md, max_md
+from lib.mdal.scoring.difference import extreme
+from lib.mdal.selection.candidates import Candidates, Selector, turns
+from lib.mdal.selection.facility_location import paced
+from lib.mdal.selection.strategies import DESCRIPTIONS, SELECTORS, diverse_md, max_md
 
 Strategy = Callable[[Knowledge, int, Generator], list[str]]
 FULL = "all candidates"

@@ -21,7 +21,7 @@ from benchmarks.evidence.statistics import (
 )
 from benchmarks.evidence.strategies import FULL
 from benchmarks.paired import Values
-from lib.mdal.difference import extreme
+from lib.mdal.scoring.difference import extreme
 
 _SHORT = "-"
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lib.cases.image import Grid
+from lib.cases.formats.image import Grid
 
 Array = NDArray[np.float32]
 

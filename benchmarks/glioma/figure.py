@@ -18,7 +18,7 @@ from benchmarks.glioma.lesions import KINDS
 from benchmarks.glioma.plan import Patient
 from benchmarks.glioma.scanner import MODALITIES
 from benchmarks.glioma_pool import make
-from lib.atomic import replacing
+from lib.runtime.files import replacing
 
 SHOWN = 8
 

@@ -13,10 +13,12 @@ from stat import S_ISDIR
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.runtime.errors import UserError
+
 Place = tuple[tuple[int, int, int], NDArray[np.float64]]  # (D, H, W), and index to RAS+ mm as `Grid` has it
 
 
-class CaseError(ValueError):
+class CaseError(UserError):
     """A file or a case that cannot be used; the message names it and says what to do."""
 
 

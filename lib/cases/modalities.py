@@ -51,8 +51,8 @@ def parse_modality(word: str, extra: tuple[str, ...] = ()) -> tuple[str, float] 
     scale = 1.0
     if match := _STORED_SCALE.fullmatch(word):
         word, scale = match["name"], 1.0 / int(match["factor"]) if int(match["factor"]) else 1.0
-    site = {_plain(name): name for name in extra}
-    name = site.get(_plain(word)) or _CANONICAL.get(_plain(word))
+    workspace = {_plain(name): name for name in extra}
+    name = workspace.get(_plain(word)) or _CANONICAL.get(_plain(word))
     return (name, scale) if name else None
 
 

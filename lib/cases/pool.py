@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lib.cases.case import Case, CaseError
-from lib.cases.image import stem_of
+from lib.cases.formats.image import stem_of
 from lib.cases.modalities import MODALITY_ORDER
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lib.cases.case import Case, Source
-from lib.cases.own_files import set_aside
+from lib.runtime.own_files import set_aside
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lib.cases.case import CaseError
+from lib.runtime.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def looking_at(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except CaseError:
+    except UserError:
         raise
     except Exception as err:
         logger.warning("%s could not be read", what, exc_info=True)

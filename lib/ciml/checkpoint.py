@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from lib.atomic import replacing
-from lib.ciml.decomposition import Decomposition
-from lib.ciml.network import CimlNetwork, NetworkSettings
+from lib.ciml.decomposition.table import Decomposition
+from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.runtime.files import replacing
 
 FORMAT = "mdal-ciml/ciml"
 VERSION = 1

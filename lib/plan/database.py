@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, make_url,
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DatabaseError, InternalError, OperationalError
 
-from lib.cases.own_files import Damaged, Unavailable
 from lib.plan.schema import bring_up_to_date
+from lib.runtime.own_files import Damaged, Unavailable
 
 logger = logging.getLogger(__name__)
 BUSY_S = 30  # how long one waits for another's transaction on SQLite

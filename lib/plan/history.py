@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from lib.plan.tables import EventRow
+from lib.plan.orm import EventRow
 
 
 @dataclass(frozen=True)

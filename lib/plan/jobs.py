@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.orm import Session
 
-from lib.plan.tables import ProgressRow
+from lib.plan.orm import ProgressRow
 
 Progress = Callable[[float, str], None]  # told the share done and what is being done
 _KEEP_S = 1.0  # between two tellings that are kept

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from lib.plan.database import one_at_a_time
-from lib.plan.tables import EventRow, LeaseRow, SetAsideRow
+from lib.plan.orm import EventRow, LeaseRow, SetAsideRow
 
 # Built once: putting a statement together costs more than SQLite takes to answer it.
 _MADE = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, func, inspect, select, text
 
-REVISION = "0002"  # of lib/plan/tables.py
+REVISION = "0002"  # of lib/plan/orm.py
 FIRST_REVISION = "0001"  # what the release without migrations left behind
 VERSION_TABLE = "plan_revision"  # alembic's own name for it may be another program's in a shared database
 

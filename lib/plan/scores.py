@@ -65,7 +65,7 @@ class CaseScore:
 
     @property
     def extreme(self) -> bool:
-        """Whether a damaged scan is likelier than an informative one, see `lib.mdal.difference.extreme`."""
+        """Whether a damaged scan is likelier than an informative one (`mdal.scoring.difference.extreme`)."""
         return bool(self.details.get("extreme"))
 
 

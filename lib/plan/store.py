@@ -17,8 +17,8 @@ from lib.plan.history import Event, history
 from lib.plan.jobs import progress, report
 from lib.plan.leases import Desk, Pool, Wish, lease_first, note
 from lib.plan.neighbours import Neighbourhood
+from lib.plan.orm import Base, LeaseRow, PairScoreRow, PlanRow, ProgressRow, RankRow, ScoreRow
 from lib.plan.scores import CaseScore, PairScore, check_json, pair_rows, score_rows, unpacked
-from lib.plan.tables import Base, LeaseRow, PairScoreRow, PlanRow, ProgressRow, RankRow, ScoreRow
 
 __all__ = ["CaseScore", "Event", "Offer", "PairScore", "PlanStore", "Pool"]
 

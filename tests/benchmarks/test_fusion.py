@@ -17,11 +17,11 @@ from benchmarks.fusion_run import Run, contribution_rows, runs_of
 from benchmarks.paired import mean_interval, spearman_interval
 from benchmarks.patients import dice, judge, oracle_threshold, outline
 from benchmarks.silencing import ALL, Apart, dice_of_subsets, silenced, subsets
-from lib.cases.image import Grid
-from lib.cases.volumes import PreparedCase
-from lib.ciml.decomposition import decomposition_for
-from lib.ciml.network import CimlNetwork
-from lib.ciml.patches import TrainingCase
+from lib.cases.formats.image import Grid
+from lib.cases.preprocessing import PreparedCase
+from lib.ciml.decomposition.table import decomposition_for
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.training.patches import TrainingCase
 
 MODALITIES, SIZE = ("MR_T1", "CT", "PET"), (16, 32, 32)
 

@@ -29,8 +29,8 @@ from benchmarks.glioma.plan import Patient, Shares, draw_patients
 from benchmarks.glioma.scanner import DAMAGES, MODALITIES, SCANNERS, damage, signals
 from benchmarks.glioma_pool import make, write_pool
 from lib.cases.case import Source
-from lib.cases.image import read_volume
-from lib.cases.layouts import find_pool
+from lib.cases.discovery.layouts import find_pool
+from lib.cases.formats.image import read_volume
 
 
 def quiet() -> Console:

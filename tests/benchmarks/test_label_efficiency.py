@@ -24,9 +24,9 @@ from benchmarks.evidence.scores import Knowledge
 from benchmarks.evidence.strategies import CONTROLS, choose
 from benchmarks.label_efficiency import PROTOCOL, app
 from benchmarks.patients import Patients
-from lib.mdal.difference import extreme
-from lib.mdal.selection import SELECTORS, cluster_of
-from tests.mdal.candidate_pools import pool as candidate_pool
+from lib.mdal.scoring.difference import extreme
+from lib.mdal.selection.strategies import SELECTORS, cluster_of
+from tests.support.candidate_pools import pool as candidate_pool
 
 ROOT = Path(__file__).parents[2]
 PROTOCOLS = ROOT / "benchmarks" / "evidence"
@@ -102,9 +102,13 @@ def test_test_patients_and_those_left_out_are_no_candidates_and_unseen_by_the_ch
     nine = [f"p{number:02d}" for number in range(9)]
     assert opened.tested == tuple(sorted(by_hash(nine)[:2]))
     assert set(opened.candidates) == set(nine) - set(opened.tested)
-    site = opened.candidate_site(check=False, workers=1)
-    assert {case.id for case in site.pool.cases} == set(opened.candidates) == set(site.verdicts)
-    assert site.preparation.modalities == ("MR_T1", "CT")
+    workspace = opened.candidate_site(check=False, workers=1)
+    assert (
+        {case.id for case in workspace.pool.cases}
+        == set(opened.candidates)
+        == set(workspace.verdicts.by_case)
+    )
+    assert workspace.preparation.modalities == ("MR_T1", "CT")
 
 
 def test_the_sarcoma_protocol_tests_whom_the_comparison_with_fusion_tests(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from benchmarks.methods import (
     multiply_accumulates,
     parameters,
 )
-from lib.cases.image import Grid
-from lib.cases.volumes import PreparedCase
-from lib.ciml.decomposition import decomposition_for
-from lib.ciml.inference import predict
-from lib.ciml.network import CimlNetwork, NetworkSettings
-from lib.ciml.patches import TrainingCase
-from lib.ciml.training import TrainingSettings, train
+from lib.cases.formats.image import Grid
+from lib.cases.preprocessing import PreparedCase
+from lib.ciml.decomposition.table import decomposition_for
+from lib.ciml.inference.predict import predict
+from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.training.patches import TrainingCase
+from lib.ciml.training.train import TrainingSettings, train
 
 THREE, TWO = ("MR_T1", "CT", "PET"), ("MR_T1", "CT")
 SIZE = (16, 32, 32)

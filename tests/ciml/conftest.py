@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib.cases.image import Grid
-from lib.cases.volumes import PreparedCase
-from lib.ciml.decomposition import decomposition_for
-from lib.ciml.network import CimlNetwork, NetworkSettings
-from lib.ciml.patches import TrainingCase
+from lib.cases.formats.image import Grid
+from lib.cases.preprocessing import PreparedCase
+from lib.ciml.decomposition.table import decomposition_for
+from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.training.patches import TrainingCase
 
 MODALITIES = ("CT", "PET", "MR_T1")
 SMALL = NetworkSettings(channels=(4, 8), strides=((1, 2, 2), (2, 2, 2)), message_channels=2, message_levels=2)

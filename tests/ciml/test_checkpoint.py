@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lib.ciml import checkpoint
-from lib.ciml.network import CimlNetwork
+from lib.ciml.network.ciml_network import CimlNetwork
 
 
 def test_a_network_comes_back_from_its_file_alone(network: CimlNetwork, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lib.settings import read_settings
-from lib.site import Site
-from tests.chromium import Window, chromium, skip_without_chromium
-from tests.networks import outline_uptake
-from tests.server import ROOT, serving, wait_for_plan
+from lib.pipeline.settings import read_settings
+from lib.pipeline.workspace import Workspace
+from tests.support.chromium import Window, chromium, skip_without_chromium
+from tests.support.networks import outline_uptake
+from tests.support.server import ROOT, serving, wait_for_plan
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 LABELLED = ("STS_002", "STS_024", "STS_051")  # the others' contours are hidden from the server
@@ -50,8 +50,8 @@ def planned_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[s
     for contour in studies.glob("*/GTV.nii.gz"):
         if contour.parent.name not in LABELLED:
             contour.unlink()
-    site = Site(studies, read_settings({key: str(value) for key, value in CONF.items()}))
-    outline_uptake(site)
+    workspace = Workspace(studies, read_settings({key: str(value) for key, value in CONF.items()}))
+    outline_uptake(workspace)
     with serving(studies, conf=CONF) as address:
         assert wait_for_plan(address)["state"] == "done"
         yield address, studies

@@ -39,14 +39,18 @@ _NAMED = re.compile(rf"(?<=[/=])({'|'.join(OUR_NAMES)})(?=[?&/]|$)")
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Point every suite at this app before any of them starts; the training first, as others want a model."""
     items.sort(key=lambda item: _module(item) != "test_train")
-    site = json.loads(os.environ["ENDPOINTS"])
+    workspace = json.loads(os.environ["ENDPOINTS"])
     suites = {item: next(base for base in item.cls.__mro__ if "client" in vars(base)) for item in items}
     for suite in set(suites.values()):
-        suite.app_dir, suite.studies, suite.data_dir = site["app"], site["studies"], site["data"]
+        suite.app_dir, suite.studies, suite.data_dir = (
+            workspace["app"],
+            workspace["studies"],
+            workspace["data"],
+        )
         suite.rand_id = 0
     contexts = {sys.modules[suite.__module__] for suite in suites.values()}
     for context in contexts:
-        _serve(context, site["conf"])
+        _serve(context, workspace["conf"])
     for module in contexts | {item.module for item in items}:
         if hasattr(module, "time") and module.__name__.rpartition(".")[2] != "test_session":
             module.time = SimpleNamespace(sleep=lambda seconds: time.sleep(PAUSE * seconds))

@@ -10,9 +10,9 @@ import pytest
 import requests
 
 from benchmarks.annotators import annotate, held_twice, labelled_twice, ours, ours_on_postgresql, write_label
-from tests.images import write_image
-from tests.postgresql import skip_without_postgresql
-from tests.server import serving
+from tests.support.images import write_image
+from tests.support.postgresql import skip_without_postgresql
+from tests.support.server import serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -14,10 +14,10 @@ import monailabel
 import pytest
 import torch
 
-from lib.datastores.local import CaseDatastore
-from lib.settings import read_settings
-from lib.site import Site
-from tests.server import APP
+from lib.pipeline.settings import read_settings
+from lib.pipeline.workspace import Workspace
+from lib.server.datastore import CaseDatastore
+from tests.support.server import APP
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -74,7 +74,7 @@ def spleens(samples: Callable[..., Path]) -> Path:
     contour = (studies / "spleen_3" / "GTV.nii.gz").rename(studies.parent / "GTV.nii.gz")
     for id in ("spleen_11", "spleen_12"):
         (studies / id / "GTV.nii.gz").unlink()
-    CaseDatastore(Site(studies, read_settings(CONF))).save_label("spleen_3", str(contour), "final", {})
+    CaseDatastore(Workspace(studies, read_settings(CONF))).save_label("spleen_3", str(contour), "final", {})
     return studies
 
 
@@ -85,9 +85,9 @@ def run_theirs(studies: Path, folder: Path) -> dict[str, tuple[str, int]]:
     """
     folder.mkdir()
     (folder / "pytest.ini").write_text("[pytest]\n")
-    site = {"app": str(APP), "studies": str(studies), "data": str(folder), "conf": CONF}
+    workspace = {"app": str(APP), "studies": str(studies), "data": str(folder), "conf": CONF}
     environment = {
-        "ENDPOINTS": json.dumps(site),
+        "ENDPOINTS": json.dumps(workspace),
         "PYTHONPATH": str(Path(__file__).parent),
         "MONAI_LABEL_RELOAD_APP_LIB": "false",
         "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",

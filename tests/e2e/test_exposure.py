@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,8 +20,8 @@ import pytest
 import requests
 
 from tests.conftest import SAMPLES
-from tests.server import ROOT, serving
-from tests.trees import copied, files_below
+from tests.support.server import ROOT, serving
+from tests.support.trees import copied, files_below
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -208,6 +209,16 @@ def test_every_endpoint_answers_what_it_cannot_do_with_a_sentence_and_no_5xx(
         answer = requests.Request("GET", f"{served.address}{path}").prepare()
         answer.url = f"{served.address}{path}"  # as it is, not shortened
         assert requests.Session().send(answer, timeout=60).status_code < 500
+    assert "Traceback" not in served.log
+
+
+def test_a_job_that_is_refused_ends_with_its_sentence_in_the_log_and_no_traceback(served: Served) -> None:
+    answer = requests.post(f"{served.address}/train/ciml?run_sync=false", json={}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    deadline = time.monotonic() + 60
+    while "training needs final labels" not in served.log and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert "training needs final labels of at least 2 patients; there are 0" in served.log
     assert "Traceback" not in served.log
 
 

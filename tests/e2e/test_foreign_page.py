@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import requests
 
-from lib.settings import read_settings
-from lib.site import Site
-from tests.chromium import Window, chromium, skip_without_chromium
+from lib.pipeline.settings import read_settings
+from lib.pipeline.workspace import Workspace
 from tests.conftest import SAMPLES
-from tests.networks import outline_uptake
-from tests.server import serving
-from tests.trees import copied, files_below
+from tests.support.chromium import Window, chromium, skip_without_chromium
+from tests.support.networks import outline_uptake
+from tests.support.server import serving
+from tests.support.trees import copied, files_below
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -131,7 +131,7 @@ def tell(server: str, studies: Path) -> dict[str, Any]:
 def test_a_foreign_page_changes_nothing_and_a_listed_one_is_answered(tmp_path: Path) -> None:
     skip_without_chromium()
     studies = copied(SAMPLES, tmp_path / "studies", "STS_002", "STS_008")
-    outline_uptake(Site(studies, read_settings({key: str(value) for key, value in CONF.items()})))
+    outline_uptake(Workspace(studies, read_settings({key: str(value) for key, value in CONF.items()})))
     contour = shutil.copy(SAMPLES / "STS_002" / "GTV.nii.gz", tmp_path / "GTV.nii.gz")
     with empty_page() as foreign, empty_page() as listed:
         conf = {**CONF, "allowed_origins": listed, "model_upload": "true"}

@@ -18,12 +18,12 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from lib.cases.case import Case
-from lib.settings import read_settings
-from lib.site import Site
-from tests.chromium import Window, chromium, skip_without_chromium
-from tests.networks import outline_uptake
-from tests.orthanc import orthanc, skip_without_orthanc
-from tests.server import ROOT, serving, slicer_client, wait_for_plan, wait_until
+from lib.pipeline.settings import read_settings
+from lib.pipeline.workspace import Workspace
+from tests.support.chromium import Window, chromium, skip_without_chromium
+from tests.support.networks import outline_uptake
+from tests.support.orthanc import orthanc, skip_without_orthanc
+from tests.support.server import ROOT, serving, slicer_client, wait_for_plan, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SAMPLES = ROOT / "samples" / "dicom"
@@ -100,18 +100,18 @@ class Ohif:
 
     window: Window
     address: str
-    site: Site
+    workspace: Workspace
 
     @property
     def page(self) -> Page:
         return self.window.page
 
     def case(self, patient: str) -> Case:
-        return next(case for case in self.site.pool.cases if case.patient == patient)
+        return next(case for case in self.workspace.pool.cases if case.patient == patient)
 
     def open_study_list(self) -> None:
         self.page.goto(f"{self.address}/ohif/")
-        for case in self.site.pool.cases:
+        for case in self.workspace.pool.cases:
             self.page.get_by_text(case.patient).first.wait_for()
 
     def open_study(self, case: Case) -> None:
@@ -196,13 +196,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ohif]:
         "refresh_s": 2,
     }
     with orthanc(SAMPLES) as pacs:
-        site = Site(pacs.dicomweb, read_settings({key: str(value) for key, value in conf.items()}))
-        outline_uptake(site)
+        workspace = Workspace(pacs.dicomweb, read_settings({key: str(value) for key, value in conf.items()}))
+        outline_uptake(workspace)
         with (
             serving(pacs.dicomweb, conf=conf, log=folder / "log") as address,
             chromium() as window,
         ):
-            ohif = Ohif(window, address, site)
+            ohif = Ohif(window, address, workspace)
             ohif.open_study_list()
             window.page.get_by_text("Confirm and Hide").click()
             yield ohif
@@ -250,8 +250,8 @@ def settled(page: Page, box: dict[str, float]) -> NDArray[np.int16]:
 def test_next_sample_opens_the_study_that_the_plan_names(ohif: Ohif) -> None:
     page = ohif.page
     assert wait_for_plan(ohif.address)["state"] == "done"
-    planned, other = ohif.site.plan.order(ohif.site.settings.strategy)
-    page.get_by_text(ohif.site.pool.by_id[other].patient).first.click()
+    planned, other = ohif.workspace.plan.order(ohif.workspace.settings.strategy)
+    page.get_by_text(ohif.workspace.pool.by_id[other].patient).first.click()
     page.get_by_text("IBSI_1").first.wait_for()
     ohif.screenshot("study_list")
     page.get_by_role("button", name="MONAI Label").click()

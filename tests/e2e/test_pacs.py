@@ -10,8 +10,8 @@ import pytest
 import requests
 import SimpleITK as sitk
 
-from tests.orthanc import orthanc, skip_without_orthanc
-from tests.server import serving, slicer_client, train, wait_until
+from tests.support.orthanc import orthanc, skip_without_orthanc
+from tests.support.server import serving, slicer_client, train, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SAMPLES = Path(__file__).parents[2] / "samples" / "dicom"

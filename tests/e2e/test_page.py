@@ -9,11 +9,11 @@ import pytest
 import requests
 from pydicom.uid import generate_uid
 
-from tests.axe import serious_findings
-from tests.chromium import chromium, skip_without_chromium
 from tests.e2e.conftest import SCREENSHOTS, Page
-from tests.images import write_image, write_series
-from tests.server import serving
+from tests.support.axe import serious_findings
+from tests.support.chromium import chromium, skip_without_chromium
+from tests.support.images import write_image, write_series
+from tests.support.server import serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

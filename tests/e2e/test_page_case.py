@@ -13,9 +13,9 @@ from PIL import Image
 from playwright.sync_api import Locator, Route, expect
 
 from lib.cases.case import Source
-from lib.cases.image import Grid, Volume, read_volume, resample, write_nifti
+from lib.cases.formats.image import Grid, Volume, read_volume, resample, write_nifti
 from tests.e2e.conftest import Page
-from tests.server import ROOT, wait_until
+from tests.support.server import ROOT, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

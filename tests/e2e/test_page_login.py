@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.chromium import chromium, skip_without_chromium
-from tests.realm import PASSWORD, realm
-from tests.server import serving, slicer_client
+from tests.support.chromium import chromium, skip_without_chromium
+from tests.support.realm import PASSWORD, realm
+from tests.support.server import serving, slicer_client
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pytest
 
 from lib.ciml.checkpoint import load
-from lib.ciml.models import Models
+from lib.ciml.model_versions import Models
 from tests.e2e.conftest import Page
-from tests.server import slicer_client, wait_until
+from tests.support.server import slicer_client, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

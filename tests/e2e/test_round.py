@@ -17,11 +17,11 @@ import pytest
 import requests
 import SimpleITK as sitk
 
-from lib.cases.image import read_volume, write_nifti
-from lib.cases.layouts import find_pool
+from lib.cases.discovery.layouts import find_pool
+from lib.cases.formats.image import read_volume, write_nifti
 from lib.plan.store import PlanStore
 from tests.conftest import SAMPLES
-from tests.server import ROOT, serving, slicer_client, train, wait_for_plan, wait_until
+from tests.support.server import ROOT, serving, slicer_client, train, wait_for_plan, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 QUICK = {"folds": 3, "repeats": 1, "scoring_steps": 10, "study_labels": "ignore"}

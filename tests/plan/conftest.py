@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgresql import new_schema, postgresql, skip_without_postgresql
+from tests.support.postgresql import new_schema, postgresql, skip_without_postgresql
 
 
 class Clock:

@@ -13,9 +13,9 @@ from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from lib.plan.leases import Pool
+from lib.plan.orm import Base
 from lib.plan.schema import REVISION, VERSION_TABLE
 from lib.plan.store import CaseScore, PlanStore
-from lib.plan.tables import Base
 
 DATA = Path(__file__).parent / "data"
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -1,0 +1,193 @@
+"""A label as a DICOM SEG, against the one series that it was outlined on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import highdicom as hd
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from pydicom.valuerep import DSfloat, PersonName
+
+from lib import VERSION
+from lib.cases.case import CaseError
+from lib.cases.dicom_seg.terms import (
+    ABNORMAL_STRUCTURE,
+    ARTIFICIAL_INTELLIGENCE,
+    LONG_STRING,
+    colour_of,
+    type_of,
+)
+from lib.cases.dicom_seg.timestamps import write_moment
+from lib.cases.formats.dicom import Series
+from lib.cases.formats.headers import RAS_LPS
+from lib.cases.formats.image import Grid, Volume, resample
+
+MANUFACTURER = "MDAL-CIML"
+SHORT_STRING = 16  # characters that DICOM gives a study's id (SH)
+SERIES_NUMBER_OFFSET = 1000  # a viewer lists the SEG after the study's images
+UTF_8 = "ISO_IR 192"  # so that a site's own names survive
+# Type 2 in every image, so they must be there, yet de-identified headers lack them
+_MAY_LACK = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+)
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who outlined.
+
+    Attributes:
+        name: The reader, or the model.
+        version: Of the model; None for a reader.
+    """
+
+    name: str
+    version: str | None = None
+
+    def __str__(self) -> str:
+        """As a series' description says it."""
+        return " ".join(filter(None, (self.name, self.version)))
+
+
+def write_segmentation(
+    label: Volume, series: Series, *, labels: Mapping[str, int], author: Author, written: datetime
+) -> Dataset:
+    """A BINARY segmentation that references every instance of the series.
+
+    Each label is described, painted or not; slices where it is not painted are left out. An empty label, the
+    answer "no lesion", keeps one empty frame a segment, on the first slice, as DICOM wants at least one.
+
+    Args:
+        label: On any grid, it is moved to the series'; 0 is background.
+        series: Its files must be there; their pixels are not read.
+        labels: Value of each name.
+        author: A model's result is AUTOMATIC, a reader's is MANUAL.
+        written: Which tells a case's newest segmentation; a naive one is the local time here.
+
+    Returns:
+        With new UIDs, but for the tracking UIDs: a structure keeps its own throughout its study.
+
+    Raises:
+        CaseError: If the label holds other values or lies elsewhere, or the series' headers lack what a SEG
+            must repeat.
+    """
+    array = _numbered(resample(label, _grid_of(series), nearest=True).array, sorted(labels.values()))
+    if label.array.any() and not array.any():
+        raise CaseError(
+            f"a label must lie on series {series.uid} to be its segmentation; none of its voxels does. Was "
+            "it drawn on another study?"
+        )
+    headers = _read_headers(series)
+    empty = not array.any()
+    names = sorted(labels, key=lambda name: labels[name])
+    try:
+        dataset = hd.seg.Segmentation(
+            source_images=headers,
+            pixel_array=array[:1] if empty else array,
+            plane_positions=[_position_of(headers[0])] if empty else None,
+            omit_empty_frames=not empty,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[
+                _describe(name, number=number, series=series, author=author)
+                for number, name in enumerate(names, start=1)
+            ],
+            series_instance_uid=hd.UID(),
+            series_number=int(headers[0].get("SeriesNumber") or 0) + SERIES_NUMBER_OFFSET,
+            series_description=_text(f"{author}: segmentation of {series.description or series.modality}"),
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MANUFACTURER,
+            software_versions=VERSION,
+            device_serial_number="0",
+            content_label="SEGMENTATION",
+            content_description=_text("no lesion" if empty else ", ".join(names)),
+        )
+        write_moment(dataset, written, source=headers[0])
+    except (AttributeError, TypeError, ValueError) as err:
+        raise CaseError(
+            f"series {series.uid} must have complete DICOM headers to carry a segmentation; {err}. Export it "
+            "again from the scanner or the PACS."
+        ) from err
+    dataset.SpecificCharacterSet = UTF_8
+    if author.version is None:
+        dataset.ContentCreatorName = PersonName(_text(author.name.replace("=", " ")))
+    return dataset
+
+
+def _numbered(array: NDArray[np.generic], values: Sequence[int]) -> NDArray[np.uint8]:
+    """The label with its values numbered 1..n as the segments are."""
+    numbered = np.zeros(array.shape, dtype=np.uint8)
+    for number, value in enumerate(values, start=1):
+        numbered[array == value] = number
+    wrong = np.unique(array[(numbered == 0) & (array != 0)])
+    if wrong.size:
+        raise CaseError(
+            f"a label must hold 0 and {', '.join(map(str, values))}; got {', '.join(map(str, wrong[:5]))}. "
+            "Renumber it, or add the label to the decomposition."
+        )
+    return numbered
+
+
+def _grid_of(series: Series) -> Grid:
+    return Grid(series.shape, RAS_LPS @ series.affine_lps)
+
+
+def _read_headers(series: Series) -> list[Dataset]:
+    """Headers of the slices, each with what highdicom wants and an export may lack."""
+    headers: list[Dataset] = [pydicom.dcmread(path, stop_before_pixels=True) for path in series.files]
+    step = float(np.linalg.norm(series.affine_lps[:3, 2]))
+    for header in headers:
+        for keyword in _MAY_LACK:
+            header.setdefault(keyword, None)
+        header.StudyID = str(header.StudyID or "")[
+            :SHORT_STRING
+        ]  # a longer one would make the SEG invalid too
+        if header.get("PatientSex") not in ("M", "F", "O"):
+            header.PatientSex = None
+        header.SliceThickness = header.get("SliceThickness") or step
+        header.SpacingBetweenSlices = DSfloat(step, auto_format=True)  # Slicer builds its volume from it
+    return headers
+
+
+def _position_of(header: Dataset) -> hd.PlanePositionSequence:
+    return hd.PlanePositionSequence(hd.CoordinateSystemNames.PATIENT, header.ImagePositionPatient)
+
+
+def _describe(name: str, *, number: int, series: Series, author: Author) -> hd.seg.SegmentDescription:
+    algorithm = None
+    if author.version is not None:
+        algorithm = hd.AlgorithmIdentificationSequence(
+            _text(author.name), family=ARTIFICIAL_INTELLIGENCE, version=_text(author.version)
+        )
+    kind = hd.seg.SegmentAlgorithmTypeValues
+    segment = hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=_text(name),
+        segmented_property_category=ABNORMAL_STRUCTURE,
+        segmented_property_type=type_of(name),
+        algorithm_type=kind.MANUAL if algorithm is None else kind.AUTOMATIC,
+        algorithm_identification=algorithm,
+        tracking_id=f"{series.patient} {name}".strip(),
+        tracking_uid=generate_uid(entropy_srcs=[series.study, name]),
+    )
+    segment.RecommendedDisplayCIELabValue = list(hd.color.CIELabColor(*colour_of(number)).value)
+    return segment
+
+
+def _text(value: str) -> str:
+    """What fits a long string: 64 characters, none a control one or a backslash, which separates values."""
+    printable = "".join(letter for letter in value.replace("\\", "/") if letter.isprintable())
+    return printable[:LONG_STRING].strip()

@@ -1,0 +1,1 @@
+"""Cases in a PACS that speaks DICOMweb."""

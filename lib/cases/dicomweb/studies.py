@@ -1,0 +1,111 @@
+"""Studies in a PACS: series of one study and frame of reference become one case."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Sized
+from pathlib import Path
+
+from filelock import FileLock
+
+from lib.cases.case import Case
+from lib.cases.dicomweb.client import FoundSeries, pacs_at
+from lib.cases.dicomweb.mirror import Mirror, RemoteSeries
+from lib.cases.discovery.series_rules import SeriesRules
+from lib.cases.pool import Pool, Skipped, make_pool, with_patients
+from lib.runtime.errors import UserError
+from lib.runtime.files import replacing
+from lib.runtime.own_files import Damaged, as_damaged, read_document
+
+_RESTORE = (
+    "It says which id each case of the PACS has, and labels are kept by them: restore it from a backup. Move "
+    "it away if there is none; the ids of studies with several frames of reference may change then."
+)
+
+
+def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
+    """Every case of a PACS, from its listing alone: nothing is fetched.
+
+    A case's id is its StudyInstanceUID. Where a study has several frames of reference, the first that was
+    ever seen has it, at first sight the one with the most modalities; the others have a number behind it.
+    They keep their ids whatever comes, since labels are kept by them. Of several series of one modality the
+    one with the most slices is taken, of equal ones the newest.
+
+    Raises:
+        PacsError: If the PACS does not answer.
+    """
+    groups: dict[str, dict[str, dict[str, list[FoundSeries]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
+    skipped: list[Skipped] = []
+    for series in pacs_at(mirror.url).series(rules.modalities):
+        if name := rules.name_of(series.modality, series.description):
+            groups[series.study][series.frame_of_reference][name].append(series)
+        else:
+            skipped.append(
+                _skip(series, f"no rule of {rules.name} gives it a modality, or one leaves it out.")
+            )
+    cases = []
+    known = _known_frames(mirror.folder.with_name("frames.json"), groups)
+    for study, frames in sorted(groups.items()):
+        for frame in frames:
+            number = known[study].index(frame) + 1
+            chosen = {name: _choose(name, several, skipped) for name, several in frames[frame].items()}
+            try:
+                cases.append(_case(study if number == 1 else f"{study}_{number}", chosen, mirror))
+            except UserError as err:
+                skipped.append(_skip(next(iter(chosen.values())), str(err)))
+    return make_pool(mirror.folder, "dicomweb", with_patients(cases), skipped)
+
+
+def _known_frames(file: Path, found: Mapping[str, Mapping[str, Sized]]) -> dict[str, list[str]]:
+    """The frames of reference of each study in the order in which they were first seen, kept in a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        try:
+            known = read_document(file, dict[str, list[str]])
+        except FileNotFoundError:
+            known = {}
+        except Damaged as err:
+            raise as_damaged(file, err, restore=_RESTORE) from err
+        before = sum(len(frames) for frames in known.values())
+        for study, frames in found.items():
+            seen = known.setdefault(study, [])
+            fresh = frames.keys() - set(seen)
+            seen += sorted(fresh, key=lambda frame: (-len(frames[frame]), frame))
+        if sum(len(frames) for frames in known.values()) != before:
+            with replacing(file) as part:
+                part.write_text(json.dumps(known))
+    return known
+
+
+def _case(id: str, chosen: dict[str, FoundSeries], mirror: Mirror) -> Case:
+    patient = next(iter(chosen.values())).patient
+    return Case(
+        id,
+        {name: RemoteSeries.of(series, mirror) for name, series in chosen.items()},
+        patient=patient,
+        layout="dicomweb",
+    )
+
+
+def _choose(name: str, several: Sequence[FoundSeries], skipped: list[Skipped]) -> FoundSeries:
+    newest = sorted(several, key=lambda series: (series.made, series.uid), reverse=True)
+    first, *others = sorted(newest, key=lambda series: -series.instances)
+    for series in others:
+        why = "has more slices" if first.instances > series.instances else "is newer"
+        skipped.append(
+            _skip(
+                series,
+                f"a case must have one {name}; '{first.description}' is taken, which {why}.",
+            )
+        )
+    return first
+
+
+def _skip(series: FoundSeries, reason: str) -> Skipped:
+    return Skipped(
+        Path(series.study, series.uid),
+        f"{series.modality} '{series.description}': {reason}",
+    )

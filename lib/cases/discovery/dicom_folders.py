@@ -1,0 +1,108 @@
+"""DICOM on disk: series of one study and frame of reference become one case."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lib.cases.case import Case, Source
+from lib.cases.discovery.studies import Studies, case_or_skip
+from lib.cases.formats.dicom import Series, list_series, read_series
+from lib.cases.formats.image import suffix_of
+from lib.cases.modalities import parse_modality
+from lib.cases.pool import Pool, with_patients
+from lib.cases.unexpected import looking_at
+from lib.runtime.errors import UserError
+from lib.runtime.walk import Entries
+
+Found = tuple[Path, Series]
+
+
+def find_dicom(studies: Studies) -> Pool:
+    """A folder a patient, below it a folder a series; a case is one study and frame of reference."""
+    cases: list[Case] = []
+    for patient in (Path(entry.path) for entry in studies.folders()):
+        try:
+            with looking_at(str(patient)):
+                cases += _cases_of(studies, patient)
+        except UserError as err:
+            studies.skip(patient, str(err))
+    return studies.pool("dicom", with_patients(cases))
+
+
+def _cases_of(studies: Studies, patient: Path) -> list[Case]:
+    """The cases of one patient's folder, those with the most modalities first."""
+    groups: dict[tuple[str, str], dict[str, list[Found]]] = defaultdict(lambda: defaultdict(list))
+    for folder, series in _series_below(studies, patient):
+        if name := _modality(studies, series, folder):
+            groups[series.study, series.frame_of_reference][name].append((folder, series))
+        else:
+            studies.skip(
+                folder,
+                f"no rule names a modality for {series.modality} '{series.description}'. Name the "
+                "folder after its modality (T1, CT, …).",
+            )
+    cases = []
+    for number, key in enumerate(sorted(groups, key=lambda key: (-len(groups[key]), key))):
+        chosen = {name: _choose(studies, name, several) for name, several in groups[key].items()}
+        cases.append(
+            case_or_skip(
+                studies,
+                patient.name if number == 0 else f"{patient.name}_{number + 1}",
+                {name: Source(folder, series=series.uid) for name, (folder, series) in chosen.items()},
+                None,
+                layout="dicom",
+                patient=next(iter(chosen.values()))[1].patient or patient.name,
+            )
+        )
+    return [case for case in cases if case]
+
+
+def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:
+    """Of several series of one modality the one with the most slices; the others are noted."""
+    first, *others = sorted(several, key=lambda found: (-len(found[1].files), found[1].uid))
+    for folder, series in others:
+        studies.skip(
+            folder,
+            f"a case must have one {name}; the series with the most slices is taken "
+            f"({len(first[1].files)}, not {len(series.files)}).",
+        )
+    return first
+
+
+def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
+    for folder, entries in studies.folders_below(patient):
+        if not any(entry.is_file() and not suffix_of(Path(entry.name)) for entry in entries):
+            continue
+        if foreign := _left_out(folder, entries):
+            studies.skip(
+                folder,
+                f"every file in a folder of slices must be used or none; {foreign} cannot be. Copy it "
+                "there, or remove it.",
+            )
+            continue
+        try:
+            found = list(list_series(folder))
+        except UserError as err:
+            studies.skip(folder, str(err))
+            continue
+        for uid in found:
+            try:
+                yield folder, read_series(folder, uid)
+            except UserError as err:
+                studies.skip(folder, str(err))
+
+
+def _left_out(folder: Path, entries: Entries) -> str | None:
+    """A visible file of a folder that is none of its usable entries, such as a link to elsewhere."""
+    used = {entry.name for entry in entries}
+    names = (name for name in sorted(os.listdir(folder)) if not name.startswith(".") and name not in used)
+    return next((name for name in names if os.path.isfile(folder / name)), None)
+
+
+def _modality(studies: Studies, series: Series, folder: Path) -> str | None:
+    if parsed := parse_modality(folder.name, studies.extra):
+        return parsed[0]
+    return studies.rules.name_of(series.modality, series.description)

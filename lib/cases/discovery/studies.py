@@ -1,0 +1,126 @@
+"""A folder of studies while cases are sought in it: its entries, and what had to be left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lib.cases.case import Case, Source, is_unicode
+from lib.cases.discovery.series_rules import PRESETS, SeriesRules
+from lib.cases.formats.image import FILE_SUFFIXES, suffix_of
+from lib.cases.pool import Pool, Skipped, make_pool
+from lib.runtime.errors import UserError
+from lib.runtime.walk import DEEPEST, Entries, below
+
+REGISTER = "datastore_v2.json"  # as MONAI Label names its own
+SERVERS_OWN = {"labels", "model", "logs", "bin"}  # written beside the studies by the server
+
+
+@dataclass
+class Studies:
+    """A folder being searched: its entries, and what had to be left out."""
+
+    root: Path
+    extra: tuple[str, ...] = ()
+    follow_links: bool = False
+    rules: SeriesRules = PRESETS["usual"]
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def entries(self, folder: Path) -> Entries:
+        """What lies in a folder, in order, without hidden entries and what cannot be used, which is noted."""
+        try:
+            with os.scandir(folder) as scan:
+                found = sorted((e for e in scan if not e.name.startswith(".")), key=lambda e: e.name)
+        except OSError as err:
+            self.skip(folder, f"it must be a readable folder; {err.strerror}. See who may read it.")
+            return []
+        return [entry for entry in found if self._usable(entry)]
+
+    def folders_below(self, folder: Path) -> Iterator[tuple[Path, Entries]]:
+        """A folder and all below it, with what lies in them and can be used; what cannot is noted."""
+        for place, entries, too_deep in below(folder, self._entries_below):
+            if too_deep:
+                self.skip(place, f"it lies more than {DEEPEST} folders deep. Move it up.")
+            else:
+                yield place, entries
+
+    def folders(self) -> Iterator[os.DirEntry[str]]:
+        """Folders of the root that are not the server's own."""
+        return (
+            entry for entry in self.entries(self.root) if entry.is_dir() and entry.name not in SERVERS_OWN
+        )
+
+    def images(self, folder: Path) -> Iterator[Path]:
+        """Volume files of a folder; any other file is noted."""
+        for entry in self.entries(folder):
+            if not entry.is_file():
+                continue
+            path = Path(entry.path)
+            if suffix_of(path):
+                yield path
+            elif path.suffix.lower() in {".gz", ".mha", ".mhd", ".img", ".hdr", ".mgz", ".nhdr"}:
+                self.skip(path, f"only {', '.join(FILE_SUFFIXES)} and DICOM are read. Convert it.")
+
+    def skip(self, path: Path, reason: str) -> None:
+        """Note what is not used."""
+        self.skipped.append(Skipped(path, reason))
+
+    def pool(self, layout: str, cases: Iterable[Case | None]) -> Pool:
+        """The result of the search."""
+        return make_pool(self.root, layout, [case for case in cases if case], self.skipped)
+
+    def _entries_below(self, folder: Path) -> Entries:
+        """What lies in a folder, without links to folders: they might lead to another patient's."""
+        found = []
+        for entry in self.entries(folder):
+            if entry.is_symlink() and entry.is_dir():
+                self.skip(Path(entry.path), "a link to a folder is not followed here. Copy the folder.")
+            else:
+                found.append(entry)
+        return found
+
+    def _usable(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry's name can be written down, and the file system can say what it is."""
+        if not is_unicode(entry.name):
+            self.skip(Path(entry.path), "its name must be UTF-8. Rename it.")
+            return False
+        try:
+            entry.is_dir()  # what was found is kept with the entry
+            entry.is_file()
+            return self._inside(entry)
+        except (OSError, RuntimeError) as err:  # RuntimeError: a link that leads to itself
+            reason = err.strerror if isinstance(err, OSError) else "it is a loop of links"
+            self.skip(Path(entry.path), f"it must be readable; {reason}. See who may read it.")
+            return False
+
+    def _inside(self, entry: os.DirEntry[str]) -> bool:
+        if (
+            self.follow_links
+            or not entry.is_symlink()
+            or Path(entry.path).resolve().is_relative_to(self.root)
+        ):
+            return True
+        self.skip(
+            Path(entry.path),
+            "it is a link to outside the studies folder. Copy the file, or set --conf follow_links true.",
+        )
+        return False
+
+
+def case_or_skip(
+    studies: Studies,
+    id: str,
+    modalities: Mapping[str, Source],
+    label: Path | None,
+    *,
+    layout: str,
+    patient: str = "",
+) -> Case | None:
+    """The case, or None with a note where its name or its files cannot make one."""
+    try:
+        return Case(id, modalities, label, patient, layout)
+    except UserError as err:
+        studies.skip(next(iter(modalities.values())).path, str(err))
+        return None

@@ -1,0 +1,273 @@
+"""Volumes with their geometry: header first, voxels later, one array order for every format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import nibabel as nib
+import nrrd
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from lib.cases.case import CaseError, Source
+from lib.cases.formats import dicom
+from lib.cases.formats.file_bytes import regular_file
+from lib.cases.formats.grid import Grid as Grid  # offered here too
+from lib.cases.formats.grid import Volume as Volume
+from lib.cases.formats.headers import RAS_LPS, Header
+from lib.cases.formats.nifti import nifti_content, nifti_header, nifti_shape
+from lib.cases.formats.nrrd_header import nrrd_header
+from lib.cases.formats.voxels import MOST_LABEL, MOST_VALUE, beyond_images, beyond_labels, read_voxels
+from lib.runtime.errors import UserError
+from lib.runtime.files import replacing
+
+MAX_VOXELS = 512**3  # 134 million voxels, 512 MB as float32: larger is a mistake or an attack
+CHANNELS_AT_FULL_SIZE = 4  # of a 4-D file, which is unpacked to its end; more channels must be smaller
+FILE_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
+
+
+def suffix_of(path: Path) -> str:
+    """`.nii.gz`, `.nii` or `.nrrd` of a file that can be read; empty for another."""
+    name = path.name.lower()
+    return next((suffix for suffix in FILE_SUFFIXES if name.endswith(suffix)), "")
+
+
+def stem_of(path: Path) -> str:
+    """File name without its image suffix."""
+    return path.name[: len(path.name) - len(suffix_of(path))]
+
+
+def read_grid(source: Source, *, max_voxels: int | None = None) -> Grid:
+    """Geometry from the header alone.
+
+    Args:
+        source: Where it lies.
+        max_voxels: A larger volume is refused.
+
+    Raises:
+        CaseError: If the header cannot be read, or the volume is not three-dimensional or too large.
+    """
+    place = source.kept_place()
+    grid = Grid(*place) if place is not None else _grid_of_files(source)
+    if max_voxels is not None:
+        _check_size(source, prod(grid.shape), max_voxels)
+    return grid
+
+
+def read_axes(source: Source) -> tuple[int, ...]:
+    """Sizes of a NIfTI file along every axis, (W, H, D, …), from its header alone.
+
+    Raises:
+        CaseError: If it is none, or its header cannot be read.
+    """
+    with _refusing(source), regular_file(source.path, source.name) as file:
+        return nifti_shape(nifti_content(file, source), source)
+
+
+def read_volume(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
+    """Voxels in the modality's unit (stored value x `source.scale`), float32, (D, H, W).
+
+    Memory: 4 bytes a voxel of this volume and about 4 MB, also for a channel of a 4-D file, and whatever
+    the file holds; DICOM, which ITK decodes, takes twice that.
+
+    Args:
+        source: What to read.
+        max_voxels: Refused from the header, before anything is decoded; all channels of a 4-D file
+            together may have four times as many.
+
+    Raises:
+        CaseError: If the volume is too large, truncated or damaged, or has finite values beyond 1e9; NaN
+            and infinity are left to the pool check.
+    """
+    volume, beyond = _read(source, np.float32, beyond_images, max_voxels)
+    if beyond:
+        raise CaseError(
+            f"{source.name} must hold values between -{MOST_VALUE:,.0f} and {MOST_VALUE:,.0f}; {beyond:,} of "
+            f"{volume.array.size:,} voxels are beyond. Export it again."
+        )
+    if source.scale != 1.0:
+        np.multiply(volume.array, np.float32(source.scale), out=volume.array)
+    return volume
+
+
+def read_label_map(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
+    """Numbers of structures, uint16, (D, H, W); takes 2 bytes a voxel and about 4 MB, as `read_volume` does.
+
+    Raises:
+        CaseError: If the volume is too large, truncated or damaged, or a number is not whole, negative or
+            above 65,535.
+    """
+    volume, others = _read(source, np.uint16, beyond_labels, max_voxels)
+    if others:
+        raise CaseError(
+            f"{source.name} must hold whole numbers from 0 to {MOST_LABEL:,}; {others:,} of "
+            f"{volume.array.size:,} voxels hold others. Save segments as a label map."
+        )
+    return volume
+
+
+def resample(volume: Volume, grid: Grid, *, nearest: bool = False, fill: float = 0.0) -> Volume:
+    """The volume on another grid, through physical space, by ITK.
+
+    Args:
+        volume: What to move.
+        grid: Where to.
+        nearest: Nearest neighbour instead of linear, for labels.
+        fill: Value outside the volume.
+    """
+    if volume.grid.same_as(grid):
+        return Volume(volume.array, grid)
+    origin, spacing, direction = _itk_geometry(grid)
+    moved = sitk.Resample(
+        to_itk(volume),
+        [int(size) for size in grid.shape[::-1]],
+        sitk.Transform(3, sitk.sitkIdentity),
+        sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear,
+        origin,
+        spacing,
+        direction,
+        fill,
+    )
+    return Volume(sitk.GetArrayFromImage(moved), grid)
+
+
+def to_itk(volume: Volume) -> sitk.Image:
+    """The same voxels and geometry as an ITK image (LPS)."""
+    image = sitk.GetImageFromArray(volume.array)
+    origin, spacing, direction = _itk_geometry(volume.grid)
+    image.SetOrigin(origin)
+    image.SetSpacing(spacing)
+    image.SetDirection(direction)
+    return image
+
+
+def write_nifti(volume: Volume, path: Path, *, durable: bool = True) -> None:
+    """Write atomically: a reader sees the whole file or none.
+
+    Args:
+        volume: To write.
+        path: Replaced if it exists.
+        durable: Wait for the disk, for seconds while others write; False for a file that nobody reads before
+            this returns or after a power cut.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    image = nib.Nifti1Image(volume.array.T, volume.grid.affine)
+    image.header.set_xyzt_units("mm")
+    with replacing(path) if durable else nullcontext(path) as part:
+        image.to_filename(part)
+
+
+def write_nrrd(volume: Volume, path: Path, *, compress: bool = True, durable: bool = True) -> None:
+    """Write as `write_nifti` does; OHIF reads the buffer itself, so it asks for it uncompressed.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    affine = RAS_LPS @ volume.grid.affine
+    header = {
+        "space": "left-posterior-superior",
+        "space directions": affine[:3, :3].T,
+        "space origin": affine[:3, 3],
+        "kinds": ["domain"] * 3,
+        "encoding": "gzip" if compress else "raw",
+    }
+    with replacing(path) if durable else nullcontext(path) as part:
+        nrrd.write(str(part), volume.array, header, index_order="C")
+
+
+def _read(
+    source: Source, dtype: type[np.generic], impossible: Callable[[NDArray[Any]], int], max_voxels: int
+) -> tuple[Volume, int]:
+    """A volume, and how many of its voxels are impossible."""
+    source.make_local()
+    with _refusing(source):
+        if source.path.is_dir():
+            grid = _grid_of_slices(source)
+            _check_size(source, prod(grid.shape), max_voxels)
+            array = _decode_slices(source)
+            return Volume(array.astype(dtype, copy=False), grid), impossible(array)
+        with _opened(source) as (header, content):
+            grid = _grid_of_header(source, header)
+            _check_size(source, header.voxels, max_voxels)
+            _check_size(source, header.voxels * header.channels, CHANNELS_AT_FULL_SIZE * max_voxels)
+            array, beyond = read_voxels(header, content, dtype, impossible)
+            return Volume(array, grid), beyond
+
+
+def _grid_of_files(source: Source) -> Grid:
+    source.make_local()
+    with _refusing(source):
+        if source.path.is_dir():
+            return _grid_of_slices(source)
+        with _opened(source) as (header, _):
+            return _grid_of_header(source, header)
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[tuple[Header, BinaryIO]]:
+    """The header of an image file, and its unpacked content after the header."""
+    with regular_file(source.path, source.name) as file:
+        if suffix_of(source.path) == ".nrrd":
+            yield nrrd_header(file, source.name)
+        else:
+            content = nifti_content(file, source)
+            yield nifti_header(content, source), content
+
+
+@contextmanager
+def _refusing(source: Source) -> Iterator[None]:
+    """Turn whatever is raised while one file is read into an error of that file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except MemoryError as err:
+        raise CaseError(f"{source.name} must fit in memory. Crop or resample it.") from err
+    except Exception as err:  # zlib, ITK and nibabel raise many kinds on a damaged file
+        reason = getattr(err, "strerror", None) or err  # an OSError would give the path away
+        raise CaseError(
+            f"{source.name} must be complete; it ends early or is damaged ({reason}). Copy or "
+            "export it again."
+        ) from err
+
+
+def _grid_of_header(source: Source, header: Header) -> Grid:
+    try:
+        return Grid(header.shape, header.affine)
+    except UserError as err:
+        raise CaseError(f"{source.name}: {err}") from err
+
+
+def _check_size(source: Source, voxels: int, most: int) -> None:
+    if voxels > most:
+        raise CaseError(
+            f"{source.name} must have at most {most:,} voxels; its header says {voxels:,}. "
+            "Crop or resample it, or raise --conf max_voxels."
+        )
+
+
+def _grid_of_slices(source: Source) -> Grid:
+    series = dicom.read_series(source.path, source.series)
+    return Grid(series.shape, RAS_LPS @ series.affine_lps)
+
+
+def _decode_slices(source: Source) -> NDArray[Any]:
+    series = dicom.read_series(source.path, source.series)
+    reader = sitk.ImageSeriesReader()
+    reader.SetOutputPixelType(sitk.sitkFloat32)  # else the first slice's type truncates the others'
+    reader.SetFileNames([str(file) for file in series.files])
+    return np.asarray(sitk.GetArrayFromImage(reader.Execute()), dtype=np.float32) * series.suv_factor
+
+
+def _itk_geometry(grid: Grid) -> tuple[list[float], list[float], list[float]]:
+    """Origin, spacing and direction in LPS, as ITK takes them."""
+    affine = RAS_LPS @ grid.affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    return affine[:3, 3].tolist(), spacing.tolist(), (affine[:3, :3] / spacing).ravel().tolist()

@@ -1,0 +1,40 @@
+"""JSON that lies among the studies, written by whoever made the data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lib.cases.case import CaseError
+from lib.cases.formats.file_bytes import regular_file
+
+MOST_BYTES = 16 * 2**20  # a data set's description lists its files: 2 MB for 10,000 cases
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        CaseError: If it is not there, too large, no JSON, or gives a name twice, of which JSON libraries take
+            the last in silence.
+    """
+    with regular_file(path, str(path)) as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise CaseError(f"{path} must have at most {MOST_BYTES:,} bytes; it has more. Is it another file?")
+    try:
+        return json.loads(content, object_pairs_hook=_once)
+    except RecursionError as err:
+        raise CaseError(f"{path} must be JSON; it is nested too deeply. Correct it there.") from err
+    except ValueError as err:  # no JSON, no UTF-8, or a number of thousands of digits
+        raise CaseError(f"{path} must be JSON; {err}. Correct it there.") from err
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in content if names.count(name) > 1)
+        raise ValueError(f"it gives {twice[:40]!r} twice")
+    return content

@@ -1,0 +1,183 @@
+"""Headers of NRRD files: one file that holds its voxels, nothing that points elsewhere.
+
+The format: http://teem.sourceforge.net/nrrd/format.html
+"""
+
+from __future__ import annotations
+
+import re
+from math import isfinite
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.cases.case import CaseError
+from lib.cases.formats.file_bytes import unpacked
+from lib.cases.formats.headers import RAS_LPS, Header, require
+
+MOST_HEADER_BYTES = 64 * 1024  # Slicer writes one kilobyte, a segmentation with its terms ten
+_MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
+_FIELD = re.compile(r"([A-Za-z][A-Za-z ]*):(?!=)\s*(.*)")
+_NUMBER = r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*"
+_VECTOR = rf"\({_NUMBER},{_NUMBER},{_NUMBER}\)"
+_VECTORS = re.compile(rf"{_VECTOR}(?:\s+{_VECTOR})*")
+_TYPES = {
+    "i1": "signed char, int8, int8_t",
+    "u1": "uchar, unsigned char, uint8, uint8_t",
+    "i2": "short, short int, signed short, signed short int, int16, int16_t",
+    "u2": "ushort, unsigned short, unsigned short int, uint16, uint16_t",
+    "i4": "int, signed int, int32, int32_t",
+    "u4": "uint, unsigned int, uint32, uint32_t",
+    "i8": "longlong, long long, long long int, signed long long, signed long long int, int64, int64_t",
+    "u8": "ulonglong, unsigned long long, unsigned long long int, uint64, uint64_t",
+    "f4": "float",
+    "f8": "double",
+}
+_CODES = {name: code for code, names in _TYPES.items() for name in names.split(", ")}
+_ELSEWHERE = {"datafile", "lineskip", "byteskip"}  # what would let a header choose bytes of the server
+_ORDERS = {"little": "<", "big": ">"}
+_SPACES = {"left-posterior-superior": RAS_LPS, "lps": RAS_LPS}
+_SPACES |= {"right-anterior-superior": np.eye(4), "ras": np.eye(4)}
+_KNOWN = _ELSEWHERE | {
+    *("dimension", "type", "blocksize", "encoding", "endian", "content", "number", "sizes", "spacings"),
+    *("thicknesses", "axismins", "axismaxs", "centers", "centerings", "labels", "units", "min", "max"),
+    *("oldmin", "oldmax", "kinds", "space", "spacedimension", "spaceunits", "spaceorigin", "spacedirections"),
+    *("measurementframe", "sampleunits"),
+}
+
+
+def nrrd_header(file: BinaryIO, name: str) -> tuple[Header, BinaryIO]:
+    """The header of an NRRD file, and its unpacked content from the first voxel on.
+
+    Args:
+        file: At its start.
+        name: The file in sentences.
+
+    Raises:
+        CaseError: If it is not one 3-D volume of real numbers in this file, or does not say where it lies.
+    """
+    fields = _fields(file, name)
+    pointing = sorted(_ELSEWHERE & fields.keys())
+    require(
+        not pointing,
+        f"{name} must hold its voxels right after its header; the header has a {', '.join(pointing)}. "
+        "Export one file that holds both.",
+    )
+    encoding = fields.get("encoding", "").lower()
+    require(
+        encoding in ("raw", "gzip", "gz"),
+        f"{name} must be encoded as raw or gzip; its header says {encoding[:20] or 'nothing'!r}. "
+        "Export it again from the viewer.",
+    )
+    width, height, depth = _sizes(fields, name)
+    header = Header((depth, height, width), _affine(fields, name), _dtype(fields, name))
+    return header, file if encoding == "raw" else unpacked(file)
+
+
+def _fields(file: BinaryIO, name: str) -> dict[str, str]:
+    """Value of each field; field names in lower case without spaces, as writers spell them both ways."""
+    require(
+        bool(_MAGIC.fullmatch(file.readline(16))),
+        f"{name} must be an NRRD file; it is none. Export it again.",
+    )
+    fields: dict[str, str] = {}
+    for line in _lines(file, name):
+        if line.startswith("#") or re.match(r"[^:]*:=", line):  # a comment, or a note of the writer's own
+            continue
+        match = _FIELD.fullmatch(line)
+        field = match[1].replace(" ", "").lower() if match else ""
+        require(
+            match is not None and field in _KNOWN,
+            f"{name} must have fields of the NRRD format in its header; got {line[:40]!r}. Export it again.",
+        )
+        require(
+            field not in fields, f"{name} must give {field} once; its header gives it twice. Export it again."
+        )
+        fields[field] = match[2] if match else ""
+    return fields
+
+
+def _lines(file: BinaryIO, name: str) -> list[str]:
+    """Lines up to the empty one that ends the header."""
+    lines: list[str] = []
+    left = MOST_HEADER_BYTES
+    while left > 0:
+        line = file.readline(left)
+        left -= len(line)
+        if not line.endswith(b"\n"):
+            break
+        text = line.decode("utf-8", "replace").rstrip()
+        if not text:
+            return lines
+        lines.append(text)
+    raise CaseError(
+        f"{name} must end its header with an empty line within {MOST_HEADER_BYTES:,} bytes; it does not. "
+        "Copy or export it again."
+    )
+
+
+def _sizes(fields: dict[str, str], name: str) -> tuple[int, int, int]:
+    said = fields.get("sizes", "")
+    sizes = tuple(int(size) for size in re.findall(r"[0-9]{1,9}", said))
+    require(
+        bool(re.fullmatch(r"[0-9]{1,9}(\s+[0-9]{1,9})*", said))
+        and fields.get("dimension") == str(len(sizes)),
+        f"{name} must give as many sizes as its dimension; its header says dimension "
+        f"{fields.get('dimension', '')[:20]!r}, sizes {said[:40]!r}. Export it again.",
+    )
+    require(
+        len(sizes) == 3 and min(sizes) >= 1,
+        f"{name} must be one 3-D volume; its header says sizes {said[:40]}. Export one file a modality.",
+    )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _dtype(fields: dict[str, str], name: str) -> np.dtype[Any]:
+    code, order = _CODES.get(fields.get("type", "").lower()), fields.get("endian", "").lower()
+    require(
+        code is not None,
+        f"{name} must hold one real number a voxel; its header says type {fields.get('type', '')[:40]!r}. "
+        "Export grey values.",
+    )
+    require(
+        code in ("i1", "u1") or order in _ORDERS,
+        f"{name} must say endian: little or big; its header says {order[:20] or 'nothing'!r}. "
+        "Export it again.",
+    )
+    return np.dtype(f"{_ORDERS.get(order, '|')}{code}")
+
+
+def _affine(fields: dict[str, str], name: str) -> NDArray[np.float64]:
+    """Index to RAS+ mm."""
+    for field in ("space directions", "space origin"):
+        require(
+            field.replace(" ", "") in fields,
+            f"{name} must say where its voxels lie; its header has no {field!r}. "
+            "Export it again from the viewer.",
+        )
+    space = fields.get("space", "").lower()
+    require(
+        space in _SPACES,
+        f"{name} must use the space left-posterior-superior or right-anterior-superior; "
+        f"got {space[:40] or 'none'!r}. Export it again from the viewer.",
+    )
+    units = re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))
+    require(
+        set(units) <= {"mm", ""},
+        f"{name} must give its geometry in mm; its header says {fields.get('spaceunits', '')[:40]}. "
+        "Export it again in mm.",
+    )
+    affine = np.eye(4)
+    affine[:3, :3] = _vectors(fields["spacedirections"], 3, name).T
+    affine[:3, 3] = _vectors(fields["spaceorigin"], 1, name)[0]
+    return np.asarray(_SPACES[space] @ affine)
+
+
+def _vectors(said: str, count: int, name: str) -> NDArray[np.float64]:
+    numbers = [float(number) for number in re.findall(_NUMBER, said)] if _VECTORS.fullmatch(said) else []
+    require(
+        len(numbers) == 3 * count and all(map(isfinite, numbers)),
+        f"{name} must give {count} vectors of three numbers; its header says {said[:60]!r}. Export it again.",
+    )
+    return np.array(numbers).reshape(count, 3)

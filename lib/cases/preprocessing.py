@@ -1,0 +1,236 @@
+"""A case as one memory-mapped array: every modality on the reference's grid, normalised, cached once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.cases.body import body_mask
+from lib.cases.case import Case, CaseError, Source
+from lib.cases.formats.image import MAX_VOXELS, Grid, Volume, read_volume, resample
+from lib.cases.modalities import REFERENCE_ORDER, kind
+from lib.cases.records import Records
+from lib.runtime.disk_cache import PART, make_room
+from lib.runtime.own_files import UNREADABLE, set_aside
+
+logger = logging.getLogger(__name__)
+_PART_HOURS = 24.0  # what a killed process left is removed after so long
+FORMAT_VERSION = 1  # raise when the arrays below change their meaning
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How cases become arrays; part of the cache key.
+
+    Attributes:
+        modalities: Channels, in this order; a case that lacks one has zeros there.
+        reference: Modality whose grid a case takes; a case that lacks it takes its best other one.
+        ct_window: HU mapped to -1 and 1; soft tissue by default.
+        pet_ceiling: SUV mapped to 1; uptake above it is clipped at 4 times that.
+        max_voxels: Refused from the header.
+    """
+
+    modalities: tuple[str, ...]
+    reference: str
+    ct_window: tuple[float, float] = (-160.0, 240.0)
+    pet_ceiling: float = 5.0
+    max_voxels: int = MAX_VOXELS
+
+    def __post_init__(self) -> None:
+        """Refuse a reference that is none of the modalities."""
+        if self.reference not in self.modalities:
+            raise CaseError(
+                f"reference must be one of {', '.join(self.modalities)}; got {self.reference!r}. "
+                "Set --conf reference."
+            )
+
+    def reference_of(self, case: Case) -> str:
+        """The modality whose grid this case takes."""
+        order = (self.reference, *REFERENCE_ORDER, *case.modalities)
+        return next(name for name in order if name in case.modalities)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """One case, ready for a network.
+
+    Attributes:
+        array: (M, D, H, W) float16, memory-mapped, read-only; channels as in `modalities`.
+        foreground: (D, H, W) bool, inside the body of the reference.
+        present: (M,) bool; an absent modality's channel is zero.
+        grid: The reference's.
+    """
+
+    id: str
+    modalities: tuple[str, ...]
+    array: NDArray[np.float16]
+    foreground: NDArray[np.bool_]
+    present: NDArray[np.bool_]
+    grid: Grid
+
+
+class VolumeCache:
+    """Prepared cases on disk, keyed by content and settings, bounded in bytes, safe between processes."""
+
+    def __init__(self, folder: Path, preparation: Preparation, records: Records, *, max_bytes: int) -> None:
+        """Keep at most `max_bytes` under `folder`; the case longest unused goes first."""
+        self.folder, self.preparation, self.records, self.max_bytes = folder, preparation, records, max_bytes
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in folder.glob(f"{PART}*"):
+            if time.time() - part.stat().st_mtime > 3600.0 * _PART_HOURS:
+                shutil.rmtree(part, ignore_errors=True)
+
+    def key(self, case: Case) -> str:
+        """Name of a case's entry: what it holds and how it was made."""
+        text = json.dumps([FORMAT_VERSION, self.records.content_hash(case), asdict(self.preparation)])
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def get(self, case: Case) -> PreparedCase:
+        """The prepared case, from the cache or made now.
+
+        Raises:
+            CaseError: If a file of the case cannot be used.
+        """
+        entry = self.folder / self.key(case)
+        kept = self._kept(entry)
+        if kept is None:
+            self._store(entry, prepare(case, self.preparation))
+            os.utime(entry)
+            kept = _load(entry)
+        return kept
+
+    def size(self) -> int:
+        """Bytes in use."""
+        return sum(file.stat().st_size for file in self.folder.glob("*/*"))
+
+    def _kept(self, entry: Path) -> PreparedCase | None:
+        """An entry that is there and whole; a damaged one is set aside, to be made again."""
+        try:
+            os.utime(entry)
+        except FileNotFoundError:
+            return None
+        try:
+            return _load(entry)
+        except UNREADABLE as err:
+            set_aside(entry, f"{err}. The case is prepared again.")
+            return None
+
+    def _store(self, entry: Path, case: PreparedCase) -> None:
+        part = Path(tempfile.mkdtemp(prefix=PART, dir=self.folder))
+        try:
+            np.save(part / "array.npy", case.array)
+            np.save(part / "foreground.npy", case.foreground)
+            meta = {
+                "id": case.id,
+                "modalities": case.modalities,
+                "present": case.present.tolist(),
+                "affine": case.grid.affine.tolist(),
+            }
+            (part / "case.json").write_text(json.dumps(meta))
+            self._make_room(sum(file.stat().st_size for file in part.iterdir()))
+            try:
+                part.rename(entry)
+            except OSError:  # another process made it meanwhile; theirs is the same
+                if not (entry / "case.json").exists():
+                    raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _make_room(self, needed: int) -> None:
+        if needed > self.max_bytes:
+            raise CaseError(
+                f"the cache must hold at least one case ({needed / 1e6:.0f} MB); it is bounded to "
+                f"{self.max_bytes / 1e6:.0f} MB. Raise --conf cache_gb."
+            )
+        entries = [entry for entry in self.folder.iterdir() if not entry.name.startswith(PART)]
+        make_room(entries, self.max_bytes, needed=needed)
+
+
+def prepare(case: Case, preparation: Preparation) -> PreparedCase:
+    """Read, resample to the reference's grid and normalise every modality of a case.
+
+    Raises:
+        CaseError: If a file cannot be read or holds values that are not finite.
+    """
+    reference = preparation.reference_of(case)
+    names = [name for name in preparation.modalities if name in case.modalities]
+    with ThreadPoolExecutor() as threads:  # decompression lets other threads run
+        read = threads.map(lambda name: _read_finite(case.modalities[name], preparation.max_voxels), names)
+        volumes = dict(zip(names, read, strict=True))
+    grid = volumes[reference].grid
+    foreground = body_mask(volumes[reference].array, reference)
+    array = np.zeros((len(preparation.modalities), *grid.shape), dtype=np.float16)
+    for channel, name in enumerate(preparation.modalities):
+        if name in volumes:
+            array[channel] = normalise(_on_grid(volumes[name], grid, name), name, foreground, preparation)
+    present = np.array([name in volumes for name in preparation.modalities])
+    return PreparedCase(case.id, preparation.modalities, array, foreground, present, grid)
+
+
+def normalise(
+    array: NDArray[Any], modality: str, foreground: NDArray[np.bool_], preparation: Preparation
+) -> NDArray[np.float16]:
+    """Values of about unit size, by what the modality's numbers mean.
+
+    CT: the HU window to [-1, 1], clipped. PET: SUV / ceiling, clipped to [0, 4]. MR: z-score inside the
+    foreground, clipped to [-5, 5], zero outside.
+
+    Args:
+        array: (D, H, W) in HU, SUV or arbitrary units.
+        modality: Its name.
+        foreground: (D, H, W), where MR statistics are taken.
+        preparation: Window and ceiling.
+    """
+    match kind(modality):
+        case "CT":
+            low, high = preparation.ct_window
+            scaled = np.clip((array - low) / (high - low) * 2.0 - 1.0, -1.0, 1.0)
+        case "PET":
+            scaled = np.clip(array / preparation.pet_ceiling, 0.0, 4.0)
+        case _:
+            where = foreground if foreground.any() else np.ones(array.shape, dtype=bool)
+            inside = array[where]  # the voxels outside, most of a head's volume, cost no arithmetic
+            deviation = float(inside.std())
+            scaled = np.zeros(array.shape, dtype=np.float16)
+            scaled[where] = np.clip((inside - inside.mean()) / (deviation or 1.0), -5.0, 5.0)
+    return np.asarray(scaled, dtype=np.float16)
+
+
+def _read_finite(source: Source, max_voxels: int) -> Volume:
+    volume = read_volume(source, max_voxels=max_voxels)
+    others = volume.array.size - int(np.count_nonzero(np.isfinite(volume.array)))
+    if others:
+        raise CaseError(
+            f"{source.name} must hold finite values; {others:,} of {volume.array.size:,} voxels are NaN or "
+            "infinity. Export it again."
+        )
+    return volume
+
+
+def _on_grid(volume: Volume, grid: Grid, modality: str) -> NDArray[Any]:
+    return resample(volume, grid, fill=-1000.0 if kind(modality) == "CT" else 0.0).array
+
+
+def _load(entry: Path) -> PreparedCase:
+    """A kept case; raises ValueError and others where its files do not fit each other."""
+    meta = json.loads((entry / "case.json").read_text())
+    array = np.load(entry / "array.npy", mmap_mode="r")
+    foreground = np.load(entry / "foreground.npy", mmap_mode="r")
+    present = np.array(meta["present"])
+    whole = array.ndim == 4 and array.shape[1:] == foreground.shape and array.dtype == np.float16
+    if not whole or (len(array),) != present.shape or len(array) != len(meta["modalities"]):
+        raise ValueError("its arrays do not fit each other")
+    grid = Grid(array.shape[1:], np.array(meta["affine"]))
+    return PreparedCase(meta["id"], tuple(meta["modalities"]), array, foreground, present, grid)

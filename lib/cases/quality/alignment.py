@@ -1,0 +1,179 @@
+"""Whether two modalities lie on each other: mutual information as they lie, moved and mirrored.
+
+The question is put to the case itself (does it fit better elsewhere?), as how much information two
+modalities share depends on their kind, the body part and the field of view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.cases.formats.image import Grid
+
+SEARCH_MM = 25.0  # farther apart, the outlines show it
+BINS = 16  # grey levels of a joint histogram; equally filled, so no window has to be chosen
+MIRRORS = ("left-right", "front-back", "head-feet")
+EVIDENCE_LEAST = 0.03  # mutual information of two images; less is noise, and tells nothing of their position
+SHARED_LEAST = 0.2  # part of the reference's field that both must fill before grey values are compared
+
+
+def grey_levels(array: NDArray[np.float32], bins: int = BINS) -> NDArray[np.intp]:
+    """Equally filled grey levels 0 .. bins - 1; `bins` where the array is NaN (outside the field of view)."""
+    inside = np.isfinite(array)
+    if not inside.any():
+        return np.full(array.shape, bins, dtype=np.intp)
+    edges = np.unique(np.quantile(array[inside], np.linspace(0.0, 1.0, bins + 1)[1:-1]))
+    return np.where(inside, np.searchsorted(edges, array, side="right"), bins).astype(np.intp)
+
+
+def mutual_information(x: NDArray[np.intp], y: NDArray[np.intp], bins: int = BINS) -> float:
+    """Normalised mutual information of grey levels, 0 (independent) to 1, corrected for chance.
+
+    I = 2 (H(x) + H(y) - H(x, y) - (n_x - 1)(n_y - 1) / 2N) / (H(x) + H(y)), Miller-Madow's correction.
+
+    Args:
+        x: Grey levels, any shape; `bins` means outside.
+        y: The same shape.
+        bins: Number of levels.
+    """
+    joint = np.bincount((x * (bins + 1) + y).ravel(), minlength=(bins + 1) ** 2)
+    joint = joint.reshape(bins + 1, bins + 1)[:bins, :bins]
+    count = joint.sum()
+    if count == 0:
+        return 0.0
+    rows, columns = joint.sum(axis=1), joint.sum(axis=0)
+    entropy = _entropy(rows, count) + _entropy(columns, count)
+    chance = (np.count_nonzero(rows) - 1) * (np.count_nonzero(columns) - 1) / (2.0 * count)
+    information = entropy - _entropy(joint, count) - chance
+    return float(max(0.0, 2.0 * information / entropy)) if entropy > 0.0 else 0.0
+
+
+def align(
+    x: NDArray[np.intp], y: NDArray[np.intp], reach: tuple[int, int, int]
+) -> tuple[float, float, tuple[int, int, int]]:
+    """Agreement as they lie, the best within reach, and the move of `y` in voxels that gives it.
+
+    Coordinate ascent: one axis after the other until nothing improves.
+    """
+    best = (0, 0, 0)
+    seen = {best: mutual_information(x, y)}
+    for _ in range(3):
+        start = best
+        for axis, limit in enumerate(reach):
+            for step in range(-limit, limit + 1):
+                move = _with(best, axis, step)
+                if move not in seen:
+                    seen[move] = mutual_information(*_overlap(x, y, move))
+            best = max(seen, key=lambda move: (seen[move], -sum(map(abs, move))))
+        if best == start:
+            break
+    return seen[0, 0, 0], seen[best], best
+
+
+def alignment(x: NDArray[np.intp], y: NDArray[np.intp], grid: Grid) -> dict[str, Any]:
+    """What `Fit` needs of two modalities.
+
+    Returns:
+        `agreement` as they lie; `best` after the second is moved by `shift_mm` (RAS); `mirrored`: best of
+        the second mirrored along each axis, by its name in `MIRRORS`.
+    """
+    d, h, w = (
+        min(round(SEARCH_MM / size), length // 3)
+        for size, length in zip(grid.spacing, grid.shape, strict=True)
+    )
+    reach = (d, h, w)
+    agreement, best, move = align(x, y, reach)
+    worlds = nib.orientations.io_orientation(grid.affine)[::-1, 0]
+    mirrored = {MIRRORS[int(worlds[axis])]: align(x, np.flip(y, axis), reach)[1] for axis in range(3)}
+    shift = grid.affine[:3, :3] @ np.array(move[::-1], dtype=float)
+    return {"agreement": agreement, "best": best, "shift_mm": shift.tolist(), "mirrored": mirrored}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How one modality fits the others of its case.
+
+    Attributes:
+        name: The modality.
+        others: Those it was compared with.
+        level: Sum over the others of the best normalised mutual information.
+        gain: log(level / the sum as they lie); 0 where nothing is gained by a move.
+        move: Mean over the others of the best move, RAS mm.
+        spread: Largest distance between two such moves, mm.
+        mirror: Best sum of the mirrored modality / level.
+        axis: Of that mirror.
+    """
+
+    name: str
+    others: tuple[str, ...]
+    level: float
+    gain: float
+    move: tuple[float, float, float]
+    spread: float
+    mirror: float
+    axis: str
+
+    @property
+    def distance(self) -> float:
+        """Length of the move in mm."""
+        return float(np.linalg.norm(self.move))
+
+    @property
+    def tells(self) -> bool:
+        """Whether the images share enough, as they are or mirrored, to tell where they belong."""
+        return self.level * max(1.0, self.mirror) >= EVIDENCE_LEAST * len(self.others)
+
+    @classmethod
+    def of(cls, name: str, pairs: list[Mapping[str, Any]]) -> Fit | None:
+        """The fit of a modality, from the measured pairs of its case; None where it cannot be judged."""
+        own = [
+            pair
+            for pair in pairs
+            if name in pair["modalities"] and pair["shared"] >= SHARED_LEAST and "best" in pair
+        ]
+        if not own:
+            return None
+        others = tuple(next(other for other in pair["modalities"] if other != name) for pair in own)
+        moves = np.array([pair["shift_mm"] for pair in own])
+        moves *= np.array([1.0 if pair["modalities"][1] == name else -1.0 for pair in own])[:, None]
+        level = max(sum(pair["best"] for pair in own), 1e-6)
+        present = sum(pair["agreement"] for pair in own)
+        mirrors = {axis: sum(pair["mirrored"][axis] for pair in own) / level for axis in MIRRORS}
+        axis = max(mirrors, key=lambda axis: mirrors[axis])
+        spread = max(float(np.linalg.norm(one - other)) for one in moves for other in moves)
+        x, y, z = moves.mean(axis=0).tolist()
+        return cls(
+            name,
+            others,
+            level,
+            float(np.log(level / max(present, 1e-3 * level))),
+            (x, y, z),
+            spread,
+            mirrors[axis],
+            axis,
+        )
+
+
+def _with(move: tuple[int, int, int], axis: int, step: int) -> tuple[int, int, int]:
+    d, h, w = (step if index == axis else old for index, old in enumerate(move))
+    return d, h, w
+
+
+def _overlap(
+    x: NDArray[np.intp], y: NDArray[np.intp], move: tuple[int, int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Views of `x` and of `y` moved by whole voxels, where both are."""
+    fixed = tuple(slice(max(0, k), n + min(0, k)) for n, k in zip(x.shape, move, strict=True))
+    moved = tuple(slice(max(0, -k), n + min(0, -k)) for n, k in zip(x.shape, move, strict=True))
+    return x[fixed], y[moved]
+
+
+def _entropy(counts: NDArray[np.intp], total: int) -> float:
+    p = counts[counts > 0] / total
+    return float(-(p * np.log(p)).sum())

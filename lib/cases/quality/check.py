@@ -1,0 +1,147 @@
+"""The pool check: measure what is not known yet, in parallel, then judge the whole pool."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from lib.cases.case import Case
+from lib.cases.preprocessing import Preparation
+from lib.cases.quality.measurements import MEASURE_VERSION, measure, unmeasured
+from lib.cases.quality.rules import Finding, Verdict, judge
+from lib.cases.records import Records
+from lib.runtime.processes import processes
+
+__all__ = ["Finding", "PoolReport", "Verdict", "check_pool"]
+
+EACH = 8  # cases for which another process is started; it takes as long to start as some of them to measure
+BATCH = 64  # cases measured between two transactions: what a kill loses at most
+
+Progress = Callable[[int, int], None]
+logger = logging.getLogger(__name__)
+
+
+def check_pool(
+    cases: Sequence[Case],
+    preparation: Preparation,
+    records: Records,
+    *,
+    workers: int | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Verdict]:
+    """Whether each case can be trusted, by id; nobody's files are changed.
+
+    Measurements are kept in `records` by content, so only new or changed cases are read. A case whose
+    files cannot be read is looked at again each time.
+
+    Args:
+        cases: The pool.
+        preparation: Its modalities and reference.
+        records: Where hashes and measurements are kept.
+        workers: Processes; by default one a processor.
+        on_progress: Called with (cases done, all cases) as they come.
+    """
+    hashes = _content_hashes(cases, records)
+    keys = {id: _key(content, preparation) for id, content in hashes.items()}
+    known = records.measurements(keys.values())
+    measured = {case.id: known[keys[case.id]] for case in cases if keys.get(case.id) in known}
+    pending = [case for case in cases if case.id not in measured]
+    report = on_progress or (lambda done, total: None)
+    report(len(measured), len(cases))
+    fresh: dict[str, Any] = {}
+    for case, facts in _measure_all(pending, preparation, workers or os.cpu_count() or 1):
+        measured[case.id] = facts
+        if case.id in keys and not any("error" in volume for volume in facts["modalities"].values()):
+            fresh[keys[case.id]] = facts
+        if len(fresh) >= BATCH:
+            records.store(fresh)
+            fresh.clear()
+        report(len(measured), len(cases))
+    records.store(fresh)
+    return judge({case.id: measured[case.id] for case in cases}, preparation.modalities)
+
+
+@dataclass(frozen=True)
+class PoolReport:
+    """The verdicts on a pool, as a document."""
+
+    verdicts: dict[str, Verdict]
+
+    def count(self) -> dict[str, int]:
+        """Cases of each status."""
+        found = Counter(verdict.status for verdict in self.verdicts.values())
+        return {status: found[status] for status in ("ok", "warned", "quarantined")}
+
+    def to_json(self) -> dict[str, Any]:
+        """`counts`, and `cases`: id -> status and findings; plain types only."""
+        return {
+            "counts": self.count(),
+            "cases": {id: asdict(verdict) for id, verdict in self.verdicts.items()},
+        }
+
+
+def _measure_all(
+    cases: Sequence[Case], preparation: Preparation, workers: int
+) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """Each case with its measurement; a case that takes its process down with it becomes an error."""
+    work = partial(measure, preparation=preparation)
+    work, done = partial(_on_one_thread, work), 0
+    while done < len(cases):
+        with processes(min(workers, 1 + (len(cases) - done) // EACH)) as pool:
+            try:
+                while batch := cases[done : done + BATCH]:  # so that results do not pile up
+                    for case, facts in zip(batch, pool.map(work, batch), strict=True):
+                        done += 1
+                        yield case, facts
+            except BrokenProcessPool:
+                pass
+            else:
+                return
+        case = cases[done]  # it, or a neighbour, was killed: alone, it can only harm itself
+        with processes(1) as pool:
+            try:
+                facts = pool.submit(work, case).result()
+            except BrokenProcessPool:
+                text = "reading it ended the process (out of memory, or a damaged file). Look at its files."
+                facts = unmeasured(case, text)
+        done += 1
+        yield case, facts
+
+
+def _on_one_thread(work: Callable[[Case], dict[str, Any]], case: Case) -> dict[str, Any]:
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    with suppress(OSError):  # not Linux; else the first to go where memory is short, as it is one case's
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    return work(case)
+
+
+def _content_hashes(cases: Sequence[Case], records: Records) -> dict[str, str]:
+    """Content hash by id; a case with a file that is gone is left out."""
+    try:
+        return records.content_hashes(cases)
+    except sqlite3.Error:  # the fault is no case's
+        raise
+    except Exception as err:
+        if len(cases) == 1:
+            logger.warning("case %s could not be hashed: %s", cases[0].id, err)
+            return {}
+        half = len(cases) // 2
+        return _content_hashes(cases[:half], records) | _content_hashes(cases[half:], records)
+
+
+def _key(content: str, preparation: Preparation) -> str:
+    text = json.dumps([MEASURE_VERSION, content, preparation.reference, preparation.max_voxels])
+    return "check:" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

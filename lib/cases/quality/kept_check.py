@@ -1,0 +1,104 @@
+"""The last pool check as it is kept in a site's `check.json`: which files each verdict is of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NotRequired
+
+from typing_extensions import TypedDict
+
+from lib.cases.discovery.file_stamps import FileStamps
+from lib.cases.quality.check import Finding, PoolReport, Verdict
+from lib.cases.quality.rules import Status
+from lib.runtime.files import replacing
+from lib.runtime.own_files import Damaged, read_document, set_aside
+
+FILE = "check.json"
+_UNREADABLE = (
+    "The result of the last pool check cannot be read and was set aside. Cases are served again once the "
+    "pool is checked anew."
+)
+
+
+class _Row(TypedDict):
+    """A case in the file."""
+
+    status: Status
+    findings: tuple[Finding, ...]
+    stamp: NotRequired[str]
+
+
+class _Document(TypedDict):
+    """The file."""
+
+    of: str
+    failed: NotRequired[str]
+    cases: dict[str, _Row]
+
+
+@dataclass(frozen=True)
+class KeptCheck:
+    """What is known of a pool from its last check.
+
+    Attributes:
+        of: State of the whole pool that was checked; empty where none was.
+        verdicts: By case.
+        stamps: Of the files that each verdict is of, by case.
+        failed: Why the check after that could not be made, or read back, in a sentence; empty where all is
+            well. What was not checked is not served then.
+    """
+
+    of: str = ""
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    stamps: Mapping[str, str] = field(default_factory=dict)
+    failed: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> KeptCheck:
+        """What is kept in a folder; a damaged file counts as a check that failed."""
+        file = folder / FILE
+        try:
+            document = read_document(file, _Document)
+        except FileNotFoundError:
+            return cls()
+        except Damaged as err:
+            set_aside(file, f"{err}. The pool is checked again.")
+            failed = cls(failed=_UNREADABLE)
+            with suppress(OSError):  # else another process would take it that there was no check yet
+                failed.write(folder)
+            return failed
+        rows = document["cases"]
+        return cls(
+            document["of"],
+            {id: Verdict(row["status"], row["findings"]) for id, row in rows.items()},
+            {id: row.get("stamp", "") for id, row in rows.items()},
+            document.get("failed", ""),
+        )
+
+    def write(self, folder: Path) -> None:
+        """Keep it in a folder.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        document = {"of": self.of, "failed": self.failed, **PoolReport(dict(self.verdicts)).to_json()}
+        for id, row in document["cases"].items():
+            row["stamp"] = self.stamps.get(id, "")
+        with replacing(folder / FILE) as part:
+            part.write_text(json.dumps(document))
+
+    def of_cases(self, now: FileStamps) -> set[str]:
+        """The cases whose files are those that were checked."""
+        return {id for id, stamp in case_stamps(now).items() if self.stamps.get(id) == stamp}
+
+
+def case_stamps(now: FileStamps) -> dict[str, str]:
+    """What the images of each case look like from outside, by case."""
+    found: dict[str, list[str]] = {}
+    for case, modality, stamp in now.images:
+        found.setdefault(case, []).append(f"{modality} {stamp}")
+    return {case: ", ".join(sorted(stamps)) for case, stamps in found.items()}

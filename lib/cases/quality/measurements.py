@@ -1,0 +1,148 @@
+"""What the pool check needs to know of one case: read once, measured on a coarse grid, kept as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.cases.body import body_mask
+from lib.cases.case import Case
+from lib.cases.dicomweb.client import PacsError
+from lib.cases.formats.image import Grid, Volume, read_volume, resample
+from lib.cases.modalities import kind
+from lib.cases.preprocessing import Preparation
+from lib.cases.quality.alignment import alignment, grey_levels
+from lib.cases.quality.plausibility import doubts
+from lib.cases.unexpected import looking_at
+from lib.runtime.errors import UserError
+
+MEASURE_VERSION = 2  # raise when a measurement changes its meaning
+COARSE_MM = 4.0  # half of the smallest displacement that matters
+_LEAST_EXTENT_MM, _LEAST_VOXELS = 40.0, 8  # an axis shorter than this holds nothing to align
+
+
+def measure(case: Case, preparation: Preparation) -> dict[str, Any]:
+    """Geometry, grey values and mutual alignment of a case's modalities; JSON-serialisable.
+
+    Args:
+        case: What to read; a file that cannot be read becomes the sentence of its `error`.
+        preparation: Names the reference, whose coarsened grid carries the comparison.
+
+    Returns:
+        `modalities`: name -> facts of one volume; `pairs`: facts of every two that hold an image.
+    """
+    try:
+        with looking_at(f"case {case.id}"):
+            return _measure(case, preparation)
+    except UserError as err:
+        return unmeasured(case, str(err))
+
+
+def unmeasured(case: Case, reason: str) -> dict[str, Any]:
+    """What `measure` returns of a case that could not be measured at all."""
+    return {"modalities": {name: {"error": reason} for name in case.modalities}, "pairs": []}
+
+
+def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
+    facts: dict[str, dict[str, Any]] = {}
+    coarse: dict[str, Volume] = {}
+    reference = preparation.reference_of(case)
+    for name in sorted(case.modalities, key=lambda name: name != reference):
+        path = case.modalities[name].path
+        try:
+            with looking_at(str(path)):
+                volume = read_volume(case.modalities[name], max_voxels=preparation.max_voxels)
+                facts[name] = describe(volume)
+        except UserError as err:
+            small = f"{path} must fit in memory; it does not. Resample it."
+            facts[name] = {
+                "error": small if isinstance(err.__cause__, MemoryError) else str(err),
+                "unfetched": isinstance(err, PacsError),  # it may come another time
+            }
+            continue
+        told = facts[name]["finite"] == 1.0 and facts[name]["std"] > 0.0
+        if told and not any(doubts(name, facts[name])):
+            coarse[name] = coarsen(volume)
+    if not coarse:
+        return {"modalities": facts, "pairs": []}
+    grid = coarse[reference if reference in coarse else next(iter(coarse))].grid
+    ordered = sorted(coarse)  # so that a pair has one name in the whole pool
+    placed = {name: resample(coarse[name], grid, fill=np.nan).array for name in ordered}
+    bodies = {name: _body(placed[name], name) for name in ordered}
+    for name in ordered:
+        facts[name]["body_ml"] = float(bodies[name].sum() * grid.voxel_ml)
+    return {"modalities": facts, "pairs": _compare(placed, bodies, grid)}
+
+
+def describe(volume: Volume) -> dict[str, Any]:
+    """Geometry and grey values of one volume; `voxels` is a hash that knows it in another case."""
+    array, grid = volume.array, volume.grid
+    finite = np.isfinite(array)
+    whole = bool(finite.all())
+    values = array if whole else array[finite]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    with np.errstate(over="ignore"):  # of a voxel of 1e38
+        deviation = float(values.std()) if high > low else 0.0
+    return {
+        "shape": list(grid.shape),
+        "spacing": list(grid.spacing),
+        "affine": grid.affine.tolist(),
+        "axes": "".join(nib.orientations.aff2axcodes(grid.affine)),
+        "finite": 1.0 if whole else float(finite.mean()),
+        "min": low,
+        "max": high,
+        "std": deviation,
+        "zero": float((values == 0).mean()) if values.size else 0.0,
+        "voxels": hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest(),
+    }
+
+
+def coarsen(volume: Volume) -> Volume:
+    """Block means of about `COARSE_MM`, at least 16 voxels along an axis that has them."""
+    shape = volume.grid.shape
+    step = [
+        max(1, min(round(COARSE_MM / size), length // 16))
+        for size, length in zip(volume.grid.spacing, shape, strict=True)
+    ]
+    (d, h, w), (a, b, c) = (length // k for length, k in zip(shape, step, strict=True)), step
+    blocks = volume.array[: d * a, : h * b, : w * c].reshape(d, a, h, b, w, c)
+    affine = volume.grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [(k - 1) / 2 for k in step[::-1]]
+    affine[:3, :3] *= step[::-1]
+    return Volume(np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32)), Grid((d, h, w), affine))
+
+
+def _compare(
+    placed: Mapping[str, NDArray[np.float32]], bodies: Mapping[str, NDArray[np.bool_]], grid: Grid
+) -> list[dict[str, Any]]:
+    """Outline overlap and alignment of every two modalities on one grid."""
+    extent = np.multiply(grid.shape, grid.spacing)
+    alignable = min(grid.shape) >= _LEAST_VOXELS and extent.min() >= _LEAST_EXTENT_MM
+    levels = {name: grey_levels(array) for name, array in placed.items()} if alignable else {}
+    pairs = []
+    for first, second in combinations(placed, 2):
+        both = np.isfinite(placed[first]) & np.isfinite(placed[second])
+        sizes = int((bodies[first] & both).sum() + (bodies[second] & both).sum())
+        common = 2.0 * float((bodies[first] & bodies[second] & both).sum())
+        pair: dict[str, Any] = {
+            "modalities": [first, second],
+            "shared": float(both.mean()),
+            "dice": common / sizes if sizes else None,
+        }
+        if levels and both.any():
+            pair |= alignment(levels[first], levels[second], grid)
+        pairs.append(pair)
+    return pairs
+
+
+def _body(array: NDArray[np.float32], name: str) -> NDArray[np.bool_]:
+    air = -1000.0 if kind(name) == "CT" else 0.0
+    inside = np.isfinite(array)
+    mask: NDArray[np.bool_] = body_mask(np.where(inside, array, np.float32(air)), name) & inside
+    return mask

@@ -1,0 +1,116 @@
+"""What is usual in a pool: medians, spreads and shared grids, from the measurements of its cases."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.cases.formats.image import Grid
+from lib.cases.quality.alignment import Fit
+from lib.cases.quality.plausibility import doubts
+
+POOL_LEAST = 5  # fewer cases say nothing about what is usual
+GRID_USUAL = 0.9  # two modalities on one grid in so many cases: the rule of the pool
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Usual:
+    """A pool's statistics; a key is absent where fewer than `POOL_LEAST` cases tell.
+
+    Attributes:
+        geometry: (modality, `spacing` or `extent`) -> (median, deviation), each of log mm along D, H, W.
+        pairs: (modality, modality, `dice` or `shared`) -> median.
+        levels: (modality, the others) -> median of `Fit.level`.
+        one_grid: Modalities that share a grid in nearly every case.
+        owners: (modality, voxel hash) -> ids of the cases that hold it.
+    """
+
+    geometry: Mapping[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]
+    pairs: Mapping[tuple[str, str, str], float]
+    levels: Mapping[tuple[str, tuple[str, ...]], float]
+    one_grid: tuple[tuple[str, str], ...]
+    owners: Mapping[tuple[str, str], set[str]]
+
+    @classmethod
+    def of(cls, measurements: Mapping[str, Facts]) -> Usual:
+        """The statistics of measured cases."""
+        geometry: dict[tuple[str, str], list[NDArray[np.float64]]] = defaultdict(list)
+        pairs: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+        levels: dict[tuple[str, tuple[str, ...]], list[float]] = defaultdict(list)
+        grids: dict[tuple[str, str], list[bool]] = defaultdict(list)
+        owners: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for case, facts in measurements.items():
+            volumes = readable(facts)
+            for name, volume in volumes.items():
+                owners[name, volume["voxels"]].add(case)
+                for what, value in extents(volume).items():
+                    geometry[name, what].append(np.log(value))
+                if fit := Fit.of(name, facts["pairs"]):
+                    levels[name, fit.others].append(fit.level)
+            for pair in facts["pairs"]:
+                for what in ("dice", "shared"):
+                    if pair[what] is not None:
+                        pairs[*pair["modalities"], what].append(pair[what])
+            for first, second in combinations(volumes, 2):
+                grids[first, second].append(same_grid(volumes[first], volumes[second]))
+        return cls(
+            {key: _middle(values) for key, values in _enough(geometry)},
+            {key: float(np.median(values)) for key, values in _enough(pairs)},
+            {key: float(np.median(values)) for key, values in _enough(levels)},
+            tuple(key for key, values in _enough(grids) if np.mean(values) >= GRID_USUAL),
+            owners,
+        )
+
+
+def readable(facts: Facts) -> dict[str, Facts]:
+    """Facts of the volumes that could be read, by modality, in the order of their names."""
+    return {
+        name: facts["modalities"][name]
+        for name in sorted(facts["modalities"])
+        if "error" not in facts["modalities"][name]
+    }
+
+
+def sound_part(facts: Facts) -> Facts:
+    """The facts without volumes that no scanner gives, and without their pairs."""
+    absurd = {name for name, volume in readable(facts).items() if any(doubts(name, volume))}
+    if not absurd:
+        return facts
+    return {
+        "modalities": {name: facts["modalities"][name] for name in facts["modalities"] if name not in absurd},
+        "pairs": [pair for pair in facts["pairs"] if not absurd & set(pair["modalities"])],
+    }
+
+
+def extents(volume: Facts) -> dict[str, NDArray[np.float64]]:
+    """Voxel size and field of view in mm along D, H, W."""
+    spacing = np.array(volume["spacing"])
+    return {"spacing": spacing, "extent": spacing * np.array(volume["shape"])}
+
+
+def same_grid(one: Facts, other: Facts) -> bool:
+    """Whether two measured volumes put every voxel at the same place."""
+    if one["shape"] != other["shape"]:
+        return False
+    d, h, w = one["shape"]
+    return Grid((d, h, w), np.array(one["affine"])).same_as(
+        Grid((d, h, w), np.array(other["affine"])), tolerance=0.5
+    )
+
+
+def _enough(found: Mapping[Any, list[Any]]) -> Iterator[tuple[Any, list[Any]]]:
+    return ((key, values) for key, values in found.items() if len(values) >= POOL_LEAST)
+
+
+def _middle(values: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Median, and median absolute deviation scaled to a standard deviation."""
+    median = np.median(values, axis=0)
+    return median, 1.4826 * np.median(np.abs(np.array(values) - median), axis=0)

@@ -1,0 +1,326 @@
+"""Which measured cases can be trusted, and why not: pure rules over the measurements of a whole pool.
+
+Every limit is a constant below. Those of alignment were set on undamaged CT, PET and MR and on copies
+of half of those patients, damaged on purpose; they are ratios or millimetres, so no scanner's grey
+values enter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.cases.quality.alignment import EVIDENCE_LEAST, SHARED_LEAST, Fit
+from lib.cases.quality.plausibility import doubts
+from lib.cases.quality.pool_statistics import (
+    GRID_USUAL,
+    Facts,
+    Usual,
+    extents,
+    readable,
+    same_grid,
+    sound_part,
+)
+from lib.cases.unexpected import looking_at
+from lib.runtime.errors import UserError
+
+UNFETCHED = "unfetched"  # code of a finding: a PACS did not give a series
+_REGISTER = "Check the registration or leave the case out."
+
+Severity = Literal["warned", "quarantined"]
+Status = Literal["ok", "warned", "quarantined"]
+
+OUTLINE_WARNED, OUTLINE_QUARANTINED = 0.80, 0.75  # Dice of body outlines; registered ones have 0.83 and more
+OUTLINE_BELOW_POOL = 0.10  # where outlines differ by protocol, the limit is the pool's median less this
+MOVE_MM = 10.0  # displacement that matters; less is within breathing and the search's step
+SPREAD_MM = 10.0  # the other modalities agree this well on where the displaced one belongs
+GAIN_AGREED, GAIN_ALONE, GAIN_GROSS = 0.10, 0.20, 0.35  # see Fit.gain
+MIRROR_WARNED, MIRROR_QUARANTINED = 1.06, 1.25  # see Fit.mirror
+UNRELATED_MIRROR, UNRELATED_LEVEL = 0.90, 0.75  # fits like its own mirror image, and below the pool's median
+COVERED = 0.6  # shared field of view, as part of the pool's median
+SPACING_FACTOR, EXTENT_FACTOR, DEVIATIONS = 1.25, 4.0, 6.0  # off the pool's median by both is an outlier
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason for doubt.
+
+    Attributes:
+        code: Stable word for programs.
+        severity: What it makes of the case.
+        modalities: Those concerned, the likely culprit first.
+        sentence: For a radiographer: what is wrong, by how much, what to do.
+        value: What was measured, in the sentence's unit.
+        limit: What it was held against.
+    """
+
+    code: str
+    severity: Severity
+    modalities: tuple[str, ...]
+    sentence: str
+    value: float | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`ok`, `warned` (served, with its reasons) or `quarantined` (not served until someone has looked)."""
+
+    status: Status
+    findings: tuple[Finding, ...] = ()
+
+
+Rule = Callable[[str, Facts, Usual], Iterator[Finding]]
+
+
+def judge(measurements: Mapping[str, Facts], modalities: Sequence[str]) -> dict[str, Verdict]:
+    """The verdict on each case in the light of all.
+
+    Args:
+        measurements: What `measure` returned, by case id.
+        modalities: Those the pool is read with; a case that lacks one is warned of.
+    """
+    sound = {case: sound_part(facts) for case, facts in measurements.items()}
+    usual = Usual.of(sound)
+    verdicts = {}
+    for case, facts in measurements.items():
+        findings = [
+            *_missing(facts, modalities),
+            *_values(facts),
+            *_implausible(facts),
+            *_related(case, sound[case], usual),
+        ]
+        severities = {finding.severity for finding in findings}
+        status: Status = "quarantined" if "quarantined" in severities else "warned" if severities else "ok"
+        verdicts[case] = Verdict(status, tuple(findings))
+    return verdicts
+
+
+def _related(case: str, facts: Facts, usual: Usual) -> list[Finding]:
+    """What the rules find in a case as a part of its pool; one that cannot be judged is held back."""
+    try:
+        with looking_at(f"case {case}"):
+            return [found for rule in RULES for found in rule(case, facts, usual)]
+    except UserError as err:
+        return [Finding("unreadable", "quarantined", tuple(facts["modalities"]), str(err))]
+
+
+def _missing(facts: Facts, modalities: Sequence[str]) -> Iterator[Finding]:
+    for name in modalities:
+        if name not in facts["modalities"]:
+            yield Finding("missing", "warned", (name,), f"{name} is missing. The case is used without it.")
+
+
+def _values(facts: Facts) -> Iterator[Finding]:
+    """Unreadable, not finite, empty or constant."""
+    for name, volume in facts["modalities"].items():
+        if "error" in volume:
+            code = UNFETCHED if volume.get("unfetched") else "unreadable"
+            yield Finding(code, "quarantined", (name,), f"{name} cannot be read: {volume['error']}")
+        elif volume["finite"] < 1.0:
+            part = 1.0 - volume["finite"]
+            text = (
+                f"{name} has no valid number in {part:.2%} of its voxels (NaN or infinity). Export it again."
+            )
+            yield Finding("not_finite", "quarantined", (name,), text, part, 0.0)
+        elif volume["min"] == volume["max"]:
+            code = "constant" if volume["max"] else "empty"
+            text = f"{name} holds no image: every voxel is {volume['max']:g}. Export it again."
+            yield Finding(code, "quarantined", (name,), text, volume["max"])
+
+
+def _implausible(facts: Facts) -> Iterator[Finding]:
+    """What no scanner gives; such a volume is compared with nothing."""
+    for name, volume in readable(facts).items():
+        for doubt in doubts(name, volume):
+            yield Finding(
+                doubt.code, "quarantined", (name,), f"{name} {doubt.sentence}", doubt.value, doubt.limit
+            )
+
+
+def _geometry(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
+    """Voxel size and field of view against the pool's median."""
+    for name, volume in readable(facts).items():
+        for what, value in extents(volume).items():
+            if (name, what) not in usual.geometry:
+                continue
+            median, deviation = usual.geometry[name, what]
+            factor = SPACING_FACTOR if what == "spacing" else EXTENT_FACTOR
+            off = np.abs(np.log(value) - median)
+            limit = np.maximum(DEVIATIONS * deviation, math.log(factor))
+            if (off > limit).any():
+                axis = int((off / limit).argmax())
+                noun = "voxel size" if what == "spacing" else "field of view"
+                text = (
+                    f"{name} has a {noun} of {_millimetres(value)}; {_millimetres(np.exp(median))} is usual "
+                    "in this pool. Check the header and the protocol."
+                )
+                yield Finding(what, "warned", (name,), text, math.exp(off[axis]), math.exp(limit[axis]))
+
+
+def _fields(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
+    """Fields of view that do not meet, or meet less than usual."""
+    for pair in facts["pairs"]:
+        first, second = pair["modalities"]
+        limit = COVERED * usual.pairs.get((first, second, "shared"), 0.0)
+        if pair["shared"] == 0.0:
+            text = (
+                f"{first} and {second} show different places: their fields of view do not meet. Check that "
+                "both are this patient's, or leave the case out."
+            )
+            yield Finding("no_overlap", "quarantined", (first, second), text, 0.0, limit)
+        elif pair["shared"] < limit:
+            text = (
+                f"{first} and {second} share {pair['shared']:.0%} of the field of view (at least {limit:.0%} "
+                "expected in this pool). Check that the whole region was scanned."
+            )
+            yield Finding("coverage", "warned", (first, second), text, pair["shared"], limit)
+
+
+def _grids(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
+    """Two grids where the pool has one: a header that was changed, or another patient's image."""
+    volumes = readable(facts)
+    for first, second in usual.one_grid:
+        if {first, second} <= volumes.keys() and not same_grid(volumes[first], volumes[second]):
+            text = (
+                f"{first} and {second} do not have the same grid, as they have in at least {GRID_USUAL:.0%} "
+                "of this pool. Check voxel size and origin in the headers."
+            )
+            yield Finding("grid", "warned", (first, second), text)
+
+
+def _outlines(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
+    """Overlap of the body's outlines."""
+    for pair in facts["pairs"]:
+        first, second = pair["modalities"]
+        if pair["dice"] is None or pair["shared"] < SHARED_LEAST:
+            continue
+        limit = min(OUTLINE_WARNED, usual.pairs.get((first, second, "dice"), 1.0) - OUTLINE_BELOW_POOL)
+        if pair["dice"] < limit:
+            gross = pair["dice"] < limit - (OUTLINE_WARNED - OUTLINE_QUARANTINED)
+            text = (
+                f"{first} and {second} do not lie on each other: their body outlines overlap by "
+                f"{pair['dice']:.2f} (at least {limit:.2f} expected). {_REGISTER}"
+            )
+            yield Finding(
+                "outlines", "quarantined" if gross else "warned", (first, second), text, pair["dice"], limit
+            )
+
+
+def _mirrored(_case: str, facts: Facts, _usual: Usual) -> Iterator[Finding]:
+    """The modality that fits the others better mirrored."""
+    fit = max((fit for fit in _fits(facts) if fit.tells), key=lambda fit: fit.mirror, default=None)
+    if fit and fit.mirror > MIRROR_WARNED:
+        text = (
+            f"{fit.name} fits {_listed(fit.others)} {fit.mirror:.2f} times as well when mirrored {fit.axis} "
+            f"(at most {MIRROR_WARNED:.2f} expected). Check its orientation, and that it is this patient's."
+        )
+        severity: Severity = "quarantined" if fit.mirror > MIRROR_QUARANTINED else "warned"
+        yield Finding("mirrored", severity, (fit.name, *fit.others), text, fit.mirror, MIRROR_WARNED)
+
+
+def _displaced(_case: str, facts: Facts, _usual: Usual) -> Iterator[Finding]:
+    """The modality that fits the others clearly better elsewhere."""
+    fit = max(filter(_gains_by_moving, _fits(facts)), key=lambda fit: fit.gain, default=None)
+    if fit:
+        text = (
+            f"{fit.name} fits {_listed(fit.others)} better when moved {_towards(fit.move)} "
+            f"({fit.distance:.0f} mm; less than {MOVE_MM:.0f} mm expected). {_REGISTER}"
+        )
+        severity: Severity = "quarantined" if fit.gain > GAIN_GROSS else "warned"
+        yield Finding("displaced", severity, (fit.name, *fit.others), text, fit.distance, MOVE_MM)
+
+
+def _gains_by_moving(fit: Fit) -> bool:
+    agreed = len(fit.others) > 1 and fit.spread <= SPREAD_MM
+    return fit.tells and fit.distance >= MOVE_MM and fit.gain >= (GAIN_AGREED if agreed else GAIN_ALONE)
+
+
+def _unrelated(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
+    """A modality that fits the others hardly better than its mirror image, and less than usual."""
+    for fit in _fits(facts):
+        level = usual.levels.get((fit.name, fit.others), 0.0)
+        if level < EVIDENCE_LEAST * len(fit.others):
+            continue
+        part = fit.level / level
+        if fit.mirror > UNRELATED_MIRROR and part < UNRELATED_LEVEL:
+            text = (
+                f"{fit.name} fits {_listed(fit.others)} hardly better than its mirror image, "
+                f"and {part:.0%} as well as usual (at least {UNRELATED_LEVEL:.0%} expected). "
+                "Check that it is this patient's."
+            )
+            yield Finding("unrelated", "warned", (fit.name, *fit.others), text, part, UNRELATED_LEVEL)
+
+
+def _fits(facts: Facts) -> list[Fit]:
+    return [fit for name in facts["modalities"] if (fit := Fit.of(name, facts["pairs"]))]
+
+
+def _duplicates(case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
+    """The same voxels twice: in one case, in a whole other case, or in one image of another case."""
+    own = {name: volume["voxels"] for name, volume in readable(facts).items() if volume["std"] > 0.0}
+    names = list(own)
+    for index, name in enumerate(names):
+        for other in names[index + 1 :]:
+            if own[name] == own[other]:
+                yield Finding(
+                    "same_image",
+                    "quarantined",
+                    (name, other),
+                    f"{name} and {other} are the same image. Export the right one.",
+                )
+    twins = {name: usual.owners.get((name, voxels), set()) - {case} for name, voxels in own.items()}
+    if whole := set.intersection(*twins.values()) if twins else set():
+        if (first := min(whole)) < case:
+            yield Finding(
+                "duplicate",
+                "quarantined",
+                tuple(own),
+                f"Every image is the same as in case {first}. Leave one of the two out.",
+            )
+        return
+    for name, others in twins.items():
+        if others:
+            yield Finding(
+                "duplicate_image",
+                "quarantined",
+                (name,),
+                f"{name} is the same image as in case {min(others)}. Find out whose it is.",
+            )
+
+
+RULES: tuple[Rule, ...] = (
+    _geometry,
+    _fields,
+    _grids,
+    _outlines,
+    _mirrored,
+    _displaced,
+    _unrelated,
+    _duplicates,
+)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _millimetres(value: NDArray[np.float64]) -> str:
+    """(D, H, W) as a viewer shows it, W first."""
+    return " x ".join(f"{size:.4g}" for size in value[::-1]) + " mm"
+
+
+def _towards(move: Sequence[float]) -> str:
+    """A move in RAS mm, in words, its main parts only."""
+    words = (("left", "right"), ("back", "front"), ("feet", "head"))
+    parts = [
+        f"{abs(size):.0f} mm towards the {word[size > 0]}"
+        for size, word in zip(move, words, strict=True)
+        if abs(size) >= 0.5 * max(map(abs, move))
+    ]
+    return " and ".join(parts)

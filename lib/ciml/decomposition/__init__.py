@@ -1,0 +1,1 @@
+"""The expert's prior: which modality leads which subtask."""

@@ -1,0 +1,1 @@
+"""Outlines of a case, how sure they are, and which modality contributed what."""

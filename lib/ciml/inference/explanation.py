@@ -1,0 +1,285 @@
+"""Which modality told which subtask what, and how much: maps, numbers and a sentence for one case.
+
+CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670);
+`lib.ciml.inference.contribution_maps` has the equations of the maps.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lib.cases.preprocessing import PreparedCase
+from lib.ciml.decomposition.subtask import Subtask
+from lib.ciml.decomposition.table import Decomposition
+from lib.ciml.inference.contribution_maps import MAPS, OF_PRIMARIES, UNITS, Link, listen
+from lib.ciml.inference.predict import OVERLAP, bounding_box
+from lib.ciml.inference.windows import attempts, pass_through, window_of
+from lib.ciml.network.ciml_network import CimlNetwork
+
+__all__ = ["MEASURES", "UNITS", "Explanation", "Link", "contributions", "explain", "links_of", "messages_of"]
+
+MEASURES = tuple(MAPS)
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What each modality told each subtask in one case; a link is (modality, subtask).
+
+    Attributes:
+        decomposition: Says who tells whom.
+        absent: Modalities that the case lacks.
+        probabilities: (R, D, H, W) of the regions, on the case's grid.
+        maps: By measure and link, (D, H, W) on the case's grid; zero for a modality that is absent or silent.
+            Every measure has the links sender -> subtask; `addition`, `gradient` and `grad_cam` also have
+            primary -> its own subtask.
+        contributions: By measure and link, one number each, see `contributions`.
+        shares: Of each modality in what was outlined; they sum to 1, or are 0 where nothing was outlined.
+    """
+
+    decomposition: Decomposition
+    absent: tuple[str, ...]
+    probabilities: Array
+    maps: dict[str, dict[Link, Array]]
+    contributions: dict[str, dict[Link, float]]
+    shares: dict[str, float]
+
+    def sentence(self) -> str:
+        """Who led and who added most, for a reader."""
+        missing = f" {' and '.join(self.absent)} absent." if self.absent else ""
+        if not any(self.shares.values()):
+            return f"Nothing was outlined, so no modality led.{missing}"
+        ranked = sorted(self.shares, key=lambda name: (-self.shares[name], name))
+        ranked = [name for name in ranked if name not in self.absent]
+        rest = ", ".join(f"{name} {self.shares[name]:.0%}" for name in ranked[1:])
+        text = f"{ranked[0]} led with {self.shares[ranked[0]]:.0%} of what was read inside the outline"
+        text += f", then {rest}" if rest else ""
+        sizes = {link: self.contributions["addition"][link] for link in messages_of(self.decomposition)}
+        if any(sizes.values()):
+            sender, subtask = min(sizes, key=lambda link: (-sizes[link], link))
+            text += f"; the largest message is {sender}'s to the subtask {subtask}"
+        return f"{text}.{missing}"
+
+
+def messages_of(decomposition: Decomposition) -> list[Link]:
+    """(sender, subtask) of every message."""
+    return [(sender, task.name) for task in decomposition.subtasks for sender in task.auxiliary]
+
+
+def links_of(decomposition: Decomposition, measure: str) -> list[Link]:
+    """The links that a measure has: every message, and what a primary tells its own subtask where it can."""
+    own = [(name, task.name) for task in decomposition.subtasks for name in task.primary]
+    return [*(own if measure in OF_PRIMARIES else ()), *messages_of(decomposition)]
+
+
+def contributions(
+    network: CimlNetwork,
+    prepared: PreparedCase | NDArray[Any],
+    *,
+    measure: str,
+    present: NDArray[np.bool_] | None = None,
+    device: torch.device | str = "cpu",
+) -> dict[Link, float]:
+    """How much each sender contributed to each subtask, one number a message.
+
+    `gradient`, signed: the first-order estimate of the mean logit that the subtask's predicted region loses
+    when the message is silenced. The other measures: the mean of their map in the predicted region of the
+    subtask, and in the body where nothing is predicted.
+
+    Args:
+        network: 3-D; it is not changed.
+        prepared: A case (`TrainingCase.prepared`), or an array (M, D, H, W) as `predict` takes it.
+        measure: One of `MEASURES`.
+        present: (M,) bool; that of the case, or all, when None.
+        device: Where to compute.
+
+    Returns:
+        By (sender, subtask), every message of the decomposition; 0 from a sender that is absent.
+
+    Raises:
+        ValueError: If there is no such measure or the case does not fit the network.
+    """
+    found = explain(network, prepared, measures=(measure,), present=present, device=device)
+    return {link: found.contributions[measure][link] for link in messages_of(network.decomposition)}
+
+
+def explain(
+    network: CimlNetwork,
+    prepared: PreparedCase | NDArray[Any],
+    *,
+    measures: Sequence[str] = MEASURES,
+    present: NDArray[np.bool_] | None = None,
+    silent: Collection[Link] = (),
+    device: torch.device | str = "cpu",
+    max_voxels: int | None = None,
+) -> Explanation:
+    """Maps, numbers and shares of a case.
+
+    The box around the body passes the network at once where memory holds that, and in overlapping windows
+    otherwise; what is relative to the box is then relative to a window.
+
+    Args:
+        network: 3-D; it is not changed.
+        prepared: A case, or an array (M, D, H, W) as `predict` takes it.
+        measures: Some of `MEASURES`; `addition` is always among them, as the shares need it.
+        present: (M,) bool; that of the case, or all, when None.
+        silent: Messages that are not sent.
+        device: Where to compute.
+        max_voxels: Of one pass; from the device's memory when None.
+
+    Raises:
+        ValueError: If there is no such measure or the case does not fit the network.
+    """
+    if unknown := [measure for measure in measures if measure not in MAPS]:
+        raise ValueError(f"measure must be one of {', '.join(MEASURES)}; got {unknown[0]!r}.")
+    array, body, here = _opened(network, prepared, present)
+    box = bounding_box(body)
+    x = torch.from_numpy(np.array(array[(slice(None), *box)], dtype=np.float32))[None]
+    chosen = tuple(dict.fromkeys((*measures, "addition")))
+    rows = _rows(network.decomposition, chosen)
+    frozen = copy.deepcopy(network).to(device).eval().requires_grad_(False)  # the caller's may be in use
+    limit = next(attempts(frozen, torch.device(device), "float32")).max_voxels // 2  # gradients take as much
+    window = window_of(tuple(x.shape[2:]), network.settings.divisor, max_voxels or limit)
+    inside = pass_through(
+        lambda part: _all_rows(frozen, part, here, rows=rows, measures=chosen, silent=silent),
+        x,
+        window,
+        device=torch.device(device),
+        overlap=OVERLAP,
+    )
+    whole: dict[tuple[str, ...], Array] = {}
+    for row, values in zip(rows, inside[0].numpy(), strict=True):
+        whole[row] = np.zeros(body.shape, dtype=np.float32)
+        whole[row][box] = values
+    absent = tuple(name for name, there in zip(network.modalities, here, strict=True) if not there)
+    return _explanation(network.decomposition, absent, whole, body)
+
+
+def _opened(
+    network: CimlNetwork, prepared: PreparedCase | NDArray[Any], present: NDArray[np.bool_] | None
+) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Array (M, D, H, W), body (D, H, W) and which modalities are there (M,)."""
+    if isinstance(prepared, PreparedCase):
+        if prepared.modalities != network.modalities:
+            raise ValueError(
+                f"the case must have the channels {', '.join(network.modalities)}; "
+                f"got {', '.join(prepared.modalities)}. Prepare it for this model."
+            )
+        body, here = np.asarray(prepared.foreground), prepared.present
+        array: NDArray[Any] = prepared.array
+    else:
+        array, body = prepared, np.ones(prepared.shape[1:], dtype=bool)
+        here = np.ones(len(prepared), dtype=bool)
+    if network.settings.spatial_dims != 3 or array.ndim != 4 or len(array) != len(network.modalities):
+        raise ValueError(
+            f"explain needs a 3-D network and an array ({len(network.modalities)}, D, H, W); got "
+            f"{network.settings.spatial_dims}-D and {array.shape}."
+        )
+    here = here if present is None else present
+    return array, body if body.any() else np.ones_like(body), np.asarray(here, dtype=bool)
+
+
+def _rows(decomposition: Decomposition, measures: Sequence[str]) -> list[tuple[str, ...]]:
+    """Channels of a window's answer: (subtask, region) of a probability, (measure, modality, subtask)."""
+    rows: list[tuple[str, ...]] = [
+        (task.name, region) for task in decomposition.subtasks for region in task.regions
+    ]
+    for measure in measures:
+        rows += [(measure, *link) for link in links_of(decomposition, measure)]
+    return rows
+
+
+def _all_rows(
+    network: CimlNetwork,
+    x: Tensor,
+    here: NDArray[np.bool_],
+    *,
+    rows: Sequence[tuple[str, ...]],
+    measures: Sequence[str],
+    silent: Collection[Link],
+) -> Tensor:
+    """Every row for one window, (1, rows, D, H, W)."""
+    heard = listen(network, x, torch.from_numpy(here)[None].to(x.device), silent=silent)
+    found: dict[tuple[str, ...], Tensor] = {}
+    for task in network.decomposition.subtasks:
+        for channel, region in enumerate(task.regions):
+            found[task.name, region] = torch.sigmoid(heard.output.logits[task.name][:, channel : channel + 1])
+    for measure in measures:
+        found |= {(measure, *link): values for link, values in MAPS[measure](heard).items()}
+    zero = x.new_zeros(1, 1, *x.shape[2:])
+    return torch.cat([found.get(row, zero) for row in rows], dim=1)
+
+
+def _explanation(
+    decomposition: Decomposition,
+    absent: tuple[str, ...],
+    whole: Mapping[tuple[str, ...], Array],
+    body: NDArray[np.bool_],
+) -> Explanation:
+    """Numbers and shares from the rows on the whole grid."""
+    by_region = {
+        region.name: np.mean(
+            [whole[task.name, region.name] for task in decomposition.subtasks if region.name in task.regions],
+            axis=0,
+        )
+        for region in decomposition.regions
+    }
+    maps: dict[str, dict[Link, Array]] = {}
+    numbers: dict[str, dict[Link, float]] = {}
+    inside = {task.name: _outlined(task, by_region) for task in decomposition.subtasks}
+    for row, values in whole.items():
+        if len(row) != 3:
+            continue
+        measure, link = row[0], (row[1], row[2])
+        masks = inside[link[1]]
+        maps.setdefault(measure, {})[link] = values
+        where = masks.any(axis=0) if masks.any() else body
+        number = values.sum() / max(masks.sum(), 1) if measure == "gradient" else values[where].mean()
+        numbers.setdefault(measure, {})[link] = float(number)
+    strength = {
+        task.name: float(
+            sum(
+                whole[task.name, region][mask].sum()
+                for region, mask in zip(task.regions, inside[task.name], strict=True)
+            )
+            / max(inside[task.name].sum(), 1)
+        )
+        for task in decomposition.subtasks
+    }
+    shares = _shares(decomposition, strength, numbers["addition"])
+    return Explanation(decomposition, absent, np.stack(list(by_region.values())), maps, numbers, shares)
+
+
+def _outlined(task: Subtask, by_region: Mapping[str, Array]) -> NDArray[np.bool_]:
+    """(R_s, D, H, W), where the regions of a subtask are predicted."""
+    return np.stack([by_region[region] >= 0.5 for region in task.regions])
+
+
+def _shares(
+    decomposition: Decomposition, strength: Mapping[str, float], sizes: Mapping[Link, float]
+) -> dict[str, float]:
+    """Share of each modality in what was outlined.
+
+    share_m = sum_s p_s size(m, s) / sum_m' size(m', s), scaled to sum to 1
+
+    Args:
+        decomposition: Says who tells whom.
+        strength: p_s, the mean probability that a subtask gives inside its predicted regions; 0 without any.
+        sizes: `addition` of every link.
+    """
+    shares = dict.fromkeys(decomposition.modalities, 0.0)
+    for task in decomposition.subtasks:
+        names = (*task.primary, *task.auxiliary)
+        total = sum(sizes[name, task.name] for name in names)
+        for name in names:
+            shares[name] += strength[task.name] * sizes[name, task.name] / total if total > 0.0 else 0.0
+    total = sum(shares.values())
+    return {name: share / total if total > 0.0 else 0.0 for name, share in shares.items()}

@@ -1,0 +1,281 @@
+"""A case through a network: probabilities, how sure they are, and which modality said how much."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lib.cases.preprocessing import PreparedCase
+from lib.ciml.decomposition.table import Decomposition
+from lib.ciml.inference.windows import Attempt, attempts, pass_through, window_of
+from lib.ciml.network.ciml_network import CimlNetwork, Output
+from lib.ciml.network.message import Message
+from lib.ciml.network.precision import Precision, autocast, precision_for
+
+Box = tuple[slice, slice, slice]
+MARGIN = 4  # voxels kept around the body
+OVERLAP = 0.25  # share of a window that its neighbour repeats
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a network says of a case.
+
+    Attributes:
+        probabilities: (R, d, h, w) float32, regions in the decomposition's order, inside the box.
+        box: Where that lies on the case's grid; outside it every probability is 0.
+        shape: (D, H, W) of the grid.
+        uncertainty: Mean binary entropy of the regions' probabilities over the foreground, in nats: 0 is
+            sure, 0.693 is a coin.
+        contributions: Of each subtask, the share of each sender in the mean |addition| that it received over
+            all levels; 0 for each where nothing was said.
+        seconds: Of `pre`, the box made ready, and `infer`, the network.
+        device: Where it was computed.
+        precision: In which number format.
+        fallback: A sentence where memory ran out and another way was taken; else empty.
+    """
+
+    probabilities: NDArray[np.float32]
+    box: Box
+    shape: tuple[int, int, int]
+    uncertainty: float
+    contributions: dict[str, dict[str, float]]
+    seconds: dict[str, float]
+    device: str
+    precision: Precision
+    fallback: str
+
+    def whole(self) -> NDArray[np.float32]:
+        """(R, D, H, W) on the case's grid."""
+        probabilities = np.zeros((len(self.probabilities), *self.shape), dtype=np.float32)
+        probabilities[(slice(None), *self.box)] = self.probabilities
+        return probabilities
+
+
+def predict(
+    network: CimlNetwork,
+    prepared: PreparedCase | NDArray[Any],
+    *,
+    present: NDArray[np.bool_] | None = None,
+    device: torch.device | str = "cpu",
+    max_voxels: int | None = None,
+    precision: Precision | None = None,
+) -> NDArray[np.float32]:
+    """Probability of each region at each voxel; 0 outside the body. Arguments as of `infer`.
+
+    Returns:
+        (R, D, H, W), on the case's grid.
+    """
+    return infer(
+        network, prepared, present=present, device=device, max_voxels=max_voxels, precision=precision
+    ).whole()
+
+
+def infer(
+    network: CimlNetwork,
+    prepared: PreparedCase | NDArray[Any],
+    *,
+    present: NDArray[np.bool_] | None = None,
+    device: torch.device | str = "cpu",
+    max_voxels: int | None = None,
+    precision: Precision | None = None,
+) -> Answer:
+    """What a network says of a case.
+
+    The box around the body passes the network at once where memory holds that, and in overlapping windows
+    otherwise. Where a device's memory runs out all the same, smaller windows are tried, then the CPU.
+    Subtasks that outline the same region are averaged.
+
+    Args:
+        network: 3-D; its mode is restored afterwards.
+        prepared: A case, or an array (M, D, H, W) normalised as `lib.cases.preprocessing` does, without an
+            outline.
+        present: (M,) bool; that of the case, or all, when None.
+        device: Where to compute.
+        max_voxels: Of one pass; from the device's memory when None.
+        precision: Number format; the fastest that the device has when None.
+
+    Raises:
+        ValueError: If the channels do not fit the network, or no modality is present.
+        torch.OutOfMemoryError: If no way is left.
+    """
+    start = time.monotonic()
+    opened = _Opened.of(network, prepared, present)
+    x = torch.from_numpy(np.array(opened.array[(slice(None), *opened.box)], dtype=np.float32))[None]
+    here = None if opened.present.all() else torch.from_numpy(np.array(opened.present))[None]
+    ready = time.monotonic()
+    with _in_use(network), torch.inference_mode():
+        run = _run(network, x, here, torch.device(device), max_voxels, precision)
+        inside = run.probabilities[0]
+        foreground = (
+            None if opened.foreground is None else torch.from_numpy(np.array(opened.foreground[opened.box]))
+        )
+        uncertainty = _entropy(inside, foreground)
+    return Answer(
+        inside.numpy(),
+        opened.box,
+        opened.shape,
+        uncertainty,
+        run.voices.shares(),
+        {"pre": ready - start, "infer": time.monotonic() - ready},
+        str(run.attempt.device),
+        run.precision,
+        run.fallback,
+    )
+
+
+def region_probabilities(output: Output, decomposition: Decomposition) -> Tensor:
+    """Mean over the subtasks of each region's probability.
+
+    Returns:
+        (B, R, D, H, W), regions in the decomposition's order.
+    """
+    found: dict[str, list[Tensor]] = {region.name: [] for region in decomposition.regions}
+    for subtask in decomposition.subtasks:
+        probabilities = torch.sigmoid(output.logits[subtask.name].float())
+        for channel, name in enumerate(subtask.regions):
+            found[name].append(probabilities[:, channel])
+    means = (
+        several[0] if len(several) == 1 else torch.stack(several).mean(dim=0) for several in found.values()
+    )
+    return torch.stack(list(means), dim=1)
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> Box:
+    """The part of the grid that holds the mask and a margin; the whole grid for an empty mask."""
+    if not mask.any():
+        return slice(None), slice(None), slice(None)
+    depth, height, width = (
+        _extent(mask.any(axis=axes), size)
+        for axes, size in zip(((1, 2), (0, 2), (0, 1)), mask.shape, strict=True)
+    )
+    return depth, height, width
+
+
+def _extent(occupied: NDArray[np.bool_], size: int) -> slice:
+    positions = np.flatnonzero(occupied)
+    return slice(max(int(positions[0]) - MARGIN, 0), min(int(positions[-1]) + 1 + MARGIN, size))
+
+
+@dataclass
+class _Voices:
+    """Mean |addition| of each sender to each subtask, summed over levels and windows."""
+
+    heard: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def listen(self, messages: list[Message]) -> None:
+        for message in messages:
+            loud = float(message.addition.abs().mean(dtype=torch.float32))
+            of = self.heard.setdefault(message.subtask, defaultdict(float))
+            of[message.sender] += loud
+
+    def shares(self) -> dict[str, dict[str, float]]:
+        return {
+            subtask: {sender: loud / (sum(of.values()) or 1.0) for sender, loud in of.items()}
+            for subtask, of in self.heard.items()
+        }
+
+
+@dataclass(frozen=True)
+class _Run:
+    probabilities: Tensor
+    voices: _Voices
+    attempt: Attempt
+    precision: Precision
+    fallback: str
+
+
+def _run(
+    network: CimlNetwork,
+    x: Tensor,
+    present: Tensor | None,
+    device: torch.device,
+    max_voxels: int | None,
+    precision: Precision | None,
+) -> _Run:
+    """The first of the attempts that memory allows."""
+    ways = list(attempts(network, device, precision or precision_for(device)))
+    shape, divisor = tuple(x.shape[2:]), network.settings.divisor
+    for number, way in enumerate(ways):
+        limit = way.max_voxels if max_voxels is None else min(way.max_voxels, max_voxels >> (2 * number))
+        window = window_of(shape, divisor, limit)
+        voices, chosen = _Voices(), precision or precision_for(way.device)
+        network.to(way.device)
+
+        def compute(part: Tensor, way: Attempt = way, voices: _Voices = voices) -> Tensor:
+            here = None if present is None else present.to(way.device).expand(len(part), -1)
+            output = network(part, here)
+            voices.listen(output.messages)
+            return region_probabilities(output, network.decomposition)
+
+        try:
+            with autocast(way.device, chosen):
+                answer = pass_through(compute, x, window, device=way.device, overlap=OVERLAP)
+            return _Run(answer, voices, way, chosen, way.sentence(window) if number else "")
+        except torch.OutOfMemoryError:
+            if number == len(ways) - 1:
+                raise
+        if way.device.type == "cuda":
+            torch.cuda.empty_cache()  # outside the handler, which holds the failed pass's tensors
+    raise AssertionError("the last attempt answers or raises")
+
+
+def _entropy(probabilities: Tensor, foreground: Tensor | None) -> float:
+    """Mean binary entropy in nats over the foreground; over the whole box where there is none."""
+    of_region = probabilities.flatten(1)
+    if foreground is not None and bool(foreground.any()):
+        of_region = of_region[:, foreground.flatten()]
+    return float(np.mean([(torch.special.entr(p) + torch.special.entr(1.0 - p)).mean() for p in of_region]))
+
+
+@contextmanager
+def _in_use(network: CimlNetwork) -> Iterator[None]:
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    array: NDArray[Any]
+    box: Any
+    present: NDArray[np.bool_]
+    foreground: NDArray[np.bool_] | None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        depth, height, width = self.array.shape[1:]
+        return depth, height, width
+
+    @classmethod
+    def of(
+        cls, network: CimlNetwork, prepared: PreparedCase | NDArray[Any], present: NDArray[np.bool_] | None
+    ) -> _Opened:
+        array, box, foreground = prepared, (slice(None),) * 3, None
+        if isinstance(prepared, PreparedCase):
+            if prepared.modalities != network.modalities:
+                raise ValueError(
+                    f"the case must have the channels {', '.join(network.modalities)}; "
+                    f"got {', '.join(prepared.modalities)}. Prepare it for this model."
+                )
+            array, foreground = prepared.array, np.asarray(prepared.foreground)
+            box, present = bounding_box(foreground), prepared.present if present is None else present
+        array = np.asanyarray(array)
+        if network.settings.spatial_dims != 3 or array.ndim != 4 or len(array) != len(network.modalities):
+            raise ValueError(
+                f"predict needs a 3-D network and an array ({len(network.modalities)}, D, H, W); got "
+                f"{network.settings.spatial_dims}-D and {array.shape}."
+            )
+        return cls(array, box, np.ones(len(array), dtype=bool) if present is None else present, foreground)

@@ -1,0 +1,126 @@
+"""How a case passes through a network within the memory there is: at once, or in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from monai.inferers.utils import sliding_window_inference
+from torch import Tensor
+from torch.nn import functional
+
+from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.precision import Precision
+
+CPU_BYTES = 2e9  # what one pass may take of a CPU's memory; other processes share it
+_GPU_SHARE = 0.5  # of the memory that is free on a GPU
+_COPIES = 1.8  # of what a pass keeps, with what its convolutions need meanwhile; measured on a CPU
+_BYTES_IN_AND_OUT = 8  # a voxel, of each modality and region, in float32 and in the network's format
+_OF_ANOTHER_NETWORK = 1_000_000  # voxels of one pass of a network whose shape is not known
+
+Window = tuple[int, ...]
+Compute = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way to pass a case through a network.
+
+    Attributes:
+        device: Where to compute.
+        max_voxels: Most voxels of one pass.
+    """
+
+    device: torch.device
+    max_voxels: int
+
+    def sentence(self, window: Window) -> str:
+        """What a reader is told where this was not the first choice."""
+        where = "on the CPU" if self.device.type == "cpu" else "on the GPU"
+        size = " x ".join(map(str, window))
+        return (
+            f"The device's memory did not hold it as planned: it was computed {where}, {size} voxels at once."
+        )
+
+
+def attempts(network: CimlNetwork, device: torch.device, precision: Precision) -> Iterator[Attempt]:
+    """The ways to try, one after the other where memory runs out: smaller windows twice, then the CPU."""
+    most = voxels_within(_budget(device), network, precision)
+    yield Attempt(device, most)
+    yield Attempt(device, most // 4)
+    yield Attempt(device, most // 16)
+    if device.type != "cpu":
+        yield Attempt(torch.device("cpu"), voxels_within(CPU_BYTES, network, "float32"))
+
+
+def voxels_within(budget: float, network: CimlNetwork, precision: Precision) -> int:
+    """Voxels that one pass may have so that it takes about `budget` bytes, from the network's shape."""
+    settings, decomposition = network.settings, network.decomposition
+    if not isinstance(settings, NetworkSettings):
+        return _OF_ANOTHER_NETWORK
+    kept, volume = 0.0, 1
+    messages = sum(len(subtask.auxiliary) for subtask in decomposition.subtasks)
+    for level, (channels, stride) in enumerate(zip(settings.channels, settings.strides, strict=True)):
+        volume *= prod(stride[-settings.spatial_dims :])
+        kept += len(network.modalities) * channels / volume
+        if level in settings.levels_of_messages:
+            kept += messages * (channels + 2 * settings.message_channels + 1) / volume
+    size = 4 if precision == "float32" else 2
+    ends = _BYTES_IN_AND_OUT * (len(network.modalities) + len(decomposition.regions))
+    return int(budget / (_COPIES * size * kept + ends))
+
+
+def window_of(shape: Window, divisor: Window, max_voxels: int) -> Window:
+    """The largest window of at most `max_voxels`: the whole, its longest axis halved again and again.
+
+    Its axes are multiples of the divisor. At least two bottleneck voxels lie along each axis: one alone has
+    no deviation to normalise by.
+    """
+    window = [_multiple(size, step) for size, step in zip(shape, divisor, strict=True)]
+    while prod(window) > max_voxels:
+        halves = [_multiple(-(-size // 2), step) for size, step in zip(window, divisor, strict=True)]
+        axis = max(range(len(window)), key=lambda axis: (window[axis] - halves[axis], window[axis]))
+        if halves[axis] == window[axis]:
+            break
+        window[axis] = halves[axis]
+    return tuple(window)
+
+
+def pass_through(
+    compute: Compute, x: Tensor, window: Window, *, device: torch.device, overlap: float
+) -> Tensor:
+    """The network's answer, in one pass where the window holds everything, else in overlapping windows.
+
+    Args:
+        compute: (B, M, D, H, W) on the device to (B, R, D, H, W).
+        x: (1, M, D, H, W), anywhere.
+        window: (D, H, W), multiples of the network's divisor.
+        device: Where to compute.
+        overlap: Share of a window that its neighbour repeats.
+
+    Returns:
+        (1, R, D, H, W), float32, in main memory.
+    """
+    shape = tuple(x.shape[2:])
+    if all(size <= side for size, side in zip(shape, window, strict=True)):
+        padding = [side - size for size, side in zip(shape, window, strict=True)]
+        padded = functional.pad(x.to(device), [side for extra in reversed(padding) for side in (0, extra)])
+        return compute(padded)[..., : shape[0], : shape[1], : shape[2]].cpu()
+    answer = sliding_window_inference(
+        x, window, 1, compute, overlap=overlap, mode="gaussian", sw_device=device, device="cpu"
+    )
+    if not isinstance(answer, Tensor):
+        raise TypeError(f"the windows' answer must be one tensor; got {type(answer).__name__}.")
+    return answer
+
+
+def _multiple(size: int, step: int) -> int:
+    return max(size + -size % step, 2 * step)
+
+
+def _budget(device: torch.device) -> float:
+    if device.type == "cuda":
+        return _GPU_SHARE * torch.cuda.mem_get_info(device)[0]
+    return CPU_BYTES

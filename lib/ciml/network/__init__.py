@@ -1,0 +1,1 @@
+"""The network: encoders, decoders, and messages between modalities."""

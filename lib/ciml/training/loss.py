@@ -1,0 +1,142 @@
+"""What CIML minimises: segmentation of every subtask, and the price of what its messages say.
+
+    L = sum_k lambda_k [Dice + BCE](subtask k) + beta * mean KL(q(z | x_a) || N(0, I))
+
+as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670), after the variational
+information bottleneck (Alemi et al., arXiv 1612.00410). The mean is over voxels, channels, levels and
+messages, so that beta keeps its meaning when the network's size changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from monai.losses.dice import DiceLoss
+from torch import Tensor
+from torch.nn import functional
+
+from lib.ciml.decomposition.table import Decomposition
+from lib.ciml.network.ciml_network import Output
+from lib.ciml.network.message import Message
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """Parts of the objective.
+
+    Attributes:
+        total: What is minimised.
+        segmentation: Weighted sum over the subtasks.
+        kl: Mean over all messages, nats a channel and voxel; 0 without messages.
+        kl_by_level: The same of each level; near zero means that its messages are ignored.
+    """
+
+    total: Tensor
+    segmentation: Tensor
+    kl: Tensor
+    kl_by_level: dict[int, Tensor]
+
+    def detached(self) -> Loss:
+        """The figures without the graph behind them."""
+        levels = {level: kl.detach() for level, kl in self.kl_by_level.items()}
+        return Loss(self.total.detach(), self.segmentation.detach(), self.kl.detach(), levels)
+
+
+def objective(
+    output: Output,
+    regions: Tensor,
+    *,
+    decomposition: Decomposition,
+    beta: float,
+    weights: Mapping[str, float] | None = None,
+) -> Loss:
+    """The whole loss of a batch.
+
+    With deep supervision a subtask's part is the mean over the levels, each weighing half of the finer one
+    (nnU-Net: Isensee et al., Nature Methods 18 (2021)).
+
+    Args:
+        output: Of the network.
+        regions: (B, R, D, H, W) masks of all regions, 0 or 1.
+        decomposition: Says which regions each subtask outlines.
+        beta: Price of a nat.
+        weights: lambda of each subtask; 1 where it is not named.
+    """
+    segmentation = regions.new_zeros((), dtype=torch.float32)
+    for subtask in decomposition.subtasks:
+        target = regions[:, decomposition.region_indices(subtask)]
+        weight = (weights or {}).get(subtask.name, 1.0)
+        heads = [output.logits[subtask.name], *output.deep.get(subtask.name, ())]
+        shares = [0.5**depth for depth in range(len(heads))]
+        for share, logits in zip(shares, heads, strict=True):
+            part = segmentation_loss(logits, _at_size_of(logits, target))
+            segmentation = segmentation + weight * share / sum(shares) * part
+    said = [(message.level, kl) for message in output.messages if (kl := mean_kl(message)) is not None]
+    kl = _mean([kl for _, kl in said], like=segmentation)
+    levels = sorted({level for level, _ in said})
+    by_level = {level: _mean([kl for at, kl in said if at == level], like=segmentation) for level in levels}
+    return Loss(segmentation + beta * kl, segmentation, kl, by_level)
+
+
+def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Soft Dice over the batch, mean of the regions, plus binary cross-entropy, mean of the voxels.
+
+    Dice_r = 1 - (2 sum p y + 1) / (sum p + sum y + 1). The sums run over the batch, as a patch without the
+    region would otherwise weigh as much as one that is full of it.
+
+    Args:
+        logits: (B, R, D, H, W).
+        target: Same shape, 0 or 1.
+    """
+    logits, target = logits.float(), target.float()
+    dice: Tensor = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)(logits, target)
+    return dice + functional.binary_cross_entropy_with_logits(logits, target)
+
+
+def _at_size_of(logits: Tensor, target: Tensor) -> Tensor:
+    if target.shape[2:] == logits.shape[2:]:
+        return target
+    return functional.interpolate(target.float(), size=logits.shape[2:], mode="nearest-exact")
+
+
+def message_kl(message: Message) -> Tensor:
+    """KL(N(mu, sigma^2) || N(0, 1)) of every voxel, in float32 under autocast too.
+
+    KL = (mu^2 + sigma^2 - 1 - log sigma^2) / 2
+
+    Returns:
+        (B, Cz, D, H, W) in nats.
+    """
+    mu, logvar = message.mu.float(), message.logvar.float()
+    return 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)
+
+
+def mean_kl(message: Message) -> Tensor | None:
+    """Mean over channels, voxels and the samples whose sender was present; None where it was in none.
+
+    Args:
+        message: From one forward pass.
+    """
+    kl = message_kl(message)
+    if message.present is not None:
+        kl = kl[message.present]
+    return kl.mean() if len(kl) else None
+
+
+def _mean(values: Sequence[Tensor], *, like: Tensor) -> Tensor:
+    """Mean of scalars; 0 for none."""
+    return torch.stack(list(values)).mean() if values else torch.zeros((), device=like.device)
+
+
+def beta_at(step: int, *, steps: int, beta: float, warm_up: float) -> float:
+    """Beta at a step: from 0 in a straight line over the first `warm_up` share of the steps, then constant.
+
+    Raises:
+        ValueError: If warm_up is not a share.
+    """
+    if not 0.0 <= warm_up <= 1.0:
+        raise ValueError(f"warm_up must be between 0 and 1; got {warm_up}.")
+    ramp = warm_up * steps
+    return beta if step >= ramp else beta * step / ramp

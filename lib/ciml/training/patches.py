@@ -1,0 +1,154 @@
+"""Random patches of labelled cases: where they lie is drawn first, then only they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from lib.cases.preprocessing import PreparedCase
+
+POSITIONS_PER_LABEL = 20_000  # of a label's voxels are kept as centres to draw from
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingCase:
+    """A prepared case and its label on the same grid.
+
+    Attributes:
+        prepared: The images, memory-mapped.
+        label: (D, H, W) uint8, 0 is background.
+    """
+
+    prepared: PreparedCase
+    label: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        """Refuse a label that lies elsewhere than its images."""
+        if self.label.shape != self.prepared.array.shape[1:] or self.label.dtype != np.uint8:
+            raise ValueError(
+                f"the label of {self.prepared.id} must be uint8 {self.prepared.array.shape[1:]}; got "
+                f"{self.label.dtype} {self.label.shape}. Resample it to the case's grid."
+            )
+        if not self.prepared.present.any():
+            raise ValueError(f"case {self.prepared.id} must have at least one modality; got none.")
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A piece of a case, zero where it reaches beyond the case.
+
+    Attributes:
+        image: (M, D, H, W) float32.
+        label: (D, H, W) uint8.
+        present: (M,) bool.
+    """
+
+    image: NDArray[np.float32]
+    label: NDArray[np.uint8]
+    present: NDArray[np.bool_]
+
+
+class PatchSampler:
+    """Draws patches, some of them around a labelled voxel.
+
+    Cases are drawn evenly; in a case its labels are drawn evenly, so that a small structure is seen as often
+    as a large one.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[TrainingCase],
+        *,
+        roi_size: tuple[int, int, int],
+        foreground_share: float,
+        generator: Generator,
+    ) -> None:
+        """Note where each label lies.
+
+        Args:
+            cases: At least one.
+            roi_size: Patch (D, H, W) in voxels.
+            foreground_share: Probability that a patch is centred near a labelled voxel.
+            generator: Chooses which voxels of a large label are kept as centres.
+        """
+        self.cases, self.roi_size, self.foreground_share = cases, np.array(roi_size), foreground_share
+        self._positions = [_positions_of(case.label, generator) for case in cases]
+
+    def draw(self, generator: Generator) -> Patch:
+        """One patch of one case, read from the memory map."""
+        number = int(generator.integers(len(self.cases)))
+        case, positions = self.cases[number], self._positions[number]
+        if positions and generator.random() < self.foreground_share:
+            centre = self._near(positions[int(generator.integers(len(positions)))], generator)
+        else:
+            centre = self._anywhere(case, generator)
+        return read_patch(case, centre - self.roi_size // 2, tuple(self.roi_size))
+
+    def _near(self, positions: NDArray[np.int64], generator: Generator) -> NDArray[np.int64]:
+        """A labelled voxel, shifted by up to a quarter patch: inside, and not always in the middle."""
+        reach = self.roi_size // 4
+        shift = generator.integers(-reach, reach + 1)
+        return np.asarray(positions[int(generator.integers(len(positions)))] + shift)
+
+    def _anywhere(self, case: TrainingCase, generator: Generator) -> NDArray[np.int64]:
+        """A centre whose patch lies inside the case, along each axis where it fits."""
+        shape = np.array(case.label.shape)
+        low = np.minimum(self.roi_size // 2, shape // 2)
+        return np.asarray(generator.integers(low, np.maximum(shape - self.roi_size // 2, low + 1)))
+
+
+def _positions_of(label: NDArray[np.uint8], generator: Generator) -> list[NDArray[np.int64]]:
+    """Voxels of each label that the case has, each (P, 3)."""
+    found = []
+    for value in np.unique(label[label > 0]):
+        flat = np.flatnonzero(label == value)
+        if len(flat) > POSITIONS_PER_LABEL:
+            flat = generator.choice(flat, POSITIONS_PER_LABEL, replace=False)
+        found.append(np.stack(np.unravel_index(flat, label.shape), axis=1))
+    return found
+
+
+def read_patch(case: TrainingCase, start: NDArray[np.int64], size: tuple[int, ...]) -> Patch:
+    """The part of a case from `start`, padded with zeros to `size`, moved inside where it fits.
+
+    Args:
+        case: Where from.
+        start: (3,) first voxel; may be outside.
+        size: (D, H, W).
+    """
+    shape = np.array(case.label.shape)
+    fitting = np.clip(start, 0, np.maximum(shape - size, 0))
+    box = tuple(slice(int(first), int(first) + extent) for first, extent in zip(fitting, size, strict=True))
+    label = case.label[box]
+    padding = [(0, extent - got) for extent, got in zip(size, label.shape, strict=True)]
+    image = np.asarray(case.prepared.array[(slice(None), *box)], dtype=np.float32)
+    return Patch(np.pad(image, [(0, 0), *padding]), np.pad(label, padding), np.array(case.prepared.present))
+
+
+def augment(patch: Patch, *, jitter: float, generator: Generator) -> Patch:
+    """Mirror along random axes; scale and shift each modality by a normal draw of deviation `jitter`."""
+    axes = [axis for axis in (1, 2, 3) if generator.random() < 0.5]
+    scale = 1.0 + jitter * generator.standard_normal((len(patch.image), 1, 1, 1))
+    shift = jitter * generator.standard_normal((len(patch.image), 1, 1, 1))
+    image = (np.flip(patch.image, axes) * scale + shift).astype(np.float32)
+    return Patch(image, np.flip(patch.label, [axis - 1 for axis in axes]), patch.present)
+
+
+def drop_modalities(
+    present: NDArray[np.bool_], *, probability: float, generator: Generator
+) -> NDArray[np.bool_]:
+    """Which modalities a patch keeps: each is dropped with `probability`, but never all that are there.
+
+    Args:
+        present: (M,).
+        probability: 0 keeps all.
+        generator: Of the draw.
+    """
+    kept = present & (generator.random(len(present)) >= probability)
+    if not kept.any():
+        kept[generator.choice(np.flatnonzero(present))] = True
+    return np.asarray(kept)

@@ -1,0 +1,274 @@
+"""Training on labelled cases, with a report an epoch and the best weights at the end."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.ciml.checkpoint import UNREADABLE
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.network.tuning import keep_freed_memory, lay_out
+from lib.ciml.training.loss import Loss
+from lib.ciml.training.optimisation import Optimisation, TrainingError
+from lib.ciml.training.patches import TrainingCase
+from lib.ciml.training.settings import TrainingSettings, learning_rate_factor
+from lib.ciml.training.validation import Validation, validate
+from lib.runtime.files import replacing
+
+if TYPE_CHECKING:
+    from lib.ciml.training.ranks import Ranks
+
+__all__ = [
+    "EpochReport",
+    "TrainingError",
+    "TrainingResult",
+    "TrainingSettings",
+    "learning_rate_factor",
+    "train",
+    "validate",
+]
+
+logger = logging.getLogger(__name__)
+COLLAPSED = 1e-3  # nats a channel and voxel, below which nothing is said
+_STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """Where training stands after an epoch.
+
+    Attributes:
+        epoch: From 1.
+        epochs: In all.
+        loss: Mean of the epoch's steps.
+        kl_by_level: Nats a channel and voxel; near zero means that a level's messages are ignored.
+        dice_by_region: Mean over the validation cases; empty where this epoch did not validate.
+        surface_distance_by_region: The same in mm; None where no case has the region.
+        dice: Mean over the regions; None where this epoch did not validate.
+        seconds_left: Estimate from the epochs so far.
+        warnings: What is wrong, in sentences.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    kl_by_level: dict[int, float]
+    dice_by_region: dict[str, float]
+    surface_distance_by_region: dict[str, float | None]
+    dice: float | None
+    seconds_left: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training came to; the network holds the weights of `best_epoch`.
+
+    Attributes:
+        best_epoch: With the highest validation Dice, or the last where none was validated; 0 if
+            stopped before.
+        validation: At that epoch; None without validation cases.
+        reports: One an epoch.
+        stopped: Whether `stop` ended it early.
+    """
+
+    best_epoch: int = 0
+    validation: Validation | None = None
+    reports: list[EpochReport] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def dice(self) -> float | None:
+        """Mean over the regions at the best epoch."""
+        return self.validation.dice if self.validation else None
+
+
+def train(
+    network: CimlNetwork,
+    cases: Sequence[TrainingCase],
+    validation: Sequence[TrainingCase],
+    settings: TrainingSettings,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    stop: Callable[[], bool] = lambda: False,
+    state_file: Path | None = None,
+    ranks: Ranks | None = None,
+) -> TrainingResult:
+    """Train in place and leave the best weights in the network.
+
+    Args:
+        network: 3-D; from scratch or from an earlier round.
+        cases: To learn from.
+        validation: To choose the weights by; without any the last weights stay.
+        settings: How long and how.
+        seed: Of patches, augmentation, dropout and the messages' noise.
+        device: Where to compute.
+        on_epoch: Told after each epoch.
+        stop: Asked before each step; true ends training, with the best weights so far.
+        state_file: Written after each epoch, atomically. A call with the same file, cases and settings goes
+            on from it and ends as if nothing had stopped it; it is for the caller to name the file after
+            all that, and to remove it once the weights are kept.
+        ranks: The processes that train together, each on patches of its own; only the first validates,
+            reports and keeps a state.
+
+    Raises:
+        ValueError: If there is no case, or one does not fit the network.
+        TrainingError: If the loss or a gradient is not finite; the network is not to be used then.
+    """
+    _check(network, [*cases, *validation], settings)
+    if not cases:
+        raise ValueError("training needs at least one labelled case; got none.")
+    device = torch.device(device)
+    network.to(device)
+    lay_out(network)
+    keep_freed_memory()
+    run = Optimisation(network, cases, settings, seed=seed, device=device, ranks=ranks)
+    progress = _Progress.recalled(state_file, run) if state_file else _Progress()
+    if ranks:
+        run.go_on_from(ranks.share(run.state()))
+        progress.result = ranks.share(progress.result)
+    start, before = time.monotonic(), len(progress.result.reports)
+    for epoch in range(before + 1, settings.epochs + 1):
+        losses = run.epoch(epoch, stop)
+        if losses is None:
+            progress.result = replace(progress.result, stopped=True)
+            break
+        found = validate(network, validation, device=device) if _due(epoch, validation, settings) else None
+        seconds = (time.monotonic() - start) / (epoch - before) * (settings.epochs - epoch)
+        report = _report(epoch, losses, found, settings, seconds_left=seconds)
+        progress.take(report, found, network, chosen=bool(validation))
+        if state_file:
+            progress.keep(state_file, run)
+        on_epoch(report)
+    if progress.weights is not None:
+        network.load_state_dict(progress.weights)
+    network.eval()
+    return progress.result
+
+
+class _Progress:
+    """The result so far, and the weights that made it."""
+
+    def __init__(self, result: TrainingResult | None = None, weights: dict[str, Tensor] | None = None):
+        self.result, self.weights = result or TrainingResult(), weights
+
+    def take(
+        self, report: EpochReport, found: Validation | None, network: CimlNetwork, *, chosen: bool
+    ) -> None:
+        """Note an epoch; `chosen` says that the weights are chosen by validation."""
+        improved = found is not None and (self.result.dice is None or found.dice > self.result.dice)
+        if improved:
+            self.weights = copy.deepcopy(network.state_dict())
+        if improved or not chosen:
+            self.result = replace(self.result, best_epoch=report.epoch, validation=found)
+        self.result = replace(self.result, reports=[*self.result.reports, report])
+
+    def keep(self, path: Path, run: Optimisation) -> None:
+        """Write what an identical training goes on from."""
+        document = json.dumps({"version": _STATE_VERSION, **asdict(self.result)}, allow_nan=False)
+        with replacing(path) as part:
+            torch.save({"document": document, "weights": self.weights, "run": run.state()}, part)
+
+    @classmethod
+    def recalled(cls, path: Path, run: Optimisation) -> _Progress:
+        """What `keep` wrote, taken over by the run too; a fresh start where there is nothing of use."""
+        try:
+            kept = torch.load(path, map_location=run.device, weights_only=True)
+            document = json.loads(kept["document"])
+            if document.pop("version") != _STATE_VERSION:
+                raise ValueError("it is of another version")
+            result = _result_from(document)
+            run.go_on_from(kept["run"])
+        except FileNotFoundError:
+            return cls()
+        except UNREADABLE as err:
+            logger.warning("training starts anew: %s cannot be gone on from (%s)", path.name, err)
+            return cls()
+        logger.info("training goes on after epoch %d", len(result.reports))
+        return cls(result, kept["weights"])
+
+
+def _result_from(document: dict[str, Any]) -> TrainingResult:
+    validation = document["validation"]
+    reports = [
+        EpochReport(
+            **{
+                **report,
+                "kl_by_level": {int(level): kl for level, kl in report["kl_by_level"].items()},
+                "warnings": tuple(report["warnings"]),
+            }
+        )
+        for report in document["reports"]
+    ]
+    return TrainingResult(document["best_epoch"], Validation(**validation) if validation else None, reports)
+
+
+def _due(epoch: int, validation: Sequence[TrainingCase], settings: TrainingSettings) -> bool:
+    return bool(validation) and (epoch % settings.validate_every == 0 or epoch == settings.epochs)
+
+
+def _report(
+    epoch: int,
+    losses: Sequence[Loss],
+    found: Validation | None,
+    settings: TrainingSettings,
+    *,
+    seconds_left: float,
+) -> EpochReport:
+    levels = sorted({level for loss in losses for level in loss.kl_by_level})
+    kl_by_level = {
+        level: float(
+            np.mean([float(loss.kl_by_level[level]) for loss in losses if level in loss.kl_by_level])
+        )
+        for level in levels
+    }
+    warm = epoch > settings.beta_warm_up * settings.epochs
+    return EpochReport(
+        epoch,
+        settings.epochs,
+        loss=float(torch.stack([loss.total for loss in losses]).mean()),
+        kl_by_level=kl_by_level,
+        dice_by_region=found.dice_by_region if found else {},
+        surface_distance_by_region=found.surface_distance_by_region if found else {},
+        dice=found.dice if found else None,
+        seconds_left=seconds_left,
+        warnings=tuple(
+            f"The messages of level {level} say nothing ({kl:.1g} nats a channel and voxel): the modalities "
+            f"do not help each other there. A lower beta than {settings.beta:g} lets them."
+            for level, kl in kl_by_level.items()
+            if warm and kl < COLLAPSED
+        ),
+    )
+
+
+def _check(network: CimlNetwork, cases: Sequence[TrainingCase], settings: TrainingSettings) -> None:
+    if network.settings.spatial_dims != 3:
+        raise ValueError("training needs a 3-D network; got a 2-D one.")
+    if any(size % step for size, step in zip(settings.roi_size, network.settings.divisor, strict=True)):
+        raise ValueError(
+            f"roi_size must be multiples of {network.settings.divisor}; got {settings.roi_size}."
+        )
+    highest = len(network.decomposition.labels)
+    for case in cases:
+        if case.prepared.modalities != network.modalities:
+            raise ValueError(
+                f"case {case.prepared.id} must have the channels {', '.join(network.modalities)}; got "
+                f"{', '.join(case.prepared.modalities)}. Prepare it for this network."
+            )
+        if case.label.max(initial=0) > highest:
+            raise ValueError(
+                f"labels of {case.prepared.id} must be 0..{highest}; got {int(case.label.max())}. "
+                "Give the pool's label names, or correct the label."
+            )

@@ -1,1 +1,0 @@
-"""MONAI Label datastores whose ids are cases."""

@@ -1,0 +1,208 @@
+"""Labels that clients send: what is accepted, and what their numbers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.cases.case import Case, Source
+from lib.cases.formats.image import (
+    FILE_SUFFIXES,
+    Grid,
+    Volume,
+    read_grid,
+    read_label_map,
+    resample,
+    suffix_of,
+)
+from lib.cases.formats.voxels import MOST_LABEL, STEP
+from lib.runtime.errors import UserError
+
+
+class Numbering(Protocol):
+    """Which value means which structure: the part of a decomposition that labels need.
+
+    Attributes:
+        labels: Value 1..n of each structure.
+        import_values: Values of other programs' files, and ours for them.
+    """
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """Value of each structure."""
+
+    @property
+    def import_values(self) -> Mapping[int, int]:
+        """Our value for each value of other programs."""
+
+    def imported(self, label: NDArray[Any]) -> NDArray[Any]:
+        """A label file's values as ours; raises ValueError where a file mixes two numberings."""
+
+
+def check_label(file: Path, case: Case, *, max_voxels: int) -> Volume:
+    """Read what can be a label of this case, uint16; an empty label is an answer.
+
+    Memory: 2 bytes a voxel and about 4 MB to read it, and up to 4 bytes a voxel more to compare it with an
+    image on another grid. A label may have as many voxels as any volume, as Slicer draws on finer grids than
+    the image's; a larger one is refused from its header.
+
+    Raises:
+        UserError: If it is no label map, holds other than whole numbers, or lies elsewhere. The sentence
+            calls it "a label": its path here is none of the client's business.
+    """
+    suffix = suffix_of(file)
+    if not suffix or file.name.lower().endswith(".seg.nrrd"):
+        raise UserError(
+            f"a label must be a label map in {', '.join(FILE_SUFFIXES)}; got "
+            f"{''.join(file.suffixes)[-20:] or 'a name without a suffix'!r}. Save it as a label map."
+        )
+    label = read_label_map(Source(file, called="a label"), max_voxels=max_voxels)
+    sources = case.modalities.values()
+    if label.array.any() and not any(_overlaps(label, source, max_voxels) for source in sources):
+        raise UserError(
+            f"a label must lie on its case; this one lies outside every volume of {case.id}. "
+            "Is it another patient's?"
+        )
+    return label
+
+
+def segments_of(info: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Name and value of each segment, as Slicer sends them with a label; empty where it did not.
+
+    Raises:
+        UserError: If `label_info` is not a list of names and values.
+    """
+    segments = info.get("label_info") or []
+    try:
+        pairs = [(segment["name"], segment["idx"]) for segment in segments]
+    except (TypeError, KeyError):
+        pairs = [("", None)]
+    named = all(name and isinstance(name, str) for name, _ in pairs)
+    if not named or not all(type(value) is int and 0 <= value <= MOST_LABEL for _, value in pairs):
+        raise UserError(
+            'label_info must be a list of {"name": "lesion", "idx": 1}, with idx from 0 to '
+            f"{MOST_LABEL:,}; got {str(segments)[:80]}. Send each segment's name and value."
+        )
+    return pairs
+
+
+def check_segments(label: Volume, info: Mapping[str, Any], labels: Mapping[str, int]) -> None:
+    """Refuse a label that would be read as empty though the reader drew something.
+
+    Raises:
+        UserError: If its segments cannot be told apart, or none has a name of this app.
+    """
+    segments = segments_of(info)
+    if segments and label.array.any():
+        _values(label, segments)
+        if not labels.keys() & {name for name, _ in segments}:
+            raise UserError(
+                f"a segment must be named {' or '.join(labels)}; "
+                f"got {', '.join(name for name, _ in segments)}. Rename the segment."
+            )
+
+
+def our_values(volume: Volume, labels: Mapping[str, int], segments: Sequence[tuple[str, int]]) -> Volume:
+    """A label with this app's values, uint8.
+
+    Values are mapped by the segments' names where the client told them, as clients renumber. Segments with
+    other names become background here; they stay in the stored file.
+
+    Args:
+        volume: A label map as stored, whole numbers up to 65,535.
+        labels: Value by name, 1..n.
+        segments: Name and value as the client numbered them; none means that its values are ours.
+
+    Raises:
+        UserError: If there are no names and a value is none of ours.
+    """
+    if not segments and (unknown := sorted(_found(volume) - set(labels.values()))):
+        known = ", ".join(f"{value} {name}" for name, value in labels.items())
+        raise UserError(
+            f"the label's values must be 0, {known}; got {str(unknown)[:80]}. Name them with --conf labels, "
+            "or say what they mean in import_values of a table of your own."
+        )
+    theirs = _values(volume, segments) if segments else labels
+    array = np.zeros(volume.array.shape, dtype=np.uint8)
+    for name in labels.keys() & theirs.keys():
+        array[volume.array == theirs[name]] = labels[name]
+    return Volume(array, volume.grid)
+
+
+def imported(volume: Volume, numbering: Numbering) -> Volume:
+    """A label file's numbers as this app's, where they come without names; BraTS's 4 becomes 3.
+
+    Raises:
+        UserError: If the file mixes two numberings.
+    """
+    try:
+        return Volume(numbering.imported(volume.array), volume.grid)
+    except ValueError as err:
+        raise UserError(str(err)) from err
+
+
+def _values(volume: Volume, segments: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Value of each segment in the voxels: the one that was sent, or its place in the list.
+
+    Slicer's plugin sends places that count segments which it then leaves out (`background`, scribbles), while
+    it numbers the voxels without those.
+    """
+    sent = dict(segments)
+    places = {name: place for place, (name, _) in enumerate(segments, start=1)}
+    found = _found(volume)
+    fitting = [table for table in (sent, places) if found <= set(table.values())]
+    meanings = {tuple(sorted((v, n) for n, v in table.items() if v in found)) for table in fitting}
+    if len(meanings) != 1:
+        raise UserError(
+            f"a label's values {str(sorted(found))[:80]} must say which segment is which; label_info has "
+            f"{str(dict(segments))[:80]}. Remove other segments (background) and submit again."
+        )
+    return fitting[0]
+
+
+def _found(volume: Volume) -> set[int]:
+    """Values other than 0, a piece at a time: to sort all voxels would take as much memory again."""
+    found, voxels = np.zeros(MOST_LABEL + 1, dtype=bool), volume.array.reshape(-1)
+    for start in range(0, voxels.size, STEP):
+        found[voxels[start : start + STEP].astype(np.intp)] = True
+    return set(np.flatnonzero(found).tolist()) - {0}
+
+
+def _overlaps(label: Volume, source: Source, max_voxels: int) -> bool:
+    """Whether a voxel of an image lies in a label that is not empty."""
+    grid = read_grid(source, max_voxels=max_voxels)
+    if label.grid.same_as(grid):
+        return True
+    drawn = _drawn(label)
+    part = _part_within(grid, drawn.grid)
+    return part is not None and bool(resample(drawn, part, nearest=True).array.any())
+
+
+def _drawn(label: Volume) -> Volume:
+    """The box of a label that holds all that was drawn, as 0 and 1."""
+    drawn = [np.flatnonzero(label.array.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    first, last = [indices[0] for indices in drawn], [indices[-1] + 1 for indices in drawn]
+    affine = label.grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ first[::-1]
+    box = label.array[tuple(slice(low, high) for low, high in zip(first, last, strict=True))] != 0
+    return Volume(box.view(np.uint8), Grid(box.shape, affine))
+
+
+def _part_within(grid: Grid, box: Grid) -> Grid | None:
+    """The part of a grid whose voxels may lie in the box of another; None where there is none."""
+    ends = product(*((-0.5, size - 0.5) for size in box.shape[::-1]))
+    corners = np.array([[*index, 1.0] for index in ends])
+    places = (np.linalg.inv(grid.affine) @ box.affine @ corners.T)[:3]
+    first = np.maximum(np.floor(places.min(axis=1)), 0).astype(int)
+    last = np.minimum(np.ceil(places.max(axis=1)), np.array(grid.shape[::-1]) - 1).astype(int)
+    if (first > last).any():
+        return None
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ first
+    width, height, depth = (int(size) for size in last - first + 1)
+    return Grid((depth, height, width), affine)

@@ -1,0 +1,1 @@
+"""Cases as small arrays, and encoders that give features at matched positions."""

@@ -1,0 +1,43 @@
+"""Where in a patient a position of the features lies."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.mdal.representation.encoder import STRIDE
+from lib.mdal.representation.views import VIEW_SHAPE, Shape, view_box
+
+
+def position_box(
+    position: int, foreground: NDArray[np.bool_], *, shape: Shape = VIEW_SHAPE
+) -> tuple[slice, ...]:
+    """The voxels of a prepared case that a position of the features is centred on, one stride wide.
+
+    A strided convolution with a padding of 1 centres position i on voxel i * stride of the view, not on the
+    middle of the i-th block.
+
+    Args:
+        position: Place in the last axis of the features, which runs over (d, h, w).
+        foreground: (D, H, W) of the prepared case.
+        shape: Of its view.
+
+    Returns:
+        Slices along D, H and W, inside the part that the view shows.
+
+    Raises:
+        ValueError: If the features have no such position.
+    """
+    counts = [math.ceil(length / step) for length, step in zip(shape, STRIDE, strict=True)]
+    if not 0 <= position < math.prod(counts):
+        raise ValueError(f"position must be 0 to {math.prod(counts) - 1}; got {position}.")
+    parts = []
+    axes = zip(view_box(foreground), np.unravel_index(position, counts), STRIDE, shape, strict=True)
+    for seen, place, step, length in axes:
+        scale = (seen.stop - seen.start) / length
+        middle, half = seen.start + (int(place) * step + 0.5) * scale, step * scale / 2
+        start = max(seen.start, math.floor(middle - half))
+        parts.append(slice(start, max(start + 1, min(seen.stop, math.ceil(middle + half)))))
+    return tuple(parts)

@@ -1,0 +1,182 @@
+"""Cases as small arrays of one shape, so that a position means the same place in every patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from lib.cases.preprocessing import PreparedCase
+from lib.mdal.representation.properties import CaseProperties, measure_properties, stack_properties
+from lib.runtime.files import replacing
+from lib.runtime.own_files import UNREADABLE, set_aside
+
+Shape = tuple[int, int, int]
+
+VIEW_SHAPE: Shape = (12, 24, 24)  # content rather than edges; 8 times cheaper than (24, 48, 48) on a CPU
+VIEW_VERSION = 2  # raise when a view or a property changes its meaning
+_MIN_SPREAD = 1e-3  # of a prepared value; a constant channel becomes zero instead of noise
+MARGIN = 0.04  # of the bounding box, on each side: the outline itself stays inside the view
+
+
+@dataclass(frozen=True, eq=False)
+class CaseView:
+    """A case as the encoders see it.
+
+    Attributes:
+        array: (M + 1, D, H, W) float16; the last channel is 1 where the voxel is foreground, else 0.
+        present: (M,) bool; an absent modality's channel is zero.
+        voxel_mm: (3,) size of a voxel of the view along D, H, W.
+        properties: What was measured on the prepared case.
+    """
+
+    array: NDArray[np.float16]
+    present: NDArray[np.bool_]
+    voxel_mm: NDArray[np.float64]
+    properties: CaseProperties
+
+    def save(self, path: Path) -> None:
+        """Write the view into one file, atomically."""
+        with replacing(path) as part, part.open("wb") as stream:
+            np.savez(
+                stream,
+                array=self.array,
+                present=self.present,
+                voxel_mm=self.voxel_mm,
+                **vars(self.properties),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> CaseView | None:
+        """The view that was saved; None where there is none."""
+        try:
+            with path.open("rb") as stream, np.load(stream) as stored:
+                found = dict(stored)
+            array, present, voxel_mm = (found.pop(name) for name in ("array", "present", "voxel_mm"))
+            return cls(array, present, voxel_mm, CaseProperties(**found))
+        except FileNotFoundError:
+            return None
+        except UNREADABLE as err:
+            set_aside(path, f"{err}. The view is made again.")
+            return None
+
+
+def case_view(prepared: PreparedCase, *, shape: Shape = VIEW_SHAPE) -> CaseView:
+    """The foreground's bounding box, standardised and resampled to one shape by averaging.
+
+    x' = asinh((x - median) / interquartile range), both inside the foreground: the level and spread
+    of a volume say which scanner made it, and PET's few hot voxels would hide all others.
+
+    Args:
+        prepared: A case on its grid; an absent modality stays a channel of zeros.
+        shape: (D, H, W) of the result.
+
+    Returns:
+        The view; a case whose foreground is empty is taken whole.
+
+    Raises:
+        ValueError: If a value is not finite.
+    """
+    inside = np.asarray(prepared.foreground)
+    if not inside.any():
+        inside = np.ones_like(inside)
+    box = _bounding_box(inside)
+    inside, channels = inside[box], np.asarray(prepared.array[(slice(None), *box)], dtype=np.float32)
+    if not np.isfinite(channels).all():
+        raise ValueError(
+            f"the prepared case {prepared.id} must hold finite values; it has NaN or infinity. "
+            "Prepare it again."
+        )
+    for m in np.flatnonzero(prepared.present):
+        low, middle, high = np.percentile(channels[m][inside], (25, 50, 75))
+        channels[m] = np.arcsinh((channels[m] - middle) / max(high - low, _MIN_SPREAD))
+    stacked = torch.from_numpy(np.concatenate([channels, inside[None]], dtype=np.float32))
+    view = functional.interpolate(stacked[None], size=shape, mode="area")[0].numpy()
+    view[-1] = view[-1] >= min(0.5, float(view[-1].max()))  # a thin body keeps where it is thickest
+    voxel_mm = np.array(inside.shape) * prepared.grid.spacing / shape
+    return CaseView(view.astype(np.float16), prepared.present, voxel_mm, measure_properties(prepared))
+
+
+@dataclass(frozen=True, eq=False)
+class PoolViews:
+    """The views of a pool, in the order of its cases; small enough to be sent to another process.
+
+    Attributes:
+        file: The .npy file of all views.
+        present: (N, M) bool; an absent modality's channel is zero.
+        voxel_mm: (N, 3) size of a view's voxel.
+    """
+
+    file: Path
+    present: NDArray[np.bool_]
+    voxel_mm: NDArray[np.float64]
+
+    @property
+    def array(self) -> NDArray[np.float16]:
+        """(N, M + 1, D, H, W), memory-mapped; the last channel is the foreground."""
+        return np.asarray(np.load(self.file, mmap_mode="r"))
+
+    @property
+    def views(self) -> NDArray[np.float16]:
+        """(N, M, D, H, W), without a copy."""
+        return self.array[:, :-1]
+
+    @property
+    def foreground(self) -> NDArray[np.float16]:
+        """(N, D, H, W), 1 inside the body and 0 outside, without a copy."""
+        return self.array[:, -1]
+
+
+def gather_views(views: Iterable[CaseView], count: int, path: Path) -> tuple[PoolViews, CaseProperties]:
+    """Put the views of a pool into one memory-mapped .npy file, holding one at a time.
+
+    Args:
+        views: Of each case.
+        count: How many they are.
+        path: File to write; replaced if it exists.
+
+    Returns:
+        The views, and what was measured of the cases, each with a leading N.
+
+    Raises:
+        ValueError: If the pool is empty.
+    """
+    if count < 1:
+        raise ValueError("the pool must have at least one case; got none. Check the studies folder.")
+    present, voxel_mm, properties = [], [], []
+    with replacing(path) as part:
+        array: np.memmap[Any, np.dtype[np.float16]] | None = None
+        for row, view in enumerate(views):
+            if array is None:
+                array = np.lib.format.open_memmap(part, "w+", np.float16, (count, *view.array.shape))
+            array[row] = view.array
+            present.append(view.present)
+            voxel_mm.append(view.voxel_mm)
+            properties.append(view.properties)
+        if array is not None:
+            array.flush()
+    pool = PoolViews(path, np.stack(present), np.stack(voxel_mm))
+    return pool, stack_properties(properties)
+
+
+def view_box(foreground: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The part of a prepared case (D, H, W) that its view shows; all of it where the foreground is empty."""
+    inside = np.asarray(foreground)
+    box = _bounding_box(inside if inside.any() else np.ones_like(inside))
+    return tuple(slice(*part.indices(length)[:2]) for part, length in zip(box, inside.shape, strict=True))
+
+
+def _bounding_box(inside: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Slices of the smallest box around True, with the margin."""
+    box = []
+    for axis in range(inside.ndim):
+        found = np.flatnonzero(inside.any(axis=tuple(other for other in range(inside.ndim) if other != axis)))
+        margin = max(1, round(MARGIN * (found[-1] - found[0] + 1)))
+        box.append(slice(max(0, found[0] - margin), found[-1] + 1 + margin))
+    return tuple(box)

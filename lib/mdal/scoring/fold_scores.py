@@ -1,0 +1,171 @@
+"""What a fold's model says of cases that it never saw."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lib.mdal.representation.views import PoolViews
+from lib.mdal.scoring.fold_model import FoldModel
+from lib.mdal.scoring.heads import Dense, critic_head, embed, embed_views, pool_positions
+from lib.mdal.scoring.perturbation import KINDS, conspicuity, erased, shifted, strangers
+from lib.mdal.scoring.pmi import Array, Rows, finite_mean, refuse_seen
+from lib.runtime.files import replacing
+
+TOP_SHARE = 0.1  # of a case's positions, those that differ most
+_BLOCK = 128  # held-out cases compared with one another at a time; bounds memory at any size of pool
+_PERTURBED = 64  # held-out cases that the gates are tried on
+
+
+@dataclass(frozen=True, eq=False)
+class FoldScores:
+    """Scores of the n cases held out of one training; P pairs of modalities, NaN where one is absent.
+
+    Attributes:
+        rows: (n,) places of the cases in the pool.
+        gaussian_nats: (n, P) PMI by the Gaussian head, mean over the foreground.
+        top_nats: (n, P) the same over the tenth of the positions that differ most.
+        critic_nats: (n, P) PMI by the raw critic.
+        surprise: (n, P) conditional surprise in nats.
+        matched: (n, P) share of positions at which the own counterpart wins over other patients'.
+        chance: (n, P) what chance would give.
+        patch_nats: (n, P, positions) float16, PMI at every position.
+        rise: (n, 3) by how many nats the modality difference rises when a modality is exchanged with another
+            patient's, shifted, or its most conspicuous place erased; NaN for cases that were not tried.
+        log_mean_ratio: () log mean of exp PMI over exchanged pairs; 0 where nats are nats.
+        in_sample_nats: () mean PMI of the training cases.
+    """
+
+    rows: Rows
+    gaussian_nats: Array
+    top_nats: Array
+    critic_nats: Array
+    surprise: Array
+    matched: Array
+    chance: Array
+    patch_nats: NDArray[np.float16]
+    rise: Array
+    log_mean_ratio: Array
+    in_sample_nats: Array
+
+    def save(self, path: Path) -> None:
+        """Write the scores, atomically."""
+        with replacing(path) as part, part.open("wb") as stream:
+            np.savez(stream, **vars(self))
+
+    @classmethod
+    def load(cls, path: Path) -> FoldScores:
+        """The scores that were saved."""
+        with np.load(path) as stored:
+            return cls(**stored)
+
+
+def score_fold(
+    model: FoldModel,
+    views: PoolViews,
+    patients: NDArray[np.str_],
+    rows: Rows,
+    *,
+    share: float,
+    seed: int,
+    device: torch.device,
+) -> FoldScores:
+    """Score held-out cases.
+
+    Args:
+        model: Must not have seen any of their patients.
+        views: Of the pool.
+        patients: (N,) of each case.
+        rows: Cases to score.
+        share: Of a case's positions that its score is the mean of.
+        seed: Of what is exchanged and shifted.
+        device: Where to compute.
+
+    Raises:
+        ValueError: If a patient among the rows was trained on.
+    """
+    refuse_seen(model.trained_on, patients[rows].tolist())
+    groups = np.unique(patients[rows], return_inverse=True)[1]
+    parts = []
+    for block in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / _BLOCK)):
+        dense = embed(model.encoders, views, rows[block], device)
+        parts.append(_score_block(model, dense, groups[block], share))
+    tried = np.arange(min(len(rows), _PERTURBED))
+    rise, log_mean_ratio = _perturb(model, views, rows[tried], groups[tried], share, seed, device)
+    untried = np.full((len(rows) - len(tried), len(KINDS)), math.nan)
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return FoldScores(
+        rows=rows,
+        **joined,
+        rise=np.concatenate([rise, untried]),
+        log_mean_ratio=np.array(log_mean_ratio),
+        in_sample_nats=np.array(model.in_sample_nats),
+    )
+
+
+def _score_block(
+    model: FoldModel, dense: Dense, groups: NDArray[np.intp], share: float
+) -> dict[str, NDArray[Any]]:
+    nats = model.head.pmi(dense)
+    temperature = float(model.encoders.temperature.detach())
+    critic, matched, chance = critic_head(dense, temperature, torch.from_numpy(groups))
+    return {
+        "gaussian_nats": pool_positions(nats, share=share),
+        "top_nats": pool_positions(nats, share=TOP_SHARE),
+        "critic_nats": critic,
+        "surprise": pool_positions(model.head.surprise(dense)),
+        "matched": matched,
+        "chance": chance,
+        "patch_nats": nats.numpy().astype(np.float16),
+    }
+
+
+def _perturb(
+    model: FoldModel,
+    views: PoolViews,
+    rows: Rows,
+    groups: NDArray[np.intp],
+    share: float,
+    seed: int,
+    device: torch.device,
+) -> tuple[Array, float]:
+    """Rise (n, 3) of the modality difference in nats, averaged over the modality that is changed."""
+    generator = torch.Generator().manual_seed(seed)
+    batch, foreground = (
+        torch.from_numpy(np.asarray(part[rows], np.float32)) for part in (views.views, views.foreground)
+    )
+    present, voxel_mm = torch.from_numpy(views.present[rows]), torch.from_numpy(views.voxel_mm[rows])
+    dense = embed_views(model.encoders, batch, foreground, present, device)
+    before = pool_positions(model.head.pmi(dense), share=share)
+    donor = strangers(groups, generator)
+    other_patient = groups[donor] != groups
+    where = conspicuity(batch, foreground, model.typical)
+    rise, ratios = np.full((len(rows), len(KINDS), batch.shape[1]), math.nan), []
+    for m in range(batch.shape[1]):
+        columns = [column for column, pair in enumerate(dense.pairs()) if m in pair]
+
+        def risen(changed: Dense, columns: list[int] = columns) -> Array:
+            after = pool_positions(model.head.pmi(changed), share=share)
+            return finite_mean(before[:, columns] - after[:, columns], axis=1)
+
+        def seen(volumes: Tensor, m: int = m) -> Dense:
+            changed = batch.clone()
+            changed[:, m] = volumes
+            return embed_views(model.encoders, changed, foreground, present, device)
+
+        exchanged = dense.with_modality(m, dense, donor)
+        rise[:, 0, m] = np.where(other_patient, risen(exchanged), math.nan)
+        rise[:, 1, m] = risen(dense.with_modality(m, seen(shifted(batch[:, m], voxel_mm, generator))))
+        rise[:, 2, m] = risen(dense.with_modality(m, seen(erased(batch, m, where))))
+        nats = model.head.pmi(exchanged)[other_patient][:, columns]
+        ratios.append(nats[nats.isfinite()])
+    found = torch.cat(ratios)
+    ratio = float(found.logsumexp(dim=0)) - math.log(len(found)) if len(found) else math.nan
+    return finite_mean(rise, axis=2), ratio

@@ -1,0 +1,190 @@
+"""Pointwise mutual information, estimated only for patients that the estimator never saw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Set
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lib.mdal.representation.contrastive import negatives_or_self
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+PairScore = Callable[[NDArray[Any], NDArray[Any]], Array]
+Fit = Callable[[Rows], Callable[[Rows], Array]]  # rows to train on -> a scorer of other rows
+
+
+def critic_pmi(critic: Tensor, *, groups: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
+    """The contrastive critic of held-out cases, less the one constant that makes it PMI.
+
+    PMI_i = f(x_i, y_i) - log mean over pairs of different patients of exp f(x_i, y_j)
+
+    The positive stays out of the normaliser: with it the score could not exceed log N.
+
+    Args:
+        critic: f in nats, x . y / tau of every pair of held-out cases, (N, N) or (P, N, N) by position.
+        groups: (N,) patient of each case.
+        valid: (N,) or (P, N) bool, both modalities are there.
+
+    Returns:
+        Shape (N,) or (P, N), in nats; NaN where invalid, or where there is no pair of different patients.
+
+    Source: Poole et al. 2019 (arXiv 1905.06922); Uesaka et al. 2024 (arXiv 2404.19228).
+    """
+    if valid is None:
+        valid = torch.ones(critic.shape[:-1], dtype=torch.bool, device=critic.device)
+    count = critic.shape[-1]
+    apart = negatives_or_self(count, groups, device=critic.device)
+    apart = apart & ~torch.eye(count, dtype=torch.bool, device=critic.device)
+    pairs = apart & valid[..., :, None] & valid[..., None, :]
+    found = critic[pairs]
+    constant = found.logsumexp(dim=0) - math.log(found.numel()) if found.numel() else torch.nan
+    return (critic.diagonal(dim1=-2, dim2=-1) - constant).where(valid, torch.nan)
+
+
+class HeldOut:
+    """A fitted estimator that refuses the patients it was trained on; there is no other way to its scores.
+
+    Attributes:
+        trained_on: Patients, as text, so that 7 and "7" are one.
+    """
+
+    def __init__(self, score: Callable[[Rows], Array], trained_on: Iterable[Any]) -> None:
+        """Guard a scorer of rows that was trained on these patients."""
+        self._score, self.trained_on = score, frozenset(str(patient) for patient in trained_on)
+        if not self.trained_on:
+            raise ValueError("an estimator must name the patients it was trained on; got none.")
+
+    @classmethod
+    def train(cls, fit: Fit, rows: Rows, groups: NDArray[Any]) -> HeldOut:
+        """Fit on rows of a pool whose patients are `groups`."""
+        return cls(fit(rows), groups[rows].tolist())
+
+    def __call__(self, rows: Rows, groups: NDArray[Any]) -> Array:
+        """Score rows of a pool whose patients are `groups`.
+
+        Raises:
+            ValueError: If a patient among the rows was trained on.
+        """
+        refuse_seen(self.trained_on, map(str, groups[rows].tolist()))
+        return self._score(rows)
+
+
+def refuse_seen(trained_on: Set[str], patients: Iterable[str]) -> None:
+    """Refuse to score patients that were trained on.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    seen = sorted(trained_on & set(patients))
+    if seen:
+        raise ValueError(
+            "a scored patient must be unknown to the estimator; it was trained on "
+            f"{', '.join(seen[:5])}. Score held-out patients only."
+        )
+
+
+def assign_folds(groups: NDArray[Any], *, folds: int, seed: int) -> Rows:
+    """Deal patients out to folds, of as equal a number of patients, then of cases, as can be.
+
+    Only the order in which patients first appear counts, not their names.
+
+    Args:
+        groups: (N,) patient of each case; a patient is never split.
+        folds: Parts of the pool, at least 2.
+        seed: Of the deal.
+
+    Returns:
+        The fold of each case, (N,), from 0.
+
+    Raises:
+        ValueError: If there are fewer patients than folds.
+    """
+    _, first, inverse, cases = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    patients = len(first)
+    if not 2 <= folds <= patients:
+        raise ValueError(
+            f"folds must be from 2 to the number of patients ({patients}); got {folds}. Set --conf folds."
+        )
+    dealt = np.argsort(first)[np.random.default_rng(seed).permutation(patients)]
+    fold, size = np.empty(patients, dtype=np.intp), np.zeros(folds, dtype=np.intp)
+    for start in range(0, patients, folds):  # each round gives a fold one patient, the smallest the largest
+        hand = dealt[start : start + folds]
+        hand = hand[np.argsort(-cases[hand], kind="stable")]
+        places = np.argsort(size, kind="stable")[: len(hand)]
+        fold[hand] = places
+        size[places] += cases[hand]
+    return np.asarray(fold[inverse])
+
+
+def out_of_fold_pmi(fit: Fit, groups: NDArray[Any], *, folds: int, seed: int) -> tuple[Array, Rows]:
+    """Score every case by an estimator that never saw its patient.
+
+    Args:
+        fit: Trains on the rows it is given, encoder and head both, and returns the scorer of other rows.
+        groups: (N,) patient of each case; a patient is never split.
+        folds: Parts of the pool, at least 2.
+        seed: Of the assignment to folds.
+
+    Returns:
+        Scores (N, ...) as the scorer gives them, not standardised, and the fold (N,) of each case.
+
+    Raises:
+        ValueError: If there are fewer patients than folds.
+    """
+    fold, parts = assign_folds(groups, folds=folds, seed=seed), []
+    for number in range(folds):
+        held_out = HeldOut.train(fit, np.flatnonzero(fold != number), groups)
+        parts.append(held_out(np.flatnonzero(fold == number), groups))
+    scores = np.full((len(groups), *parts[0].shape[1:]), np.nan)
+    for number, part in enumerate(parts):
+        scores[fold == number] = part
+    return scores, fold
+
+
+def standardise_folds(pmi: Array, fold: Rows, *, prior: float = 10.0) -> Array:
+    """Put folds on one scale, as critics and covariances of different folds differ by constants.
+
+    Each fold's mean and deviation are drawn toward the pool's by `prior` cases: three cases would
+    otherwise always come out as one high, one middle and one low.
+
+    Args:
+        pmi: (N, ...) in nats; NaN where missing.
+        fold: (N,).
+        prior: Weight of the pool's mean and variance, in cases.
+
+    Returns:
+        (N, ...) without a unit; NaN stays NaN.
+    """
+    mean, variance, _ = _moments(pmi)
+    result = np.empty_like(pmi)
+    for number in np.unique(fold):
+        rows = fold == number
+        own_mean, own_variance, count = _moments(pmi[rows])
+        weight = count / (count + prior)
+        centre = weight * own_mean + (1 - weight) * mean
+        spread = np.sqrt(weight * own_variance + (1 - weight) * variance)
+        result[rows] = (pmi[rows] - centre) / np.where(spread > 0, spread, 1.0)
+    return result
+
+
+def finite_mean(values: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+    """Mean of the finite values; NaN where there is none."""
+    known = np.isfinite(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), math.nan))
+
+
+def _moments(values: Array) -> tuple[Array, Array, Array]:
+    """Mean, variance and number of the finite values along the first axis; 0 where there is none."""
+    known = np.isfinite(values)
+    count = known.sum(axis=0).astype(float)
+    mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+    variance = np.where(known, (values - mean) ** 2, 0.0).sum(axis=0) / np.maximum(count, 1)
+    return mean, variance, count

@@ -1,0 +1,164 @@
+"""What is known of a pool before any label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from lib.mdal import pair_names
+from lib.mdal.representation.properties import CaseProperties
+from lib.mdal.representation.views import PoolViews
+from lib.mdal.scoring.difference import modality_difference, pair_differences
+from lib.mdal.scoring.fold_scores import FoldScores
+from lib.mdal.scoring.gates import (
+    Gate,
+    follows_gates,
+    memory_gate,
+    nats_gate,
+    place_gate,
+    protocol_gate,
+    retrieval_gate,
+    rise_gate,
+    seeds_gate,
+)
+from lib.mdal.scoring.perturbation import KINDS
+from lib.mdal.scoring.pmi import Array, finite_mean, standardise_folds
+from lib.mdal.scoring.saliency import conspicuous
+
+
+@dataclass(frozen=True, eq=False)
+class PoolScores:
+    """Scores of N cases, P pairs of modalities, S seeds; NaN where a modality is absent.
+
+    Attributes:
+        pairs: Of modalities, as `CT/PET`.
+        gaussian_nats: (N, P, S) out-of-fold PMI by the Gaussian head.
+        top_nats: (N, P, S) the same over the tenth of the positions that differ most.
+        critic_nats: (N, P, S) the same by the raw critic.
+        patch_nats: (N, P, positions) float16, mean of the seeds.
+        pair_md: (N, P) standardised modality difference of each pair.
+        md: (N,) modality difference; larger is labelled first. A case without a pair has the pool's
+            smallest: nothing in it can differ.
+        md_nats: (N,) mean -PMI over pairs and seeds; NaN for a case without a pair.
+        md_percentile: (N,) share of the pool with a smaller one, 0 to 100.
+        surprise: (N,) mean conditional surprise in nats.
+        mutual_information: (N,) mean normalised mutual information of co-registered voxels.
+        lesion_proxy: (N,) ml of the foreground that is far from usual.
+        striking: (N,) places that are among the most conspicuous of the pool.
+        look: (N, L) how these places look, standardised.
+        aligned: Whether the same place is the same part of the body in every case, as far as can be told.
+        features: (N, F), for clustering.
+        gates: Whether to trust all this.
+    """
+
+    pairs: tuple[str, ...]
+    gaussian_nats: Array
+    top_nats: Array
+    critic_nats: Array
+    patch_nats: NDArray[np.float16]
+    pair_md: Array
+    md: Array
+    md_nats: Array
+    md_percentile: Array
+    surprise: Array
+    mutual_information: Array
+    lesion_proxy: Array
+    striking: Array
+    look: NDArray[np.float32]
+    aligned: bool
+    features: NDArray[np.float32]
+    gates: tuple[Gate, ...]
+
+
+def collect(
+    folds: Sequence[FoldScores],
+    held_out: NDArray[np.intp],
+    views: PoolViews,
+    properties: CaseProperties,
+    modalities: Sequence[str],
+    features: NDArray[np.float32],
+) -> PoolScores:
+    """Average the seeds, rank the cases, judge the scoring.
+
+    Args:
+        folds: Of every repeat, one repeat after the other.
+        held_out: (S, N) fold of each case in each repeat.
+        views: Of the pool.
+        properties: Of the N cases.
+        modalities: Names of the M channels.
+        features: (N, F).
+
+    Raises:
+        ValueError: If no case could be scored.
+    """
+    gaussian, top, critic, surprise, matched, chance = (
+        _in_pool_order(folds, name, held_out)
+        for name in ("gaussian_nats", "top_nats", "critic_nats", "surprise", "matched", "chance")
+    )
+    standardised = [
+        standardise_folds(gaussian[..., repeat], held_out[repeat]) for repeat in range(len(held_out))
+    ]
+    md, pair_md = _difference(np.mean(standardised, axis=0))
+    md_nats = finite_mean(-gaussian, axis=(1, 2))
+    unusual = conspicuous(views)
+    measured = {"foreground volume": properties.foreground_ml, "lesion proxy": unusual.volume_ml}
+    for m, name in enumerate(modalities):
+        measured[f"signal to noise of {name}"] = properties.signal_to_noise[:, m]
+    in_sample, log_mean_ratio = (
+        float(finite_mean(np.array([getattr(fold, name) for fold in folds])))
+        for name in ("in_sample_nats", "log_mean_ratio")
+    )
+    gates = (
+        retrieval_gate(float(finite_mean(matched)), float(finite_mean(chance))),
+        seeds_gate([_difference(pmi)[0] for pmi in standardised]),
+        memory_gate(in_sample, float(finite_mean(gaussian)), float(np.nanstd(md_nats))),
+        *(rise_gate(kind, np.concatenate([f.rise[:, k] for f in folds])) for k, kind in enumerate(KINDS)),
+        nats_gate(log_mean_ratio),
+        place := place_gate(unusual.explained),
+        *follows_gates(md, measured),
+        protocol_gate(md, properties.spacing),
+    )
+    patch_nats = np.zeros((len(md), *folds[0].patch_nats.shape[1:]), dtype=np.float32)
+    for fold in folds:  # every case is held out once in each repeat
+        patch_nats[fold.rows] += fold.patch_nats.astype(np.float32) / len(held_out)
+    return PoolScores(
+        pair_names(tuple(modalities)),
+        gaussian, top, critic, patch_nats.astype(np.float16), pair_md, md, md_nats,
+        percentiles(md),
+        finite_mean(surprise, axis=(1, 2)), finite_mean(properties.mutual_information, axis=1),
+        unusual.volume_ml, unusual.striking, unusual.look, place.passed is True, features, gates,
+    )  # fmt: skip
+
+
+def percentiles(values: Array) -> Array:
+    """Of N cases the share of the others with a smaller value, 0 to 100."""
+    return np.asarray(100.0 * (rankdata(values, method="min") - 1) / max(1, len(values) - 1))
+
+
+def _in_pool_order(folds: Sequence[FoldScores], name: str, held_out: NDArray[np.intp]) -> Array:
+    """Scores (N, P, S) of all folds and repeats."""
+    repeats, count = held_out.shape
+    shape = (count, *getattr(folds[0], name).shape[1:], repeats)
+    scores = np.full(shape, math.nan)
+    for number, fold in enumerate(folds):
+        scores[fold.rows, ..., number * repeats // len(folds)] = getattr(fold, name)
+    return scores
+
+
+def _difference(pmi: Array) -> tuple[Array, Array]:
+    """MD (N,) and MD by pair (N, P); a case without a pair comes last."""
+    paired = np.isfinite(pmi).any(axis=1)
+    if not paired.any():
+        raise ValueError(
+            "no case could be scored: too few have the same two modalities. Add complete studies."
+        )
+    md = np.empty(len(pmi))
+    md[paired] = modality_difference(torch.from_numpy(pmi[paired])).numpy()
+    md[~paired] = md[paired].min()
+    return md, pair_differences(torch.from_numpy(pmi)).numpy()

@@ -1,0 +1,250 @@
+"""Every case's modality difference, by models that never saw the case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lib.mdal import METHOD_VERSION
+from lib.mdal.representation.contrastive import ContrastiveSettings
+from lib.mdal.representation.embedding import embed_pool, pool_features
+from lib.mdal.representation.properties import CaseProperties
+from lib.mdal.representation.views import PoolViews
+from lib.mdal.scoring.fold_model import FoldModel, train_fold
+from lib.mdal.scoring.fold_scores import FoldScores, score_fold
+from lib.mdal.scoring.folds import Folds, PoolKeys, forget_others, open_folds
+from lib.mdal.scoring.pmi import Rows
+from lib.mdal.scoring.pool_scores import PoolScores, collect
+from lib.runtime.distributed import Tell, share_out
+from lib.runtime.own_files import UNREADABLE, set_aside
+
+MIN_PATIENTS = 6  # 3 folds of 2; below, a training has too few negatives and a fold no pair to compare
+
+Progress = Callable[[float, str], None]
+
+
+class PoolTooSmall(ValueError):
+    """Too few patients or modalities for models that never saw a case to say anything of it."""
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """How a pool is scored.
+
+    Attributes:
+        folds: Parts of the pool; fewer where a fold would have less than two patients.
+        seeds: Repeats with other folds and weights, averaged; one alone is a noisy ranking.
+        steps: Contrastive steps of one training; None: by the size of the pool and the device.
+        share: Of a case's positions that its score is the mean of, the most different first; 1 is the
+            mean over the foreground, 0.1 the mean of the top 10 %.
+        retrain_share: Share of the pool that may be new or changed before all is trained again.
+        contrastive: Schedule and networks; its steps are replaced by `steps`.
+    """
+
+    folds: int = 5
+    seeds: int = 3
+    steps: int | None = None
+    share: float = 1.0
+    retrain_share: float = 0.2
+    contrastive: ContrastiveSettings = field(default_factory=ContrastiveSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse what leaves nothing held out."""
+        if self.folds < 2 or self.seeds < 1:
+            raise ValueError(
+                f"folds must be at least 2 and seeds at least 1; got {self.folds} and {self.seeds}."
+            )
+
+    def steps_for(self, cases: int, device: torch.device) -> int:
+        """Steps of one training: as set, or two for each case within what the device does in minutes."""
+        least, most = (150, 2000) if device.type == "cuda" else (30, 400)
+        return min(most, max(least, 2 * cases)) if self.steps is None else self.steps
+
+
+def score_pool(
+    keys: PoolKeys,
+    views: PoolViews,
+    properties: CaseProperties,
+    modalities: Sequence[str],
+    settings: ScoringSettings,
+    *,
+    folder: Path,
+    seed: int,
+    device: torch.device | str = "cpu",
+    processes: int = 1,
+    on_progress: Progress = lambda done, message: None,
+) -> PoolScores:
+    """Score a pool in one shot, with no label.
+
+    What is trained and scored is kept in `folder`: after a kill the next call goes on with the training
+    that was cut, and a pool that grew a little is scored by the models that are there.
+
+    Args:
+        keys: Contents and patients of the N cases, in the order of the views.
+        views: Of the N cases, memory-mapped from a file.
+        properties: What was measured of them.
+        modalities: Names of the M channels.
+        settings: Folds, seeds and networks.
+        folder: Keeps models and scores.
+        seed: The same pool, settings and seed give the same scores.
+        device: Where to train.
+        processes: That share the work on a CPU.
+        on_progress: Told the share done, 0 to 1, and what is being done.
+
+    Returns:
+        The scores.
+
+    Raises:
+        PoolTooSmall: If there are too few patients or modalities.
+        ValueError: If the arguments do not fit one another.
+
+    Source: Wang et al. 2025, as reconstructed from its abstract.
+    """
+    _check(keys, views, modalities)
+    parts = min(settings.folds, len(set(keys.patients)) // 2)  # two patients a fold: one is no comparison
+    trained = {
+        **asdict(settings),
+        "method": METHOD_VERSION,
+        "modalities": list(modalities),
+        "device": torch.device(device).type,
+    }
+    del trained["retrain_share"]
+    folds = open_folds(
+        folder, keys, settings=trained, folds=parts, repeats=settings.seeds, seed=seed,
+        retrain_share=settings.retrain_share,
+    )  # fmt: skip
+    job = FoldJob(views, keys, folds, settings, seed)
+    total = settings.seeds * parts
+
+    def tell(share: float) -> None:
+        on_progress(share, f"training {min(total, 1 + int(share * total))} of {total}")
+
+    share_out(job, range(total), device=torch.device(device), processes=processes, on_progress=tell)
+    scores = [FoldScores.load(job.file("scores", piece)) for piece in range(total)]
+    features = pool_features([np.load(job.file("embedding", piece), mmap_mode="r") for piece in range(parts)])
+    collected = collect(scores, job.held_out, views, properties, modalities, features)
+    forget_others(folder, keep=job.folder)
+    return collected
+
+
+@dataclass(frozen=True, eq=False)
+class FoldJob:
+    """Trains and scores one fold of one repeat; piece = repeat * folds + fold.
+
+    Attributes:
+        views: Of the pool.
+        keys: Of the N cases.
+        folds: Who is held out where.
+        settings: Folds, seeds and networks.
+        seed: Of everything drawn.
+    """
+
+    views: PoolViews
+    keys: PoolKeys
+    folds: Folds
+    settings: ScoringSettings
+    seed: int
+
+    def __call__(self, piece: int, device: torch.device, tell: Tell) -> None:
+        """Train and score, each only where its file is not there yet."""
+        if self._is_done(piece):
+            tell(1.0)
+            return
+        patients, (repeat, fold) = np.array(self.keys.patients), divmod(piece, self.folds.count)
+        held_out = self.held_out[repeat] == fold
+        known = np.array([content in self.folds.trained for content in self.keys.contents])
+        model = self._model(piece, patients, np.flatnonzero(~held_out & known), device, tell)
+        if repeat == 0:  # one set of encoders is enough to tell cases apart
+            embed_pool(model.encoders, self.views, self.file("embedding", piece), device)
+        score_fold(
+            model, self.views, patients, np.flatnonzero(held_out),
+            share=self.settings.share, seed=self._number(piece), device=device,
+        ).save(self.file("scores", piece))  # fmt: skip
+        tell(1.0)
+
+    @cached_property
+    def held_out(self) -> NDArray[np.intp]:
+        """(repeats, N) fold in which each case is held out."""
+        return self.folds.of(self.keys)
+
+    @cached_property
+    def folder(self) -> Path:
+        """What the models say of this pool."""
+        return self.folds.folder / self.keys.digest()
+
+    def file(self, what: str, piece: int) -> Path:
+        """Where a piece leaves its scores or its embedding."""
+        return self.folder / f"{what}-{piece}.{'npz' if what == 'scores' else 'npy'}"
+
+    def _is_done(self, piece: int) -> bool:
+        """Whether a piece has left what it found; what was damaged since is set aside."""
+        readers: dict[str, Callable[[Path], object]] = {"scores": FoldScores.load}
+        if piece < self.folds.count:
+            readers["embedding"] = np.load
+        for what, read in readers.items():
+            try:
+                read(self.file(what, piece))
+            except FileNotFoundError:
+                return False
+            except UNREADABLE as err:
+                set_aside(self.file(what, piece), f"{err}. It is computed again.")
+                return False
+        return True
+
+    def _model(
+        self,
+        piece: int,
+        patients: NDArray[np.str_],
+        rows: Rows,
+        device: torch.device,
+        tell: Tell,
+    ) -> FoldModel:
+        path = self.folds.folder / f"model-{piece}.pt"
+        try:
+            return FoldModel.load(path, device)
+        except FileNotFoundError:
+            pass
+        except (*UNREADABLE, RuntimeError, UnpicklingError) as err:
+            set_aside(path, f"{err}. It is trained again.")
+        settings = self.settings
+        contrastive = replace(settings.contrastive, steps=settings.steps_for(len(rows), device))
+        model = train_fold(
+            self.views, patients, rows, contrastive,
+            share=settings.share, seed=self._number(piece), device=device, on_progress=tell,
+        )  # fmt: skip
+        model.save(path)
+        return FoldModel.load(path, device)
+
+    def _number(self, piece: int) -> int:
+        return int(np.random.SeedSequence([self.seed, 1, piece]).generate_state(1)[0])
+
+
+def _check(keys: PoolKeys, views: PoolViews, modalities: Sequence[str]) -> None:
+    if not len(keys.contents) == len(keys.patients) == len(views.array) == len(views.present):
+        raise ValueError(
+            "contents, patients and views must be of the same cases; "
+            f"got {len(keys.contents)}, {len(keys.patients)} and {len(views.array)}."
+        )
+    if len(modalities) != views.present.shape[1]:
+        raise ValueError(
+            f"views must have one channel for each of {', '.join(modalities)}; got {views.present.shape[1]}."
+        )
+    if len(modalities) < 2:
+        raise PoolTooSmall(
+            f"a modality difference needs at least 2 modalities; got {', '.join(modalities) or 'none'}. "
+            "Add the other series of each study."
+        )
+    paired = np.flatnonzero(views.present.sum(axis=1) >= 2)
+    patients = len({keys.patients[row] for row in paired})
+    if patients < MIN_PATIENTS:
+        raise PoolTooSmall(
+            f"a pool must have at least {MIN_PATIENTS} patients with two modalities or more to be scored by "
+            f"models that never saw them; got {patients}. Add studies, or label these in any order."
+        )

@@ -1,0 +1,1 @@
+"""From scores to the order in which cases are labelled."""

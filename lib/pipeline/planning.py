@@ -1,0 +1,237 @@
+"""From a site's pool to its ordered plan: check, score, select, write."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from lib.mdal.scoring.difference import extreme
+from lib.mdal.scoring.pool_scores import PoolScores, percentiles
+from lib.mdal.scoring.score_pool import PoolTooSmall
+from lib.mdal.selection.candidates import Candidates
+from lib.mdal.selection.coverage import coverage, plateau, prefixes
+from lib.mdal.selection.strategies import SELECTORS, cluster_of
+from lib.pipeline.checking import check_site
+from lib.pipeline.scoring import SiteScores, score_site
+from lib.pipeline.workspace import Workspace
+from lib.plan.budget import Budget
+from lib.plan.jobs import Progress, telling
+from lib.plan.orm import PlanRow
+from lib.plan.scores import CaseScore, PairScore
+from lib.runtime.files import replacing
+
+logger = logging.getLogger(__name__)
+
+JOB = "mdal"
+_CONFIRMED = "mdal files"  # touched since the plan was made, and found to hold what they held
+PATCHES = "patches.npz"  # PMI at every position of every case, for maps of where modalities disagree
+_CHECKED = 0.1  # share of the work done after the check
+
+
+def plan_pool(workspace: Workspace, *, processes: int = 1, on_progress: Progress | None = None) -> int:
+    """Bring a site's plan up to date.
+
+    The same content and settings give the plan that is there. A pool too small to be scored gets a plan that
+    says so, in uniform order.
+
+    Args:
+        workspace: Whose pool.
+        processes: That share the work on a CPU.
+        on_progress: Told the share done and what is being done, also kept for `/info/`.
+
+    Returns:
+        The plan's version.
+
+    Raises:
+        UserError: If the studies hold no case.
+    """
+    told = telling(
+        workspace.plan.report, JOB, on_progress, goes_on="the next scoring goes on where this one was"
+    )
+    with (
+        FileLock(workspace.folders.work / "scoring.lock"),
+        told as tell,
+    ):  # of two scorings the second finds nothing to do
+        return _plan_pool(workspace, processes, tell)
+
+
+def is_current(workspace: Workspace, plan: PlanRow) -> bool:
+    """Whether a site's newest plan is of its files and settings as they are now."""
+    now = workspace.fingerprint()
+    confirmed = workspace.plan.progress(_CONFIRMED).get("message")
+    return plan.about.get("fingerprint") == now or confirmed == f"plan {plan.id} {now}"
+
+
+@lru_cache(maxsize=4)
+def uniform_order(ids: tuple[str, ...], seed: int) -> tuple[str, ...]:
+    """Every case equally likely at every place; the seed decides."""
+    return tuple(ids[place] for place in np.random.default_rng(seed).permutation(len(ids)))
+
+
+def _plan_pool(workspace: Workspace, processes: int, tell: Progress) -> int:
+    tell(0.0, "checking the pool")
+    if not workspace.recall_check():
+        check_site(workspace, lambda done, message: tell(_CHECKED * done, message))
+    content, current = workspace.content(), workspace.plan.current()
+    if current is not None and current.content == content:
+        confirmed = f"plan {current.id} {workspace.fingerprint()}"
+        workspace.plan.report(_CONFIRMED, state="done", done=1.0, message=confirmed)
+        workspace.plan.report(JOB, state="done", done=1.0, message="nothing changed")
+        return current.id
+    plan = _make(workspace, content, processes, tell)
+    workspace.plan.report(JOB, state="done", done=1.0, message=f"plan {plan} is ready")
+    return plan
+
+
+def _make(workspace: Workspace, content: str, processes: int, tell: Progress) -> int:
+    settings = workspace.settings
+    about: dict[str, Any] = {
+        "software": {name: version(name) for name in ("monai", "torch", "scikit-learn", "numpy")},
+        "settings": workspace.scoring_settings,
+        "fingerprint": workspace.fingerprint(),
+        "warnings": [],
+    }
+    common: dict[str, Any] = {
+        "content": content, "seed": settings.seed, "about": about, "budget": Budget.parse(settings.budget)
+    }  # fmt: skip
+    try:
+        scored = score_site(
+            workspace,
+            processes=processes,
+            on_progress=lambda done, message: tell(_CHECKED + (1.0 - _CHECKED) * done, message),
+        )
+    except PoolTooSmall as err:
+        logger.warning("the pool could not be scored: %s", err)
+        about["warnings"] = [f"Cases are offered in uniform order: {err}"]
+        order = uniform_order(tuple(case.id for case in workspace.verdicts.served), settings.seed)
+        return workspace.plan.write(
+            scores={id: CaseScore() for id in order},
+            orders=dict.fromkeys(settings.strategies, order),
+            **common,
+        )
+    candidates = candidates_of(scored)
+    groups = common["budget"].cases(len(candidates))
+    orders = {
+        name: SELECTORS[name](candidates, groups, np.random.default_rng(settings.seed))
+        for name in settings.strategies
+    }
+    gates = scored.scores.gates
+    about["gates"] = [asdict(gate) for gate in gates]
+    about["warnings"] = [gate.sentence for gate in gates if gate.passed is False and gate.of_the_order]
+    about |= _coverage(candidates, orders)
+    clusters = cluster_of(candidates, groups, np.random.default_rng(settings.seed))
+    suspects, striking = extreme(candidates.difference), percentiles(scored.scores.striking)
+    _keep_patches(workspace, content, candidates, scored.scores)
+    return workspace.plan.write(
+        scores={
+            id: _case_score(
+                scored, row, int(clusters[row]), suspect=bool(suspects[row]), striking=float(striking[row])
+            )
+            for row, id in enumerate(candidates.ids)
+        },
+        pair_scores=_pair_scores(scored.scores, candidates.ids),
+        orders=orders,
+        **common,
+    )
+
+
+def candidates_of(scored: SiteScores) -> Candidates:
+    """What a selector may look at."""
+    scores = scored.scores
+
+    def known(values: NDArray[np.float64], of_least_interest: Callable[..., Any]) -> NDArray[np.float64]:
+        """A case without a pair is of the least interest: nothing of it can be said."""
+        finite = np.isfinite(values)
+        return np.where(finite, values, of_least_interest(values[finite]))
+
+    return Candidates(
+        tuple(case.id for case in scored.cases),
+        scores.features,
+        scores.md,
+        surprise=known(scores.surprise, np.min),
+        mutual_information=known(scores.mutual_information, np.max),
+        lesion_proxy=scores.lesion_proxy,
+        striking=scores.striking,
+        look=scores.look,
+        aligned=scores.aligned,
+    )
+
+
+def _coverage(candidates: Candidates, orders: Mapping[str, list[str]]) -> dict[str, Any]:
+    """How well the first cases of each order stand for the pool, and after how many that hardly grows."""
+    row = {id: number for number, id in enumerate(candidates.ids)}
+    at = prefixes(len(candidates))
+    curves = {
+        name: coverage(candidates.features, np.array([row[id] for id in order]), at=at)
+        for name, order in orders.items()
+    }
+    return {
+        "coverage": {"at": at, **{name: curve.tolist() for name, curve in curves.items()}},
+        "plateau": {name: plateau(curve, at, cases=len(candidates)) for name, curve in curves.items()},
+    }
+
+
+def _keep_patches(workspace: Workspace, content: str, candidates: Candidates, scores: PoolScores) -> None:
+    with replacing(workspace.folders.work / PATCHES) as part, part.open("wb") as stream:
+        np.savez(
+            stream,
+            content=np.array(content),
+            ids=np.array(candidates.ids),
+            pairs=np.array(scores.pairs),
+            nats=scores.patch_nats,
+        )
+
+
+def _case_score(scored: SiteScores, row: int, cluster: int, *, suspect: bool, striking: float) -> CaseScore:
+    scores = scored.scores
+    differences = _by_pair(scores, scores.pair_md[row])
+    details: dict[str, Any] = {
+        "difference_by_pair": differences,
+        "pmi_nats_by_pair": _by_pair(scores, scores.gaussian_nats[row].mean(axis=1)),
+        "pmi_nats_of_top_tenth_by_pair": _by_pair(scores, scores.top_nats[row].mean(axis=1)),
+        "critic_nats_by_pair": _by_pair(scores, scores.critic_nats[row].mean(axis=1)),
+        "measured": scored.measured(row),
+        "extreme": suspect,
+    }
+    if scores.aligned:
+        details["striking_percentile"] = striking
+    if differences:
+        details["most_different_pair"] = max(differences, key=lambda pair: (differences[pair], pair))
+    absent = [pair for pair in scores.pairs if pair not in differences]
+    if absent:
+        details["pairs_missing"] = absent
+    return CaseScore(
+        float(scores.md[row]),
+        float(scores.md_percentile[row]),
+        details,
+        difference_nats=float(scores.md_nats[row]) if differences else None,
+        cluster=cluster,
+        features=scores.features[row],
+    )
+
+
+def _pair_scores(scores: PoolScores, ids: Sequence[str]) -> Iterator[PairScore]:
+    for row, id in enumerate(ids):
+        for column, pair in enumerate(scores.pairs):
+            for seed in range(scores.gaussian_nats.shape[2]):
+                values = (
+                    float(part[row, column, seed])
+                    for part in (scores.gaussian_nats, scores.top_nats, scores.critic_nats)
+                )
+                yield PairScore(
+                    id, pair, seed, *(value if math.isfinite(value) else None for value in values)
+                )
+
+
+def _by_pair(scores: PoolScores, values: NDArray[np.float64]) -> dict[str, float]:
+    found = zip(scores.pairs, values, strict=True)
+    return {pair: float(value) for pair, value in found if math.isfinite(value)}

@@ -1,0 +1,143 @@
+"""From a site's cases to their scores: views of them, then models that never saw them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lib.cases.case import Case
+from lib.cases.preprocessing import FORMAT_VERSION
+from lib.mdal.representation.contrastive import ContrastiveSettings
+from lib.mdal.representation.encoder import EncoderSettings
+from lib.mdal.representation.properties import CaseProperties
+from lib.mdal.representation.views import VIEW_VERSION, CaseView, case_view, gather_views
+from lib.mdal.scoring.folds import PoolKeys
+from lib.mdal.scoring.pool_scores import PoolScores
+from lib.mdal.scoring.score_pool import ScoringSettings, score_pool
+from lib.pipeline.workspace import Workspace
+from lib.plan.jobs import Progress
+from lib.runtime.devices import device_of
+
+_READ = 0.1  # share of the work done after the reading
+CONTRASTIVE = {
+    "small": ContrastiveSettings(),
+    "large": ContrastiveSettings(batch=64, encoder=EncoderSettings(width=24, features=64)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class SiteScores:
+    """Scores of a site's served cases.
+
+    Attributes:
+        cases: In the order of the scores.
+        scores: Of them.
+        modalities: Names of the M channels.
+        properties: Measured without a label, with a leading N.
+    """
+
+    cases: tuple[Case, ...]
+    scores: PoolScores
+    modalities: tuple[str, ...]
+    properties: CaseProperties
+
+    def measured(self, row: int) -> dict[str, Any]:
+        """What the gates hold the difference of a case against, by the names that they give it.
+
+        Returns:
+            JSON; what is not known of the case is left out. `voxel_mm` as a viewer shows it, W first.
+        """
+        noise = zip(self.modalities, self.properties.signal_to_noise[row], strict=True)
+        numbers = {
+            "foreground volume": self.properties.foreground_ml[row],
+            "lesion proxy": self.scores.lesion_proxy[row],
+            **{f"signal to noise of {name}": value for name, value in noise},
+        }
+        known = {name: float(f"{value:.4g}") for name, value in numbers.items() if math.isfinite(value)}
+        spacing = self.properties.spacing[row].round(2).tolist()  # as `protocol_gate` rounds it
+        return {**known, "voxel_mm": spacing[::-1]}
+
+
+def score_site(workspace: Workspace, *, processes: int, on_progress: Progress) -> SiteScores:
+    """Score the cases that a site serves.
+
+    The cases are put in the order of their contents, so that what they are called changes nothing.
+
+    Args:
+        workspace: Whose cases.
+        processes: That share the work on a CPU.
+        on_progress: Told the share done and what is being done.
+
+    Raises:
+        PoolTooSmall: If there are too few patients or modalities.
+        UserError: If a case cannot be read.
+    """
+    contents = _contents(workspace)
+    cases = tuple(sorted(workspace.verdicts.served, key=lambda case: (contents[case.id], case.id)))
+    whose: dict[str, str] = {}  # of cases with one content the patient is one, whatever he is called
+    patients = [whose.setdefault(contents[case.id], case.patient) for case in cases]
+    keys = PoolKeys(tuple(contents[case.id] for case in cases), tuple(patients))
+
+    def tell_read(done: int) -> None:
+        on_progress(_READ * done / len(cases), f"read {done} of {len(cases)} cases")
+
+    gathered = workspace.folders.work / "views.npy"
+    for left in workspace.folders.work.glob(".part-*-views.npy"):  # by a scoring that was killed
+        left.unlink(missing_ok=True)
+    try:
+        views, properties = gather_views(_views(workspace, cases, contents, tell_read), len(cases), gathered)
+        scores = score_pool(
+            keys, views, properties, workspace.preparation.modalities, scoring_settings(workspace),
+            folder=workspace.folders.work / "scoring", seed=workspace.settings.seed,
+            device=device_of(workspace.settings.device), processes=processes,
+            on_progress=lambda done, message: on_progress(_READ + (1.0 - _READ) * done, message),
+        )  # fmt: skip
+    finally:
+        gathered.unlink(missing_ok=True)
+    return SiteScores(cases, scores, workspace.preparation.modalities, properties)
+
+
+def scoring_settings(workspace: Workspace) -> ScoringSettings:
+    """How a site's pool is scored."""
+    settings, size = workspace.settings, workspace.settings.encoder
+    if size == "auto":
+        size = "large" if device_of(settings.device).type == "cuda" else "small"
+    return ScoringSettings(
+        folds=settings.folds,
+        seeds=settings.repeats,
+        steps=settings.scoring_steps or None,
+        retrain_share=settings.retrain_share,
+        contrastive=CONTRASTIVE[size],
+    )
+
+
+def _contents(workspace: Workspace) -> dict[str, str]:
+    """Hash of what each served case shows the encoders: its files, and how they become a view."""
+    made_how = [VIEW_VERSION, FORMAT_VERSION, asdict(workspace.preparation)]
+    return {
+        id: hashlib.blake2b(json.dumps([content, made_how]).encode(), digest_size=16).hexdigest()
+        for id, content in workspace.records.content_hashes(workspace.verdicts.served).items()
+    }
+
+
+def _views(
+    workspace: Workspace, cases: tuple[Case, ...], contents: dict[str, str], tell: Callable[[int], None]
+) -> Iterator[CaseView]:
+    """The view of every case; one that was made before is read, one that nobody needs any more removed."""
+    folder, used = workspace.folders.work / "views", set()
+    for done, case in enumerate(cases):
+        tell(done)
+        file = folder / f"{contents[case.id]}.npz"
+        view = CaseView.load(file)
+        if view is None:
+            view = case_view(workspace.cache.get(case))
+            view.save(file)
+        used.add(file)
+        yield view
+    for file in folder.glob("*.npz"):
+        if file not in used:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+"""Where the figures of a training go besides the statistics: TensorBoard, and MLflow if a site has it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from lib.ciml.training.train import EpochReport
+from lib.runtime.errors import UserError
+
+logger = logging.getLogger(__name__)
+EXPERIMENT = "mdal-ciml"
+
+Tracker = Callable[[EpochReport], None]
+_Write = Callable[[int, dict[str, float]], None]
+
+
+@contextmanager
+def tracker(
+    where: str, *, folder: Path, uri: str, run: str, parameters: Mapping[str, Any]
+) -> Iterator[Tracker]:
+    """Where to tell each epoch of a training.
+
+    Args:
+        where: `tensorboard`, `mlflow` (both) or `off`.
+        folder: Of TensorBoard's events.
+        uri: Of MLflow's server or database; a database in the folder when empty.
+        run: Name of the training.
+        parameters: What it was done with.
+
+    Raises:
+        UserError: If MLflow is asked for and not installed or not to be reached.
+    """
+    with ExitStack() as open_until_done:
+        writers: list[_Write] = []
+        if where != "off":
+            writers.append(open_until_done.enter_context(_tensorboard(folder / run)))
+        if where == "mlflow":
+            address = uri or f"sqlite:///{folder / 'mlflow.db'}"
+            writers.append(open_until_done.enter_context(_mlflow(address, run, parameters)))
+
+        def tell(report: EpochReport) -> None:
+            for write in writers:
+                write(report.epoch, figures(report))
+
+        yield tell
+
+
+def figures(report: EpochReport) -> dict[str, float]:
+    """An epoch's numbers by name; what was not measured is left out."""
+    found: dict[str, float | None] = {"train/loss": report.loss, "validation/dice": report.dice}
+    found |= {f"train/kl_nats/level_{level}": kl for level, kl in report.kl_by_level.items()}
+    found |= {f"validation/dice/{name}": dice for name, dice in report.dice_by_region.items()}
+    distances = report.surface_distance_by_region.items()
+    found |= {f"validation/surface_distance_mm/{name}": distance for name, distance in distances}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@contextmanager
+def _tensorboard(folder: Path) -> Iterator[_Write]:
+    from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+    with SummaryWriter(str(folder)) as events:
+
+        def write(epoch: int, values: dict[str, float]) -> None:
+            for name, value in values.items():
+                events.add_scalar(name, value, epoch)
+            events.flush()
+
+        yield write
+
+
+@contextmanager
+def _mlflow(uri: str, run: str, parameters: Mapping[str, Any]) -> Iterator[_Write]:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves a hospital unasked
+    try:
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+        from mlflow.exceptions import MlflowException
+    except ImportError as err:
+        raise UserError(
+            "tracking=mlflow needs MLflow; it is not installed. Run `pip install mlflow`, or set "
+            "--conf tracking=tensorboard."
+        ) from err
+    try:
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        number = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+        id = client.create_run(number, run_name=run).info.run_id
+        client.log_batch(id, params=[Param(name, str(value)) for name, value in parameters.items()])
+    except MlflowException as err:
+        raise UserError(
+            f"tracking_uri must be an MLflow server or database that answers; {uri!r} does not: {err}. "
+            "Set --conf tracking_uri."
+        ) from err
+
+    def write(epoch: int, values: dict[str, float]) -> None:
+        try:
+            client.log_batch(id, metrics=[Metric(name, value, 0, epoch) for name, value in values.items()])
+        except MlflowException as err:  # a training of hours does not end for it
+            logger.warning("epoch %d was not told to MLflow: %s", epoch, err)
+
+    state = "KILLED"
+    try:
+        yield write
+        state = "FINISHED"
+    finally:
+        try:
+            client.set_terminated(id, state)
+        except MlflowException as err:
+            logger.warning("the end of the training was not told to MLflow: %s", err)

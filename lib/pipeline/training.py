@@ -1,0 +1,298 @@
+"""From a site's labels to its model: train, judge beside the published model, publish what is not worse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from lib import VERSION
+from lib.ciml.checkpoint import load
+from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.precision import precision_for
+from lib.ciml.training.ranks import Ranks
+from lib.ciml.training.train import EpochReport, TrainingResult, TrainingSettings
+from lib.ciml.training.validation import Validation, validate
+from lib.pipeline.distributed_training import SharedTraining, run_shared
+from lib.pipeline.tracking import tracker
+from lib.pipeline.training_data import LabelledCases, labelled_cases
+from lib.pipeline.training_stats import TrainingStats
+from lib.pipeline.workspace import Workspace
+from lib.runtime.devices import device_of
+
+logger = logging.getLogger(__name__)
+_READ = 0.1  # share of the work done after the reading
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a training goes on from.
+
+    Attributes:
+        network: To be trained.
+        version: Of the published model that it is; 0 where it is new.
+        previous: Version to judge the result by; 0 where there is none that fits the pool.
+        validation: Of that one on the validation cases of now.
+        patients: That the previous version learned from.
+        why: A sentence, where the network is new though a model was there.
+        chosen: Version that a person had chosen to answer; 0 where nobody had, or a setting says which.
+    """
+
+    network: CimlNetwork
+    version: int = 0
+    previous: int = 0
+    validation: Validation | None = None
+    patients: int = 0
+    why: str = ""
+    chosen: int = 0
+
+
+def train_site(
+    workspace: Workspace,
+    *,
+    epochs: int = 0,
+    on_progress: Progress = lambda done, message: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train on every served case with a final label; publish unless that is worse than what is published.
+
+    A training that was killed goes on after its last whole epoch when the same one is asked for again.
+
+    Args:
+        workspace: Whose cases; the model, the statistics and the state lie in its work folder.
+        epochs: Of this training; 0 takes the site's setting.
+        on_progress: Told the share done and what is being done.
+        stop: Asked before each step; true ends the training, to be gone on with.
+
+    Returns:
+        The statistics, as `TrainingStats` keeps them.
+
+    Raises:
+        UserError: If there are too few labelled patients, a case cannot be read, or another process trains.
+        TrainingError: If the training came to values that are not finite.
+    """
+    stats = TrainingStats(workspace.folders.work / "model")
+    with stats.training():
+        settings = training_settings(workspace, epochs=epochs)
+        begun = {"state": "running", "epoch": 0, "total_epochs": settings.epochs}
+        begun |= {"best_metric": stats.read().get("best_metric", 0.0)}
+
+        def tell_read(done: int, of: int) -> None:
+            message = f"read {done} of {of} cases"
+            stats.write({**begun, "message": message})
+            on_progress(_READ * done / of, message)
+
+        cases = labelled_cases(workspace, on_progress=tell_read)
+        chosen = 0 if workspace.settings.model_version else workspace.models.chosen()
+        start = replace(_start(workspace, cases), chosen=chosen)
+        state_file = workspace.folders.work / "training" / f"{_digest(workspace, cases, settings, start)}.pt"
+        for other in state_file.parent.glob("*.pt"):  # of labels or settings of before
+            if other != state_file:
+                other.unlink()
+        told = _Told(stats, settings.epochs, start, on_progress)
+        training = SharedTraining(workspace, cases, start.network, settings, state_file=state_file, stop=stop)
+        result = _tracked(training, start, told)
+        if result.stopped:
+            stats.end_early()
+        else:
+            told.end(result, _publish(workspace, cases, settings, start, result))
+            state_file.unlink(missing_ok=True)
+        return stats.read()
+
+
+def _tracked(training: SharedTraining, start: Start, told: _Told) -> TrainingResult:
+    """Run a training; its epochs go to the statistics and to where the site tracks figures."""
+    conf, folder = training.workspace.settings, training.workspace.folders.work / "model" / "events"
+    run = f"from-{start.version}-{training.state_file.stem[:8]}"
+    parameters = {"seed": conf.seed, "size": conf.network, **asdict(training.settings)}
+    with tracker(
+        conf.tracking, folder=folder, uri=conf.tracking_uri, run=run, parameters=parameters
+    ) as track:
+        training.listeners += [track, told]
+        return run_shared(training, device_of(conf.device))
+
+
+def training_settings(workspace: Workspace, *, epochs: int = 0) -> TrainingSettings:
+    """How a site's model is trained; `epochs` 0 takes the site's setting."""
+    usual, device, size = workspace.settings, device_of(workspace.settings.device), network_size(workspace)
+    precision = precision_for(device) if usual.train_precision == "auto" else usual.train_precision
+    asked = {"epochs": epochs or usual.train_epochs} if epochs or usual.train_epochs else {}
+    return TrainingSettings.of_size(size, accumulate=usual.accumulate, precision=precision, **asked)
+
+
+def network_size(workspace: Workspace) -> str:
+    """Size of the network that a site trains."""
+    if workspace.settings.network != "auto":
+        return workspace.settings.network
+    return "base" if device_of(workspace.settings.device).type == "cuda" else "tiny"
+
+
+class _Told:
+    """The statistics while a training runs and when it ended."""
+
+    def __init__(self, stats: TrainingStats, epochs: int, start: Start, on_progress: Progress) -> None:
+        self._stats, self._start, self._on_progress = stats, start, on_progress
+        self._begun = time.monotonic()
+        before = start.validation.dice if start.validation else 0.0
+        self._last: dict[str, Any] = {
+            "state": "running", "epoch": 0, "total_epochs": epochs, "best_metric": before,
+            "train": {}, "eval": {"best_metric": before}, "warnings": [start.why] if start.why else [],
+        }  # fmt: skip
+        self._write({})
+
+    def __call__(self, report: EpochReport) -> None:
+        best, shown = max(self._last["best_metric"], report.dice or 0.0), self._last["eval"]
+        if report.dice is not None:
+            shown = _figures(report.dice, report.dice_by_region, report.surface_distance_by_region)
+        warnings = [sentence for sentence in [self._start.why, *report.warnings] if sentence]
+        self._write(
+            {
+                "epoch": report.epoch,
+                "best_metric": best,
+                "train": {"loss": report.loss, "kl_by_level": report.kl_by_level},
+                "eval": {**shown, "best_metric": best},
+                "seconds_left": round(report.seconds_left, 1),
+                "warnings": warnings,
+            }
+        )
+        dice = "" if report.dice is None else f", validation Dice {report.dice:.3f}"
+        self._on_progress(
+            _READ + (1.0 - _READ) * report.epoch / report.epochs,
+            f"epoch {report.epoch} of {report.epochs}: loss {report.loss:.3f}{dice}, "
+            f"{report.seconds_left:.0f} s left",
+        )
+
+    def end(self, result: TrainingResult, outcome: dict[str, Any]) -> None:
+        """Tell what it came to."""
+        passed = {"total_time": round(time.monotonic() - self._begun, 1) or 0.1, "seconds_left": 0.0}
+        best = max(self._last["best_metric"], result.dice or 0.0)
+        shown = {**self._last["eval"], "best_metric": best, "best_metric_epoch": result.best_epoch}
+        if result.validation:
+            found = result.validation
+            shown |= _figures(found.dice, found.dice_by_region, found.surface_distance_by_region)
+        epochs = {"epoch": self._last["total_epochs"], "best_metric": best, "eval": shown}
+        self._write({"state": "done", **passed, **epochs, **outcome})
+
+    def _write(self, news: dict[str, Any]) -> None:
+        self._last |= {**news, "current_time": round(time.monotonic() - self._begun, 1)}
+        self._stats.write(self._last)
+
+
+def _start(workspace: Workspace, cases: LabelledCases) -> Start:
+    """The published network, to go on from, if it fits this pool; else a new one."""
+    modalities, decomposition = workspace.preparation.modalities, workspace.decomposition
+    device, size = device_of(workspace.settings.device), workspace.settings.network
+    file = workspace.models.current(workspace.settings.model_version)
+    with torch.random.fork_rng():
+        torch.manual_seed(workspace.settings.seed)
+        new = CimlNetwork(decomposition, modalities, NetworkSettings.of_size(network_size(workspace)))
+    if file is None:
+        return Start(new)
+    try:
+        network, about = load(file, device)
+    except ValueError as err:
+        return Start(new, why=f"Training began anew: {err}")
+    if network.modalities != modalities or network.decomposition != decomposition:
+        return Start(new, why="Training began anew: the published model is for other modalities or labels.")
+    known = {case.id: case.patient for case in workspace.pool.cases}
+    learned = {known.get(id, id) for id in about.get("trained_on", [])}
+    number = int(about.get("version", 1))
+    found = validate(network, cases.read(workspace, cases.check), device=device)
+    if leaked := sorted(learned & {case.patient for case in cases.check}):
+        why = (
+            f"Training began anew: the published model learned from {', '.join(leaked)}, on the validation "
+            "side now."
+        )
+        return Start(new, 0, number, found, len(learned), why)
+    if size != "auto" and network.settings != new.settings:
+        why = f"Training began anew: the published model is not of the size {size}."
+        return Start(new, 0, number, found, len(learned), why)
+    return Start(network, number, number, found, len(learned))
+
+
+def _publish(
+    workspace: Workspace,
+    cases: LabelledCases,
+    settings: TrainingSettings,
+    start: Start,
+    result: TrainingResult,
+) -> dict[str, Any]:
+    """Publish if the result is not worse; what the statistics say of it."""
+    learned = {case.patient for case in cases.learn}
+    published, why = _judged(start, result, more=len(learned) > start.patients)
+    outcome: dict[str, Any] = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "training_cases": len(cases.learn),
+        "validation_cases": len(cases.check),
+        "trained_on": [case.id for case in cases.learn],
+        "validated_on": [case.id for case in cases.check],
+        "dice": result.dice,
+        "dice_by_region": result.validation.dice_by_region if result.validation else {},
+        "surface_distance_by_region": (
+            result.validation.surface_distance_by_region if result.validation else {}
+        ),
+        "dice_by_case": result.validation.dice_by_case if result.validation else {},
+        "previous_version": start.previous or None,
+        "previous_dice": start.validation.dice if start.validation else None,
+        "went_on_from": start.version or None,
+        "seed": workspace.settings.seed,
+    }
+    number = start.previous
+    if published:
+        provenance = {
+            "settings": asdict(settings),
+            "software": {
+                "mdal-ciml": VERSION,
+                **{name: version(name) for name in ("torch", "monai", "monailabel")},
+            },
+        }
+        number = workspace.models.publish(start.network, {**outcome, **provenance}, after=start.chosen)
+        if workspace.settings.model_version:
+            why += f" Version {workspace.settings.model_version} goes on answering: --conf model_version."
+        elif kept := workspace.models.chosen():
+            why += f" Version {kept} goes on answering: it was chosen after this training began."
+    logger.info("model %s: %s", f"version {number} published" if published else "not published", why)
+    return {**outcome, "published": published, "version": number, "message": why}
+
+
+def _judged(start: Start, result: TrainingResult, *, more: bool) -> tuple[bool, str]:
+    """Whether to publish, and why.
+
+    At equal Dice the result is published if it learned from more patients: it saw more and loses nothing.
+    Otherwise the published model stays, and what was segmented with it beforehand holds.
+    """
+    if result.dice is None:
+        return False, "There was no validation. Label more patients."
+    if start.validation is None:
+        return True, start.why or "It is the first model."
+    after, before = result.dice, start.validation.dice
+    compared = f"validation Dice {after:.3f}, of version {start.previous} {before:.3f} on the same cases."
+    if after > before or (after == before and more):
+        return True, f"Not worse: {compared}"
+    return False, (
+        f"Not better: {compared} Label more cases, or train longer or from other draws (--conf train_epochs, "
+        "seed); the same again gives the same."
+    )
+
+
+def _figures(dice: float, by_region: dict[str, float], distances: dict[str, float | None]) -> dict[str, Any]:
+    return {"dice": dice, "dice_by_region": by_region, "surface_distance_by_region": distances}
+
+
+def _digest(workspace: Workspace, cases: LabelledCases, settings: TrainingSettings, start: Start) -> str:
+    """Name of a training: two with one name come to the same weights."""
+    ranks = Ranks.joined()
+    parts = [cases.digest, asdict(settings), start.version, workspace.settings.seed, torch.__version__]
+    parts += [ranks.size if ranks else 1]
+    parts += [start.network.settings.to_dict(), start.network.decomposition.to_dict()]
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,106 @@
+"""The cases of a site that a training learns from and those that judge it, with their labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.cases.case import Case
+from lib.cases.formats.image import resample
+from lib.ciml.training.patches import TrainingCase
+from lib.ciml.training.split import split_patients
+from lib.pipeline.workspace import Workspace
+from lib.runtime.errors import UserError
+from lib.runtime.files import replacing
+
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class LabelledCases:
+    """Both sides of the split.
+
+    Attributes:
+        learn: To learn from; no patient of these is in `check`.
+        check: To validate with.
+        folder: Of their labels, each on the grid of its case's array.
+        digest: Of what all of these arrays hold.
+    """
+
+    learn: tuple[Case, ...]
+    check: tuple[Case, ...]
+    folder: Path
+    digest: str
+
+    def read(self, workspace: Workspace, cases: Sequence[Case]) -> list[TrainingCase]:
+        """Some of the cases, ready for training; images and labels are memory-mapped.
+
+        Raises:
+            UserError: If a case cannot be read.
+        """
+        return [
+            TrainingCase(workspace.cache.get(case), np.load(_label_file(self.folder, case), mmap_mode="r"))
+            for case in cases
+        ]
+
+
+def labelled_cases(workspace: Workspace, *, on_progress: Tell = lambda done, of: None) -> LabelledCases:
+    """Split a site's labelled cases by patient, for good, and put every label on its case's grid.
+
+    Args:
+        workspace: Whose served cases.
+        on_progress: Told the cases done and their number.
+
+    Raises:
+        UserError: If there are too few labelled patients, or a case cannot be read.
+    """
+    learn, check = _split(
+        workspace, [case for case in workspace.verdicts.served if case.id in workspace.labels.labelled()]
+    )
+    folder, digest = workspace.folders.work / "training" / "labels", hashlib.blake2b(digest_size=16)
+    cases = [*learn, *check]
+    for done, case in enumerate(cases):
+        on_progress(done, len(cases))
+        try:
+            label = resample(workspace.labels.read(case), workspace.cache.get(case).grid, nearest=True).array
+        except UserError as err:
+            raise UserError(f"case {case.id} cannot be trained on: {err}") from err
+        for part in (case.id, workspace.cache.key(case), str(case in check)):
+            digest.update(part.encode())
+        digest.update(label.tobytes())
+        with replacing(_label_file(folder, case)) as part_file, part_file.open("wb") as stream:
+            np.save(stream, label)
+    used = {_label_file(folder, case) for case in cases}
+    for file in folder.iterdir():
+        if file not in used:
+            file.unlink()
+    return LabelledCases(tuple(learn), tuple(check), folder, digest.hexdigest())
+
+
+def _split(workspace: Workspace, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+    patients, needed = {case.patient for case in cases}, workspace.settings.minimum_labels
+    if len(patients) < needed:
+        raise UserError(
+            f"training needs final labels of at least {needed} patients; there are {len(patients)}. "
+            f"Label {needed - len(patients)} more and submit them."
+        )
+    held_out = split_patients(
+        workspace.folders.work / "model" / "split.json", patients, share=workspace.settings.validation_share
+    )
+    learn = [case for case in cases if case.patient not in held_out]
+    check = [case for case in cases if case.patient in held_out]
+    if not learn or not check:
+        side = "validation" if not learn else "training"
+        raise UserError(
+            f"training needs labelled patients on both sides of the split; all {len(cases)} cases are on "
+            f"the {side} side. Label more."
+        )
+    return learn, check
+
+
+def _label_file(folder: Path, case: Case) -> Path:
+    return folder / f"{hashlib.blake2b(case.id.encode(), digest_size=16).hexdigest()}.npy"

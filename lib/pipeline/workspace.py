@@ -1,0 +1,293 @@
+"""A studies folder under a clinic's settings: its cases, which of them are served, what is kept of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from lib.cases.case import Case
+from lib.cases.dicomweb.mirror import Mirror
+from lib.cases.dicomweb.studies import find_studies
+from lib.cases.discovery.file_stamps import FileStamps, tree_stamp
+from lib.cases.discovery.found_pool import FoundPool
+from lib.cases.discovery.layouts import find_pool
+from lib.cases.discovery.series_rules import rules_for
+from lib.cases.discovery.studies import REGISTER
+from lib.cases.modalities import default_reference
+from lib.cases.pool import Pool
+from lib.cases.preprocessing import Preparation, VolumeCache
+from lib.cases.quality.check import check_pool
+from lib.cases.quality.kept_check import KeptCheck, case_stamps
+from lib.cases.quality.measurements import MEASURE_VERSION
+from lib.cases.quality.verdicts import Verdicts
+from lib.cases.records import Records
+from lib.ciml.decomposition.table import Decomposition, decomposition_for
+from lib.labels.exchange import SegmentationExchange
+from lib.labels.register import Register
+from lib.labels.store import LabelStore
+from lib.mdal import METHOD_VERSION
+from lib.pipeline.folders import Folders
+from lib.pipeline.settings import AppSettings
+from lib.plan.store import PlanStore
+from lib.runtime.digest import digest
+from lib.runtime.errors import UserError
+from lib.runtime.own_files import Damaged, Unavailable
+
+if TYPE_CHECKING:
+    from lib.ciml.model_versions import Models
+
+
+class Workspace:
+    """Studies and what the program keeps of them, opened when it is first needed.
+
+    Attributes:
+        settings: Of the clinic.
+        folders: Where the studies are, and where their labels, plan, models and cache are kept.
+        found: The cases as they were last found.
+        verdicts: Which of them are served.
+    """
+
+    def __init__(self, studies: Path | str, settings: AppSettings) -> None:
+        """Find the cases.
+
+        Raises:
+            UserError: If the folder, the layout or the reference does not fit, or the PACS does not answer.
+        """
+        self.settings = settings
+        self.folders = Folders.of(studies, settings.work_dir)
+        self.found = FoundPool(self.find, self._tree, where=self.folders.address)
+        self.verdicts = Verdicts(self.found, self.folders.work, settings.released)
+
+    @property
+    def pool(self) -> Pool:
+        """The cases as they were last found, served or not."""
+        return self.found.pool
+
+    def refresh(self, *, settled: bool = False) -> bool:
+        """Look for studies again; whether any is new, changed or gone.
+
+        A new case is served at once, as the check follows, and a new label beside the images counts. A
+        modality that no case had when this process started waits for the next start.
+
+        Args:
+            settled: As `FoundPool.refresh` has it.
+
+        Raises:
+            UserError: As the constructor, or if no case is left; the cases then stay as they were.
+        """
+        before = self.found.pool
+        changed = self.found.refresh(self.preparation.modalities, settled=settled)
+        if self.found.pool is not before:
+            self.verdicts.apply()
+        return changed
+
+    def validate(self) -> None:
+        """Refuse now what would fail later: an empty pool, a bad reference, label table, device or database.
+
+        Raises:
+            UserError: With what must hold.
+        """
+        from lib.runtime.devices import (
+            device_of,  # torch takes seconds to import, and listing a pool does without
+        )
+
+        device_of(self.settings.device)
+        try:
+            for made in ("preparation", "decomposition", "plan"):
+                getattr(self, made)
+            self.models.current(self.settings.model_version)
+        except Damaged:
+            raise
+        except (Unavailable, SQLAlchemyError) as err:
+            cause = err.__cause__ or err
+            raise UserError(
+                f"database_url must be a SQLite or PostgreSQL database that can be opened; {cause}. "
+                "Set --conf database_url."
+            ) from err
+        except UserError:
+            raise
+        except ValueError as err:
+            raise UserError(str(err)) from err
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        """How the pool's cases become arrays."""
+        modalities = self.found.pool.modalities
+        if not modalities:
+            raise UserError(
+                f"studies must hold at least one case; none was found under {self.folders.address}. "
+                "Run `python main.py check` to see what was skipped and why."
+            )
+        settings = self.settings
+        return Preparation(
+            modalities,
+            settings.reference or default_reference(modalities),
+            settings.ct_window,
+            settings.pet_ceiling,
+            settings.max_voxels,
+        )
+
+    @cached_property
+    def records(self) -> Records:
+        """What is known of files that were read before."""
+        return Records(self.folders.work / "records.sqlite")
+
+    @cached_property
+    def cache(self) -> VolumeCache:
+        """Prepared cases."""
+        return VolumeCache(
+            self.folders.work / "cache",
+            self.preparation,
+            self.records,
+            max_bytes=int(self.settings.cache_gb * 1e9),
+        )
+
+    @cached_property
+    def plan(self) -> PlanStore:
+        """The plan's database."""
+        return (
+            PlanStore(self.settings.database_url)
+            if self.settings.database_url
+            else PlanStore.beside(self.folders.work)
+        )
+
+    @cached_property
+    def models(self) -> Models:
+        """Versions of the published network."""
+        from lib.ciml.model_versions import Models  # with torch, takes seconds to import
+
+        settings = self.settings
+        return Models(self.folders.work / "model", keep=settings.models_kept, pinned=settings.model_version)
+
+    @cached_property
+    def decomposition(self) -> Decomposition:
+        """Labels, regions and subtasks: a preset's, or the site's own table."""
+        return decomposition_for(
+            self.found.pool.modalities,
+            preset=self.settings.decomposition,
+            labels=self.settings.labels or self.found.pool.labels or None,
+        )
+
+    @cached_property
+    def labels(self) -> LabelStore:
+        """The readers' labels of the cases.
+
+        Raises:
+            Damaged: If their register is.
+        """
+        register = Register(self.folders.studies / REGISTER)
+        register.check()
+        return LabelStore(
+            self.found,
+            register,
+            self.folders.studies / "labels",
+            numbering=self.decomposition,
+            study_labels=self.settings.study_labels,
+            max_voxels=self.settings.max_voxels,
+        )
+
+    def exchange(
+        self, *, on_taken: Callable[[Case], None], on_listed: Callable[[bool], None]
+    ) -> SegmentationExchange:
+        """The exchange of labels with the PACS that the studies are in; nothing is asked yet.
+
+        Args:
+            on_taken: Told each case whose final label came from the PACS.
+            on_listed: Told after each listing whether the studies changed.
+        """
+        return SegmentationExchange(
+            self.folders.address,
+            self.found,
+            self.labels,
+            reference_of=self.preparation.reference_of,
+            refresh=self.refresh,
+            seen_file=self.folders.work / "segmentations.json",
+            every_s=self.settings.refresh_s,
+            max_voxels=self.settings.max_voxels,
+            on_taken=on_taken,
+            on_listed=on_listed,
+        )
+
+    def check(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+        """Run the pool check and keep its result; what was measured before is not measured again."""
+        if not self.pool.cases:
+            return
+        verdicts = check_pool(
+            self.pool.cases,
+            self.preparation,
+            self.records,
+            workers=self.settings.workers or os.cpu_count() or 1,
+            on_progress=on_progress,
+        )
+        stamps = FileStamps.of(self.pool)
+        self.verdicts.keep(KeptCheck(self._checked_state(stamps), verdicts, case_stamps(stamps)))
+
+    def recall_check(self) -> bool:
+        """Take the result of the last check; whether it is of the pool as it is now."""
+        return self.verdicts.recall() == self._checked_state(FileStamps.of(self.pool))
+
+    def fingerprint(self) -> str:
+        """Hash of files' names, sizes and times and of the settings: cheap, changes whenever a plan may."""
+        return digest([FileStamps.of(self.pool).images, self.scoring_settings])
+
+    def content(self) -> str:
+        """Hash of what the served cases hold and of the settings that change their scores."""
+        hashes = self.records.content_hashes(self.verdicts.served)
+        return digest([sorted(hashes.items()), self.scoring_settings])
+
+    def _checked_state(self, stamps: FileStamps) -> str:
+        return digest([MEASURE_VERSION, stamps.images, asdict(self.preparation)])
+
+    def find(self) -> Pool:
+        """The cases as they are now; nothing is kept of it.
+
+        Raises:
+            UserError: As the constructor.
+        """
+        settings, rules = self.settings, rules_for(self.settings.series_rules)
+        if self.folders.in_pacs:
+            mirror = Mirror(
+                self.folders.address,
+                self.folders.work / "dicom",
+                int(settings.dicom_gb * 1e9),
+                settings.max_voxels,
+            )
+            return find_studies(mirror, rules)
+        return find_pool(
+            self.folders.studies,
+            layout=settings.layout,
+            modalities=settings.modalities,
+            follow_links=settings.follow_links,
+            rules=rules,
+        )
+
+    def _tree(self) -> str:
+        """What the folder looks like from outside; empty for a PACS."""
+        if self.folders.in_pacs:
+            return ""
+        return tree_stamp(self.folders.studies, follow_links=self.settings.follow_links)
+
+    @property
+    def scoring_settings(self) -> dict[str, object]:
+        """The settings that a plan depends on."""
+        keys = (
+            "seed",
+            "budget",
+            "strategies",
+            "folds",
+            "repeats",
+            "scoring_steps",
+            "retrain_share",
+            "encoder",
+            "reference",
+            "ct_window",
+            "pet_ceiling",
+            "released",
+        )
+        return {**self.settings.model_dump(mode="json", include=set(keys)), "method": METHOD_VERSION}

@@ -1,0 +1,7 @@
+"""Errors that a person can do something about."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """A request that cannot be met; the message says what must hold, what was received and what to do."""

@@ -1,0 +1,130 @@
+"""What every request passes before an endpoint sees it, and every answer before a client does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI, HTTPException
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lib.pipeline.settings import AppSettings
+from lib.server.boundary.exposure import (
+    ADMINISTRATION,
+    Endpoints,
+    administrator_or_this_machine,
+    closed_endpoints,
+)
+from lib.server.boundary.origins import Origins
+from lib.server.boundary.peers import peer
+from lib.server.boundary.response_headers import ResponseHeaders
+from lib.server.boundary.unexpected_errors import UnexpectedErrors, tell_of_known_errors
+from lib.server.upstream.application import running_application
+
+IN_MEMORY_BYTES = 16 * 2**20  # of a body that an endpoint reads whole: JSON, or a form without files
+PROXIED_BYTES = 512 * 2**20  # of what OHIF stores in the PACS, which MONAI Label's proxy holds in memory
+
+
+class Boundary:
+    """Middleware that refuses requests of foreign pages, to closed endpoints, and of too many bytes."""
+
+    def __init__(
+        self, app: ASGIApp, *, origins: Origins, closed: Sequence[Endpoints], upload_bytes: int
+    ) -> None:
+        """Stand before an application.
+
+        Args:
+            app: The application.
+            origins: Pages that may ask.
+            closed: Endpoints that nobody may use.
+            upload_bytes: Most that a form with files may hold.
+        """
+        self.app, self.origins, self.closed, self.upload_bytes = app, origins, closed, upload_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        peer.set(request.client.host if request.client else "")
+        limit = self._limit(request)
+        try:
+            await self._check(request, limit)
+        except HTTPException as err:
+            await JSONResponse({"detail": err.detail}, err.status_code, err.headers)(scope, receive, send)
+            return
+        await RequestBodyLimitMiddleware(self.app, limit)(scope, receive, send)
+
+    async def _check(self, request: Request, limit: int) -> None:
+        """Let a request pass.
+
+        Raises:
+            HTTPException: If it may not.
+        """
+        method, path = request.method, request.scope["path"]
+        if objection := self.origins.objection(method, request.headers):
+            raise HTTPException(403, objection)
+        if closed := next((each for each in self.closed if each.include(method, path)), None):
+            raise HTTPException(403, closed.sentence)
+        if any(each.include(method, path) for each in ADMINISTRATION):
+            await administrator_or_this_machine(request)
+        sent = request.headers.get("content-length", "")
+        if sent.isdecimal() and int(sent) > limit:
+            raise HTTPException(
+                413,
+                f"a request to {path[:80]} must have at most {limit / 1e6:,.0f} MB; this one has "
+                f"{int(sent) / 1e6:,.0f} MB. Files: see --conf upload_gb.",
+            )
+
+    def _limit(self, request: Request) -> int:
+        """Most bytes that the body of a request may have."""
+        if request.scope["path"].startswith("/proxy/"):
+            return min(PROXIED_BYTES, self.upload_bytes)
+        files = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+        return self.upload_bytes if files else min(IN_MEMORY_BYTES, self.upload_bytes)
+
+
+def set_boundary(settings: AppSettings) -> bool:
+    """Stand before the running application, in place of MONAI Label's rule that every web page may ask.
+
+    Its application is complete, and its middleware made, before it makes an app; so the middleware is made
+    anew here.
+
+    Returns:
+        False outside a server process, where there is nothing to stand before.
+    """
+    application = running_application()
+    if application is None:
+        return False
+    origins = Origins.of_this_machine(settings.allowed_hosts, settings.allowed_origins)
+    _stand_before(application, origins, settings)
+    return True
+
+
+def _stand_before(application: FastAPI, origins: Origins, settings: AppSettings) -> None:
+    boundary = Middleware(
+        Boundary,
+        origins=origins,
+        closed=closed_endpoints(model_upload=settings.model_upload),
+        upload_bytes=int(settings.upload_gb * 1e9),
+    )
+    others = Middleware(
+        CORSMiddleware,
+        allow_origins=sorted(origins.allowed),
+        allow_credentials=True,
+        allow_methods=["*"],
+        allow_headers=["*"],
+    )
+    application.user_middleware = [
+        Middleware(ResponseHeaders),
+        Middleware(UnexpectedErrors),
+        *([others] if origins.allowed else []),
+        boundary,
+    ]
+    tell_of_known_errors(application)
+    application.middleware_stack = application.build_middleware_stack()

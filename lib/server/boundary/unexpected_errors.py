@@ -1,0 +1,111 @@
+"""What a client is told when something went wrong that nobody foresaw: a sentence, never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.responses import JSONResponse
+from monailabel.interfaces.exception import MONAILabelException
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lib.runtime.errors import UserError
+from lib.runtime.own_files import Unavailable
+from lib.server.errors import Refusal
+
+Answer = Callable[[Request, Any], Awaitable[Response]]
+logger = logging.getLogger(__name__)
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class UnexpectedErrors:
+    """Middleware that answers an exception nobody caught with 500 and an id; the log has the traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before an application."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except ClientDisconnect:
+            return  # nobody waits for an answer
+        except Exception:
+            id = secrets.token_hex(4)
+            logger.exception("error %s in %s %s", id, scope.get("method"), scope.get("path"))
+            if started:  # the rest cannot be sent; the server closes the connection
+                return
+            sentence = f"something went wrong in the server. Its log says what, under error {id}."
+            await JSONResponse({"detail": sentence}, 500)(scope, receive, send)
+
+
+def tell_of_known_errors(application: FastAPI) -> None:
+    """Have exceptions with a cause that people can mend answered with a status and a sentence."""
+    answers: tuple[tuple[type[Exception], Answer], ...] = (
+        (Refusal, http_exception_handler),  # which are MONAI Label's exceptions too, with another status
+        (MONAILabelException, _of_monai_label),
+        (Unavailable, _of_what_is_kept),
+        (UserError, _of_a_case),
+        (SQLAlchemyError, _of_the_database),
+        (OSError, _of_the_system),
+    )
+    for kind, answer in answers:
+        application.add_exception_handler(kind, answer)
+
+
+async def _of_monai_label(_: Request, error: MONAILabelException) -> JSONResponse:
+    return _told(400, str(error.msg))
+
+
+async def _of_a_case(_: Request, error: UserError) -> JSONResponse:
+    return _told(409, str(error))
+
+
+async def _of_what_is_kept(_: Request, error: Unavailable) -> JSONResponse:
+    return _told(503, str(error))
+
+
+async def _of_the_database(_: Request, error: SQLAlchemyError) -> JSONResponse:
+    logger.error("the plan's database does not answer: %s", error)  # not for clients: names hosts
+    return _told(
+        503, "the plan's database must answer; it does not. Try again later; the server's log says more."
+    )
+
+
+async def _of_the_system(_: Request, error: OSError) -> JSONResponse:
+    """A full or read-only disk is told; anything else is unexpected.
+
+    Raises:
+        OSError: Where it is.
+    """
+    if error.errno in _NO_ROOM:
+        sentence = "the server's disk must have room; it has none left. Nothing was stored. Make room there."
+    elif error.errno in _NOT_WRITABLE:
+        sentence = (
+            "the server must be allowed to read and write its folders; it is not. Nothing was stored. "
+            "See --conf work_dir."
+        )
+    else:
+        raise error
+    logger.error("%s", error)
+    return _told(507, sentence)
+
+
+def _told(status: int, sentence: str) -> JSONResponse:
+    return JSONResponse({"detail": sentence}, status)

@@ -1,0 +1,271 @@
+"""A folder of studies as a MONAI Label datastore; its image ids are cases."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+
+from lib.cases.case import Case
+from lib.cases.dicomweb.mirror import RemoteSeries
+from lib.cases.formats.image import suffix_of
+from lib.labels.notes import check_notes
+from lib.labels.store import FINAL, ORIGINAL, check_tag
+from lib.pipeline.workspace import Workspace
+from lib.runtime.errors import UserError
+from lib.runtime.own_files import Unavailable
+from lib.runtime.temporary import new_file
+from lib.server.errors import Refusal
+from lib.server.image_files import Exports
+
+__all__ = ["FINAL", "ORIGINAL", "CaseDatastore"]
+_RESERVED = {"id", "path", "name", "ts", "mdal", "case", "modality", "modalities"}  # keys of our answers
+
+
+class CaseDatastore(Datastore):
+    """What MONAI Label asks of a datastore, answered by a site and the store of its labels.
+
+    Every sibling of a case is an alias of it: a label saved for one is the case's label. A client's name is
+    only ever looked up, so nothing outside the studies can be named.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Serve a site's cases.
+
+        Raises:
+            Damaged: If the register of their labels is.
+        """
+        self.workspace = workspace
+        self.labels = workspace.labels
+        self._exports = Exports(
+            workspace.folders.work / "images",
+            max_voxels=workspace.settings.max_voxels,
+            max_bytes=int(workspace.settings.images_gb * 1e9),
+        )
+
+    def name(self) -> str:
+        """Name that a person gave, or the folder's."""
+        return str(self.labels.title.get("name") or self.workspace.folders.studies.name)
+
+    def set_name(self, name: str) -> None:
+        """Set the name."""
+        self.labels.set_title(name=name)
+
+    def description(self) -> str:
+        """Description that a person gave."""
+        return str(self.labels.title.get("description", ""))
+
+    def set_description(self, description: str) -> None:
+        """Set the description."""
+        self.labels.set_title(description=description)
+
+    def list_images(self) -> list[str]:
+        """Ids of the cases that are served."""
+        return [case.id for case in self.workspace.verdicts.served]
+
+    def get_image_uri(self, image_id: str) -> str:
+        """A uniquely named 3-D file: of the sibling that was named, else of the case's reference."""
+        with _refusing():
+            case, modality = self.resolve(image_id)
+            return str(self._exports.file(case, modality))
+
+    def image_place(self, image_id: str) -> str:
+        """Where that file is, or will be: nothing is fetched or written for it now."""
+        with _refusing():
+            return str(self._exports.place(*self.resolve(image_id)))
+
+    def get_image(self, image_id: str, params: Any = None) -> Any:
+        """The same file, opened."""
+        return Path(self.get_image_uri(image_id)).open("rb")
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """What clients show: the unique file name, the case, its modalities, and stored notes."""
+        case, modality = self.resolve(image_id)
+        source = case.modalities[modality]
+        return {
+            **self.labels.case_notes(case),
+            **(source.about() if isinstance(source, RemoteSeries) else {}),
+            "name": self._exports.name(case, modality),
+            "case": case.id,
+            "modality": modality,
+            "modalities": list(case.modalities),
+        }
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Store notes on a case.
+
+        The stamp `strategy` that MONAI Label adds at each Next Sample is left out: the plan's events hold who
+        was offered what, and the register is not rewritten for it.
+        """
+        with _refusing():
+            checked = check_notes(info, reserved=_RESERVED)
+        if notes := {key: value for key, value in checked.items() if key != "strategy"}:
+            self.labels.note_case(self.resolve(image_id)[0], notes)
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Refused: a case is several files."""
+        raise Refusal(
+            "images must be put in the studies folder, all volumes of a case together; one file cannot be "
+            "uploaded. Copy the case there and restart the server."
+        )
+
+    def remove_image(self, image_id: str) -> None:
+        """Refused: the server changes nobody's images."""
+        raise Refusal(
+            "images must be removed in the studies folder by a person; the server never deletes them."
+        )
+
+    def labels_of(self, case: Case) -> dict[str, Path]:
+        """File of each label by tag, saved ones before those found beside the images."""
+        with _refusing():
+            return self.labels.files_of(case)
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        """Label id by tag; a case's label has the case's id."""
+        case, _ = self.resolve(image_id)
+        return {tag: case.id for tag in self.labels_of(case)}
+
+    def get_label_by_image_id(self, image_id: str, tag: str) -> str:
+        """Label id for a tag; empty where there is none."""
+        return self.get_labels_by_image_id(image_id).get(tag, "")
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """File of a label."""
+        case, path = self._label(label_id, label_tag)
+        if self.labels.is_saved(path):
+            return str(path)
+        return str(self._exports.label(case, path, self.workspace.decomposition))
+
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> Any:
+        """File of a label, opened."""
+        return Path(self.get_label_uri(label_id, label_tag)).open("rb")
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        """What was stored with a label, and its file's name."""
+        case, path = self._label(label_id, label_tag)
+        return {**self.labels.notes(case, label_tag), "name": f"{case.id}{suffix_of(path)}"}
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        """Store notes on a saved label."""
+        case, _ = self._label(label_id, label_tag)
+        with _refusing():
+            self.labels.note(case, label_tag, info)
+
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+    ) -> str:
+        """Store a reader's label, or a model's, as it is, and when it was written.
+
+        Raises:
+            Refusal: If the tag, the image or the label cannot be; nothing is written then.
+        """
+        case, _ = self.resolve(image_id)
+        with _refusing():
+            self.labels.save(case, Path(label_filename), label_tag, label_info or {})
+        return case.id
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Remove a saved label; one beside the images is a person's file and stays."""
+        case, _ = self._label(label_id, label_tag)
+        with _refusing():
+            self.labels.remove(case, label_tag)
+
+    def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """Ids of the cases with a label of this tag, `final` by default."""
+        labelled = self.labelled(label_tag or FINAL)
+        return [case_id for case_id in self.list_images() if case_id in labelled]
+
+    def get_unlabeled_images(
+        self, label_tag: str | None = None, labels: list[str] | None = None
+    ) -> list[str]:
+        """Ids of the served cases without a label of this tag."""
+        labelled = self.labelled(label_tag or FINAL)
+        return [case_id for case_id in self.list_images() if case_id not in labelled]
+
+    def labelled(self, tag: str = FINAL) -> Set[str]:
+        """Ids of all cases with a label of this tag. Not to be modified."""
+        return self.labels.labelled(tag)
+
+    def datalist(self) -> list[dict[str, Any]]:
+        """Image and final label of each labelled case."""
+        return [
+            {"image": self.get_image_uri(id), "label": self.get_label_uri(id, FINAL)}
+            for id in self.get_labeled_images()
+        ]
+
+    def get_dataset_archive(self, limit_cases: int | None) -> str:
+        """A ZIP of the labelled cases: every volume, the label, the register."""
+        cases = [case for case in self.workspace.verdicts.served if case.id in self.labelled()][:limit_cases]
+        with new_file("dataset-", ".zip") as file, zipfile.ZipFile(file, "w") as archive:
+            for case in cases:
+                for modality in case.modalities:
+                    volume = self._exports.file(case, modality)
+                    archive.write(volume, f"{case.id}/{volume.name}")
+                label = self.labels_of(case)[FINAL]
+                archive.write(label, f"labels/final/{case.id}{suffix_of(label)}")
+        return str(file)
+
+    def refresh(self) -> None:
+        """Nothing to do: the register is read again whenever it changed."""
+
+    def status(self) -> dict[str, Any]:
+        """Counts that clients show as progress."""
+        return {
+            "total": len(self.workspace.verdicts.served),
+            "completed": len(self.labelled() - self.workspace.verdicts.quarantined),
+            "label_tags": self.labels.counts(),
+            "quarantined": len(self.workspace.verdicts.quarantined),
+        }
+
+    def json(self) -> dict[str, Any]:
+        """Every served case with its labels, in MONAI Label's form."""
+        objects = {}
+        for case in self.workspace.verdicts.served:
+            objects[case.id] = {
+                "image": {
+                    "ext": suffix_of(Path(self._exports.name(case, self._reference(case)))),
+                    "info": self.get_image_info(case.id),
+                },
+                "labels": {
+                    tag: {
+                        "ext": suffix_of(path),
+                        "info": self.labels.notes(case, tag),
+                    }
+                    for tag, path in self.labels_of(case).items()
+                },
+            }
+        return {"name": self.name(), "description": self.description(), "objects": objects}
+
+    def _reference(self, case: Case) -> str:
+        return self.workspace.preparation.reference_of(case)
+
+    def resolve(self, name: str) -> tuple[Case, str]:
+        """The served case that a name means, and the sibling it names, else the case's reference.
+
+        Raises:
+            Refusal: 404 if no served case has this name.
+        """
+        with _refusing(status=404):
+            case, modality = self.workspace.verdicts.resolve(name)
+            return case, modality or self._reference(case)
+
+    def _label(self, label_id: str, tag: str) -> tuple[Case, Path]:
+        case, _ = self.resolve(label_id)
+        with _refusing():
+            path = self.labels.files_of(case).get(check_tag(tag))
+        if path is None:
+            raise Refusal(f"case {case.id} has no label tagged {tag}.", status=404)
+        return case, path
+
+
+@contextmanager
+def _refusing(*, status: int = 400) -> Iterator[None]:
+    """Turn a domain error into what a client understands."""
+    try:
+        yield
+    except UserError as err:
+        raise Refusal(str(err), status=503 if isinstance(err, Unavailable) else status) from err

@@ -1,0 +1,69 @@
+"""What the page asks of one case: what is known, a still picture, and the volumes of its viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+
+from lib.cases.case import Case
+from lib.server.endpoints.context import answering, sent, served
+from lib.views.documents.case_document import case_document
+from lib.views.documents.case_files import CaseFiles
+
+router = APIRouter(prefix="/cases/{id}")
+
+# Plain functions: FastAPI runs them in its threads, so that viewers are answered meanwhile.
+
+
+@router.get("", summary="What is known of a case")
+def case(id: str, request: Request) -> dict[str, Any]:
+    """JSON: why it was chosen, its check, its modalities, its history."""
+    app = served(request)
+    with answering():
+        return case_document(CaseFiles(app.workspace, app.segmenter), app.case(id))
+
+
+@router.get("/planes.jpg", summary="Every modality in three planes", response_class=FileResponse)
+def planes(id: str, request: Request) -> FileResponse:
+    """A JPEG through the label, or through where the modalities differ most."""
+    return _file(id, request, CaseFiles.planes, "image/jpeg")
+
+
+@router.get("/images/{modality}.nii.gz", summary="A modality", response_class=FileResponse)
+def image(id: str, modality: str, request: Request) -> FileResponse:
+    """A NIfTI in HU, SUV or the MR's own numbers, on the modality's own grid."""
+    return _file(id, request, lambda files, case: files.image(case, modality))
+
+
+@router.get("/segmentation.nii.gz", summary="The model's outline", response_class=FileResponse)
+def segmentation(id: str, request: Request) -> FileResponse:
+    """A NIfTI with the label values, on the grid of the case's reference."""
+    return _file(id, request, CaseFiles.segmentation)
+
+
+@router.get("/labels/{tag}.nii.gz", summary="A reader's label", response_class=FileResponse)
+def label(id: str, tag: str, request: Request) -> FileResponse:
+    """A NIfTI with the label values, on the grid that it was drawn on."""
+    return _file(id, request, lambda files, case: files.label(case, tag))
+
+
+@router.get("/difference/{first}/{second}.nii.gz", summary="Where two disagree", response_class=FileResponse)
+def difference(id: str, first: str, second: str, request: Request) -> FileResponse:
+    """A NIfTI with -PMI in nats in blocks, on the grid of the case's reference."""
+    return _file(id, request, lambda files, case: files.difference(case, f"{first}/{second}"))
+
+
+def _file(
+    id: str,
+    request: Request,
+    find: Callable[[CaseFiles, Case], Path],
+    media_type: str = "application/gzip",
+) -> FileResponse:
+    app = served(request)
+    case = app.case(id)
+    with answering():
+        return sent(find(CaseFiles(app.workspace, app.segmenter), case), media_type)

@@ -1,0 +1,106 @@
+"""Explanations: made once for a case and a model, then answered from disk."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from pathlib import Path
+
+import torch
+
+from lib.cases.case import Case
+from lib.cases.quality.verdicts import Quarantined
+from lib.ciml.checkpoint import load
+from lib.ciml.inference.explanation import MEASURES, links_of
+from lib.pipeline.segmentation import Segmenter
+from lib.runtime.disk_cache import make_room
+from lib.runtime.errors import UserError
+from lib.server.errors import Refusal
+from lib.views.exports.explanation_files import NUMBERS, map_name, write_explanation
+
+logger = logging.getLogger(__name__)
+METHOD_VERSION = 1  # raise when an explanation of the same case and model changes
+MAX_BYTES = 2e9  # of explanations on disk; the one longest unused goes first
+IN_USE_S = 60.0  # while its files are perhaps still being sent
+PATIENCE = 120.0  # seconds that a request waits for another one's explanation
+_BUSY = "Another explanation is being made and takes long. Ask again in a minute."
+
+
+class Explanations:
+    """Explanations of a site's cases by its current model, one made at a time."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        """Nothing is loaded or made yet."""
+        self.segmenter, self.workspace = segmenter, segmenter.workspace
+        self._making = threading.Lock()
+
+    def file(self, name: str, file: str) -> Path:
+        """One file of a case's explanation, made now if it is not there.
+
+        Args:
+            name: Of a case or of one of its volumes; it is looked up, never opened.
+            file: As `lib.views.exports.explanation_files` names it.
+
+        Raises:
+            Refusal: 404 for another name, 409 for a case or a model that cannot answer, 503 when busy.
+        """
+        try:
+            case, _ = self.workspace.verdicts.resolve(name)
+        except Quarantined as err:
+            raise Refusal(str(err), status=409) from err
+        except UserError as err:
+            raise Refusal(str(err), status=404) from err
+        try:
+            return self._folder(case) / file
+        except ValueError as err:  # a file of the case or the model that does not fit
+            raise Refusal(str(err), status=409) from err
+        except torch.OutOfMemoryError as err:
+            raise Refusal(f"The device's memory does not hold {case.id} now. {_BUSY}", status=503) from err
+
+    def map_file(self, name: str, sender: str, subtask: str, measure: str) -> Path:
+        """The map of one measure from a modality to a subtask.
+
+        Raises:
+            Refusal: As `file`; 404 too where there is no such map.
+        """
+        if measure not in MEASURES:
+            raise Refusal(f"measure must be one of {', '.join(MEASURES)}; got {measure[:40]!r}.", status=404)
+        links = links_of(self.workspace.decomposition, measure)
+        if (sender, subtask) not in links:
+            known = ", ".join("/".join(link) for link in links)
+            raise Refusal(
+                f"sender/subtask must be one of {known}; got {f'{sender}/{subtask}'[:80]!r}.", status=404
+            )
+        return self.file(name, map_name((sender, subtask), measure))
+
+    def _folder(self, case: Case) -> Path:
+        model = self.segmenter.published()
+        if model is None:
+            raise UserError(
+                "an explanation needs a trained model. Label "
+                f"{self.workspace.settings.minimum_labels} cases and press Train."
+            )
+        text = f"{METHOD_VERSION} {model.key} {self.workspace.cache.key(case)}"
+        key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        folder = self.workspace.folders.work / "explanations" / key
+        if not (folder / NUMBERS).exists():
+            if not self._making.acquire(timeout=PATIENCE):
+                raise Refusal(_BUSY, status=503)
+            try:
+                if not (folder / NUMBERS).exists():  # who was before us may have made it
+                    self._make(case, model.file, folder)
+            finally:
+                self._making.release()
+        os.utime(folder)
+        return folder
+
+    def _make(self, case: Case, model_file: Path, folder: Path) -> None:
+        network = self.segmenter.network()
+        if network is None:
+            raise UserError("the model was withdrawn. Train again.")
+        version = load(model_file)[1].get("version")
+        write_explanation(self.workspace, case, network, folder, version=version)
+        logger.info("explained %s", case.id)
+        make_room(folder.parent.iterdir(), MAX_BYTES, in_use_s=IN_USE_S)

@@ -1,0 +1,96 @@
+"""The page at `/mdal/`: its files, its policy, and the endpoints that it asks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+
+from lib.server.endpoints.case import router as case_router
+from lib.server.endpoints.check import router as check_router
+from lib.server.endpoints.context import Served
+from lib.server.endpoints.explanation import router as explanation_router
+from lib.server.endpoints.map import router as map_router
+from lib.server.endpoints.model import router as model_router
+from lib.server.endpoints.today import router as today_router
+from lib.server.endpoints.trust import router as trust_router
+from lib.server.errors import Refusal
+from lib.server.upstream.application import running_application
+from lib.views.static_files import STATIC, policy
+
+_TYPES = {".js": "text/javascript", ".css": "text/css"}
+
+# The shell holds no data: a browser has to get it before it can log in.
+shell = APIRouter(prefix="/mdal", include_in_schema=False)
+api = APIRouter(prefix="/mdal/api", tags=["MDAL"])
+api.include_router(case_router)
+api.include_router(map_router)
+api.include_router(today_router)
+api.include_router(trust_router)
+api.include_router(model_router)
+api.include_router(check_router)
+
+
+def offer_page(served: Served) -> bool:
+    """Serve the page beside MONAI Label's endpoints; what it shows is behind the login of the others.
+
+    MONAI Label 0.8.5 has no place for an app's own endpoints. Its application is complete when it makes the
+    app, so these come last; none of its routes takes a path under `/mdal`. Where it makes the app anew
+    (`/reload`), the endpoints stay and answer for the new one.
+
+    Returns:
+        False outside a server process, where there is nothing to add to.
+    """
+    application = running_application()
+    if application is None:
+        return False
+    from monailabel.config import settings  # only a server has them
+    from monailabel.endpoints.user.auth import RBAC
+
+    fresh = not hasattr(application.state, "served")
+    application.state.served = served
+    if fresh:
+        login = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+        application.include_router(shell)
+        for router in (api, explanation_router):
+            application.include_router(router, dependencies=[login])
+    return True
+
+
+@shell.get("")
+def bare(request: Request) -> RedirectResponse:
+    """The page's files are addressed relative to it."""
+    return RedirectResponse("/mdal/")
+
+
+@shell.get("/")
+def index() -> HTMLResponse:
+    """The page without any data."""
+    content, allowed = _index()
+    return HTMLResponse(content, headers={**_headers(), "Content-Security-Policy": allowed})
+
+
+@shell.get("/static/{path:path}")
+def static(path: str) -> FileResponse:
+    """One of the page's files."""
+    file = (STATIC / path).resolve()
+    if not file.is_relative_to(STATIC.resolve()) or file.suffix not in _TYPES or not file.is_file():
+        raise Refusal("the page has no such file. Load it again.", status=404)
+    return FileResponse(file, media_type=_TYPES[file.suffix], headers=_headers())
+
+
+def _headers() -> dict[str, str]:
+    return {
+        "Cache-Control": "no-cache",  # the next release is seen at once; unchanged files answer 304
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
+
+
+@lru_cache(maxsize=1)
+def _index() -> tuple[str, str]:
+    """The page and its policy."""
+    content = (STATIC / "index.html").read_text()
+    others = "connect-src 'self'; worker-src 'self' blob:; form-action 'self'; frame-ancestors 'self'"
+    return content, policy(content, others=others)

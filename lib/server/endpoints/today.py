@@ -1,0 +1,23 @@
+"""What the page shows first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from lib.server.endpoints.context import served
+from lib.server.tasks.strategies import annotator_of
+from lib.views.documents.today import today_document
+
+router = APIRouter()
+
+
+@router.get("/today", summary="The next case, how far the plan is, what runs, who is at what")
+def today(request: Request, annotator: str = "") -> dict[str, Any]:
+    """For one annotator; nothing is leased."""
+    app = served(request)
+    document = today_document(app.workspace, annotator_of(annotator))
+    if trouble := app.trouble():
+        document["warnings"].insert(0, trouble)
+    return document

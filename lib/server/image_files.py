@@ -1,0 +1,86 @@
+"""One uniquely named 3-D file for each volume of a case, as viewers need it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+from lib.cases.case import Case, Source
+from lib.cases.formats.image import read_label_map, read_volume, suffix_of, write_nifti
+from lib.ciml.decomposition.table import Decomposition
+from lib.labels.values import imported
+from lib.runtime.disk_cache import make_room
+
+IN_USE_S = 600.0  # a viewer on this machine opens the file itself
+
+
+class Exports:
+    """Files named `CASE_MODALITY`: a link where the original is one 3-D file, else a NIfTI made once.
+
+    Slicer caches downloads by file name, so `CT.nii.gz` of two patients would be one image to it.
+    """
+
+    def __init__(self, folder: Path, *, max_voxels: int, max_bytes: int) -> None:
+        """Keep the files in `folder`, those made here within `max_bytes`."""
+        self.folder, self.max_voxels, self.max_bytes = folder, max_voxels, max_bytes
+        self._writing = threading.Lock()
+
+    def name(self, case: Case, modality: str) -> str:
+        """Name of a volume's file, unique in the pool."""
+        source = case.modalities[modality]
+        single = source.channel is None and suffix_of(source.path)
+        return f"{case.id}_{modality}{single or '.nii.gz'}"
+
+    def place(self, case: Case, modality: str) -> Path:
+        """Where a volume's file is, or will be once somebody asks for it."""
+        source, name = case.modalities[modality], self.name(case, modality)
+        if source.channel is None and suffix_of(source.path):
+            return self._link(source.path, self.folder / name)
+        return self.folder / source.stamp() / name
+
+    def file(self, case: Case, modality: str) -> Path:
+        """A volume's file, made now where it is missing or its source changed.
+
+        Raises:
+            UserError: If the volume cannot be read.
+        """
+        source, path = case.modalities[modality], self.place(case, modality)
+        if path.is_symlink():
+            return path
+        if not path.exists():
+            source.make_local()  # which may take minutes, and no other case has to wait for
+        with self._writing:
+            if not path.exists():
+                write_nifti(read_volume(source, max_voxels=self.max_voxels), path)
+                made = [entry for entry in self.folder.iterdir() if entry.is_dir()]
+                make_room(made, self.max_bytes, in_use_s=IN_USE_S)
+        os.utime(path.parent)
+        return path
+
+    def label(self, case: Case, path: Path, decomposition: Decomposition) -> Path:
+        """A uniquely named file for a contour found beside the images, with our values: viewers drop others.
+
+        Raises:
+            UserError: If its values follow no numbering that the decomposition knows.
+        """
+        if not decomposition.import_values:
+            return self._link(path, self.folder / f"{case.id}_label{suffix_of(path)}")
+        source = Source(path)
+        file = self.folder / source.stamp() / f"{case.id}_label.nii.gz"
+        with self._writing:
+            if not file.exists():
+                label = imported(read_label_map(source, max_voxels=self.max_voxels), decomposition)
+                write_nifti(label, file)
+        return file
+
+    def _link(self, source: Path, path: Path) -> Path:
+        if path.is_symlink() and path.readlink() == source:
+            return path
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".part-") as part:
+            link = Path(part) / path.name
+            link.symlink_to(source)
+            os.replace(link, path)
+        return path

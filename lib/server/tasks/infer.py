@@ -1,0 +1,100 @@
+"""Pre-segmentation of a case, on the grid of the image that was asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from numpy.typing import NDArray
+
+from lib.cases.formats.image import FILE_SUFFIXES, Grid, Volume, read_grid, write_nifti, write_nrrd
+from lib.pipeline.segmentation import ModelMismatch, Segmented, Segmenter
+from lib.pipeline.workspace import Workspace
+from lib.runtime.temporary import new_file
+from lib.server.errors import Refusal
+
+_UNTRAINED = (
+    "No model is trained yet, so this label is empty. Label {count} cases and press Train; the model then "
+    "answers here."
+)
+
+
+class CimlInfer(InferTask):
+    """CIML as reconstructed from its abstract."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Answer with the site's current model."""
+        super().__init__(
+            InferType.SEGMENTATION,
+            dict(workspace.decomposition.labels),
+            3,
+            "CIML as reconstructed from its abstract: each modality leads its subtask, the others complement",
+        )
+        self.workspace, self.segmenter = workspace, Segmenter(workspace)
+
+    def is_valid(self) -> bool:
+        """Listed from the start: before the first training it answers with an empty label that says so."""
+        return True
+
+    def get_path(self, validate: bool = True) -> str | None:
+        """File of the published model."""
+        published = self.segmenter.published()
+        return str(published.file) if published else None
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Label file on the asked grid, and what clients show with it.
+
+        Args:
+            request: `case` and `modality` as the app resolved them; `result_extension` and
+                `result_compress` as OHIF sends them. The label is uint8 whatever else is asked.
+        """
+        start = time.monotonic()
+        case, modality = request["case"], request["modality"]
+        suffix = request.get("result_extension") or ".nii.gz"
+        if suffix not in FILE_SUFFIXES:
+            raise Refusal(
+                f"result_extension must be one of {', '.join(FILE_SUFFIXES)}; got {str(suffix)[:40]!r}."
+            )
+        try:
+            segmented = self.segmenter.segment(case)
+        except ModelMismatch as err:
+            raise Refusal(str(err), status=409) from err
+        grid = read_grid(case.modalities[modality])
+        label, about = self._empty(grid) if segmented is None else _answer(segmented, grid)
+        writing = time.monotonic()
+        with new_file(f"{case.id}_{modality}_", suffix) as path:
+            if suffix == ".nrrd":
+                compress = bool(request.get("result_compress", True))
+                write_nrrd(Volume(label, grid), path, compress=compress, durable=False)
+            else:
+                write_nifti(Volume(label, grid), path, durable=False)
+        end = time.monotonic()
+        seconds = {**about.pop("seconds"), "write": end - writing, "total": end - start}
+        return str(path), {
+            "label_names": dict(self.workspace.decomposition.labels),
+            "case": case.id,
+            "modality": modality,
+            **about,
+            "latencies": {stage: round(value, 3) for stage, value in seconds.items()},
+        }
+
+    def _empty(self, grid: Grid) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        message = _UNTRAINED.format(count=self.workspace.settings.minimum_labels)
+        return np.zeros(grid.shape, dtype=np.uint8), {
+            "volumes_ml": dict.fromkeys(self.workspace.decomposition.labels, 0.0),
+            "ciml": {"state": "untrained", "message": message},
+            "seconds": {},
+        }
+
+
+def _answer(segmented: Segmented, grid: Grid) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    label = segmented.label_on(grid)
+    about = {
+        **segmented.volumes_ml(label, grid),
+        "ciml": {"state": "trained", **segmented.about},
+        "seconds": segmented.seconds,
+    }
+    return label, about

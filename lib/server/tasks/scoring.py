@@ -1,0 +1,51 @@
+"""Scoring of the pool, in MONAI Label's child process."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+
+from lib.pipeline.planning import JOB, plan_pool
+from lib.pipeline.workspace import Workspace
+from lib.runtime.devices import spare_cores
+from lib.server.datastore import CaseDatastore
+from lib.views.pictures.strips import Strips
+
+logger = logging.getLogger(__name__)
+
+
+class ModalityDifferenceScoring(ScoringMethod):
+    """Check the pool, score every case's modality difference, write the plan."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Score a site's pool."""
+        super().__init__(
+            "MDAL as reconstructed from its abstract: one-shot plan of which cases to label first"
+        )
+        self.workspace = workspace
+
+    def info(self) -> dict[str, Any]:
+        """Description and how far a running scoring is."""
+        return {"description": self.description, "progress": self.workspace.plan.progress(JOB)}
+
+    def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
+        """Bring the plan up to date; at once where nothing changed."""
+        start = time.monotonic()
+
+        def tell(done: float, message: str) -> None:
+            elapsed = time.monotonic() - start
+            left = f", {elapsed * (1 - done) / done:.0f} s left" if done > 0.02 else ""
+            logger.info("scoring %3.0f %%: %s%s", 100 * done, message, left)
+
+        plan = plan_pool(self.workspace, processes=spare_cores(), on_progress=tell)
+        Strips(self.workspace).keep_chosen()  # whoever looks at the map finds them there
+        current = self.workspace.plan.current()
+        return {
+            "plan": plan,
+            "seconds": round(time.monotonic() - start, 1),
+            "gates": current.about.get("gates", []) if current else [],
+        }

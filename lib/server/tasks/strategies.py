@@ -1,0 +1,149 @@
+"""Next Sample: reads the plan, leases a case, says why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from monailabel.interfaces.tasks.strategy import Strategy
+
+from lib.cases.case import Case
+from lib.mdal.selection.strategies import DESCRIPTIONS
+from lib.pipeline.plan_document import budgeted, plan_warnings
+from lib.pipeline.planning import JOB, uniform_order
+from lib.pipeline.workspace import Workspace
+from lib.plan.orm import PlanRow
+from lib.plan.scores import CaseScore
+from lib.plan.store import Offer, Pool
+from lib.runtime.own_files import Unavailable
+from lib.server.datastore import CaseDatastore
+from lib.server.errors import Refusal
+
+
+class PlannedStrategy(Strategy):
+    """The best-ranked case of a strategy's order that is free for the annotator who asks."""
+
+    def __init__(self, workspace: Workspace, strategy: str) -> None:
+        """Answer from the orders of `strategy`."""
+        super().__init__(DESCRIPTIONS[strategy])
+        self.workspace, self.strategy = workspace, strategy
+        self._served: tuple[tuple[Case, ...], frozenset[str]] = ((), frozenset())
+        self._left_out: tuple[object, ...] = ()
+
+    def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
+        """The next case and the reason for it; empty when the budget is spent or nothing is left.
+
+        Raises:
+            Refusal: If there is no plan yet and the site wants an error then, or the database is gone.
+        """
+        try:
+            return self._next(request, datastore)
+        except Unavailable as err:
+            raise Refusal(str(err), status=503) from err
+
+    def _next(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
+        annotator = annotator_of(request.get("client_id"))
+        store, settings = self.workspace.plan, self.workspace.settings
+        plan = store.current()
+        order = store.order(self.strategy, plan=plan.id) if plan else ()
+        state = self._of_plan(plan, order) if plan and order else self._without_plan()
+        cases, served = budgeted(self.workspace, plan, self.strategy), self._served_ids()
+        offer = store.lease_next(
+            order or uniform_order(tuple(case.id for case in self.workspace.verdicts.served), settings.seed),
+            annotator=annotator,
+            look=lambda: Pool(served, datastore.labelled() & served),
+            lease=timedelta(minutes=settings.lease_minutes),
+            stop=cases,
+            about={"strategy": self.strategy, "plan": plan.id if plan and order else None},
+        )
+        if offer is None:
+            return {}
+        nearest = store.nearest(offer.case_id, datastore.labelled())
+        facts = {
+            **_facts(self.strategy, offer, planned=bool(order)),
+            **({"nearest_labelled": {"id": nearest[0], "distance": nearest[1]}} if nearest else {}),
+            "budget": {"cases": cases, "labelled_or_leased": offer.spent, "of": len(served)},
+            "warnings": [*state.pop("warnings"), *self._warnings(offer)],
+        }
+        return {"id": offer.case_id, "mdal": {**facts, **state, "strategy": self.strategy}}
+
+    def _served_ids(self) -> frozenset[str]:
+        if self._served[0] is not self.workspace.verdicts.served:  # the pool check is done
+            self._served = (
+                self.workspace.verdicts.served,
+                frozenset(case.id for case in self.workspace.verdicts.served),
+            )
+        return self._served[1]
+
+    def _of_plan(self, plan: PlanRow, order: tuple[str, ...]) -> dict[str, Any]:
+        """That there is a plan, and in what it may mislead."""
+        warnings = plan_warnings(plan, self.strategy)
+        served = self._served_ids()
+        if self._left_out[:2] != (order, served):  # compared by identity first
+            self._left_out = (order, served, len(served.difference(order)))
+        if missing := self._left_out[2]:
+            warnings.append(
+                f"The plan is older than the pool: {missing} of its cases are not offered until it is scored "
+                "again."
+            )
+        progress = self.workspace.plan.progress(JOB)
+        if progress.get("state") == "running":
+            warnings.append(f"A newer plan is being computed: {100 * progress['done']:.0f} % done.")
+        return {"state": "planned", "plan": plan.id, "warnings": warnings}
+
+    def _without_plan(self) -> dict[str, Any]:
+        if self.strategy == "uniform":
+            return {"state": "uniform", "warnings": []}
+        progress = self.workspace.plan.progress(JOB) or {"state": "unscored", "done": 0.0}
+        if self.workspace.settings.no_plan == "error":
+            raise Refusal(
+                f"the plan is not ready ({progress['state']}, {100 * progress['done']:.0f} % done). Try "
+                "again later, or ask for the strategy uniform.",
+                status=503,
+            )
+        warnings = ["There is no plan yet: this is a random unlabelled case."]
+        if not self.workspace.verdicts.by_case and not self.workspace.verdicts.unchecked:
+            warnings.append("The pool check is not finished: this case may be found unusable.")
+        return {
+            **progress,
+            "state": "scoring" if progress["state"] == "running" else progress["state"],
+            "warnings": warnings,
+        }
+
+    def _warnings(self, offer: Offer) -> list[str]:
+        """What to look at in this case before it is labelled."""
+        trouble = [self.workspace.verdicts.trouble] if self.workspace.verdicts.trouble else []
+        return [*trouble, *self.workspace.verdicts.findings(offer.case_id), *offer.score.warnings()]
+
+
+def annotator_of(name: Any) -> str:
+    """Who asks, by the name that a client gave.
+
+    Raises:
+        Refusal: If it is no name.
+    """
+    name = name or "anonymous"
+    if not isinstance(name, str) or not name.isprintable() or len(name) > 160:
+        raise Refusal(f"client_id must be a name of at most 160 characters; got {str(name)[:40]!r}.")
+    return name
+
+
+def _facts(strategy: str, offer: Offer, *, planned: bool) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "rank": offer.rank,
+        "of": offer.of,
+        "lease_until": offer.until.isoformat(timespec="seconds"),
+    }
+    score = offer.score if planned else CaseScore()
+    reason = score.reason(offer.rank, offer.of, strategy=strategy)
+    if score.difference is None or score.percentile is None:
+        return facts | {"reason": reason}
+    known = {
+        "difference": score.difference,
+        "difference_nats": score.difference_nats,
+        "percentile": score.percentile,
+        "cluster": score.cluster,
+    }
+    known = {name: value for name, value in known.items() if value is not None}
+    return {**score.details, **facts, **known, "reason": reason}

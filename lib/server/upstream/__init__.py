@@ -1,0 +1,1 @@
+"""What MONAI Label's own endpoints, viewer and login need mended."""

@@ -1,0 +1,1 @@
+"""What people see: documents, pictures, files, tables in a terminal, and the page's own files."""

@@ -1,0 +1,1 @@
+"""What the page says, as plain data."""

@@ -1,0 +1,148 @@
+"""What the page says of one case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lib.cases.case import Case, Source
+from lib.cases.dicomweb.mirror import RemoteSeries
+from lib.cases.formats.image import read_grid
+from lib.ciml.inference.explanation import MEASURES, UNITS, links_of
+from lib.pipeline.plan_document import PlannedCase, budgeted
+from lib.pipeline.workspace import Workspace
+from lib.plan.scores import CaseScore
+from lib.plan.store import Event
+from lib.runtime.errors import UserError
+from lib.views.documents.case_files import CaseFiles
+from lib.views.documents.viewer_links import opening
+from lib.views.pictures.display_presets import windows
+from lib.views.pictures.patch_map import pairs_of, patches_of, scale_of
+
+_SHOWN_MAPS = ("attention", "kl")  # of the contribution; the others are in the explanation's folder
+
+
+def case_document(files: CaseFiles, case: Case) -> dict[str, Any]:
+    """All that is known of a case, as JSON; nothing but its id says whose it is."""
+    workspace = files.workspace
+    score = workspace.plan.score(case.id)
+    labels = files.workspace.labels.files_of(case)
+    nearest = workspace.plan.nearest(case.id, files.workspace.labels.labelled() - {case.id})
+    return {
+        "id": case.id,
+        **_verdict(workspace, case),
+        **_place(workspace, case, score),
+        "difference": score.difference,
+        "difference_nats": score.difference_nats,
+        "percentile": score.percentile,
+        "most_different_pair": score.details.get("most_different_pair"),
+        "cluster": score.cluster,
+        "pairs": [
+            {"pair": pair, **numbers}
+            for pair, numbers in PlannedCase(0, case.id, False, score).pairs().items()
+        ],
+        "nearest_labelled": None if nearest is None else {"id": nearest[0], "distance": nearest[1]},
+        "modalities": [_modality(case, name, source) for name, source in case.modalities.items()],
+        "reference": workspace.preparation.reference_of(case),
+        "labels": [{"tag": tag, **_written(files, case, tag)} for tag in sorted(labels)],
+        "label_names": dict(workspace.decomposition.labels),
+        "differences": _differences(files, case),
+        "model": _model(files),
+        "history": [_event(event) for event in workspace.plan.history(case.id)],
+        **opening(case),
+    }
+
+
+def _verdict(workspace: Workspace, case: Case) -> dict[str, Any]:
+    verdict = workspace.verdicts.by_case.get(case.id)
+    status: str = "unchecked" if verdict is None else verdict.status
+    if status == "quarantined" and case.id not in workspace.verdicts.quarantined:
+        status = "released"
+    findings = () if verdict is None else verdict.findings
+    return {
+        "status": status,
+        "findings": [
+            {"severity": found.severity, "modalities": list(found.modalities), "sentence": found.sentence}
+            for found in findings
+        ],
+    }
+
+
+def _place(workspace: Workspace, case: Case, score: CaseScore) -> dict[str, Any]:
+    """Rank in the site's order, and why."""
+    strategy, plan = workspace.settings.strategy, workspace.plan.current()
+    order = workspace.plan.order(strategy, plan=plan.id) if plan else ()
+    known = {"rank": None, "of": len(order), "chosen": False, "strategy": strategy}
+    if case.id in workspace.verdicts.quarantined:
+        return {**known, "reason": "Held back by the pool check: it is offered once someone released it."}
+    if not order:
+        return {**known, "reason": "No plan yet: the pool is not scored, so nothing is known of its place."}
+    if case.id not in order:
+        return {**known, "reason": "Not in the plan: the case is newer. It is once the pool is scored again."}
+    rank = order.index(case.id) + 1
+    return {
+        **known,
+        "rank": rank,
+        "chosen": rank <= budgeted(workspace, plan, strategy),
+        "reason": score.reason(rank, len(order), strategy=strategy),
+        "warnings": score.warnings(),
+    }
+
+
+def _modality(case: Case, name: str, source: Source) -> dict[str, Any]:
+    return {"name": name, **windows(name), **_grid(source)}
+
+
+def _grid(source: Source) -> dict[str, Any]:
+    """Voxels along W, H, D, as viewers show them; what of it is known without fetching anything."""
+    if isinstance(source, RemoteSeries) and not source.path.exists():
+        return {"shape": None, "voxel_mm": None, "problem": None}
+    try:
+        grid = read_grid(source)
+    except UserError as err:
+        return {"shape": None, "voxel_mm": None, "problem": str(err)}
+    voxel_mm = [round(size, 3) for size in reversed(grid.spacing)]
+    return {"shape": list(reversed(grid.shape)), "voxel_mm": voxel_mm, "problem": None}
+
+
+def _written(files: CaseFiles, case: Case, tag: str) -> dict[str, Any]:
+    return {"written": files.workspace.labels.notes(case, tag).get("written")}
+
+
+def _differences(files: CaseFiles, case: Case) -> list[dict[str, Any]]:
+    """The maps of where modalities disagree: what of them is coloured, and where they do most."""
+    patches = patches_of(files.workspace)
+    return [
+        {
+            "pair": pair,
+            "low": round(scale_of(patches, pair).low, 3),
+            "high": round(scale_of(patches, pair).high, 3),
+            "most_mm": files.most_different(case, pair),
+        }
+        for pair in pairs_of(patches, case.id)
+    ]
+
+
+def _model(files: CaseFiles) -> dict[str, Any] | None:
+    """Version of the model that answers, and the maps of who told whom."""
+    model = files.segmenter.published()
+    if model is None:
+        return None
+    return {
+        "version": int(model.file.stem) if model.file.stem.isdecimal() else None,
+        "maps": [
+            {"measure": measure, "unit": UNITS[measure], "sender": sender, "subtask": subtask}
+            for measure in MEASURES
+            if measure in _SHOWN_MAPS
+            for sender, subtask in links_of(files.workspace.decomposition, measure)
+        ],
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    kept = {key: event.details[key] for key in ("rank", "strategy", "plan", "cases") if key in event.details}
+    return {
+        "at": event.at.isoformat(timespec="seconds"),
+        "kind": event.kind,
+        "who": event.annotator,
+        **kept,
+    }

@@ -1,0 +1,168 @@
+"""The volumes of a case that the page's viewer loads, each a NIfTI file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from lib.cases.case import Case, Source
+from lib.cases.formats.image import Volume, read_grid, read_volume, suffix_of, write_nifti
+from lib.labels.store import FINAL
+from lib.pipeline.segmentation import Segmenter
+from lib.pipeline.workspace import Workspace
+from lib.runtime.errors import UserError
+from lib.views.pictures.kept_pictures import KeptPictures
+from lib.views.pictures.patch_map import pairs_of, patch_map, patches_of, place_of
+from lib.views.pictures.planes import readable_case, write_planes
+
+METHOD_VERSION = 1  # raise when a file of the same case changes
+MAX_PICTURES, MAX_VOLUMES = 5e8, 4e9  # bytes on disk
+NIFTI = ".nii.gz"
+Place = tuple[float, float, float]
+
+
+class NotThere(UserError):
+    """A file that the case does not have."""
+
+
+class CaseFiles:
+    """Files of a site's cases, made when they are asked for."""
+
+    def __init__(self, workspace: Workspace, segmenter: Segmenter) -> None:
+        """Nothing is made yet."""
+        self.workspace, self.segmenter = workspace, segmenter
+        self._pictures = KeptPictures(workspace.folders.work / "pictures", max_bytes=MAX_PICTURES)
+        self._volumes = KeptPictures(workspace.folders.work / "viewed", max_bytes=MAX_VOLUMES)
+
+    def image(self, case: Case, modality: str) -> Path:
+        """A modality in HU, SUV or the MR's own numbers, on its own grid.
+
+        Raises:
+            NotThere: If the case has no such modality.
+            UserError: If it cannot be read.
+        """
+        source = case.modalities.get(modality)
+        if source is None:
+            raise NotThere(
+                f"modality must be one of {', '.join(case.modalities)}, which case {case.id} has; "
+                f"got {modality[:40]!r}."
+            )
+        source.make_local()
+        if source.channel is None and source.scale == 1.0 and suffix_of(source.path) == NIFTI:
+            read_grid(source)  # refuses what is no volume
+            return source.path
+
+        def make() -> Volume:
+            return _compact(read_volume(source, max_voxels=self.workspace.settings.max_voxels))
+
+        return self._volume(["image", case.id, modality, source.stamp(), source.scale], make)
+
+    def segmentation(self, case: Case) -> Path:
+        """What the current model outlines, on the grid of the case's reference.
+
+        Raises:
+            UserError: If there is no model yet, or it does not fit the case.
+        """
+        model = self.segmenter.published()
+        if model is None:
+            raise UserError(
+                "there is no trained model yet, so nothing is outlined. Label "
+                f"{self.workspace.settings.minimum_labels} cases and press Train."
+            )
+
+        def make() -> Volume:
+            segmented = self.segmenter.segment(case)
+            if segmented is None:
+                raise UserError("the model was withdrawn. Train again.")
+            grid = segmented.segmentation.grid
+            return Volume(segmented.label_on(grid), grid)
+
+        return self._volume(["segmentation", model.key, self.workspace.cache.key(case)], make)
+
+    def label(self, case: Case, tag: str) -> Path:
+        """A reader's label, on the grid that it was drawn on.
+
+        Raises:
+            NotThere: If there is none of this tag.
+            UserError: If it cannot be read.
+        """
+        path = self.workspace.labels.files_of(case).get(tag)
+        if path is None:
+            raise NotThere(f"case {case.id} has no label tagged {tag[:40]!r}.")
+        stamp = [Source(path).stamp(), self.workspace.labels.notes(case, tag)]
+        return self._volume(
+            ["label", case.id, tag, stamp, self.workspace.decomposition.to_dict()],
+            lambda: self.workspace.labels.read(case, tag),
+        )
+
+    def difference(self, case: Case, pair: str) -> Path:
+        """Where the two modalities of a pair disagree, on the grid of the case's reference.
+
+        Raises:
+            NotThere: If that is not known.
+            UserError: If the case cannot be read.
+        """
+        patches = patches_of(self.workspace)
+        if pair not in (known := pairs_of(patches, case.id)):
+            raise NotThere(
+                f"where modalities disagree is known of {', '.join(known) or 'no pair'} of case {case.id}; "
+                f"got {pair[:40]!r}. Score the pool again if it should be."
+            )
+        found = patch_map(self.workspace.cache.get(case), patches, pair)
+        values = hashlib.blake2b(found.array.tobytes(), digest_size=16).hexdigest()
+        return self._volume(["difference", pair, self.workspace.cache.key(case), values], lambda: found)
+
+    def planes(self, case: Case) -> Path:
+        """A still picture of every modality in three planes through the same place.
+
+        Raises:
+            UserError: If no image of the case can be read.
+        """
+        tag = FINAL if FINAL in self.workspace.labels.files_of(case) else None
+        label = self.label(case, tag) if tag else None
+        prepared, through = readable_case(self.workspace, case), None
+        if label is None:
+            through = self.most_different(case)
+
+        def make(path: Path) -> None:
+            volume = None if label is None else read_volume(Source(label))
+            write_planes(path, prepared, through=through, label=volume)
+
+        stamps = [source.stamp() for source in case.modalities.values() if source.path.exists()]
+        shown = ["planes", METHOD_VERSION, case.id, list(prepared.modalities), stamps]
+        return self._pictures.file(*shown, through, label and label.name, suffix=".jpg", make=make)
+
+    def most_different(self, case: Case, pair: str | None = None) -> Place | None:
+        """RAS mm of where two modalities of a case fit each other least; None where that is not known.
+
+        Args:
+            case: Of the pool.
+            pair: Of modalities; by default the one that differs most.
+        """
+        pair = pair or self.workspace.plan.score(case.id).details.get("most_different_pair")
+        position = patches_of(self.workspace).most_different(case.id, pair)
+        if position is None:
+            return None
+        try:
+            return place_of(self.workspace.cache.get(case), position)
+        except UserError:  # damaged since it was scored
+            return None
+
+    def _volume(self, shown: list[object], make: Callable[[], Volume]) -> Path:
+        return self._volumes.file(
+            METHOD_VERSION,
+            json.dumps(shown, sort_keys=True),
+            suffix=NIFTI,
+            make=lambda path: write_nifti(make(), path, durable=False),
+        )
+
+
+def _compact(volume: Volume) -> Volume:
+    """Whole numbers in two bytes instead of four, where nothing is lost."""
+    with np.errstate(invalid="ignore"):  # what does not fit is not equal below
+        whole = volume.array.astype(np.int16)
+    return Volume(whole, volume.grid) if (whole == volume.array).all() else volume

@@ -1,0 +1,49 @@
+"""Whether a plan is still of its pool."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import lru_cache
+from typing import Any
+
+from lib.pipeline.planning import is_current
+from lib.pipeline.workspace import Workspace
+from lib.plan.orm import PlanRow
+
+_LOOK_S = 5  # after which files are looked at again
+SCORE_AGAIN = "Score the pool again: restart the server, or run `python main.py select` on the studies."
+
+
+def expiry(workspace: Workspace, plan: PlanRow) -> list[str]:
+    """Why a plan is not of this pool and these settings, and what to do; empty where it is."""
+    if _is_current(workspace, plan, int(time.monotonic() / _LOOK_S)):
+        return []
+    now = json.loads(json.dumps(workspace.scoring_settings))
+    then = plan.about.get("settings", {})
+    changed = [
+        f"{key} was {_word(then.get(key))}, now {_word(value)}"
+        for key, value in now.items()
+        if then.get(key) != value
+    ]
+    planned = set(workspace.plan.order(workspace.settings.strategy, plan=plan.id))
+    served = {case.id for case in workspace.verdicts.served}
+    counts = [
+        f"{len(ids):,} {'case is' if len(ids) == 1 else 'cases are'} {what}"
+        for ids, what in ((served - planned, "not in it"), (planned - served, "not served any more"))
+        if ids and planned
+    ]
+    why = "; ".join([*changed, *counts]) or "files of the studies changed since"
+    return [f"This plan has expired: {why}.", SCORE_AGAIN]
+
+
+@lru_cache(maxsize=1)
+def _is_current(workspace: Workspace, plan: PlanRow, _period: int) -> bool:
+    """Looks at every file of the pool: not at each request."""
+    return is_current(workspace, plan)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "empty"
+    return "empty" if value in ("", None) else str(value)

@@ -1,0 +1,144 @@
+"""The pool on a map: where each case lies, how much its modalities differ, what happens to it now."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.mdal.representation.projection import projected
+from lib.mdal.selection.strategies import DESCRIPTIONS
+from lib.pipeline.plan_document import PlanDocument, PlannedCase
+from lib.pipeline.planning import JOB
+from lib.pipeline.workspace import Workspace
+from lib.views.documents.expiry import expiry
+
+NOTE = (
+    "2-D projection; distances on it are approximate: cases that lie far apart differ, "
+    "cases that lie close together need not be alike."
+)
+_DECIMALS = 4
+
+
+def pool_map(workspace: Workspace) -> dict[str, Any]:
+    """A site's plan as columns, best case first; the same for as long as the plan is.
+
+    Returns:
+        `plan`, its version or None; `sentence`, what to know or do first, empty where nothing is; and of a
+        plan `id`, `x`, `y`, `difference`, `percentile`, `cluster` and `by_pair`, each with an entry a case
+        (None where not known), `chosen`, how many of the first are within the budget, and `lacking`, the
+        modalities that a case has not, by id.
+    """
+    plan = workspace.plan.current()
+    if plan is None or not workspace.plan.order(workspace.settings.strategy, plan=plan.id):
+        return {"plan": None, "sentence": _why_none(workspace)}
+    document = PlanDocument.read(workspace)
+    points, explained = _points(document.cases)
+    return {
+        "plan": plan.id,
+        "made": plan.created.isoformat(),
+        "sentence": "" if document.scored else _why_unscored(document),
+        "note": NOTE,
+        "strategy": document.strategy,
+        "order": DESCRIPTIONS[document.strategy],
+        "budget": str(document.budget),
+        "chosen": len(document.chosen),
+        "scored": document.scored,
+        "modalities": list(workspace.preparation.modalities),
+        "pairs": list(document.pairs),
+        "explained": explained,
+        "x": [point[0] for point in points],
+        "y": [point[1] for point in points],
+        **_columns(document),
+        "lacking": _lacking(workspace, document.cases),
+    }
+
+
+def pool_states(workspace: Workspace, labelled: Set[str]) -> dict[str, Any]:
+    """What changes from minute to minute: labels, who is at what, whether the plan still fits the pool.
+
+    Args:
+        workspace: Whose pool.
+        labelled: Ids of the cases with a label.
+    """
+    plan = workspace.plan.current()
+    order = set(workspace.plan.order(workspace.settings.strategy, plan=plan.id)) if plan else set()
+    return {
+        "plan": plan.id if plan and order else None,
+        "labelled": sorted(labelled & order),
+        "leased": {
+            id: {"who": who, "until": until.isoformat()}
+            for id, (who, until) in sorted(workspace.plan.desk("").held.items())
+            if id not in labelled
+        },
+        "quarantined": sorted(workspace.verdicts.quarantined),
+        "expired": expiry(workspace, plan) if plan and order else [],
+    }
+
+
+def _why_none(workspace: Workspace) -> str:
+    progress = workspace.plan.progress(JOB)
+    match progress.get("state"):
+        case "running":
+            share = f"{100 * progress['done']:.0f} % done: {progress['message']}"
+            return (
+                f"No plan yet: the pool is being scored, {share}. The map comes by itself when it is there."
+            )
+        case "failed":
+            return f"No plan: the scoring failed. {progress['message']} Mend that, then score the pool again."
+        case _:
+            return (
+                "No plan yet: nothing says which case is unlike the others. Score the pool: restart the "
+                "server, or run `python main.py select` on the studies."
+            )
+
+
+def _why_unscored(document: PlanDocument) -> str:
+    reasons = " ".join(document.about.get("warnings", []))
+    return f"The pool was not scored, so there is no map of it. {reasons}".strip()
+
+
+def _points(cases: tuple[PlannedCase, ...]) -> tuple[list[list[float | None]], list[float]]:
+    """X and y of each case within -1 to 1, and the share of the differences that each axis shows."""
+    known = [row for row, case in enumerate(cases) if case.score.features is not None]
+    places: list[list[float | None]] = [[None, None] for _ in cases]
+    if not known:
+        return places, []
+    features: NDArray[np.float32] = np.stack(
+        [case.score.features for case in cases if case.score.features is not None]
+    )
+    points, share = projected(features)
+    points = np.round(points / max(float(np.abs(points).max()), 1e-12), _DECIMALS)
+    for row, point in zip(known, points.tolist(), strict=True):
+        places[row] = point
+    return places, np.round(share, _DECIMALS).tolist()
+
+
+def _columns(document: PlanDocument) -> dict[str, Any]:
+    pairs = [case.pairs() for case in document.cases]
+    return {
+        "id": [case.id for case in document.cases],
+        "difference": [_rounded(case.score.difference) for case in document.cases],
+        "percentile": [_rounded(case.score.percentile) for case in document.cases],
+        "cluster": [case.score.cluster for case in document.cases],
+        "by_pair": {
+            name: [of_case.get(name, {}).get("difference") for of_case in pairs] for name in document.pairs
+        },
+    }
+
+
+def _lacking(workspace: Workspace, cases: tuple[PlannedCase, ...]) -> dict[str, list[str]]:
+    lacking = {}
+    for case in cases:
+        here = workspace.pool.by_id.get(case.id)
+        if here and (
+            absent := [name for name in workspace.preparation.modalities if name not in here.modalities]
+        ):
+            lacking[case.id] = absent
+    return lacking
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _DECIMALS)

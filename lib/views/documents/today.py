@@ -1,0 +1,142 @@
+"""What to do now: the next case, how far the plan is, what runs, who is at what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lib.pipeline.checking import CHECK
+from lib.pipeline.plan_document import METHOD, budgeted, plan_warnings
+from lib.pipeline.planning import JOB, uniform_order
+from lib.pipeline.training_stats import TrainingStats
+from lib.pipeline.workspace import Workspace
+from lib.plan.leases import Desk, Pool, first_free
+from lib.plan.orm import PlanRow
+from lib.views.documents.expiry import expiry
+from lib.views.documents.viewer_links import opening
+
+
+def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
+    """JSON for the page: warnings, the next case for an annotator, counts, jobs and readers.
+
+    Nothing is leased for it: the next case is the one that Next Sample would give now.
+    """
+    plan, desk = workspace.plan.current(), workspace.plan.desk(annotator)
+    served = {case.id for case in workspace.verdicts.served}
+    pool = Pool(served, workspace.labels.labelled() & served)
+    budget = budgeted(workspace, plan, workspace.settings.strategy)
+    held = {id for id in desk.held if pool.is_open(id)}
+    spent = len(pool.labelled) + len(held - {desk.of(annotator)})
+    jobs = _jobs(workspace)
+    return {
+        "method": METHOD,
+        "empty": empty_sentence(workspace),
+        "warnings": [*_plan_warnings(workspace, plan, jobs), *_check_warnings(workspace)],
+        "next": None if spent >= budget else _next(workspace, plan, desk, pool, annotator),
+        "counts": {
+            "cases": len(served),
+            "labelled": len(pool.labelled),
+            "leased": len(held),
+            "set_aside": len(desk.aside & (served - pool.labelled)),
+            "left": len(served) - len(pool.labelled) - len(held),
+            "quarantined": len(workspace.verdicts.quarantined),
+            "budget": budget,
+        },
+        "jobs": jobs,
+        "readers": [
+            {"annotator": who, "case": id, "until": until.isoformat(timespec="seconds")}
+            for id, (who, until) in sorted(desk.held.items(), key=lambda entry: entry[1][1])
+        ],
+    }
+
+
+def empty_sentence(workspace: Workspace) -> str | None:
+    """What to do where no case is served; None where one is. Without any case no server starts."""
+    if workspace.verdicts.served:
+        return None
+    if workspace.verdicts.unchecked:
+        return f"There is nothing to label now. {workspace.verdicts.trouble}"
+    return (
+        f"There is nothing to label: the pool check holds back all {len(workspace.pool.cases)} cases found. "
+        "It says why. Mend their files, or release those that a person found good with --conf released, and "
+        "start the server again."
+    )
+
+
+def _next(
+    workspace: Workspace, plan: PlanRow | None, desk: Desk, pool: Pool, annotator: str
+) -> dict[str, Any] | None:
+    """The case in the annotator's hands, else the one that comes next."""
+    strategy = workspace.settings.strategy
+    planned = workspace.plan.order(strategy, plan=plan.id) if plan else ()
+    order = planned or uniform_order(
+        tuple(case.id for case in workspace.verdicts.served), workspace.settings.seed
+    )
+    own = desk.of(annotator)
+    if own in order and pool.is_open(own):
+        rank, id = order.index(own) + 1, own
+        until = desk.held[own][1].isoformat(timespec="seconds")
+    elif found := first_free(order, pool, desk.held.keys(), desk.aside):
+        (rank, id), until = found, None
+    else:
+        return None
+    score, case = workspace.plan.score(id), workspace.pool.by_id[id]
+    return {
+        "id": id,
+        "reason": score.reason(rank, len(order), strategy=strategy if planned else "uniform"),
+        "warnings": [*workspace.verdicts.findings(id), *score.warnings()],
+        "yours_until": until,
+        "modalities": list(workspace.preparation.modalities),  # as in the picture of it
+        **opening(case),
+    }
+
+
+def _jobs(workspace: Workspace) -> list[dict[str, Any]]:
+    """What runs, or how it ended: state, share done, message, seconds left."""
+    jobs = []
+    check = workspace.plan.progress(CHECK)
+    if not workspace.verdicts.by_case and check.get("state") in (
+        None,
+        "done",
+    ):  # of an earlier state of the pool
+        check = {"state": "running", "done": None, "message": "looking at the cases"}
+    if check and check["state"] != "done":
+        jobs.append({"name": "Pool check", **check})
+    if scoring := workspace.plan.progress(JOB):
+        jobs.append({"name": "Scoring", **scoring})
+    stats = TrainingStats(workspace.folders.work / "model").read()
+    if stats.get("state"):
+        jobs.append({"name": "Training", **_training(stats)})
+    return jobs
+
+
+def _training(stats: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "state": stats["state"],
+        "done": stats.get("epoch", 0) / max(1, stats.get("total_epochs", 1)),
+        "message": stats.get("message", ""),
+        "seconds_left": stats.get("seconds_left"),
+    }
+
+
+def _plan_warnings(workspace: Workspace, plan: PlanRow | None, jobs: list[dict[str, Any]]) -> list[str]:
+    scoring = next((job for job in jobs if job["name"] == "Scoring"), {})
+    if plan is None:
+        if scoring.get("state") == "running":
+            return ["There is no plan yet: until the scoring is done, cases come in a random order."]
+        return ["There is no plan: cases come in a random order. Score the pool."]
+    sentences = plan_warnings(plan, workspace.settings.strategy)
+    if reasons := expiry(workspace, plan):
+        if scoring.get("state") == "running":
+            reasons[1:] = ["It is being made again."]
+        sentences.insert(0, " ".join(reasons))
+    if scoring.get("state") in ("failed", "interrupted"):
+        sentences.insert(0, f"The last scoring {scoring['state']}: {scoring['message']}")
+    return sentences
+
+
+def _check_warnings(workspace: Workspace) -> list[str]:
+    held = len(workspace.verdicts.quarantined)
+    if not held:
+        return []
+    return [f"{held} {'case is' if held == 1 else 'cases are'} held back; the view Check says why."]

@@ -1,0 +1,205 @@
+"""Whether a plan is to be trusted: its checks, what its order follows, where more labels are worth little."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from lib.mdal.selection.strategies import BY_DIFFERENCE, DESCRIPTIONS
+from lib.pipeline.planning import JOB
+from lib.pipeline.workspace import Workspace
+from lib.plan.budget import Budget
+from lib.plan.orm import PlanRow
+from lib.plan.scores import CaseScore
+from lib.views.documents.expiry import SCORE_AGAIN, expiry
+
+SHOWN = 500  # cases drawn as dots; figures are of all
+GROUPS = 12  # protocols told apart; the rest are counted
+LEAST_IN_GROUP = 3  # cases of a protocol; fewer say nothing of it
+UNITS = {"foreground volume": "ml", "lesion proxy": "ml"}
+_LIGHTS = {True: "passed", False: "failed", None: "not known"}
+
+
+def trust(workspace: Workspace) -> dict[str, Any]:
+    """What there is to judge a site's newest plan by; JSON.
+
+    Returns:
+        `state`: none, unscored (the pool was too small), expired or current; `sentences` that say what that
+        means and what to do; where there is a plan also what the views of it need.
+    """
+    plan = workspace.plan.current()
+    progress = workspace.plan.progress(JOB)
+    if plan is None:
+        sentence = "No plan yet: the pool has not been scored, and cases are offered at random."
+        return {"state": "none", "sentences": [sentence, SCORE_AGAIN], "progress": progress}
+    expired = expiry(workspace, plan)
+    gates = _gates(plan.about.get("gates", []))
+    known = {
+        "plan": {"version": plan.id, "created": plan.created.isoformat(), "budget": plan.budget or ""},
+        "progress": progress,
+        "coverage": _coverage(workspace, plan),
+    }
+    if not gates:
+        said = plan.about.get("warnings") or ["The pool was not scored."]
+        return {"state": "unscored", "sentences": [*said, *expired], **known}
+    return {
+        "state": "expired" if expired else "current",
+        "sentences": expired,
+        **known,
+        "headline": _headline(gates, workspace.settings.strategy),
+        "gates": gates,
+        **_of_cases(workspace, plan),
+    }
+
+
+@lru_cache(maxsize=1)
+def _of_cases(workspace: Workspace, plan: PlanRow) -> dict[str, Any]:
+    """What is drawn of a plan's cases; a plan never changes, and that of a large pool takes a second."""
+    every = workspace.plan.scores(plan=plan.id)
+    scores = {id: score for id, score in every.items() if score.difference is not None}
+    return {
+        "follows": _follows(scores, plan.about["gates"]),
+        "protocols": _protocols(scores),
+        "seeds": _seeds(workspace.plan.nats_by_seed(plan=plan.id)),
+    }
+
+
+def _gates(gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Those that the order hangs on first, of these the failed first."""
+    worst_first = [False, None, True]
+    ordered = sorted(gates, key=lambda gate: (not gate["of_the_order"], worst_first.index(gate["passed"])))
+    return [{**gate, "light": _LIGHTS[gate["passed"]], "title": _title(gate["name"])} for gate in ordered]
+
+
+def _title(name: str) -> str:
+    """A gate's name in words; that of a modality in it stays."""
+    if name.startswith("follows "):
+        return name
+    return name.replace("_nats", " (nats)").replace("_", " ")
+
+
+def _headline(gates: Sequence[Mapping[str, Any]], strategy: str) -> str:
+    asked = [gate["passed"] for gate in gates if gate["of_the_order"]]
+    failed, unknown = asked.count(False), asked.count(None)
+    said = f"All {len(asked)} checks of the difference passed."
+    if failed:
+        said = f"{failed} of {len(asked)} checks failed: read them before labels are spent by the difference."
+    elif unknown:
+        said = f"No check failed, but {unknown} of {len(asked)} could not be computed on this pool."
+    return said if strategy in BY_DIFFERENCE else f"{said} The order in use, {strategy}, does not rank by it."
+
+
+def _coverage(workspace: Workspace, plan: PlanRow) -> dict[str, Any] | None:
+    """Curves of every strategy, with the stop rule and the budget in cases."""
+    stored, plateaus = plan.about.get("coverage"), plan.about.get("plateau", {})
+    if not stored:
+        return None
+    at, strategy = stored["at"], workspace.settings.strategy
+    budget = Budget.parse(workspace.settings.budget)
+    return {
+        "at": at,
+        "cases": at[-1],
+        "curves": [
+            {
+                "strategy": name,
+                "description": DESCRIPTIONS.get(name, ""),
+                "values": _rounded(values),
+                "plateau": plateaus.get(name),
+            }
+            for name, values in stored.items()
+            if name != "at"
+        ],
+        "strategy": strategy,
+        "budget": {
+            "rule": str(budget),
+            "cases": budget.cases(at[-1], plateau=plateaus.get(strategy)),
+        },
+    }
+
+
+def _follows(scores: Mapping[str, CaseScore], gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each measured property of the cases beside their difference."""
+    correlations = {gate["name"]: gate["value"] for gate in gates}
+    names = sorted({name for score in scores.values() for name in score.details.get("measured", {})})
+    found = []
+    for name in names:
+        if name == "voxel_mm":
+            continue
+        measured = {
+            id: score.details["measured"][name]
+            for id, score in scores.items()
+            if name in score.details.get("measured", {})
+        }
+        shown = _sample(list(measured))
+        found.append(
+            {
+                "name": name,
+                "unit": UNITS.get(name, ""),
+                "correlation": correlations.get(f"follows {name}"),
+                "of": len(measured),
+                "cases": shown,
+                "values": [measured[id] for id in shown],
+                "differences": _rounded([scores[id].difference for id in shown]),
+            }
+        )
+    return found
+
+
+def _protocols(scores: Mapping[str, CaseScore]) -> dict[str, Any]:
+    """The difference of the cases of each voxel size, the most frequent first."""
+    groups: dict[tuple[float, ...], list[float]] = {}
+    for score in scores.values():
+        spacing = score.details.get("measured", {}).get("voxel_mm")
+        if spacing and score.difference is not None:
+            groups.setdefault(tuple(spacing), []).append(score.difference)
+    large = {size: values for size, values in groups.items() if len(values) >= LEAST_IN_GROUP}
+    shown = sorted(large.items(), key=lambda group: (-len(group[1]), group[0]))[:GROUPS]
+    return {
+        "groups": [
+            {
+                "voxel_mm": list(size),
+                "cases": len(values),
+                "quartiles": _rounded(np.percentile(values, (0, 25, 50, 75, 100)).tolist()),
+            }
+            for size, values in shown
+        ],
+        "sizes": len(groups),
+        "cases": sum(map(len, groups.values())),
+    }
+
+
+def _seeds(nats: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[dict[str, Any]]:
+    """For each pair of modalities how alike trainings from different seeds see the cases."""
+    found = []
+    for pair, by_seed in sorted(nats.items()):
+        seeds = sorted(by_seed)
+        agreement = []
+        for first, second in combinations(seeds, 2):
+            ids = sorted(by_seed[first].keys() & by_seed[second].keys())
+            a, b = ([by_seed[seed][id] for id in ids] for seed in (first, second))
+            varies = len(ids) > 2 and np.ptp(a) and np.ptp(b)
+            spearman = float(spearmanr(a, b).statistic) if varies else None
+            agreement.append({"seeds": [first, second], "spearman": spearman, "of": len(ids)})
+        both = [id for id in by_seed[seeds[0]] if len(seeds) > 1 and id in by_seed[seeds[1]]]
+        shown = _sample(both)
+        values = [_rounded([by_seed[seed][id] for id in shown]) for seed in seeds[:2]]
+        found.append({"pair": pair, "agreement": agreement, "cases": shown, "of": len(both), "nats": values})
+    return found
+
+
+def _sample(ids: Sequence[str]) -> list[str]:
+    """At most `SHOWN` of them, the same each time."""
+    ordered = sorted(ids)
+    if len(ordered) <= SHOWN:
+        return ordered
+    rows = np.random.default_rng(0).choice(len(ordered), SHOWN, replace=False)
+    return [ordered[row] for row in np.sort(rows)]
+
+
+def _rounded(values: Sequence[float | None]) -> list[float]:
+    return [round(value, 4) for value in values if value is not None]

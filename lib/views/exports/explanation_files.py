@@ -1,0 +1,92 @@
+"""The files that an explanation is written to: maps, a picture, the numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.cases.case import Case
+from lib.cases.formats.image import Volume, write_nifti
+from lib.ciml.inference.explanation import MEASURES, UNITS, Explanation, Link, explain
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.pipeline.workspace import Workspace
+from lib.runtime.devices import device_of
+from lib.runtime.files import replacing
+from lib.views.pictures.montage import METHOD, write_montage
+
+MONTAGE, NUMBERS = "montage.png", "explanation.json"
+
+
+def explain_case(
+    workspace: Workspace, case: Case, network: CimlNetwork, folder: Path, *, version: int | None = None
+) -> list[Path]:
+    """Explain a case into `folder`/CASE_explain: every map on the reference grid, a montage, the numbers.
+
+    Args:
+        workspace: Whose case it is.
+        case: To explain.
+        network: Trained for the site's modalities.
+        folder: Where to put the case's folder.
+        version: Of the network, for the picture and the numbers.
+
+    Returns:
+        What was written, the numbers last: where they are, everything is.
+
+    Raises:
+        ValueError: If the case cannot be read or does not fit the network.
+        OSError: If the folder cannot be written.
+    """
+    return write_explanation(workspace, case, network, folder / f"{case.id}_explain", version=version)
+
+
+def write_explanation(
+    workspace: Workspace, case: Case, network: CimlNetwork, folder: Path, *, version: int | None
+) -> list[Path]:
+    """As `explain_case`, into this folder itself."""
+    prepared = workspace.cache.get(case)
+    explanation = explain(network, prepared, device=device_of(workspace.settings.device))
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for measure, maps in explanation.maps.items():
+        for link, values in maps.items():
+            written.append(folder / map_name(link, measure))
+            write_nifti(Volume(_rounded(values), prepared.grid), written[-1])
+    written += [folder / MONTAGE, folder / NUMBERS]
+    write_montage(prepared, explanation, folder / MONTAGE, version=version)
+    with replacing(folder / NUMBERS) as part:
+        part.write_text(json.dumps(_numbers(case, explanation, version), indent=1, allow_nan=False))
+    return written
+
+
+def map_name(link: Link, measure: str) -> str:
+    """File name of a map; a site may name its subtasks with what no file name can hold."""
+    sender, subtask = (re.sub(r"[^\w.+-]", "_", name) for name in link)
+    return f"{sender}_to_{subtask}_{measure}.nii.gz"
+
+
+def _rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """To the 10 bits that a float16 has behind the point, with float32's range: half as large compressed."""
+    fraction, exponent = np.frexp(values)
+    return np.ldexp(np.round(fraction * 2048.0) / 2048.0, exponent).astype(np.float32)
+
+
+def _numbers(case: Case, explanation: Explanation, version: int | None) -> dict[str, Any]:
+    return {
+        "case": case.id,
+        "model_version": version,
+        "method": METHOD,
+        "sentence": explanation.sentence(),
+        "shares": explanation.shares,
+        "absent": list(explanation.absent),
+        "units": {measure: UNITS[measure] for measure in MEASURES},
+        "contributions": [
+            {"sender": link[0], "subtask": link[1], "measure": measure, "value": value}
+            for measure, numbers in explanation.contributions.items()
+            for link, value in numbers.items()
+        ],
+    }

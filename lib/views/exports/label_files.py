@@ -1,0 +1,124 @@
+"""What `segment` leaves of a case in a folder: the label, its figures and, on request, the explanation."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib.cases.case import Case
+from lib.cases.formats.image import Volume, write_nifti
+from lib.pipeline.segmentation import Segmenter
+from lib.pipeline.settings import AppSettings
+from lib.pipeline.workspace import Workspace
+from lib.runtime.errors import UserError
+from lib.runtime.files import replacing
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """Writes CASE.nii.gz and then CASE.json; a case is done once the second is there and still holds.
+
+    A job for `lib.runtime.distributed.share_out`; a piece is the number of a served case.
+
+    Attributes:
+        studies: Address of the site.
+        settings: Of the site.
+        output: Folder.
+        threads: Of a process on a CPU.
+        explain: Also write what each modality told the others.
+        export_values: Write the values of the decomposition's export map.
+    """
+
+    studies: str
+    settings: AppSettings
+    output: Path
+    threads: int
+    explain: bool = False
+    export_values: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without what each process makes for itself."""
+        return LabelFiles, tuple(getattr(self, field.name) for field in fields(self))
+
+    def __call__(self, piece: int, device: torch.device, tell: Callable[[float], None]) -> None:
+        """Segment a case; one that cannot be used leaves its reason in place of figures."""
+        if device.type == "cpu":
+            torch.set_num_threads(self.threads)  # one piece a process: nothing else wants them
+        self.segmenter.device = device
+        case = self.workspace.verdicts.served[piece]
+        try:
+            self._write(case)
+        except (UserError, OSError, RuntimeError) as err:
+            self._label(case).unlink(missing_ok=True)  # of an earlier state of the case
+            self._tell(case, {"case": case.id, "error": str(err)})
+        tell(1.0)
+
+    def is_done(self, case: Case) -> bool:
+        """Whether the files are there, of the case as it is now and by the model that answers now."""
+        try:
+            return self._label(case).exists() and self.figures(case).get("of") == self._state(case)
+        except (FileNotFoundError, json.JSONDecodeError, UserError):
+            return False
+
+    def figures(self, case: Case) -> dict[str, Any]:
+        """What was told of a case."""
+        figures: dict[str, Any] = json.loads(self._figures(case).read_text())
+        return figures
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """Built anew in each process."""
+        return Workspace(self.studies, self.settings)
+
+    @cached_property
+    def segmenter(self) -> Segmenter:
+        """One a process, so that the weights are loaded once."""
+        return Segmenter(self.workspace)
+
+    def _write(self, case: Case) -> None:
+        segmented = self.segmenter.segment(case)
+        if segmented is None:
+            raise UserError("a model must have been trained; it was removed meanwhile.")
+        grid = segmented.segmentation.grid
+        label = segmented.label_on(grid)
+        figures: dict[str, Any] = {
+            "case": case.id,
+            **segmented.volumes_ml(label, grid),
+            **segmented.about,
+            "seconds": {stage: round(value, 3) for stage, value in segmented.seconds.items()},
+        }
+        if self.export_values:
+            label = segmented.segmentation.decomposition.exported(label)
+        write_nifti(Volume(label, grid), self._label(case))
+        if self.explain:
+            from lib.views.exports.explanation_files import (
+                explain_case,  # with matplotlib, takes seconds to import
+            )
+
+            version = figures["version"]
+            explain_case(self.workspace, case, self.segmenter.network(), self.output, version=version)
+        self._tell(case, {**figures, "of": self._state(case)})
+
+    def _state(self, case: Case) -> list[Any]:
+        published = self.segmenter.published()
+        model = published.key if published else ""
+        return [model, self.workspace.cache.key(case), self.explain, self.export_values]
+
+    def _tell(self, case: Case, figures: dict[str, Any]) -> None:
+        with replacing(self._figures(case)) as part:
+            part.write_text(json.dumps(figures, indent=1, allow_nan=False))
+
+    def _label(self, case: Case) -> Path:
+        return self.output / f"{case.id}.nii.gz"
+
+    def _figures(self, case: Case) -> Path:
+        return self.output / f"{case.id}.json"

@@ -1,0 +1,236 @@
+"""A case as a reader is used to it, with what the modalities told each other drawn over it: a PNG."""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
+from numpy.typing import NDArray
+
+from lib.cases.preprocessing import PreparedCase
+from lib.ciml.inference.contribution_maps import UNITS, Link
+from lib.ciml.inference.explanation import Explanation
+from lib.ciml.inference.predict import bounding_box
+from lib.runtime.files import replacing
+from lib.views.pictures.thumbnails import displayed
+
+METHOD = "CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670)"
+_CELL_INCHES, _DPI = 3.1, 120
+_LETTERS_PER_INCH = 11  # of the caption
+_OUTLINE, _GREY = "#00e5ff", "#9aa5b1"
+_FOR, _AGAINST = "#ff6d00", "#2962ff"
+LEGENDS = {
+    "attention": "attention A to the sender",
+    "magnitude": "size of the message z",
+    "kl": "information in the message",
+    "addition": "size of what the message adds",
+    "gradient": "what the message adds to the logit; orange for, blue against",
+    "grad_cam": "Grad-CAM of the sender",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """One axial slice of a grid, the patient's right on the left and the front at the top.
+
+    Attributes:
+        turn: Orientation of an array (W, H, D) relative to left, posterior, superior.
+        level: Of the slice, counted from the feet.
+        window: Columns and rows that hold the body.
+        size_mm: Height and width of the window.
+        height_mm: Of the middle of the slice, towards the head, in the header's coordinates.
+    """
+
+    turn: NDArray[np.float64]
+    level: int
+    window: tuple[slice, slice]
+    size_mm: tuple[float, float]
+    height_mm: float
+
+    @classmethod
+    def through(cls, case: PreparedCase, region: NDArray[np.bool_]) -> Plane:
+        """The slice with most of a region; with most of the body where the region is empty."""
+        turn = ornt_transform(nib.io_orientation(case.grid.affine), axcodes2ornt(("L", "P", "S")))
+        body = np.asarray(case.foreground)
+        shown = _turned(region if region.any() else body, turn)
+        level = int(shown.sum(axis=(0, 1)).argmax())
+        columns, rows, _ = (
+            slice(*part.indices(size)[:2])
+            for part, size in zip(bounding_box(_turned(body, turn)), shown.shape, strict=True)
+        )
+        across = np.argsort(turn[:, 0])  # axis of the array (W, H, D) for left, posterior, superior
+        step = [case.grid.spacing[::-1][axis] for axis in across]
+        middle = (np.array(case.grid.shape[::-1]) - 1) / 2.0
+        middle[across[2]] = level if turn[across[2], 1] > 0 else shown.shape[2] - 1 - level
+        return cls(
+            turn,
+            level,
+            (columns, rows),
+            ((rows.stop - rows.start) * step[1], (columns.stop - columns.start) * step[0]),
+            float((case.grid.affine @ [*middle, 1.0])[2]),
+        )
+
+    def of(self, volume: NDArray[Any]) -> NDArray[Any]:
+        """(rows, columns) of a volume (D, H, W)."""
+        return np.asarray(_turned(volume, self.turn)[:, :, self.level][self.window].T)
+
+
+def write_montage(
+    case: PreparedCase,
+    explanation: Explanation,
+    path: Path,
+    *,
+    version: int | None = None,
+    measure: str = "addition",
+) -> None:
+    """Draw a case and put it into a PNG file, atomically; the same input gives the same bytes."""
+    figure = draw_montage(case, explanation, version=version, measure=measure)
+    with replacing(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script shows boxes
+        figure.savefig(part, format="png", metadata={"Software": None})
+
+
+def draw_montage(
+    case: PreparedCase, explanation: Explanation, *, version: int | None = None, measure: str = "addition"
+) -> Figure:
+    """A row a modality: its image with the outline, then what each other modality told its subtask there.
+
+    Args:
+        case: On the grid of the explanation.
+        explanation: With the measure.
+        version: Of the model, for the title.
+        measure: Which maps to draw; one colour scale holds for all of them.
+    """
+    region = (explanation.probabilities >= 0.5).any(axis=0)
+    plane, links = Plane.through(case, region), _links_by_row(case, explanation)
+    maps = explanation.maps[measure]
+    shown = {link: plane.of(maps[link]) for row in links.values() for link in row}
+    scale = _scale(list(shown.values()), signed=measure == "gradient")
+    columns = 1 + max(len(row) for row in links.values())
+    tall = plane.size_mm[0] / plane.size_mm[1]
+    size = (_CELL_INCHES * columns + 0.9, (_CELL_INCHES * tall + 0.25) * len(links) + 0.9)
+    figure = Figure(size, dpi=_DPI, layout="constrained", facecolor="black")
+    cells = figure.subplots(len(links), columns, squeeze=False)
+    for line, (name, row) in zip(cells, links.items(), strict=True):
+        image = _image(case, plane, name)
+        for axes in line:
+            axes.axis("off")
+        _draw_image(line[0], image, plane)
+        _draw_outline(line[0], plane.of(region), plane)
+        _title(line[0], f"{name}, outline of all subtasks")
+        for axes, link in zip(line[1:], row, strict=False):
+            _draw_image(axes, image, plane)
+            _draw_map(axes, shown[link], scale, plane)
+            _draw_outline(axes, plane.of(region), plane)
+            number = explanation.contributions[measure][link]
+            _title(axes, f"{link[0]} → subtask {link[1]}: {number:.2f}")
+    _draw_legend(figure, cells, scale, measure)
+    caption = _caption(case, explanation, plane, version)
+    lines = [textwrap.fill(line, int(_LETTERS_PER_INCH * size[0])) for line in caption.splitlines()]
+    figure.suptitle("\n".join(lines), color="white", fontsize=11, parse_math=False)
+    return figure
+
+
+def _links_by_row(case: PreparedCase, explanation: Explanation) -> dict[str, list[Link]]:
+    """Messages to the subtask that each modality leads, of the modalities that the case has."""
+    had = [name for name, here in zip(case.modalities, case.present, strict=True) if here]
+    return {
+        name: [
+            (sender, task.name)
+            for task in explanation.decomposition.subtasks
+            if name in task.primary
+            for sender in task.auxiliary
+            if sender in had
+        ]
+        for name in had
+    }
+
+
+def _image(case: PreparedCase, plane: Plane, name: str) -> NDArray[np.float32]:
+    channel = np.asarray(case.array[case.modalities.index(name)])
+    return displayed(plane.of(channel).astype(np.float32), plane.of(case.foreground), name)
+
+
+def _scale(shown: list[NDArray[Any]], *, signed: bool) -> ScalarMappable:
+    """Transparent at zero; the strongest half percent of the shown voxels is not told apart."""
+    values = np.abs(np.concatenate([part.ravel() for part in shown])) if shown else np.zeros(1)
+    limit = max(float(np.percentile(values, 99.5)), 1e-6)
+    strong, clear = (to_rgba(_FOR, 0.9), to_rgba(_FOR, 0.0))
+    colours = [to_rgba(_AGAINST, 0.9), to_rgba(_AGAINST, 0.0), clear, strong] if signed else [clear, strong]
+    places = [0.0, 0.5, 0.5, 1.0] if signed else [0.0, 1.0]
+    map = LinearSegmentedColormap.from_list("contribution", list(zip(places, colours, strict=True)))
+    return ScalarMappable(Normalize(-limit if signed else 0.0, limit), map)
+
+
+def _draw_image(axes: Axes, image: NDArray[np.float32], plane: Plane) -> None:
+    height, width = plane.size_mm
+    axes.imshow(
+        image, cmap="gray", vmin=0.0, vmax=1.0, extent=(0.0, width, height, 0.0), interpolation="bilinear"
+    )
+    for place, side in ((0.02, "R"), (0.98, "L")):
+        mark = axes.text(
+            place, 0.5, side, color="white", fontsize=9, ha="center", va="center", transform=axes.transAxes
+        )
+        mark.set_path_effects([withStroke(linewidth=2, foreground="black")])
+
+
+def _draw_map(axes: Axes, values: NDArray[Any], scale: ScalarMappable, plane: Plane) -> None:
+    (height, width), (low, high) = plane.size_mm, scale.get_clim()
+    axes.imshow(
+        values,
+        cmap=scale.cmap,
+        vmin=low,
+        vmax=high,
+        extent=(0.0, width, height, 0.0),
+        interpolation="bilinear",
+    )
+
+
+def _draw_outline(axes: Axes, region: NDArray[np.bool_], plane: Plane) -> None:
+    if region.any():
+        height, width = plane.size_mm
+        rows, columns = region.shape
+        down = (np.arange(rows) + 0.5) * height / rows
+        across = (np.arange(columns) + 0.5) * width / columns
+        axes.contour(across, down, region, [0.5], colors=_OUTLINE, linewidths=1.1)
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, color="white", fontsize=9.5, parse_math=False, pad=3)
+
+
+def _draw_legend(figure: Figure, cells: NDArray[Any], scale: ScalarMappable, measure: str) -> None:
+    bar = figure.colorbar(scale, ax=cells.ravel().tolist(), pad=0.01, aspect=40, fraction=0.03)
+    bar.ax.set_facecolor("black")
+    bar.ax.tick_params(colors="white", labelsize=8)
+    bar.outline.set_edgecolor(_GREY)
+    bar.set_label(
+        f"{LEGENDS[measure]} ({UNITS[measure]}); above a picture: mean inside the outline",
+        color="white",
+        fontsize=9,
+    )
+
+
+def _caption(case: PreparedCase, explanation: Explanation, plane: Plane, version: int | None) -> str:
+    model = "" if version is None else f", model version {version}"
+    region = "the largest outline" if (explanation.probabilities >= 0.5).any() else "most of the body"
+    return (
+        f"{case.id}{model}: axial slice with {region}, z = {plane.height_mm:.0f} mm\n"
+        f"{explanation.sentence()}\n{METHOD}"
+    )
+
+
+def _turned(volume: NDArray[Any], turn: NDArray[np.float64]) -> NDArray[Any]:
+    """(left, posterior, superior) of a volume (D, H, W)."""
+    return np.asarray(apply_orientation(np.asarray(volume).transpose(2, 1, 0), turn))

@@ -1,0 +1,212 @@
+"""A still picture of a case: every modality in three planes through the same place."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
+from numpy.typing import NDArray
+
+from lib.cases.case import Case
+from lib.cases.formats.image import Volume, read_volume, resample
+from lib.cases.preprocessing import PreparedCase, prepare
+from lib.mdal.representation.views import view_box
+from lib.pipeline.workspace import Workspace
+from lib.runtime.errors import UserError
+from lib.views.pictures.thumbnails import displayed
+
+_CELL_INCHES, _DPI, _QUALITY = 2.6, 100, 80
+_CROSS, _OUTLINE = "#ffc24b", "#00e5ff"
+
+
+@dataclass(frozen=True)
+class _View:
+    """One of the three planes as radiologists hang it.
+
+    Attributes:
+        name: Shown above it.
+        axes: Of (left, posterior, inferior): down the picture, across it, and along which it is cut.
+        sides: At the left and the right edge.
+    """
+
+    name: str
+    axes: tuple[int, int, int]
+    sides: tuple[str, str]
+
+
+_VIEWS = (
+    _View("axial", (1, 0, 2), ("R", "L")),
+    _View("coronal", (2, 0, 1), ("R", "L")),
+    _View("sagittal", (2, 1, 0), ("A", "P")),
+)
+
+
+def readable_case(workspace: Workspace, case: Case) -> PreparedCase:
+    """A case ready to be shown, with those of its modalities that can be read.
+
+    Raises:
+        UserError: If none can.
+    """
+    with suppress(UserError):
+        return workspace.cache.get(case)
+    kept = {}
+    for name, source in case.modalities.items():
+        with suppress(UserError):
+            if np.isfinite(read_volume(source, max_voxels=workspace.preparation.max_voxels).array).all():
+                kept[name] = source
+    if not kept:
+        raise UserError(f"case {case.id} must have an image that can be read; none can. Export it again.")
+    return prepare(replace(case, modalities=kept), workspace.preparation)
+
+
+def write_planes(
+    path: Path,
+    case: PreparedCase,
+    *,
+    through: tuple[float, float, float] | None = None,
+    label: Volume | None = None,
+) -> None:
+    """Draw a row a modality and a column a plane into a JPEG file.
+
+    Args:
+        path: Where to.
+        case: On its grid.
+        through: RAS mm of the place; the middle of the label or of the body where it is None.
+        label: Drawn as an outline.
+    """
+    figure = draw_planes(case, through=through, label=label)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script shows boxes
+        figure.savefig(path, format="jpeg", pil_kwargs={"quality": _QUALITY, "optimize": True})
+
+
+def draw_planes(
+    case: PreparedCase, *, through: tuple[float, float, float] | None = None, label: Volume | None = None
+) -> Figure:
+    """As `write_planes`, not yet in a file."""
+    region = None if label is None else resample(label, case.grid, nearest=True).array > 0
+    turn = ornt_transform(nib.io_orientation(case.grid.affine), axcodes2ornt(("L", "P", "I")))
+    place = _place(case, turn, through, region)
+    body = _turned(case.foreground, turn)
+    window = list(view_box(body))
+    across = np.argsort(turn[:, 0])
+    step = [case.grid.spacing[::-1][axis] for axis in across]
+    names = [name for name, here in zip(case.modalities, case.present, strict=True) if here]
+    size_mm = [(part.stop - part.start) * mm for part, mm in zip(window, step, strict=True)]
+    widths = [size_mm[view.axes[1]] for view in _VIEWS]
+    tall = max(size_mm[view.axes[0]] for view in _VIEWS) * len(_VIEWS) / sum(widths)
+    figure = Figure(
+        (_CELL_INCHES * len(_VIEWS), (_CELL_INCHES * min(tall, 2.0) + 0.2) * len(names)),
+        dpi=_DPI,
+        layout="constrained",
+        facecolor="black",
+    )
+    cells = figure.subplots(len(names), len(_VIEWS), squeeze=False, width_ratios=widths)
+    outline = None if region is None else _turned(region, turn)
+    cuts = [_Cut(view, place, window, step) for view in _VIEWS]
+    for row, name in zip(cells, names, strict=True):
+        volume = _turned(np.asarray(case.array[case.modalities.index(name)]), turn)
+        for axes, cut, image in zip(row, cuts, _images(volume, body, name, cuts), strict=True):
+            _draw(axes, cut, image, None if outline is None else cut.of(outline))
+            axes.set_title(f"{name}, {cut.view.name}", color="white", fontsize=9, parse_math=False, pad=3)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A plane through a place, limited to the body."""
+
+    view: _View
+    place: list[int]
+    window: list[slice]
+    step: list[float]
+
+    def of(self, volume: NDArray[Any]) -> NDArray[Any]:
+        """(rows, columns) of a volume along (left, posterior, inferior)."""
+        down, across, along = self.view.axes
+        cut = np.moveaxis(volume, (down, across), (0, 1))[:, :, self.place[along]]
+        return np.asarray(cut[self.window[down], self.window[across]])
+
+    @property
+    def size_mm(self) -> tuple[float, float]:
+        """Height and width."""
+        down, across, _ = self.view.axes
+        height, width = (
+            (self.window[axis].stop - self.window[axis].start) * self.step[axis] for axis in (down, across)
+        )
+        return height, width
+
+    @property
+    def cross_mm(self) -> tuple[float, float]:
+        """Of the place, from the top and from the left."""
+        down, across = (
+            (self.place[axis] - self.window[axis].start + 0.5) * self.step[axis]
+            for axis in self.view.axes[:2]
+        )
+        return down, across
+
+
+def _images(
+    volume: NDArray[Any], body: NDArray[np.bool_], name: str, cuts: list[_Cut]
+) -> list[NDArray[np.float32]]:
+    """The three planes of a modality in one window."""
+    planes = [cut.of(volume).astype(np.float32) for cut in cuts]
+    inside = np.concatenate([cut.of(body).ravel() for cut in cuts])
+    shown = displayed(np.concatenate([plane.ravel() for plane in planes]), inside, name)
+    ends = np.cumsum([plane.size for plane in planes])[:-1]
+    return [part.reshape(plane.shape) for part, plane in zip(np.split(shown, ends), planes, strict=True)]
+
+
+def _draw(axes: Axes, cut: _Cut, image: NDArray[np.float32], outline: NDArray[np.bool_] | None) -> None:
+    height, width = cut.size_mm
+    axes.axis("off")
+    axes.imshow(
+        image, cmap="gray", vmin=0.0, vmax=1.0, extent=(0.0, width, height, 0.0), interpolation="bilinear"
+    )
+    down, across = cut.cross_mm
+    axes.axhline(down, color=_CROSS, linewidth=0.6, alpha=0.7)
+    axes.axvline(across, color=_CROSS, linewidth=0.6, alpha=0.7)
+    if outline is not None and outline.any() and not outline.all():
+        rows, columns = outline.shape
+        y, x = (np.arange(rows) + 0.5) * height / rows, (np.arange(columns) + 0.5) * width / columns
+        axes.contour(x, y, outline, [0.5], colors=_OUTLINE, linewidths=1.1)
+    for place, side in zip((0.03, 0.97), cut.view.sides, strict=True):
+        mark = axes.text(
+            place, 0.5, side, color="white", fontsize=8, ha="center", va="center", transform=axes.transAxes
+        )
+        mark.set_path_effects([withStroke(linewidth=2, foreground="black")])
+
+
+def _place(
+    case: PreparedCase,
+    turn: NDArray[np.float64],
+    through: tuple[float, float, float] | None,
+    region: NDArray[np.bool_] | None,
+) -> list[int]:
+    """Index along (left, posterior, inferior)."""
+    shape = case.grid.shape[::-1]
+    if through is not None:
+        voxel = (np.linalg.inv(case.grid.affine) @ [*through, 1.0])[:3]
+    elif region is not None and region.any():
+        voxel = np.argwhere(region).mean(axis=0)[::-1]
+    else:
+        voxel = np.array([(part.start + part.stop - 1) / 2 for part in view_box(case.foreground)])[::-1]
+    index = [min(max(round(float(at)), 0), size - 1) for at, size in zip(voxel, shape, strict=True)]
+    turned = [0, 0, 0]
+    for at, size, (axis, direction) in zip(index, shape, turn, strict=True):
+        turned[int(axis)] = at if direction > 0 else size - 1 - at
+    return turned
+
+
+def _turned(volume: NDArray[Any], turn: NDArray[np.float64]) -> NDArray[Any]:
+    """(left, posterior, inferior) of a volume (D, H, W)."""
+    return np.asarray(apply_orientation(np.asarray(volume).transpose(2, 1, 0), turn))

@@ -1,0 +1,112 @@
+"""Pictures of a case in every modality side by side, through the place where they differ most."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from lib.cases.case import Case
+from lib.cases.preprocessing import PreparedCase
+from lib.pipeline.plan_document import budgeted
+from lib.pipeline.workspace import Workspace
+from lib.views.pictures.kept_pictures import KeptPictures
+from lib.views.pictures.patch_map import patches_of
+from lib.views.pictures.thumbnails import thumbnail
+
+logger = logging.getLogger(__name__)
+STRIP_VERSION = 1  # raise when a strip of the same case and place looks different
+MAX_BYTES = 5e8  # of strips on disk; those longest unused go first
+_FOLDERS = 256  # by two hexadecimal digits: each time a strip is made, all sizes in its folder are looked at
+PANEL = 180  # pixels of the longer side of one modality's slice
+_GAP = 3  # pixels between two modalities
+_QUALITY = 82
+_BACK, _ABSENT, _MARK = (5, 8, 12), (70, 82, 96), (255, 122, 156)
+
+
+class Strips:
+    """Strips of a site's cases, made once for a content and a place, then answered from disk."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Nothing is made yet."""
+        self.workspace = workspace
+        self._making = threading.Lock()
+
+    def file(self, case: Case) -> Path:
+        """A JPEG of a case, made now if it is not there; one at a time, as a volume takes memory.
+
+        Raises:
+            UserError: If a file of the case cannot be used.
+        """
+        key, place = self.workspace.cache.key(case), self._place(case)
+
+        def make(path: Path) -> None:
+            with self._making:
+                path.write_bytes(strip(self.workspace.cache.get(case), place))
+
+        kept = KeptPictures(self.workspace.folders.work / "strips" / key[:2], max_bytes=MAX_BYTES / _FOLDERS)
+        return kept.file(STRIP_VERSION, key, place, suffix=".jpg", make=make)
+
+    def keep_chosen(self, *, limit: int = 200) -> int:
+        """Make the strips of the cases that the plan chose, best first, as far as they can be read.
+
+        They are looked at and labelled before the others, so their volumes are wanted soon anyway. A plan is
+        of use without them: what cannot be made is left out and logged.
+
+        Args:
+            limit: More are made when they are asked for.
+
+        Returns:
+            How many are there now.
+        """
+        plan, strategy, there = self.workspace.plan.current(), self.workspace.settings.strategy, 0
+        if plan is None:
+            return 0
+        order = self.workspace.plan.order(strategy, plan=plan.id)
+        for id in order[: min(limit, budgeted(self.workspace, plan, strategy))]:
+            try:
+                self.file(self.workspace.pool.by_id[id])
+                there += 1
+            except (KeyError, OSError, ValueError) as err:
+                logger.warning("no picture of %s: %s", id, err)
+        return there
+
+    def _place(self, case: Case) -> int | None:
+        pair = self.workspace.plan.score(case.id).details.get("most_different_pair")
+        return patches_of(self.workspace).most_different(case.id, pair)
+
+
+def strip(case: PreparedCase, place: int | None) -> bytes:
+    """A JPEG: an axial slice in every modality of the pool, an equal part of the width each.
+
+    A modality that the case lacks is crossed out in its place.
+
+    Args:
+        case: On its grid.
+        place: Position of the features to go through and to box; None for the middle of the body.
+    """
+    had = [name for name, present in zip(case.modalities, case.present, strict=True) if present]
+    shown = thumbnail(case, had, place)
+    height_mm, width_mm = shown.size_mm
+    scale = PANEL / max(height_mm, width_mm)  # pixels a mm
+    width, height = max(1, round(width_mm * scale)), max(1, round(height_mm * scale))
+    picture = Image.new("RGB", (len(case.modalities) * (width + _GAP) - _GAP, height), _BACK)
+    pen, images = ImageDraw.Draw(picture), dict(zip(had, shown.images, strict=True))
+    for column, name in enumerate(case.modalities):
+        left = column * (width + _GAP)
+        if name not in images:
+            pen.line((left, 0, left + width, height), fill=_ABSENT, width=2)
+            pen.line((left, height, left + width, 0), fill=_ABSENT, width=2)
+            continue
+        grey = Image.fromarray(np.round(255 * images[name]).astype(np.uint8))
+        picture.paste(grey.resize((width, height), Image.Resampling.BICUBIC), (left, 0))
+        if shown.marked_mm:
+            x, y, across, down = (scale * length for length in shown.marked_mm)
+            pen.rectangle((left + x, y, left + x + across, y + down), outline=_MARK, width=2)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=_QUALITY)
+    return stream.getvalue()

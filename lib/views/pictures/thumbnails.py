@@ -1,0 +1,149 @@
+"""A case as a reader knows it: axial slices, the patient's right on the left, anterior at the top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
+from numpy.typing import NDArray
+
+from lib.cases.modalities import kind
+from lib.cases.preprocessing import PreparedCase
+from lib.mdal.representation.positions import position_box
+from lib.mdal.representation.views import view_box
+from lib.runtime.own_files import UNREADABLE, set_aside
+
+Box = tuple[slice, ...]
+
+_MR_SHOWN = (1.0, 99.5)  # percentiles of the slice inside the body
+
+
+@dataclass(frozen=True, eq=False)
+class Thumbnail:
+    """One axial slice in the modalities that a case is told by.
+
+    Attributes:
+        modalities: Names, one or two.
+        images: (rows, columns) of each, black 0 to white 1.
+        size_mm: Height and width.
+        marked_mm: Left, top, width and height of where they differ most; None where that is not known.
+    """
+
+    modalities: tuple[str, ...]
+    images: tuple[NDArray[np.float32], ...]
+    size_mm: tuple[float, float]
+    marked_mm: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """PMI at every position of a scored pool's cases.
+
+    Attributes:
+        rows: Row of each case id.
+        pairs: Of modalities, as `CT/PET`.
+        nats: (N, P, positions); NaN outside the body.
+    """
+
+    rows: dict[str, int]
+    pairs: tuple[str, ...]
+    nats: NDArray[np.float16]
+
+    @classmethod
+    def load(cls, path: Path, *, of: str) -> Patches:
+        """Those of the plan with the content `of`; of no case where they are another's or none."""
+        nowhere = cls({}, (), np.empty((0, 0, 0), np.float16))
+        try:
+            with np.load(path) as stored:
+                if str(stored["content"]) != of:
+                    return nowhere
+                ids, pairs, nats = (stored[name] for name in ("ids", "pairs", "nats"))
+            return cls({str(id): row for row, id in enumerate(ids)}, tuple(map(str, pairs)), nats)
+        except FileNotFoundError:
+            return nowhere
+        except UNREADABLE as err:
+            set_aside(path, f"{err}. Places are marked again after the next scoring.")
+            return nowhere
+
+    def most_different(self, id: str, pair: str | None) -> int | None:
+        """The position where the two modalities of a case fit each other least; None where not known."""
+        if id not in self.rows or pair not in self.pairs:
+            return None
+        nats = self.nats[self.rows[id], self.pairs.index(pair)]
+        return int(np.nanargmin(nats)) if np.isfinite(nats).any() else None
+
+
+def thumbnail(case: PreparedCase, modalities: Sequence[str], position: int | None) -> Thumbnail:
+    """The axial slice through a position of the features, or through the middle of the body.
+
+    Args:
+        case: On its grid.
+        modalities: To show, of those that it has.
+        position: Where to mark it; None for no mark.
+    """
+    turn = ornt_transform(nib.io_orientation(case.grid.affine), axcodes2ornt(("L", "P", "S")))
+    shape, spacing = case.grid.shape[::-1], case.grid.spacing[::-1]  # along i, j, k of the affine
+    across = np.argsort(turn[:, 0])  # axis of the array for left, posterior, superior
+    step = [spacing[axis] for axis in across]
+    seen = _turned(view_box(case.foreground), turn, shape)
+    marked = None if position is None else _turned(position_box(position, case.foreground), turn, shape)
+    left, top, up = marked or seen
+    level, window = (up.start + up.stop) // 2, (seen[0], seen[1])
+
+    def layer(array: NDArray[Any]) -> NDArray[Any]:
+        """Rows to posterior, columns to the left, without a copy of the volume."""
+        turned: NDArray[Any] = apply_orientation(array.transpose(2, 1, 0), turn)
+        return turned[:, :, level][window].T
+
+    body = layer(case.foreground)
+    slices = {name: layer(case.array[case.modalities.index(name)]) for name in modalities}
+    images = [displayed(slice.astype(np.float32), body, name) for name, slice in slices.items()]
+    return Thumbnail(
+        tuple(modalities),
+        tuple(images),
+        ((seen[1].stop - seen[1].start) * step[1], (seen[0].stop - seen[0].start) * step[0]),
+        None
+        if marked is None
+        else (
+            (left.start - seen[0].start) * step[0],
+            (top.start - seen[1].start) * step[1],
+            (left.stop - left.start) * step[0],
+            (top.stop - top.start) * step[1],
+        ),
+    )
+
+
+def displayed(image: NDArray[np.float32], body: NDArray[np.bool_], modality: str) -> NDArray[np.float32]:
+    """A slice as a reader is used to it: CT and MR grey, PET from white to black at its ceiling.
+
+    Args:
+        image: (rows, columns) prepared values.
+        body: (rows, columns), inside the patient.
+        modality: Its name.
+
+    Returns:
+        (rows, columns), black 0 to white 1.
+    """
+    match kind(modality):
+        case "CT":
+            grey = (image + 1.0) / 2.0
+        case "PET":
+            grey = 1.0 - image
+        case _:
+            low, high = np.percentile(image[body] if body.any() else image, _MR_SHOWN)
+            grey = np.where(body | ~body.any(), (image - low) / max(float(high - low), 1e-6), 0.0)
+    return np.asarray(np.clip(grey, 0.0, 1.0), dtype=np.float32)
+
+
+def _turned(box: Box, turn: NDArray[np.float64], shape: tuple[int, ...]) -> Box:
+    """A box along (D, H, W) as one along (left, posterior, superior)."""
+    turned = [slice(0)] * 3
+    for part, (axis, direction), length in zip(box[::-1], turn, shape, strict=True):
+        flipped = slice(length - part.stop, length - part.start)
+        turned[int(axis)] = part if direction > 0 else flipped
+    return tuple(turned)

@@ -1,0 +1,116 @@
+"""What a person reads in a terminal: the pool, its check, the settings."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from lib.cases.dicomweb.mirror import RemoteSeries
+from lib.cases.pool import Pool
+from lib.pipeline.settings import AppSettings, unit_of
+from lib.pipeline.workspace import Workspace
+
+_MARKS = {"ok": "[green]ok[/]", "warned": "[yellow]warned[/]", "quarantined": "[red]quarantined[/]"}
+_LISTED = 40  # rows of a table before the rest is counted
+
+
+def pool_table(workspace: Workspace) -> Table:
+    """The pool in one row, and what was skipped."""
+    pool, states = workspace.pool, Counter(verdict.status for verdict in workspace.verdicts.by_case.values())
+    table = Table(title=f"Pool {workspace.folders.address}", title_justify="left", caption_justify="left")
+    for column in ("layout", "cases", "modalities", "incomplete", "warned", "quarantined", "skipped"):
+        table.add_column(column, overflow="fold")
+    table.add_row(
+        pool.layout,
+        str(len(pool.cases)),
+        ", ".join(pool.modalities),
+        str(len(pool.incomplete)),
+        str(states["warned"]),
+        str(len(workspace.verdicts.quarantined)),
+        str(len(pool.skipped)),
+    )
+    if pool.skipped:
+        table.caption = escape("\n".join(_skipped(pool)))
+    return table
+
+
+def _skipped(pool: Pool) -> list[str]:
+    """A line for each, or for each kind where a PACS has many alike."""
+    lines = [f"skipped {item}" for item in pool.skipped]
+    if pool.layout == "dicomweb":
+        alike = Counter(item.reason for item in pool.skipped).most_common()
+        lines = [f"left out {count} x {reason}" for reason, count in alike]
+    return lines[:_LISTED] + ([f"… and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else [])
+
+
+def series_table(workspace: Workspace) -> Table:
+    """Which series of a PACS became which modality of which case."""
+    rows = [
+        (case.id, name, source.found)
+        for case in workspace.pool.cases
+        for name, source in case.modalities.items()
+        if isinstance(source, RemoteSeries)
+    ]
+    table = Table(
+        title=f"Series of {workspace.folders.address}", title_justify="left", caption_justify="left"
+    )
+    for column in ("case", "modality", "series", "DICOM", "slices", "made"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("modality", "DICOM"))
+    told = ""
+    for id, name, found in rows[:_LISTED]:
+        shown, told = "" if id == told else id, id
+        table.add_row(
+            shown, name, escape(found.description), found.modality, str(found.instances), found.made[:8]
+        )
+    if len(rows) > _LISTED:
+        table.caption = f"… and {len(rows) - _LISTED} more; --output FILE writes all"
+    return table
+
+
+def check_table(workspace: Workspace) -> Table:
+    """Each case that is warned or quarantined, with its reasons."""
+    table = Table(title="Pool check", title_justify="left", caption_justify="left")
+    table.add_column("case", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    flagged = {id: verdict for id, verdict in workspace.verdicts.by_case.items() if verdict.status != "ok"}
+    for id, verdict in sorted(flagged.items(), key=lambda item: (item[1].status, item[0]))[:_LISTED]:
+        state = _MARKS[verdict.status] + (" (released)" if id in workspace.settings.released else "")
+        table.add_row(
+            id, state, "\n".join(finding.sentence for finding in verdict.findings).replace("[", r"\[")
+        )
+    if len(flagged) > _LISTED:
+        table.caption = f"… and {len(flagged) - _LISTED} more; --output FILE writes all"
+    if not workspace.verdicts.by_case:
+        table.add_row("none", "", f"no case was found under {workspace.folders.address}")
+    elif not flagged:
+        table.add_row("all", _MARKS["ok"], f"{len(workspace.verdicts.by_case)} cases, nothing found")
+    return table
+
+
+def settings_table() -> Table:
+    """Every `--conf` key."""
+    table = Table(title="Settings: --conf KEY VALUE", title_justify="left")
+    for column in ("key", "default", "unit", "meaning"):
+        table.add_column(column, overflow="fold", no_wrap=column == "key")
+    for key, field in AppSettings.model_fields.items():
+        table.add_row(key, _shown(field.default), unit_of(key), field.description)
+    return table
+
+
+def as_text(content: RenderableType, *, width: int = 140) -> str:
+    """A table as plain text, for a log."""
+    stream = io.StringIO()
+    Console(file=stream, width=width, color_system=None).print(content)
+    return stream.getvalue()
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value) or "(empty)"
+    return str(value).lower() if isinstance(value, bool) else str(value) or "(empty)"

@@ -1,1 +1,0 @@
-"""Endpoints of our own beside those of MONAI Label."""

@@ -1,0 +1,120 @@
+"""The objective against the equations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from lib.ciml.network.ciml_network import CimlNetwork, Output
+from lib.ciml.network.message import Message
+from lib.ciml.training.loss import beta_at, mean_kl, message_kl, objective, segmentation_loss
+
+
+def _message(seed: int = 0, *, level: int = 0, present: tuple[bool, ...] = (True, True)) -> Message:
+    random = torch.Generator().manual_seed(seed)
+    mu, logvar = (torch.randn(2, 3, 2, 2, 2, generator=random) for _ in range(2))
+    return Message("CT", "PET", level, mu, logvar, torch.ones(2, 1, 2, 2, 2), mu, torch.tensor(present))
+
+
+def test_kl_is_that_of_torch_distributions() -> None:
+    message = _message()
+    expected = kl_divergence(Normal(message.mu, (message.logvar / 2).exp()), Normal(0.0, 1.0))
+    torch.testing.assert_close(message_kl(message), expected)
+
+
+def test_kl_is_computed_in_float32_from_half_precision() -> None:
+    half = Message(
+        "CT",
+        "PET",
+        0,
+        *(torch.full((1, 1, 1, 1, 1), 1.0, dtype=torch.bfloat16) for _ in range(4)),
+        torch.tensor([True]),
+    )
+    assert message_kl(half).dtype == torch.float32
+    torch.testing.assert_close(message_kl(half).item(), (torch.e - 1) / 2)
+
+
+def test_the_kl_weighs_messages_alike_and_leaves_out_who_was_absent(network: CimlNetwork) -> None:
+    whole, half, none = _message(1), _message(2, present=(True, False)), _message(3, present=(False, False))
+    first, second = message_kl(whole).mean(), message_kl(half)[0].mean()
+    assert mean_kl(none) is None
+    logits = {task.name: torch.zeros(2, 1, 2, 2, 2) for task in network.decomposition.subtasks}
+    regions = torch.zeros(2, 1, 2, 2, 2)
+    for messages, expected in (([whole, half, none], (first + second) / 2), ([], torch.tensor(0.0))):
+        loss = objective(Output(logits, messages), regions, decomposition=network.decomposition, beta=1.0)
+        torch.testing.assert_close(loss.kl, expected)
+
+
+def test_the_segmentation_loss_is_dice_plus_cross_entropy() -> None:
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 2, 3, 4, generator=random)
+    target = (torch.rand(2, 3, 2, 3, 4, generator=random) < 0.3).float()
+    dice, entropy = 0.0, 0.0
+    for region in range(3):
+        p, y = torch.sigmoid(logits[:, region]), target[:, region]
+        dice += 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)
+        entropy += -(y * p.log() + (1 - y) * (1 - p).log()).mean()
+    torch.testing.assert_close(segmentation_loss(logits, target), (dice + entropy) / 3)
+
+
+def test_the_gradient_is_exact() -> None:
+    random = torch.Generator().manual_seed(0)
+    mu, logvar = (torch.randn(1, 2, 1, 2, 2, dtype=torch.float64, generator=random) for _ in range(2))
+    closed = message_kl(
+        Message("CT", "PET", 0, mu.requires_grad_(), logvar.requires_grad_(), mu[:, :1], mu, None)
+    ).sum()
+    by_mu, by_logvar = torch.autograd.grad(closed, [mu, logvar])
+    torch.testing.assert_close(by_mu, mu.detach())
+    torch.testing.assert_close(by_logvar, (logvar.detach().exp() - 1) / 2, rtol=1e-5, atol=1e-6)
+
+
+def test_the_objective_adds_up(network: CimlNetwork) -> None:
+    random = torch.Generator().manual_seed(0)
+    names = [task.name for task in network.decomposition.subtasks]
+    logits = {name: torch.randn(2, 1, 2, 2, 2, generator=random) for name in names}
+    regions = (torch.rand(2, 1, 2, 2, 2, generator=random) < 0.5).to(torch.uint8)
+    messages = [_message(1, level=0), _message(2, level=1)]
+    loss = objective(
+        Output(logits, messages), regions, decomposition=network.decomposition, beta=0.1, weights={"PET": 2.0}
+    )
+    parts = {name: segmentation_loss(logits[name], regions) for name in names}
+    torch.testing.assert_close(loss.segmentation, parts["CT"] + 2 * parts["PET"] + parts["MR_T1"])
+    torch.testing.assert_close(loss.kl, (loss.kl_by_level[0] + loss.kl_by_level[1]) / 2)
+    torch.testing.assert_close(loss.total, loss.segmentation + 0.1 * loss.kl)
+
+
+def test_extreme_logits_and_empty_masks_stay_finite() -> None:
+    logits = torch.tensor([80.0, -80.0]).view(1, 2, 1, 1, 1).requires_grad_()
+    loss = segmentation_loss(logits, torch.zeros(1, 2, 1, 1, 1))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 0.0), (5, 0.25), (10, 0.5), (20, 1.0), (99, 1.0)])
+def test_beta_rises_in_a_line_then_stays(step: int, expected: float) -> None:
+    assert beta_at(step, steps=100, beta=1.0, warm_up=0.2) == pytest.approx(expected)
+
+
+def test_beta_without_warm_up_is_there_at_once() -> None:
+    assert beta_at(0, steps=100, beta=0.3, warm_up=0.0) == 0.3
+    with pytest.raises(ValueError, match="warm_up must be between 0 and 1"):
+        beta_at(0, steps=100, beta=0.3, warm_up=2.0)
+
+
+def test_deep_supervision_is_the_weighted_mean_of_the_levels(network: CimlNetwork) -> None:
+    random = torch.Generator().manual_seed(0)
+    names = [task.name for task in network.decomposition.subtasks]
+    fine = {name: torch.randn(1, 1, 4, 4, 4, generator=random) for name in names}
+    coarse = {name: [torch.randn(1, 1, 2, 2, 2, generator=random)] for name in names}
+    regions = torch.zeros(1, 1, 4, 4, 4)
+    regions[..., :2] = 1.0
+    halved = regions[:, :, ::2, ::2, ::2]
+    expected = sum(
+        (2 * segmentation_loss(fine[name], regions) + segmentation_loss(coarse[name][0], halved)) / 3
+        for name in names
+    )
+    loss = objective(Output(fine, [], coarse), regions, decomposition=network.decomposition, beta=0.0)
+    torch.testing.assert_close(loss.segmentation, expected)

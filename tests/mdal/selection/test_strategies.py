@@ -1,0 +1,171 @@
+"""Orders in which a pool is labelled."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.mdal.selection.candidates import Candidates
+from lib.mdal.selection.strategies import DESCRIPTIONS, SELECTORS, cluster_of, diverse_md, max_md, min_md
+from tests.support.candidate_pools import generator, of, pool
+
+DIVERSE = [
+    "diversemd", "diversemd_top", "diversemd_strata", "kmeans", "farthest", "kmeans_farthest", "typiclust",
+    "probcover", "density",
+]  # fmt: skip
+
+
+def test_every_selector_is_described():
+    assert DESCRIPTIONS.keys() == SELECTORS.keys()
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+@given(
+    st.integers(1, 40).flatmap(
+        lambda n: st.tuples(
+            st.lists(st.lists(st.integers(-3, 3), min_size=2, max_size=2), min_size=n, max_size=n),
+            st.lists(st.integers(-3, 3), min_size=n, max_size=n),
+            st.permutations(range(n)),
+        )
+    ),
+    st.integers(1, 50),
+)
+@settings(max_examples=25, deadline=None)
+def test_every_order_holds_the_whole_pool_once_whatever_its_order_and_ties(name, drawn, budget):
+    features, values, places = drawn
+    column = np.array(values, dtype=np.float64)
+    ids = [f"c{i:02d}" for i in range(len(values))]
+    given_pool = Candidates(ids, np.array(features, np.float32), column, column, column, column)
+    order = SELECTORS[name](given_pool, budget, generator())
+    assert sorted(order) == ids
+    assert SELECTORS[name](given_pool.take(np.array(places)), budget, generator()) == order
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_the_same_seed_gives_the_same_order_whatever_the_order_of_the_pool(name):
+    candidates = pool(60)
+    first = SELECTORS[name](candidates, 6, generator())
+    assert first == SELECTORS[name](candidates.take(np.arange(60)[::-1]), 6, generator())
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_a_budget_below_one_is_refused(name):
+    with pytest.raises(ValueError, match="budget must be at least 1 case; got 0"):
+        SELECTORS[name](pool(3), 0, generator())
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("surprise", "surprise"), ("nmi", "mutual_information"), ("stratified", "lesion_proxy")],
+)
+def test_a_selector_names_the_column_that_it_lacks(name, column):
+    with pytest.raises(ValueError, match=f"needs the column {column}; the candidates have difference"):
+        SELECTORS[name](of("ab", [0, 1], [0.0, 1.0]), 1, generator())
+
+
+@pytest.mark.parametrize("name", sorted(SELECTORS.keys() - {"surprise", "nmi", "stratified"}))
+def test_the_other_selectors_need_features_and_difference_only(name):
+    full = pool()
+    bare = Candidates(full.ids, full.features, full.difference)
+    assert SELECTORS[name](bare, 6, generator()) == SELECTORS[name](full, 6, generator())
+
+
+def test_max_md_takes_the_largest_first_and_min_md_the_smallest_and_both_ties_by_id():
+    candidates = of("bdac", [0, 0, 0, 0], [1.0, 3.0, 1.0, 2.0])
+    assert max_md(candidates, 2, generator()) == ["d", "c", "a", "b"]
+    assert min_md(candidates, 2, generator()) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("name", ["mdal", "diversemd", "diversemd_top", "diversemd_strata"])
+def test_a_planted_outlier_of_modality_difference_comes_first(name):
+    candidates = pool()
+    candidates.difference[17] = 9.0
+    assert SELECTORS[name](candidates, 6, generator())[0] == "c00017"
+
+
+def test_diverse_md_takes_the_largest_of_every_cluster_then_the_second():
+    candidates = of("abcdef", [0, 0.1, 0.2, 9, 9.1, 50], [5.0, 6.0, 4.0, 1.0, 2.0, 0.0])
+    assert diverse_md(candidates, 3, generator()) == ["b", "e", "f", "a", "d", "c"]
+
+
+def test_diverse_md_of_the_top_leaves_out_what_is_unlike_but_of_small_difference():
+    features = [0, 0.1, 5, 5.1, 9, 9.1, 50, 60]
+    candidates = of("abcdefgh", features, [8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    order = diverse_md(candidates, 2, generator(), variant="top")
+    assert order == ["a", "f", "b", "c", "d", "e", "g", "h"]
+
+
+def test_diverse_md_by_strata_takes_from_every_fifth_in_turn():
+    candidates = of([f"{i}" for i in range(10)], np.zeros(10), np.arange(10.0))
+    order = diverse_md(candidates, 5, generator(), variant="strata")
+    assert order == ["9", "7", "5", "3", "1", "8", "6", "4", "2", "0"]
+
+
+def test_diverse_md_by_strata_spreads_within_a_fifth():
+    features, difference = np.zeros(50), np.linspace(1.0, 2.0, 50)
+    features[40] = 90.0  # unlike the rest of the largest fifth, and the smallest difference in it
+    order = diverse_md(
+        of([f"{i:02}" for i in range(50)], features, difference), 10, generator(), variant="strata"
+    )
+    assert [id for id in order[:10] if id >= "40"] == ["49", "40"]
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(ValueError, match="variant must be one of cluster, top, strata; got 'both'"):
+        diverse_md(pool(3), 1, generator(), variant="both")
+
+
+@pytest.mark.parametrize("name", DIVERSE)
+@pytest.mark.parametrize("seed", range(5))
+def test_duplicates_are_not_both_chosen_early(name, seed):
+    candidates = pool(40, seed=seed)
+    candidates.features[1], candidates.difference[:2] = candidates.features[0] + 1e-4, 10.0
+    assert max_md(candidates, 5, generator())[:2] == ["c00000", "c00001"]
+    assert not {"c00000", "c00001"} <= set(SELECTORS[name](candidates, 5, generator())[:5])
+
+
+@pytest.mark.parametrize(
+    "name", ["diversemd", "kmeans", "farthest", "kmeans_farthest", "typiclust", "density"]
+)
+def test_a_budget_of_the_whole_pool_still_spreads(name):
+    centres = np.repeat(np.eye(4, dtype=np.float32) * 100, 5, axis=0)
+    features = centres + np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    difference = np.repeat([4.0, 3.0, 2.0, 1.0], 5) + np.linspace(0, 0.1, 20)
+    candidates = of([f"{i:02d}" for i in range(20)], features, difference)
+    first = SELECTORS[name](candidates, 20, generator())[:4]
+    assert {int(id) // 5 for id in first} == {0, 1, 2, 3}
+    assert {int(id) // 5 for id in max_md(candidates, 20, generator())[:4]} == {0}
+
+
+def test_identical_features_leave_the_modality_difference_to_decide():
+    candidates = replace(pool(), features=np.ones((30, 4), dtype=np.float32))
+    assert diverse_md(candidates, 8, generator()) == max_md(candidates, 8, generator())
+
+
+def test_the_first_turn_of_diverse_md_has_one_case_of_each_cluster():
+    candidates = pool(50).take(np.random.default_rng(1).permutation(50))
+    cluster = dict(zip(candidates.ids, cluster_of(candidates, 8, generator()).tolist(), strict=True))
+    order = diverse_md(candidates, 8, generator())
+    assert sorted(cluster[id] for id in order[:8]) == list(range(8))
+    for id in order[:8]:
+        others = [c for c in range(50) if cluster[candidates.ids[c]] == cluster[id]]
+        assert candidates.difference[others].max() == candidates.difference[candidates.ids.index(id)]
+
+
+@pytest.mark.alone
+def test_ten_thousand_cases_take_seconds():
+    candidates, start = pool(10_000, width=32), time.monotonic()
+    assert len(diverse_md(candidates, 200, generator())) == 10_000
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SELECTORS)
+def test_a_plan_longer_than_two_thousand_cases_of_a_large_pool_is_still_a_whole_order(name):
+    candidates = pool(60_000, width=2)
+    assert sorted(SELECTORS[name](candidates, 12_000, generator())) == candidates.ids

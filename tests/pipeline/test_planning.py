@@ -1,0 +1,215 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lib.mdal.scoring.score_pool
+from lib.mdal.selection.strategies import SELECTORS
+from lib.pipeline.planning import JOB, is_current, plan_pool
+from lib.pipeline.settings import AppSettings
+from lib.pipeline.workspace import Workspace
+
+Samples = Callable[..., Path]
+SEVEN = ("STS_002", "STS_008", "STS_018", "STS_024", "STS_025", "STS_041", "STS_042")
+
+
+def open_site(studies: Path, **settings: object) -> Workspace:
+    quick = {"folds": 2, "repeats": 1, "scoring_steps": 4, **settings}
+    return Workspace(studies, AppSettings(**quick))
+
+
+@pytest.fixture
+def workspace(samples: Samples) -> Workspace:
+    return open_site(samples(*SEVEN))
+
+
+def test_every_strategy_orders_the_whole_pool_and_every_case_has_a_score(workspace: Workspace) -> None:
+    plan_pool(workspace)
+    for strategy in ("paced", "mdal", "diversemd", "uniform"):
+        assert sorted(workspace.plan.order(strategy)) == list(SEVEN)
+    current = workspace.plan.current()
+    assert current is not None
+    gates = {gate["name"]: gate for gate in current.about["gates"]}
+    assert {"retrieval", "seed_agreement", "rises_when_exchanged"} <= gates.keys()
+    failed = {gate["sentence"] for gate in gates.values() if gate["passed"] is False and gate["of_the_order"]}
+    assert set(current.about["warnings"]) == failed
+    assert gates["place_tells"]["passed"] is False
+    assert current.about["plateau"].keys() == {"paced", "mdal", "diversemd", "uniform"}
+    scores = workspace.plan.scores()
+    assert scores.keys() == set(SEVEN)
+    for score in scores.values():
+        assert score.difference_nats is not None
+        assert score.cluster is not None
+        assert "striking_percentile" not in score.details  # of parts of the body anywhere
+        assert score.details["difference_by_pair"].keys() == {"MR_T1/CT", "MR_T1/PET", "CT/PET"}
+        measured = score.details["measured"]
+        assert len(measured.pop("voxel_mm")) == 3
+        followed = {name for name in gates if name.startswith("follows ") and "protocol" not in name}
+        assert {f"follows {name}" for name in measured} == followed
+    assert len(workspace.plan.pair_scores("STS_002")) == 3
+    assert workspace.plan.progress(JOB)["state"] == "done"
+
+
+def test_the_same_pool_settings_and_seed_give_the_same_plan(
+    workspace: Workspace, samples: Samples, tmp_path: Path
+) -> None:
+    plan_pool(workspace)
+    again = open_site(workspace.folders.studies, work_dir=str(tmp_path / "other"))
+    plan_pool(again)
+    assert again.plan.order("mdal") == workspace.plan.order("mdal")
+    assert again.plan.order("diversemd") == workspace.plan.order("diversemd")
+
+
+def test_nothing_changed_means_nothing_to_do(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = plan_pool(workspace)
+    monkeypatch.setattr("lib.pipeline.planning._make", lambda *_: pytest.fail("scored again"))
+    assert plan_pool(open_site(workspace.folders.studies)) == first
+
+
+def test_a_changed_image_means_a_new_plan(workspace: Workspace) -> None:
+    first = plan_pool(workspace)
+    image = workspace.folders.studies / "STS_002" / "CT.nii.gz"
+    image.write_bytes((workspace.folders.studies / "STS_041" / "CT.nii.gz").read_bytes())
+    later = open_site(workspace.folders.studies)
+    assert plan_pool(later) == first + 1
+    assert "STS_002" in later.verdicts.quarantined  # another patient's CT
+
+
+def test_a_changed_budget_orders_again_without_training(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = plan_pool(workspace)
+    monkeypatch.setattr(
+        "lib.mdal.scoring.score_pool.train_fold", lambda *_, **__: pytest.fail("trained again")
+    )
+    assert plan_pool(open_site(workspace.folders.studies, budget="3")) == first + 1
+
+
+def test_another_preparation_is_scored_anew(workspace: Workspace) -> None:
+    plan_pool(workspace)
+    before = workspace.plan.scores()
+    later = open_site(workspace.folders.studies, pet_ceiling=0.5)
+    plan_pool(later)
+    assert any(score.difference != before[id].difference for id, score in later.plan.scores().items())
+
+
+def test_a_strategy_that_a_site_lists_has_an_order(workspace: Workspace) -> None:
+    every = tuple(SELECTORS)
+    plan_pool(open_site(workspace.folders.studies, strategies=every))
+    for strategy in every:
+        assert sorted(workspace.plan.order(strategy)) == list(SEVEN)
+
+
+def test_new_patients_are_scored_by_the_trained_models(
+    samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = samples(*SEVEN, "STS_035", "STS_047")
+    for name in ("STS_047", "STS_035"):
+        (studies / name).rename(tmp_path / name)
+    plan_pool(open_site(studies, retrain_share=0.1))
+    (tmp_path / "STS_047").rename(studies / "STS_047")
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.mdal.scoring.score_pool.train_fold", lambda *_, **__: pytest.fail("trained again"))
+        later = open_site(studies, retrain_share=0.2)
+        plan_pool(later)
+    assert "STS_047" in later.plan.order("mdal")
+    (tmp_path / "STS_035").rename(studies / "STS_035")
+    trained = []
+    train = lib.mdal.scoring.score_pool.train_fold
+    monkeypatch.setattr(
+        "lib.mdal.scoring.score_pool.train_fold", lambda *a, **k: trained.append(1) or train(*a, **k)
+    )
+    plan_pool(open_site(studies, retrain_share=0.1))  # two of nine are new
+    assert len(trained) == 2
+
+
+def test_a_plan_stays_current_when_files_are_touched_and_hold_what_they_held(samples: Samples) -> None:
+    studies = samples("STS_008", "STS_025")
+    plan_pool(open_site(studies))
+    (studies / "STS_008" / "CT.nii.gz").touch()
+    workspace = open_site(studies)
+    plan = workspace.plan.current()
+    assert plan
+    assert not is_current(workspace, plan)
+    assert plan_pool(workspace) == plan.id
+    assert is_current(workspace, plan)
+
+
+def test_a_quarantined_case_is_in_no_order_until_it_is_released(samples: Samples) -> None:
+    studies = samples(*SEVEN, "STS_019")
+    workspace = open_site(studies)
+    plan_pool(workspace)
+    assert "STS_019" not in workspace.plan.order("mdal")
+    released = open_site(studies, released=("STS_019",))
+    plan_pool(released)
+    assert "STS_019" in released.plan.order("mdal")
+
+
+def test_a_pool_too_small_to_score_gets_a_plan_that_says_so(samples: Samples) -> None:
+    workspace = open_site(samples("STS_002", "STS_008"))
+    plan_pool(workspace)
+    current = workspace.plan.current()
+    assert current is not None
+    assert "at least 6 patients" in current.about["warnings"][0]
+    assert sorted(workspace.plan.order("mdal")) == ["STS_002", "STS_008"]
+
+
+def test_a_file_that_vanished_costs_its_case_alone(workspace: Workspace) -> None:
+    (workspace.folders.studies / "STS_002" / "CT.nii.gz").unlink()
+    plan_pool(workspace)
+    assert sorted(workspace.plan.order("mdal")) == list(SEVEN[1:])
+    assert "CT.nii.gz" in workspace.verdicts.by_case["STS_002"].findings[0].sentence
+
+
+def test_a_scoring_that_fails_says_why_and_leaves_the_old_plan(workspace: Workspace) -> None:
+    plan_pool(workspace)
+    before, later = workspace.plan.order("mdal"), open_site(workspace.folders.studies, seed=1)
+    (later.folders.work / "views").rename(later.folders.work / "gone")
+    (later.folders.work / "views").write_text("a file where the views should be")
+    with pytest.raises(OSError, match="views"):
+        plan_pool(later)
+    assert later.plan.progress(JOB)["state"] == "failed"
+    assert "views" in later.plan.progress(JOB)["message"]
+    assert later.plan.order("mdal") == before
+
+
+def test_the_result_of_a_check_is_recalled_until_a_file_changes(workspace: Workspace) -> None:
+    assert not workspace.recall_check()
+    workspace.check()
+    later = open_site(workspace.folders.studies)
+    assert later.recall_check()
+    assert later.verdicts.by_case == workspace.verdicts.by_case
+    image = workspace.folders.studies / "STS_002" / "CT.nii.gz"
+    image.write_bytes(image.read_bytes()[:-100])
+    assert not open_site(workspace.folders.studies).recall_check()
+
+
+def test_a_prepared_case_is_read_once_and_again_when_its_file_changed(workspace: Workspace) -> None:
+    case = workspace.pool.by_id["STS_002"]
+    first = workspace.cache.get(case)
+    assert first.array.shape == (3, *first.foreground.shape)
+    assert np.isfinite(first.array).all()
+    size = workspace.cache.size()
+    workspace.cache.get(case)
+    assert workspace.cache.size() == size
+    image = workspace.folders.studies / "STS_002" / "CT.nii.gz"
+    image.write_bytes((workspace.folders.studies / "STS_041" / "CT.nii.gz").read_bytes())
+    assert not np.array_equal(workspace.cache.get(case).array[1], first.array[1])
+
+
+def test_the_cache_keeps_within_its_bound_and_drops_the_longest_unused(samples: Samples) -> None:
+    studies = samples("STS_025", "STS_008", "STS_042")
+    room = open_site(studies, work_dir=str(studies.parent / "room"))
+    sizes = {id: room.cache.get(room.pool.by_id[id]).array.nbytes for id in room.pool.by_id}
+    bound = (sizes["STS_025"] + sizes["STS_042"]) * 1.3 / 1e9
+    workspace = open_site(studies, cache_gb=bound)
+    for id in ("STS_025", "STS_008", "STS_042"):
+        workspace.cache.get(workspace.pool.by_id[id])
+        assert workspace.cache.size() <= bound * 1e9
+    kept = {path.parent.name for path in workspace.cache.folder.glob("*/case.json")}
+    assert workspace.cache.key(workspace.pool.by_id["STS_042"]) in kept
+    assert (
+        workspace.cache.key(workspace.pool.by_id["STS_008"]) not in kept
+        or workspace.cache.key(workspace.pool.by_id["STS_025"]) not in kept
+    )

@@ -1,0 +1,78 @@
+import pytest
+
+from lib.pipeline.settings import AppSettings, as_conf, read_settings, unit_of
+from lib.runtime.errors import UserError
+
+
+def test_values_from_the_command_line_become_what_they_mean() -> None:
+    settings = read_settings(
+        {
+            "modalities": "ADC, PERF",
+            "ct_window": "-100,300",
+            "follow_links": "true",
+            "folds": "3",
+            "server_mode": "true",
+        }
+    )
+    assert settings.modalities == ("ADC", "PERF")
+    assert settings.ct_window == (-100.0, 300.0)
+    assert settings.follow_links is True
+    assert settings.folds == 3
+
+
+def test_an_unknown_key_is_refused_with_the_list() -> None:
+    with pytest.raises(UserError, match="wibble is not a key") as caught:
+        read_settings({"wibble": "1"})
+    assert all(key in str(caught.value) for key in AppSettings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("folds", "1"),
+        ("cache_gb", "-1"),
+        ("study_labels", "maybe"),
+        ("ct_window", "5"),
+        ("seed", "x"),
+        ("encoder", "huge"),
+        ("retrain_share", "2"),
+    ],
+)
+def test_a_value_that_does_not_fit_says_what_the_key_means_and_what_was_received(
+    key: str, value: str
+) -> None:
+    with pytest.raises(UserError, match=f"--conf {key} must be: ") as caught:
+        read_settings({key: value})
+    assert value in str(caught.value)
+
+
+@pytest.mark.parametrize("budget", ["", "20", "20%", "0.2", "plateau"])
+def test_a_budget_is_kept_as_it_was_written(budget: str) -> None:
+    assert read_settings({"budget": budget}).budget == budget
+
+
+@pytest.mark.parametrize("budget", ["0", "150%", "some"])
+def test_a_budget_that_is_none_is_refused_with_what_it_may_be(budget: str) -> None:
+    with pytest.raises(UserError, match="--conf budget must be a number of cases") as caught:
+        read_settings({"budget": budget})
+    assert repr(budget) in str(caught.value)
+
+
+def test_the_default_strategy_is_one_of_those_that_are_offered() -> None:
+    settings = read_settings({"strategies": "uniform, typiclust", "strategy": "typiclust"})
+    assert settings.strategies == ("uniform", "typiclust")
+    with pytest.raises(UserError, match="--conf strategy must be one of uniform, typiclust; got 'paced'"):
+        read_settings({"strategies": "uniform, typiclust"})
+    with pytest.raises(UserError, match="--conf strategies must be"):
+        read_settings({"strategies": ","})
+
+
+def test_the_pairs_for_the_command_line_give_the_same_settings() -> None:
+    settings = read_settings({"strategies": "uniform,mdal", "strategy": "mdal", "budget": "20%"})
+    assert read_settings(as_conf(settings)) == settings
+
+
+def test_every_key_says_what_it_means() -> None:
+    for key, field in AppSettings.model_fields.items():
+        assert len(field.description or "") > 20, key
+    assert unit_of("cache_gb") == "GB"

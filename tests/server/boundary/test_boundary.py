@@ -1,0 +1,203 @@
+"""What a request passes before an endpoint sees it, and an answer before a client does."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request, UploadFile
+from fastapi.middleware import Middleware
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.testclient import TestClient
+from monailabel.config import settings as monailabel_settings
+from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
+from sqlalchemy.exc import OperationalError
+
+from lib.pipeline.settings import AppSettings
+from lib.runtime.errors import UserError
+from lib.runtime.own_files import Unavailable
+from lib.server.boundary.middleware import set_boundary
+from lib.server.errors import Refusal
+
+Open = Callable[..., TestClient]
+FAULTS: dict[str, tuple[Exception, int, str]] = {
+    "unexpected": (KeyError("secret"), 500, "under error"),
+    "a case": (UserError("CT must be whole; it ends early."), 409, "ends early"),
+    "a file of ours": (Unavailable("the register must be whole; restore it."), 503, "restore it"),
+    "refused": (Refusal("no such case.", status=404), 404, "no such case"),
+    "the framework's": (MONAILabelException(MONAILabelError.INVALID_INPUT, "no model"), 400, "no model"),
+    "a full disk": (OSError(errno.ENOSPC, "No space left on device"), 507, "room"),
+    "a quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), 507, "room"),
+    "a disk that cannot be written": (OSError(errno.EROFS, "Read-only file system"), 507, "allowed to"),
+    "another system's": (OSError(errno.EIO, "secret"), 500, "under error"),
+    "the database": (OperationalError("SELECT secret", {}, Exception("secret")), 503, "database"),
+}
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """An application as MONAI Label makes it, started, and then within our boundary."""
+    every_page = Middleware(CORSMiddleware, allow_origins=["*"], allow_credentials=True, allow_methods=["*"])
+    application = FastAPI(middleware=[every_page])
+
+    @application.get("/info/")
+    @application.post("/train/ciml")
+    @application.put("/session/")
+    @application.get("/session/{id}")
+    @application.delete("/model/{id}")
+    @application.get("/model/{id}")
+    @application.get("/logs/")
+    @application.post("/batch/infer/{id}")
+    @application.get("/static/x.js")
+    def answer() -> dict[str, str]:
+        return {"done": "it"}
+
+    @application.put("/model/{id}")
+    @application.put("/datastore/label")
+    def take(file: UploadFile) -> dict[str, int]:
+        return {"bytes": len(file.file.read())}
+
+    @application.post("/json")
+    async def read(request: Request) -> dict[str, int]:
+        return {"bytes": len(await request.body())}
+
+    @application.get("/page")
+    def page() -> HTMLResponse:
+        return HTMLResponse("<p>", headers={"Content-Security-Policy": "default-src 'none'"})
+
+    @application.get("/kept")
+    def kept() -> JSONResponse:
+        return JSONResponse({}, headers={"Cache-Control": "private, no-cache"})
+
+    @application.get("/fault/{kind}")
+    def fail(kind: str) -> None:
+        raise FAULTS[kind][0]
+
+    module = ModuleType("monailabel.app")
+    module.app = application
+    monkeypatch.setitem(sys.modules, "monailabel.app", module)
+    clients = []
+
+    def client(machine: str = "127.0.0.1", **conf: Any) -> TestClient:
+        application.middleware_stack = application.build_middleware_stack()  # as after a start
+        assert set_boundary(AppSettings(**conf))
+        clients.append(
+            TestClient(
+                application,
+                base_url="http://127.0.0.1:8000",
+                client=(machine, 50_000),
+                raise_server_exceptions=False,
+            )
+        )
+        return clients[-1]
+
+    yield client
+    for each in clients:
+        each.close()
+
+
+def test_other_pages_are_neither_answered_nor_invited(opened: Open) -> None:
+    client = opened()
+    foreign = {"Origin": "https://evil.example"}
+    assert client.post("/train/ciml", headers=foreign).status_code == 403
+    asked = {**foreign, "Access-Control-Request-Method": "PUT"}
+    invited = client.options("/train/ciml", headers=asked)
+    assert not [name for name in invited.headers if name.startswith("access-control")]
+    assert "access-control-allow-origin" not in client.get("/info/", headers=foreign).headers
+
+
+def test_a_listed_page_is_answered_and_may_read_it(opened: Open) -> None:
+    client = opened(allowed_origins="https://viewer.example.org")
+    listed = {"Origin": "https://viewer.example.org"}
+    answer = client.post("/train/ciml", headers=listed)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, listed["Origin"])
+    other = client.get("/info/", headers={"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize(
+    "origin", ["viewer.example.org", "https://a.example/", "*", "ftp://a.example", "null"]
+)
+def test_what_is_no_origin_cannot_be_listed(origin: str) -> None:
+    with pytest.raises(ValueError, match="is no origin"):
+        AppSettings(allowed_origins=origin)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("PUT", "/session/", "a session holds one"),
+        ("GET", "/session/x", "a session holds one"),
+        ("POST", "/reload", "Restart the server"),
+        ("PUT", "/model/ciml", "model_upload"),
+        ("DELETE", "/model/ciml", "Choose another version"),
+    ],
+)
+def test_closed_endpoints_say_what_to_use(opened: Open, method: str, path: str, said: str) -> None:
+    answer = opened().request(method, path)
+    assert (answer.status_code, said in answer.json()["detail"]) == (403, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/logs/"), ("GET", "/model/ciml"), ("POST", "/batch/infer/ciml"), ("PUT", "/model/ciml")],
+)
+def test_without_a_login_administration_is_for_the_servers_own_machine(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, method: str, path: str
+) -> None:
+    files = {"file": b"x"} if method == "PUT" else None
+    for machine, status in (("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("10.0.0.7", 403)):
+        assert opened(machine, model_upload=True).request(method, path, files=files).status_code == status
+    monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_AUTH_ENABLE", True)
+    assert opened(model_upload=True).request(method, path, files=files).status_code == 401
+
+
+def test_a_request_is_bounded_in_bytes_whether_it_says_how_long_it_is_or_not(opened: Open) -> None:
+    client = opened(upload_gb=1e-3)
+    assert client.put("/datastore/label", files={"file": bytes(900_000)}).json() == {"bytes": 900_000}
+    answer = client.put("/datastore/label", files={"file": bytes(1_100_000)})
+    assert (answer.status_code, "upload_gb" in answer.json()["detail"]) == (413, True)
+    pieces = (bytes(100_000) for _ in range(12))
+    assert client.post("/json", content=pieces).status_code == 413
+
+
+def test_what_an_endpoint_reads_whole_is_bounded_more_closely(opened: Open) -> None:
+    assert opened().post("/json", content=bytes(17 << 20)).status_code == 413
+    assert opened().post("/json", content=bytes(15 << 20)).status_code == 200
+
+
+def test_every_answer_carries_the_headers_that_keep_it_private(opened: Open) -> None:
+    client = opened()
+    for answer in (
+        client.get("/info/"),
+        client.post("/reload"),
+        client.get("/nowhere"),
+        client.get("/fault/unexpected"),
+    ):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
+    assert client.get("/page").headers["content-security-policy"] == "default-src 'none'"
+    assert client.get("/kept").headers["cache-control"] == "private, no-cache"
+    assert client.get("/static/x.js").headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_is_a_status_and_a_sentence(
+    opened: Open, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, status, said = FAULTS[kind]
+    answer = opened().get(f"/fault/{kind}")
+    sentence = answer.json()["detail"]
+    assert (answer.status_code, said in sentence, "secret" in answer.text) == (status, True, False)
+    if status == 500:
+        id = sentence.split("error ")[1].rstrip(".")
+        (record,) = [each for each in caplog.records if id in each.getMessage()]
+        assert record.levelno == logging.ERROR
+        assert record.exc_info

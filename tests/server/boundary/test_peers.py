@@ -1,0 +1,45 @@
+"""How many cases one machine may keep from the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lib.app import MdalCimlApp
+from lib.server.boundary.peers import MOST, Hands, peer
+from lib.server.errors import Refusal
+
+
+def test_a_machine_holds_a_bounded_number_of_cases_under_whatever_names() -> None:
+    hands, held = Hands(), {f"name {number}" for number in range(MOST)}
+    for name in sorted(held):
+        hands.take("10.0.0.7", name, lambda: held)
+        hands.take("10.0.0.7", name, lambda: held)  # who asks again passes a case over
+    with pytest.raises(Refusal, match="hold as many") as caught:
+        hands.take("10.0.0.7", "one more", lambda: held)
+    assert caught.value.status_code == 429
+    hands.take("10.0.0.8", "one more", lambda: held)
+    held.remove("name 3")  # labelled, or its lease ended
+    hands.take("10.0.0.7", "one more", lambda: held)
+    with pytest.raises(Refusal):
+        hands.take("10.0.0.7", "name 3", lambda: held | {"one more"})
+
+
+def test_one_machine_cannot_lease_every_case(
+    samples: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lib.server.boundary.peers.MOST", 1)
+    app = MdalCimlApp(str(tmp_path), str(samples("STS_008", "STS_025")), {"study_labels": "ignore"})
+
+    async def ask(address: str, name: str) -> str:
+        peer.set(address)
+        return str(app.next_sample({"strategy": "uniform", "client_id": name})["id"])
+
+    first = asyncio.run(ask("10.0.0.7", "a"))
+    with pytest.raises(Refusal, match="hold as many"):
+        asyncio.run(ask("10.0.0.7", "b"))
+    assert asyncio.run(ask("10.0.0.8", "b")) != first
+    assert asyncio.run(ask("10.0.0.7", "a")) == first  # passed over, and nothing else is left

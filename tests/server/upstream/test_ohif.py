@@ -1,0 +1,73 @@
+"""The viewer's panels are served with what they lack, everything else of the viewer as it is installed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from monailabel.endpoints import ohif
+
+from lib.server.upstream import ohif as panel
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    module = ModuleType("monailabel.app")
+    module.app = FastAPI()
+    module.app.include_router(ohif.router)
+    monkeypatch.setitem(sys.modules, "monailabel.app", module)
+    panel._mended.cache_clear()
+    return module.app
+
+
+def test_the_panels_are_served_with_a_few_lines_changed(server: FastAPI) -> None:
+    assert panel.mend_panel()
+    routes = len(server.router.routes)
+    assert panel.mend_panel()  # the app was made anew
+    assert len(server.router.routes) == routes
+    client = TestClient(server)
+    changed = []
+    for file in panel.VIEWER.glob("*.bundle.*.js"):
+        answer = client.get(f"/ohif/{file.name}")
+        assert "javascript" in answer.headers["Content-Type"]
+        if answer.content != file.read_bytes():
+            changed.append(answer.content.decode())
+    assert len(changed) == 3
+    for mend in panel._MENDS:
+        for after in mend.places.values():
+            assert sum(script.count(after) for script in changed) == 1
+    assert "<!doctype html>" in client.get("/ohif/").text.lower()
+
+
+@pytest.mark.parametrize("places", [0, 2])
+def test_another_release_of_the_viewer_is_left_alone_and_that_is_said(
+    places: int,
+    server: FastAPI,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "1.bundle.0.js").write_text(
+        "".join(before for mend in panel._MENDS for before in mend.places) * places
+    )
+    monkeypatch.setattr(panel, "VIEWER", tmp_path)
+    assert not panel.mend_panel()
+    assert [record.message for record in caplog.records] == [mend.otherwise for mend in panel._MENDS]
+    panel._mended.cache_clear()
+
+
+def test_a_panel_that_is_as_expected_is_mended_whatever_the_other_is(
+    server: FastAPI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = panel._MENDS
+    (before, after), (half, _) = *one.places.items(), next(iter(other.places.items()))
+    (tmp_path / "1.bundle.0.js").write_text(before + half)
+    monkeypatch.setattr(panel, "VIEWER", tmp_path)
+    assert not panel.mend_panel()
+    assert [record.message for record in caplog.records] == [other.otherwise]
+    assert TestClient(server).get("/ohif/1.bundle.0.js").text == after + half
+    panel._mended.cache_clear()

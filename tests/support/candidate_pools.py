@@ -1,0 +1,31 @@
+"""Made-up pools for the tests of the selectors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lib.mdal.selection.candidates import Candidates
+
+
+def pool(n=30, *, seed=0, width=4):
+    """Cases c00000, c00001 … with every column, all unrelated."""
+    random = np.random.default_rng(seed)
+    return Candidates(
+        [f"c{i:05d}" for i in range(n)],
+        random.standard_normal((n, width)).astype(np.float32),
+        *(random.standard_normal(n) for _ in range(4)),
+    )
+
+
+def of(ids, features, difference):
+    """Cases of given features and difference, without the other columns."""
+    return Candidates(list(ids), np.array(features, np.float32).reshape(len(ids), -1), np.array(difference))
+
+
+def generator():
+    return np.random.default_rng(7)
+
+
+def rows(order):
+    """Of ids as `pool` gives them."""
+    return [int(id[1:]) for id in order]

@@ -1,0 +1,77 @@
+"""Whether the model is getting better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.ciml.checkpoint import load
+from lib.pipeline.settings import AppSettings
+from lib.pipeline.training_stats import TrainingStats
+from lib.pipeline.workspace import Workspace
+from lib.views.documents.learning_curve import learning_curve
+from tests.support.networks import outline_uptake
+
+
+@pytest.fixture
+def workspace(samples: Callable[..., Path]) -> Workspace:
+    return Workspace(samples("STS_008", "STS_025", "STS_042"), AppSettings())
+
+
+def publish(workspace: Workspace, **about: Any) -> int:
+    return workspace.models.publish(load(workspace.models.current())[0], about)
+
+
+def test_without_a_model_it_is_said_what_to_do(workspace: Workspace) -> None:
+    assert learning_curve(workspace)["sentence"].startswith("No model yet. Label 2 patients")
+
+
+def test_only_versions_judged_on_the_same_patients_share_a_letter(workspace: Workspace) -> None:
+    outline_uptake(workspace)
+    for validated in (["STS_008"], ["STS_008", "STS_042"], ["STS_042", "STS_008"]):
+        publish(workspace, trained_on=["STS_025", "gone"], validated_on=validated, dice=0.5)
+    told = learning_curve(workspace)
+    assert [version["validation"] for version in told["versions"]] == [None, "A", "B", "B"]
+    assert told["validations"][1] == {"name": "B", "patients": ["STS_008", "STS_042"]}
+    assert [version["learned_patients"] for version in told["versions"]] == [0, 2, 2, 2]
+    assert [version["validation_patients"] for version in told["versions"]] == [0, 1, 2, 2]
+
+
+def test_the_page_says_which_version_answers_and_why(workspace: Workspace) -> None:
+    outline_uptake(workspace)
+    publish(workspace)
+    assert learning_curve(workspace)["answers"]["version"] == 2
+    workspace.models.choose(1)
+    answers = learning_curve(workspace)["answers"]
+    assert (answers["version"], answers["why"]) == (1, "It was chosen on this page.")
+    fixed = Workspace(workspace.folders.studies, AppSettings(model_version=2))
+    answers = learning_curve(fixed)["answers"]
+    assert (answers["version"], answers["fixed"]) == (2, True)
+    assert "--conf model_version" in answers["why"]
+
+
+def test_failures_of_the_version_that_answers_come_worst_first(workspace: Workspace) -> None:
+    outline_uptake(workspace)
+    assert "not kept" in learning_curve(workspace)["cases"]["sentence"]
+    publish(workspace, dice_by_case={"STS_008": 0.7, "STS_042": 0.2, "gone": 0.9})
+    rows = learning_curve(workspace)["cases"]["rows"]
+    assert [(row["case"], row["here"]) for row in rows] == [
+        ("STS_042", True), ("STS_008", True), ("gone", False),
+    ]  # fmt: skip
+
+
+def test_a_damaged_version_is_listed_with_its_problem_and_a_training_with_its_state(
+    workspace: Workspace,
+) -> None:
+    outline_uptake(workspace)
+    publish(workspace)
+    workspace.models.file(1).write_bytes(b"half")
+    stats = TrainingStats(workspace.folders.work / "model")
+    with stats.training():
+        stats.write({"state": "running", "epoch": 2, "total_epochs": 10, "seconds_left": 30.0})
+        told = learning_curve(workspace)
+    assert "must be a complete checkpoint" in told["versions"][0]["problem"]
+    assert told["training"]["seconds_left"] == 30.0

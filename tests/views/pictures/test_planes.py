@@ -1,0 +1,60 @@
+"""The still picture of a case: where it is cut, and which way round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import AxesImage
+
+from lib.cases.formats.image import Volume
+from lib.pipeline.settings import AppSettings
+from lib.pipeline.workspace import Workspace
+from lib.views.pictures.planes import draw_planes, readable_case, write_planes
+from tests.support.images import write_image
+from tests.views.pictures.test_thumbnails import LEFT_FRONT_HIGH, affines, prepared
+
+
+def drawn(figure: object) -> list[np.ndarray]:
+    """The pictures, row by row: axial, coronal, sagittal."""
+    return [
+        np.asarray(child.get_array())
+        for axes in figure.axes
+        for child in axes.get_children()
+        if isinstance(child, AxesImage)
+    ]
+
+
+@pytest.mark.parametrize("orientation", ["ras", "lps", "coronal"])
+def test_every_plane_goes_through_the_place_and_hangs_as_radiologists_hang_it(orientation: str) -> None:
+    case = prepared(*affines()[orientation])
+    x, y, z = LEFT_FRONT_HIGH
+    pictures = drawn(draw_planes(case, through=(-x, y, z)))
+    assert len(pictures) == 6  # two modalities
+    axial, coronal, sagittal = (
+        np.argwhere(picture == 1.0).mean(axis=0) / picture.shape for picture in pictures[:3]
+    )
+    assert axial[0] < 0.5 < axial[1]  # the front at the top, the left on the right
+    assert coronal[0] < 0.5 < coronal[1]  # the head at the top, the left on the right
+    assert sagittal[0] < 0.5  # the head at the top, the front on the left
+    assert sagittal[1] < 0.5
+    elsewhere = drawn(draw_planes(case, through=(x, -y, -z)))
+    assert not any((picture == 1.0).any() for picture in elsewhere[:3])
+
+
+def test_a_labelled_case_is_cut_through_its_label(tmp_path: Path) -> None:
+    case = prepared(*affines()["ras"])
+    bright = Volume((np.asarray(case.array[0]) > 0.5).astype(np.uint8), case.grid)
+    assert all((picture == 1.0).any() for picture in drawn(draw_planes(case, label=bright))[:3])
+    write_planes(tmp_path / "planes.jpg", case, label=bright)
+    assert (tmp_path / "planes.jpg").read_bytes().startswith(b"\xff\xd8")
+
+
+def test_a_case_with_a_damaged_image_is_shown_with_the_others(tmp_path: Path) -> None:
+    for name in ("CT", "PET"):
+        write_image(tmp_path / "studies" / "a" / f"{name}.nii.gz", shape=(20, 20, 20))
+    workspace = Workspace(tmp_path / "studies", AppSettings())
+    (tmp_path / "studies" / "a" / "CT.nii.gz").write_bytes(b"no image")
+    shown = readable_case(workspace, workspace.pool.cases[0])
+    assert dict(zip(shown.modalities, shown.present.tolist(), strict=True)) == {"CT": False, "PET": True}
