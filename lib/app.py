@@ -24,6 +24,7 @@ from lib import VERSION
 from lib.cases.case import Case
 from lib.cases.discovery.found_pool import hold_modalities, release_modalities
 from lib.labels.exchange import SegmentationExchange
+from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.planning import is_current
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
@@ -117,9 +118,7 @@ class MdalCimlApp(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Every order of the plan; `random`, the only name that OHIF asks for, is the site's default."""
-        strategies = {
-            name: PlannedStrategy(self.workspace, name) for name in self.workspace.settings.strategies
-        }
+        strategies = {name: PlannedStrategy(self.workspace, name) for name in STRATEGIES}
         return {**strategies, "random": strategies[self.workspace.settings.strategy]}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:

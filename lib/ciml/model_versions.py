@@ -25,30 +25,25 @@ class Models:
     kept before there were versions, is served until the first of them and becomes one of them then.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 10, pinned: int = 0) -> None:
+    def __init__(self, folder: Path, *, keep: int = 10) -> None:
         """Use a folder; it need not be there.
 
         Args:
             folder: Versions lie in `versions/` in it.
             keep: Newest versions that are kept when another one comes.
-            pinned: A version that is kept beside these; 0 is none.
 
         Raises:
             ValueError: If not even the newest is to be kept.
         """
         if keep < 1:
             raise ValueError(f"keep must be at least 1; got {keep}.")
-        self.folder, self.keep, self.pinned = folder / "versions", keep, pinned
+        self.folder, self.keep = folder / "versions", keep
         self._earlier, self._choice = folder / "ciml.pt", self.folder / "served.txt"
         self._read: dict[tuple[Path, int, int], dict[str, Any]] = {}
 
-    def current(self, version: int = 0) -> Path | None:
-        """File of a version; by default of the chosen one or else the newest, None if there is none yet.
-
-        Raises:
-            ValueError: If there is no such version; the message lists those there are.
-        """
-        if version := version or self.chosen():
+    def current(self) -> Path | None:
+        """File of the chosen version or else of the newest; None if there is none yet."""
+        if version := self.chosen():
             return self.file(version)
         numbers = self._numbers()
         newest = self._file(numbers[-1]) if numbers else self._earlier
@@ -67,7 +62,7 @@ class Models:
             return self._earlier
         known = ", ".join(str(about["version"]) for about in self.versions())
         allowed = f"0, for the newest, or one of {known}" if known else "0 until a model is trained"
-        raise ValueError(f"model_version must be {allowed}; got {version}. Set --conf model_version.")
+        raise ValueError(f"the version must be {allowed}; got {version}. Choose one of these.")
 
     def chosen(self) -> int:
         """Version that somebody chose to be served; 0 where nobody did, or its file is gone."""
@@ -123,7 +118,7 @@ class Models:
             if after and self.chosen() == after:
                 self._choice.unlink()
             for number in self._numbers()[: -self.keep]:
-                if number not in (self.pinned, self.chosen()):
+                if number != self.chosen():
                     self._file(number).unlink()
         return version
 

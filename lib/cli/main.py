@@ -28,7 +28,7 @@ from lib.cli.train import EPILOG as TRAIN_EPILOG
 from lib.cli.train import train
 from lib.labels.register import Register
 from lib.pipeline.checking import check_site
-from lib.pipeline.settings import AppSettings, read_settings
+from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
@@ -70,9 +70,9 @@ class SelectCommand(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
-        from lib.mdal.selection.strategies import DESCRIPTIONS
+        from lib.mdal.selection.strategies import STRATEGIES
 
-        named = (f"[bold]{name}[/]: {escape(text)}" for name, text in DESCRIPTIONS.items())
+        named = (f"[bold]{each.name}[/]: {escape(each.title)}" for each in STRATEGIES.values())
         self.epilog = "\n\n".join([self.epilog or "", "Strategies", *named])
         super().format_help(ctx, formatter)
 
@@ -145,7 +145,7 @@ def select(
         files = PlanFiles(output, None if no_figure else figure or output.with_suffix(".png"))
         options = {"strategy": strategy, "budget": budget, "seed": seed}
         given = {key: str(value) for key, value in options.items() if value is not None}
-        workspace = Workspace(studies, _selecting({"budget": "20%", **pairs_of(conf), **given}))
+        workspace = Workspace(studies, read_settings({"budget": "20%", **pairs_of(conf), **given}))
         workspace.validate()
         _select(workspace, files, processes or cores())
 
@@ -241,23 +241,6 @@ def _select(workspace: Workspace, files: PlanFiles, processes: int) -> None:
     console.print(plan_summary(document))
     for file in written:
         console.print(f"written: {file}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _selecting(pairs: dict[str, str]) -> AppSettings:
-    """The settings of these pairs; the strategy that is asked for is always computed.
-
-    Raises:
-        UserError: If a strategy is unknown or a setting does not fit.
-    """
-    from lib.mdal.selection.strategies import SELECTORS
-
-    usual = AppSettings.model_fields
-    strategy = pairs.get("strategy", str(usual["strategy"].default))
-    offered = pairs.get("strategies", ",".join(usual["strategies"].default)).split(",")
-    names = list(dict.fromkeys(filter(None, (name.strip() for name in (*offered, strategy)))))
-    if unknown := [name for name in names if name not in SELECTORS]:
-        raise UserError(f"--strategy must be one of {', '.join(SELECTORS)}; got {unknown[0]!r}.")
-    return read_settings({**pairs, "strategies": ",".join(names)})
 
 
 def check_document(workspace: Workspace) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _chosen(workspace: Workspace, names: Sequence[str]) -> list[Case]:
     Raises:
         UserError: If a name is none, or no model is trained yet.
     """
-    if workspace.models.current(workspace.settings.model_version) is None:
+    if workspace.models.current() is None:
         raise UserError(
             f"a model must have been trained; there is none in {workspace.folders.work}. "
             f"Label cases, then run: python main.py train {workspace.folders.address}"

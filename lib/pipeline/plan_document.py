@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lib.mdal import pair_names
-from lib.mdal.selection.strategies import BY_DIFFERENCE, DESCRIPTIONS
+from lib.mdal.selection.strategies import STRATEGIES, Standing
 from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
 from lib.plan.orm import PlanRow
@@ -30,9 +30,24 @@ def budgeted(workspace: Workspace, plan: PlanRow | None, strategy: str) -> int:
 
 def plan_warnings(plan: PlanRow, strategy: str) -> list[str]:
     """In what a plan may mislead; failed gates only for a strategy that ranks by the difference."""
-    if plan.about.get("gates") and strategy not in BY_DIFFERENCE:
+    if plan.about.get("gates") and not STRATEGIES[strategy].by_difference:
         return []
     return [str(sentence) for sentence in plan.about.get("warnings", [])]
+
+
+def reason(score: CaseScore, rank: int, of: int, *, strategy: str) -> str:
+    """Why a case comes where it does in a strategy's order, in one sentence."""
+    place = f"Case {rank} of {of}"
+    if score.difference is None or score.percentile is None:
+        return f"{place} in a uniform order."
+    details = score.details
+    standing = Standing(
+        score.percentile,
+        pair=details.get("most_different_pair", ""),
+        extreme=score.extreme,
+        salient_percentile=details.get("striking_percentile"),
+    )
+    return place + STRATEGIES[strategy].explain(standing)
 
 
 @dataclass(frozen=True)
@@ -148,7 +163,7 @@ class PlanDocument:
         document = {
             "method": METHOD,
             "strategy": self.strategy,
-            "order": DESCRIPTIONS[self.strategy],
+            "order": STRATEGIES[self.strategy].title,
             "budget": {"rule": str(self.budget), "cases": chosen, "of": len(self.cases)},
             "cases": [self._entry(case) for case in self.cases],
             "quarantined": [{"case": id, "reason": reason} for id, reason in self.quarantined.items()],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from lib.mdal.scoring.pool_scores import PoolScores, percentiles
 from lib.mdal.scoring.score_pool import PoolTooSmall
 from lib.mdal.selection.candidates import Candidates
 from lib.mdal.selection.coverage import coverage, plateau, prefixes
-from lib.mdal.selection.strategies import SELECTORS, cluster_of
+from lib.mdal.selection.strategies import STRATEGIES, cluster_of
 from lib.pipeline.checking import check_site
 from lib.pipeline.scoring import SiteScores, score_site
 from lib.pipeline.workspace import Workspace
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 JOB = "mdal"
 _CONFIRMED = "mdal files"  # touched since the plan was made, and found to hold what they held
 PATCHES = "patches.npz"  # PMI at every position of every case, for maps of where modalities disagree
+QUICK = "The pool was scored quickly, to try the program out; the order means nothing: --conf scoring=full."
 _CHECKED = 0.1  # share of the work done after the check
 
 
@@ -115,18 +116,20 @@ def _make(workspace: Workspace, content: str, processes: int, tell: Progress) ->
         order = uniform_order(tuple(case.id for case in workspace.verdicts.served), settings.seed)
         return workspace.plan.write(
             scores={id: CaseScore() for id in order},
-            orders=dict.fromkeys(settings.strategies, order),
+            orders=dict.fromkeys(STRATEGIES, order),
             **common,
         )
     candidates = candidates_of(scored)
     groups = common["budget"].cases(len(candidates))
     orders = {
-        name: SELECTORS[name](candidates, groups, np.random.default_rng(settings.seed))
-        for name in settings.strategies
+        name: strategy.select(candidates, groups, np.random.default_rng(settings.seed))
+        for name, strategy in STRATEGIES.items()
     }
     gates = scored.scores.gates
     about["gates"] = [asdict(gate) for gate in gates]
     about["warnings"] = [gate.sentence for gate in gates if gate.passed is False and gate.of_the_order]
+    if settings.scoring == "quick":
+        about["warnings"].append(QUICK)
     about |= _coverage(candidates, orders)
     clusters = cluster_of(candidates, groups, np.random.default_rng(settings.seed))
     suspects, striking = extreme(candidates.difference), percentiles(scored.scores.striking)
@@ -147,18 +150,10 @@ def _make(workspace: Workspace, content: str, processes: int, tell: Progress) ->
 def candidates_of(scored: SiteScores) -> Candidates:
     """What a selector may look at."""
     scores = scored.scores
-
-    def known(values: NDArray[np.float64], of_least_interest: Callable[..., Any]) -> NDArray[np.float64]:
-        """A case without a pair is of the least interest: nothing of it can be said."""
-        finite = np.isfinite(values)
-        return np.where(finite, values, of_least_interest(values[finite]))
-
     return Candidates(
         tuple(case.id for case in scored.cases),
         scores.features,
         scores.md,
-        surprise=known(scores.surprise, np.min),
-        mutual_information=known(scores.mutual_information, np.max),
         lesion_proxy=scores.lesion_proxy,
         striking=scores.striking,
         look=scores.look,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lib.cases.case import Case
@@ -62,13 +62,20 @@ class SiteScores:
         return {**known, "voxel_mm": spacing[::-1]}
 
 
-def score_site(workspace: Workspace, *, processes: int, on_progress: Progress) -> SiteScores:
+def score_site(
+    workspace: Workspace,
+    *,
+    settings: ScoringSettings | None = None,
+    processes: int,
+    on_progress: Progress,
+) -> SiteScores:
     """Score the cases that a site serves.
 
     The cases are put in the order of their contents, so that what they are called changes nothing.
 
     Args:
         workspace: Whose cases.
+        settings: How they are scored; None for what the settings of the site say.
         processes: That share the work on a CPU.
         on_progress: Told the share done and what is being done.
 
@@ -91,7 +98,8 @@ def score_site(workspace: Workspace, *, processes: int, on_progress: Progress) -
     try:
         views, properties = gather_views(_views(workspace, cases, contents, tell_read), len(cases), gathered)
         scores = score_pool(
-            keys, views, properties, workspace.preparation.modalities, scoring_settings(workspace),
+            keys, views, properties, workspace.preparation.modalities,
+            settings or scoring_settings(workspace),
             folder=workspace.folders.work / "scoring", seed=workspace.settings.seed,
             device=device_of(workspace.settings.device), processes=processes,
             on_progress=lambda done, message: on_progress(_READ + (1.0 - _READ) * done, message),
@@ -103,16 +111,11 @@ def score_site(workspace: Workspace, *, processes: int, on_progress: Progress) -
 
 def scoring_settings(workspace: Workspace) -> ScoringSettings:
     """How a site's pool is scored."""
-    settings, size = workspace.settings, workspace.settings.encoder
-    if size == "auto":
-        size = "large" if device_of(settings.device).type == "cuda" else "small"
-    return ScoringSettings(
-        folds=settings.folds,
-        seeds=settings.repeats,
-        steps=settings.scoring_steps or None,
-        retrain_share=settings.retrain_share,
-        contrastive=CONTRASTIVE[size],
-    )
+    large = device_of(workspace.settings.device).type == "cuda"
+    settings = ScoringSettings(contrastive=CONTRASTIVE["large" if large else "small"])
+    if workspace.settings.scoring == "quick":
+        return replace(settings, folds=2, seeds=2, steps=4)
+    return settings
 
 
 def _contents(workspace: Workspace) -> dict[str, str]:

@@ -22,6 +22,7 @@ from lib.ciml.checkpoint import load
 from lib.ciml.inference.predict import infer
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.tuning import lay_out
+from lib.pipeline.disk import disk_bytes
 from lib.pipeline.segmentation_cache import Segmentation, SegmentationCache
 from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import device_of
@@ -103,12 +104,12 @@ class Segmenter:
         """What was segmented before."""
         return SegmentationCache(
             self.workspace.folders.work / "segmentations",
-            max_bytes=int(self.workspace.settings.segmentations_gb * 1e9),
+            max_bytes=disk_bytes(self.workspace.settings, "segmentations"),
         )
 
     def published(self) -> Published | None:
         """The model that answers now; None before the first training."""
-        file = self.workspace.models.current(self.workspace.settings.model_version)
+        file = self.workspace.models.current()
         if file is None:
             return None
         stat = file.stat()
@@ -129,15 +130,10 @@ class Segmenter:
         """Let a version of the model answer from now on, in every process of the site; 0: the newest.
 
         Raises:
-            UserError: If the setting `model_version` rules, or there is no such version.
+            UserError: If there is no such version.
             ModelMismatch: If it was trained for other modalities or labels.
         """
         workspace = self.workspace
-        if fixed := workspace.settings.model_version:
-            raise UserError(
-                f"model_version must be 0 for a version to be chosen here; it is {fixed}. Start the server "
-                "without --conf model_version."
-            )
         try:
             if version:
                 self._check_fits(load(workspace.models.file(version))[0])

@@ -12,15 +12,40 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     field_validator,
 )
 
-from lib.cases.formats.image import MAX_VOXELS
 from lib.plan.budget import Budget
 from lib.runtime.errors import UserError
 
 _OF_MONAI_LABEL = {"server_mode"}  # keys that the framework itself reads from --conf
+
+GONE = {  # keys of earlier releases, and what replaces each
+    **dict.fromkeys(
+        ("cache_gb", "dicom_gb", "images_gb", "segmentations_gb"),
+        "Set --conf disk_gb, which bounds all files that can be made again.",
+    ),
+    **dict.fromkeys(
+        ("folds", "repeats", "scoring_steps"),
+        "Set --conf scoring to full or quick, which decides how many encoders are trained and how long.",
+    ),
+    "strategies": "Leave it out: every order is computed and offered. --conf strategy names the default.",
+    "encoder": "Leave it out: --conf device decides; a GPU trains the large encoders, a CPU the small ones.",
+    "retrain_share": "Leave it out: encoders are trained again once a fifth of the pool is new or changed.",
+    "check_first": "Leave it out: a pool in a folder of at most 64 cases is checked before it is served.",
+    "no_plan": "Leave it out: before the plan is ready, Next Sample is a random unlabelled case that says so.",
+    "max_voxels": "Leave it out: a volume of more than 512 x 512 x 512 voxels is refused.",
+    "minimum_labels": "Leave it out: a training needs labels of at least 2 patients.",
+    "validation_share": "Leave it out: a fifth of the labelled patients is kept for validation.",
+    "train_precision": "Leave it out: --conf device decides; half precision where the device computes in it.",
+    "accumulate": "Leave it out: the batch of each size of network fits. Set a smaller --conf network.",
+    "model_version": "Choose the version that answers on the page, under Model.",
+    "models_kept": "Leave it out: the ten newest versions of the model are kept.",
+    "tracking": "Leave it out: TensorBoard's events are always written; MLflow gets the figures too where the "
+    "environment variable MLFLOW_TRACKING_URI names its server or database.",
+    "tracking_uri": "Set the environment variable MLFLOW_TRACKING_URI.",
+    "pacs_refresh_s": "Set --conf refresh_s.",
+}
 
 
 def _words(value: Any) -> Any:
@@ -33,8 +58,9 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Numbers = Annotated[tuple[float, float], BeforeValidator(_words)]
 
 
-def _key(default: Any, meaning: str, unit: str = "", **limits: Any) -> Any:
-    return Field(default, description=meaning, json_schema_extra={"unit": unit}, **limits)
+def _key(default: Any, meaning: str, unit: str = "", *, of_plan: bool = False, **limits: Any) -> Any:
+    """A setting; with `of_plan` another value makes another plan."""
+    return Field(default, description=meaning, json_schema_extra={"unit": unit, "of_plan": of_plan}, **limits)
 
 
 class AppSettings(BaseModel):
@@ -47,20 +73,16 @@ class AppSettings(BaseModel):
     layout: str = _key("auto", "How the studies lie on disk; auto takes the first layout that finds a case")
     modalities: Words = _key((), "Further names of modalities that this site uses, separated by commas")
     series_rules: str = _key("usual", "Which DICOM series is which modality: usual, glioma_mr, pet_ct, pet_ct_mr, or the absolute path of your own in a .yaml file")
-    reference: str = _key("", "Modality whose grid a case takes; empty: the finest of the usual order")
+    reference: str = _key("", "Modality whose grid a case takes; empty: the finest of the usual order", of_plan=True)
     follow_links: bool = _key(False, "Also use files and folders that are links to outside the studies folder")
     study_labels: Literal["final", "original", "ignore"] = _key("final", "What a contour found beside the images is: a finished label, a start for the reader, or nothing")
-    released: Words = _key((), "Cases that a person looked at and took out of quarantine, separated by commas")
+    released: Words = _key((), "Cases that a person looked at and took out of quarantine, separated by commas", of_plan=True)
     work_dir: str = _key("", "Where the plan, models and cache live; empty: .mdal in the studies folder, for a PACS a folder in ~/.mdal")
-    cache_gb: float = _key(20.0, "Most that prepared cases may take on disk", "GB", gt=0)
-    dicom_gb: float = _key(50.0, "Most that series fetched from a PACS may take on disk; the longest unused are removed", "GB", gt=0)
-    images_gb: float = _key(20.0, "Most that files made for viewers may take on disk, of DICOM series and 4-D files", "GB", gt=0)
+    disk_gb: float = _key(100.0, "Disk space for what can be made or fetched again: prepared cases, series from a PACS, files for viewers, pictures; the longest unused are evicted", "GB", gt=0)
     refresh_s: float = _key(30.0, "How often new studies are looked for, and segmentations in a PACS", "s", gt=0)
-    max_voxels: int = _key(MAX_VOXELS, "A larger volume is refused from its header", "voxels", gt=0)
-    ct_window: Numbers = _key((-160.0, 240.0), "CT values mapped to -1 and 1; where the first is negative, quote it with a space before", "HU")
-    pet_ceiling: float = _key(5.0, "PET value mapped to 1", "SUV", gt=0)
+    ct_window: Numbers = _key((-160.0, 240.0), "CT values mapped to -1 and 1; where the first is negative, quote it with a space before", "HU", of_plan=True)
+    pet_ceiling: float = _key(5.0, "PET value mapped to 1", "SUV", of_plan=True, gt=0)
     workers: int = _key(0, "Cases checked at the same time; 0: one for each core", "cases", ge=0)
-    check_first: int = _key(64, "A pool on disk of at most so many cases is checked before it is served; a larger one, or a PACS, meanwhile", "cases", ge=0)
 
     # who may ask
     allowed_hosts: Words = _key((), "Further names by which clients reach this server, separated by commas; its own name, localhost and IP addresses always are")
@@ -70,33 +92,18 @@ class AppSettings(BaseModel):
     model_upload: bool = _key(False, "Administrators may send a trained model (PUT /model/ciml), which becomes the newest version")
 
     # which case next
-    strategies: Words = _key(("paced", "mdal", "diversemd", "uniform"), "Orders that are computed and offered by name, separated by commas", min_length=1)
-    strategy: str = _key("paced", "Strategy that answers under the name random, the only one that OHIF asks for; one of strategies", validate_default=True)
-    budget: str = _key("", "When Next Sample stops: 20 cases, a share such as 20% or 0.2, plateau (coverage hardly grows); empty: never", "cases or share")
-    no_plan: Literal["random", "error"] = _key("random", "Next Sample before the plan is there: a random unlabelled case that says so, or an error")
+    strategy: str = _key("paced", "Order that answers under the name random, the only one that OHIF asks for: mdal, diversemd, paced, kmeans, stratified or uniform")
+    budget: str = _key("", "When Next Sample stops: 20 cases, a share such as 20% or 0.2, plateau (coverage hardly grows); empty: never", "cases or share", of_plan=True)
     lease_minutes: float = _key(120.0, "How long a case offered to one reader is kept from the others", "min", gt=0, le=525_600)
     database_url: str = _key("", "Database of the plan, postgresql://USER@HOST/NAME where several servers share it; empty: SQLite in work_dir")
-    seed: int = _key(0, "Same pool, settings and seed: same plan", ge=0, lt=2**32)
-    folds: int = _key(5, "Parts of the pool; each is scored by models that never saw it", "folds", ge=2)
-    repeats: int = _key(3, "Trainings averaged for a case's score, each from another seed", "trainings", ge=1)
-    retrain_share: float = _key(0.2, "Share of the pool that may be new or changed before the encoders are trained again; below it new cases are scored by the trained ones", "1", ge=0, le=1)
-    encoder: Literal["auto", "small", "large"] = _key("auto", "Size of the encoders; auto: small on a CPU, large on a GPU")
-    scoring_steps: int = _key(0, "Contrastive steps of one training; 0: by the size of the pool and the device", "steps", ge=0)
+    seed: int = _key(0, "Same pool, settings and seed: same plan", of_plan=True, ge=0, lt=2**32)
+    scoring: Literal["full", "quick"] = _key("full", "full: 15 trainings of encoders; quick: 4 short ones, to try the program out with an order that means nothing", of_plan=True)
 
     # where the lesion is
     labels: Words = _key((), "Names of the labels 1..n, separated by commas; empty: those of the decomposition")
     decomposition: str = _key("auto", "Table of subtasks: auto, glioma_mr, pet_ct, pet_ct_mr, generic, or the absolute path of your own in a .yaml file")
     network: Literal["auto", "tiny", "base", "large"] = _key("auto", "Size of the network; auto: tiny on a CPU, base on a GPU")
     train_epochs: int = _key(0, "Epochs of one training; 0: as the size of the network needs, 10 for tiny", "epochs", ge=0)
-    minimum_labels: int = _key(2, "Labelled patients that a training needs", "patients", ge=2)
-    validation_share: float = _key(0.2, "Share of labelled patients kept for validation", "1", gt=0, lt=1)
-    train_precision: Literal["auto", "float32", "bfloat16", "float16"] = _key("auto", "Arithmetic of a training's forward passes; auto: half where the device has it")
-    accumulate: int = _key(1, "Batches whose gradients one training step averages, where a larger batch does not fit", "batches", ge=1)
-    model_version: int = _key(0, "Version of the model that answers and that trainings go on from; 0: the one chosen on the page, else the newest", ge=0)
-    models_kept: int = _key(10, "Newest versions of the model that are kept", "versions", ge=1)
-    tracking: Literal["tensorboard", "mlflow", "off"] = _key("tensorboard", "Where a training's figures go: tensorboard (model/events in work_dir), mlflow (there as well) or off")
-    tracking_uri: str = _key("", "MLflow's server or database; empty: a database beside TensorBoard's events")
-    segmentations_gb: float = _key(2.0, "Most that segmentations kept for the next request may take on disk", "GB", gt=0)
     prefetch: int = _key(4, "Next cases of the plan that are segmented before anyone asks; 0: none", "cases", ge=0)
     device: str = _key("auto", "auto, cpu, cuda or cuda:N")
     # fmt: on
@@ -119,25 +126,13 @@ class AppSettings(BaseModel):
                 )
         return tuple(origin.lower() for origin in origins)
 
-    @field_validator("strategies")
-    @classmethod
-    def _are_known(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
-        from lib.mdal.selection.strategies import SELECTORS  # takes seconds to import scikit-learn
-
-        unknown = [name for name in strategies if name not in SELECTORS]
-        if unknown:
-            raise ValueError(f"{unknown[0]!r} is none of {', '.join(SELECTORS)}")
-        return strategies
-
     @field_validator("strategy")
     @classmethod
-    def _is_offered(cls, strategy: str, info: ValidationInfo) -> str:
-        offered = info.data.get("strategies", (strategy,))  # not there where it was refused itself
-        if strategy not in offered:
-            raise ValueError(
-                f"strategy must be one of {', '.join(offered)}; got {strategy!r}. Set --conf strategy, "
-                "or add it to --conf strategies."
-            )
+    def _is_offered(cls, strategy: str) -> str:
+        from lib.mdal.selection.strategies import STRATEGIES  # takes seconds to import scikit-learn
+
+        if strategy not in STRATEGIES:
+            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; got {strategy!r}.")
         return strategy
 
     @field_validator("budget", mode="before")
@@ -153,6 +148,8 @@ def read_settings(conf: Mapping[str, Any]) -> AppSettings:
         UserError: If a key is unknown or a value does not fit; the message lists the keys.
     """
     values = {key: value for key, value in conf.items() if key not in _OF_MONAI_LABEL}
+    if gone := sorted(set(values) & set(GONE)):
+        raise UserError(f"--conf {gone[0]} is no longer a key of this app. {GONE[gone[0]]}")
     if unknown := sorted(set(values) - set(AppSettings.model_fields)):
         raise UserError(
             f"--conf {unknown[0]} is not a key of this app. It must be one of "
@@ -183,5 +180,15 @@ def as_conf(settings: AppSettings) -> dict[str, str]:
 
 def unit_of(key: str) -> str:
     """Unit of a key; empty where it has none."""
+    return str(_about(key)["unit"])
+
+
+def settings_of_plan(settings: AppSettings) -> dict[str, object]:
+    """The settings that a plan depends on, as JSON."""
+    keys = {key for key in AppSettings.model_fields if _about(key)["of_plan"]}
+    return settings.model_dump(mode="json", include=keys)
+
+
+def _about(key: str) -> dict[str, Any]:
     extra = AppSettings.model_fields[key].json_schema_extra
-    return str(extra["unit"]) if isinstance(extra, dict) else ""
+    return dict(extra) if isinstance(extra, dict) else {}

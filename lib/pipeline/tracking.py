@@ -14,33 +14,27 @@ from lib.runtime.errors import UserError
 
 logger = logging.getLogger(__name__)
 EXPERIMENT = "mdal-ciml"
+MLFLOW = "MLFLOW_TRACKING_URI"  # names MLflow's server or database, in the environment
 
 Tracker = Callable[[EpochReport], None]
 _Write = Callable[[int, dict[str, float]], None]
 
 
 @contextmanager
-def tracker(
-    where: str, *, folder: Path, uri: str, run: str, parameters: Mapping[str, Any]
-) -> Iterator[Tracker]:
-    """Where to tell each epoch of a training.
+def tracker(folder: Path, *, run: str, parameters: Mapping[str, Any]) -> Iterator[Tracker]:
+    """Record each epoch of a training: always as TensorBoard's events, and in MLflow where it is set up.
 
     Args:
-        where: `tensorboard`, `mlflow` (both) or `off`.
-        folder: Of TensorBoard's events.
-        uri: Of MLflow's server or database; a database in the folder when empty.
+        folder: Holds TensorBoard's events.
         run: Name of the training.
-        parameters: What it was done with.
+        parameters: Settings of the training.
 
     Raises:
-        UserError: If MLflow is asked for and not installed or not to be reached.
+        UserError: If MLFLOW_TRACKING_URI is set, and MLflow is not installed or does not answer.
     """
     with ExitStack() as open_until_done:
-        writers: list[_Write] = []
-        if where != "off":
-            writers.append(open_until_done.enter_context(_tensorboard(folder / run)))
-        if where == "mlflow":
-            address = uri or f"sqlite:///{folder / 'mlflow.db'}"
+        writers = [open_until_done.enter_context(_tensorboard(folder / run))]
+        if address := os.environ.get(MLFLOW):
             writers.append(open_until_done.enter_context(_mlflow(address, run, parameters)))
 
         def tell(report: EpochReport) -> None:
@@ -83,8 +77,7 @@ def _mlflow(uri: str, run: str, parameters: Mapping[str, Any]) -> Iterator[_Writ
         from mlflow.exceptions import MlflowException
     except ImportError as err:
         raise UserError(
-            "tracking=mlflow needs MLflow; it is not installed. Run `pip install mlflow`, or set "
-            "--conf tracking=tensorboard."
+            f"{MLFLOW} is set and needs MLflow; it is not installed. Run `pip install mlflow`, or unset it."
         ) from err
     try:
         client = MlflowClient(uri)
@@ -94,8 +87,8 @@ def _mlflow(uri: str, run: str, parameters: Mapping[str, Any]) -> Iterator[_Writ
         client.log_batch(id, params=[Param(name, str(value)) for name, value in parameters.items()])
     except MlflowException as err:
         raise UserError(
-            f"tracking_uri must be an MLflow server or database that answers; {uri!r} does not: {err}. "
-            "Set --conf tracking_uri."
+            f"{MLFLOW} must name an MLflow server or database that answers; {uri!r} does not: {err}. "
+            "Correct it or unset it."
         ) from err
 
     def write(epoch: int, values: dict[str, float]) -> None:

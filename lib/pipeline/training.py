@@ -93,7 +93,7 @@ def train_site(
             on_progress(_READ * done / of, message)
 
         cases = labelled_cases(workspace, on_progress=tell_read)
-        chosen = 0 if workspace.settings.model_version else workspace.models.chosen()
+        chosen = workspace.models.chosen()
         start = replace(_start(workspace, cases), chosen=chosen)
         state_file = workspace.folders.work / "training" / f"{_digest(workspace, cases, settings, start)}.pt"
         for other in state_file.parent.glob("*.pt"):  # of labels or settings of before
@@ -115,9 +115,7 @@ def _tracked(training: SharedTraining, start: Start, told: _Told) -> TrainingRes
     conf, folder = training.workspace.settings, training.workspace.folders.work / "model" / "events"
     run = f"from-{start.version}-{training.state_file.stem[:8]}"
     parameters = {"seed": conf.seed, "size": conf.network, **asdict(training.settings)}
-    with tracker(
-        conf.tracking, folder=folder, uri=conf.tracking_uri, run=run, parameters=parameters
-    ) as track:
+    with tracker(folder, run=run, parameters=parameters) as track:
         training.listeners += [track, told]
         return run_shared(training, device_of(conf.device))
 
@@ -125,9 +123,8 @@ def _tracked(training: SharedTraining, start: Start, told: _Told) -> TrainingRes
 def training_settings(workspace: Workspace, *, epochs: int = 0) -> TrainingSettings:
     """How a site's model is trained; `epochs` 0 takes the site's setting."""
     usual, device, size = workspace.settings, device_of(workspace.settings.device), network_size(workspace)
-    precision = precision_for(device) if usual.train_precision == "auto" else usual.train_precision
     asked = {"epochs": epochs or usual.train_epochs} if epochs or usual.train_epochs else {}
-    return TrainingSettings.of_size(size, accumulate=usual.accumulate, precision=precision, **asked)
+    return TrainingSettings.of_size(size, precision=precision_for(device), **asked)
 
 
 def network_size(workspace: Workspace) -> str:
@@ -192,7 +189,7 @@ def _start(workspace: Workspace, cases: LabelledCases) -> Start:
     """The published network, to go on from, if it fits this pool; else a new one."""
     modalities, decomposition = workspace.preparation.modalities, workspace.decomposition
     device, size = device_of(workspace.settings.device), workspace.settings.network
-    file = workspace.models.current(workspace.settings.model_version)
+    file = workspace.models.current()
     with torch.random.fork_rng():
         torch.manual_seed(workspace.settings.seed)
         new = CimlNetwork(decomposition, modalities, NetworkSettings.of_size(network_size(workspace)))
@@ -257,9 +254,7 @@ def _publish(
             },
         }
         number = workspace.models.publish(start.network, {**outcome, **provenance}, after=start.chosen)
-        if workspace.settings.model_version:
-            why += f" Version {workspace.settings.model_version} goes on answering: --conf model_version."
-        elif kept := workspace.models.chosen():
+        if kept := workspace.models.chosen():
             why += f" Version {kept} goes on answering: it was chosen after this training began."
     logger.info("model %s: %s", f"version {number} published" if published else "not published", why)
     return {**outcome, "published": published, "version": number, "message": why}

@@ -17,6 +17,8 @@ from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 
+LEAST_PATIENTS = 2  # with a final label, one to learn from and one to validate with
+VALIDATION_SHARE = 0.2  # of the labelled patients
 Tell = Callable[[int, int], None]
 
 
@@ -82,14 +84,14 @@ def labelled_cases(workspace: Workspace, *, on_progress: Tell = lambda done, of:
 
 
 def _split(workspace: Workspace, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
-    patients, needed = {case.patient for case in cases}, workspace.settings.minimum_labels
+    patients, needed = {case.patient for case in cases}, LEAST_PATIENTS
     if len(patients) < needed:
         raise UserError(
             f"training needs final labels of at least {needed} patients; there are {len(patients)}. "
             f"Label {needed - len(patients)} more and submit them."
         )
     held_out = split_patients(
-        workspace.folders.work / "model" / "split.json", patients, share=workspace.settings.validation_share
+        workspace.folders.work / "model" / "split.json", patients, share=VALIDATION_SHARE
     )
     learn = [case for case in cases if case.patient not in held_out]
     check = [case for case in cases if case.patient in held_out]

@@ -19,6 +19,7 @@ from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.discovery.layouts import find_pool
 from lib.cases.discovery.series_rules import rules_for
 from lib.cases.discovery.studies import REGISTER
+from lib.cases.formats.image import MAX_VOXELS
 from lib.cases.modalities import default_reference
 from lib.cases.pool import Pool
 from lib.cases.preprocessing import Preparation, VolumeCache
@@ -32,8 +33,9 @@ from lib.labels.exchange import SegmentationExchange
 from lib.labels.register import Register
 from lib.labels.store import LabelStore
 from lib.mdal import METHOD_VERSION
+from lib.pipeline.disk import disk_bytes
 from lib.pipeline.folders import Folders
-from lib.pipeline.settings import AppSettings
+from lib.pipeline.settings import AppSettings, settings_of_plan
 from lib.plan.store import PlanStore
 from lib.runtime.digest import digest
 from lib.runtime.errors import UserError
@@ -101,7 +103,7 @@ class Workspace:
         try:
             for made in ("preparation", "decomposition", "plan"):
                 getattr(self, made)
-            self.models.current(self.settings.model_version)
+            self.models.current()
         except Damaged:
             raise
         except (Unavailable, SQLAlchemyError) as err:
@@ -130,7 +132,7 @@ class Workspace:
             settings.reference or default_reference(modalities),
             settings.ct_window,
             settings.pet_ceiling,
-            settings.max_voxels,
+            MAX_VOXELS,
         )
 
     @cached_property
@@ -145,7 +147,7 @@ class Workspace:
             self.folders.work / "cache",
             self.preparation,
             self.records,
-            max_bytes=int(self.settings.cache_gb * 1e9),
+            max_bytes=disk_bytes(self.settings, "prepared"),
         )
 
     @cached_property
@@ -162,8 +164,7 @@ class Workspace:
         """Versions of the published network."""
         from lib.ciml.model_versions import Models  # with torch, takes seconds to import
 
-        settings = self.settings
-        return Models(self.folders.work / "model", keep=settings.models_kept, pinned=settings.model_version)
+        return Models(self.folders.work / "model")
 
     @cached_property
     def decomposition(self) -> Decomposition:
@@ -189,7 +190,7 @@ class Workspace:
             self.folders.studies / "labels",
             numbering=self.decomposition,
             study_labels=self.settings.study_labels,
-            max_voxels=self.settings.max_voxels,
+            max_voxels=MAX_VOXELS,
         )
 
     def exchange(
@@ -209,7 +210,7 @@ class Workspace:
             refresh=self.refresh,
             seen_file=self.folders.work / "segmentations.json",
             every_s=self.settings.refresh_s,
-            max_voxels=self.settings.max_voxels,
+            max_voxels=MAX_VOXELS,
             on_taken=on_taken,
             on_listed=on_listed,
         )
@@ -255,8 +256,8 @@ class Workspace:
             mirror = Mirror(
                 self.folders.address,
                 self.folders.work / "dicom",
-                int(settings.dicom_gb * 1e9),
-                settings.max_voxels,
+                disk_bytes(settings, "dicom"),
+                MAX_VOXELS,
             )
             return find_studies(mirror, rules)
         return find_pool(
@@ -276,18 +277,4 @@ class Workspace:
     @property
     def scoring_settings(self) -> dict[str, object]:
         """The settings that a plan depends on."""
-        keys = (
-            "seed",
-            "budget",
-            "strategies",
-            "folds",
-            "repeats",
-            "scoring_steps",
-            "retrain_share",
-            "encoder",
-            "reference",
-            "ct_window",
-            "pet_ceiling",
-            "released",
-        )
-        return {**self.settings.model_dump(mode="json", include=set(keys)), "method": METHOD_VERSION}
+        return {**settings_of_plan(self.settings), "method": METHOD_VERSION}

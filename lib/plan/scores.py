@@ -33,27 +33,6 @@ class CaseScore:
     cluster: int | None = None
     features: NDArray[np.floating[Any]] | None = field(default=None, compare=False, repr=False)
 
-    def reason(self, rank: int, of: int, *, strategy: str) -> str:
-        """Why the case comes where it does in a strategy's order, in one sentence."""
-        place, pair = f"Case {rank} of {of}", self.details.get("most_different_pair")
-        if self.difference is None or self.percentile is None:
-            return f"{place} in a uniform order."
-        differs = _differs(self.percentile)
-        differs += f", {pair} most" if pair else ""
-        if strategy == "uniform":
-            return f"{place} in a uniform order: {differs}."
-        if strategy == "paced" and self.extreme:
-            return f"{place}, kept for last: {differs}, so its scans may be damaged."
-        if strategy == "paced":
-            striking = self.details.get("striking_percentile")
-            if striking is None:
-                return f"{place}, drawn at random as cases here show different parts of the body: {differs}."
-            return (
-                f"{place}: it stands for cases like it, more in it is conspicuous than in {striking:.0f} % "
-                f"of the others, and {differs}."
-            )
-        return f"{place}: {differs}."
-
     def warnings(self) -> list[str]:
         """What to look at before the case is labelled."""
         if not self.extreme:
@@ -67,12 +46,6 @@ class CaseScore:
     def extreme(self) -> bool:
         """Whether a damaged scan is likelier than an informative one (`mdal.scoring.difference.extreme`)."""
         return bool(self.details.get("extreme"))
-
-
-def _differs(percentile: float) -> str:
-    if percentile in (0.0, 100.0):
-        return f"its modalities differ {'most' if percentile else 'least'} of all"
-    return f"its modalities differ more than those of {percentile:.0f} % of the other cases"
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from monailabel.interfaces.datastore import Datastore
 
 from lib.cases.case import Case
 from lib.cases.dicomweb.mirror import RemoteSeries
-from lib.cases.formats.image import suffix_of
+from lib.cases.formats.image import MAX_VOXELS, suffix_of
 from lib.labels.notes import check_notes
 from lib.labels.store import FINAL, ORIGINAL, check_tag
+from lib.pipeline.disk import disk_bytes
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.own_files import Unavailable
@@ -43,8 +44,8 @@ class CaseDatastore(Datastore):
         self.labels = workspace.labels
         self._exports = Exports(
             workspace.folders.work / "images",
-            max_voxels=workspace.settings.max_voxels,
-            max_bytes=int(workspace.settings.images_gb * 1e9),
+            max_voxels=MAX_VOXELS,
+            max_bytes=disk_bytes(workspace.settings, "images"),
         )
 
     def name(self) -> str:

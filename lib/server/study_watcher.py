@@ -15,6 +15,7 @@ from lib.runtime.periodic import PeriodicTask
 from lib.server.subprocesses import check_in_background
 from lib.views.terminal.tables import as_text, check_table, pool_table
 
+CHECKED_FIRST = 64  # cases of a pool in a folder that is not served before it is checked
 RECHECK_S = 600.0  # after which a check that failed, or lacked series of the PACS, is made again
 LISTING_SHARE = 0.01  # of the time that a folder is being listed: computing, which holds up those who ask
 _TRIED_AGAIN = "the server's log says why. It is tried again within minutes."
@@ -59,7 +60,7 @@ class StudyWatcher:
         self._start_check()
         if workspace.folders.in_pacs:
             return
-        if len(workspace.pool.cases) <= workspace.settings.check_first:
+        if len(workspace.pool.cases) <= CHECKED_FIRST:
             self._checking.join()
         self._listing = PeriodicTask(
             lambda: self.listed(workspace.refresh(settled=True)),

@@ -20,7 +20,7 @@ def test_the_newest_version_is_the_current_one(network: CimlNetwork, tmp_path: P
     assert models.current() is None
     assert [models.publish(network, {"dice": dice}) for dice in (0.1, 0.2)] == [1, 2]
     assert load(models.current())[1] == {"dice": 0.2, "version": 2}
-    assert load(models.current(1))[1] == {"dice": 0.1, "version": 1}
+    assert load(models.file(1))[1] == {"dice": 0.1, "version": 1}
     assert [about["version"] for about in models.versions()] == [1, 2]
 
 
@@ -29,25 +29,25 @@ def test_a_version_holds_the_weights_it_was_published_with(network: CimlNetwork,
     for value in (1.0, 2.0):
         torch.nn.init.constant_(next(network.parameters()), value)
         models.publish(network, {})
-    for version, value in ((1, 1.0), (2, 2.0), (0, 2.0)):
-        assert (next(load(models.current(version))[0].parameters()) == value).all()
+    for file, value in ((models.file(1), 1.0), (models.file(2), 2.0), (models.current(), 2.0)):
+        assert (next(load(file)[0].parameters()) == value).all()
 
 
 def test_an_unknown_version_is_refused_with_those_there_are(network: CimlNetwork, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"must be 0 until a model is trained; got 3\. Set --conf model_v"):
-        Models(tmp_path).current(3)
+    with pytest.raises(ValueError, match=r"must be 0 until a model is trained; got 3\."):
+        Models(tmp_path).file(3)
     models = Models(tmp_path)
     for _ in range(2):
         models.publish(network, {})
     with pytest.raises(ValueError, match=r"must be 0, for the newest, or one of 1, 2; got 3\."):
-        models.current(3)
+        models.file(3)
 
 
-def test_old_versions_go_but_never_the_pinned_or_the_newest(network: CimlNetwork, tmp_path: Path) -> None:
-    models = Models(tmp_path, keep=2, pinned=1)
+def test_old_versions_go_but_never_the_newest(network: CimlNetwork, tmp_path: Path) -> None:
+    models = Models(tmp_path, keep=2)
     for _ in range(5):
         models.publish(network, {})
-    assert [about["version"] for about in models.versions()] == [1, 4, 5]
+    assert [about["version"] for about in models.versions()] == [4, 5]
     with pytest.raises(ValueError, match="keep must be at least 1; got 0"):
         Models(tmp_path, keep=0)
 
@@ -57,9 +57,9 @@ def test_a_model_of_before_there_were_versions_is_served_and_becomes_one(
 ) -> None:
     save(tmp_path / "ciml.pt", network, {"version": 7, "dice": 0.5})
     models = Models(tmp_path)
-    assert models.current() == models.current(7) == tmp_path / "ciml.pt"
+    assert models.current() == models.file(7) == tmp_path / "ciml.pt"
     assert models.publish(network, {}) == 8
-    assert load(models.current(7))[1] == {"version": 7, "dice": 0.5}
+    assert load(models.file(7))[1] == {"version": 7, "dice": 0.5}
     assert load(models.current())[1]["version"] == 8
 
 
@@ -118,13 +118,13 @@ def test_a_chosen_version_is_served_by_every_process_until_another_choice(
     for _ in range(2):
         models.publish(network, {})
     models.choose(1)
-    assert other_process.current() == models.current(1)
+    assert other_process.current() == models.file(1)
     for _ in range(3):
         other_process.publish(network, {})
     assert models.chosen() == 1
     assert [about["version"] for about in models.versions()] == [1, 4, 5]  # the chosen one is kept
     models.choose(0)
-    assert other_process.current() == models.current(5)
+    assert other_process.current() == models.file(5)
 
 
 def test_only_the_choice_that_a_network_was_judged_by_ends_with_it(

@@ -15,12 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 from lib.cli.main import app, main
-from lib.mdal.selection.strategies import DESCRIPTIONS, SELECTORS
+from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.planning import JOB
 from lib.plan.store import PlanStore
 from tests.conftest import SAMPLES
 
-QUICK = ("folds=2", "repeats=1", "scoring_steps=4")
+QUICK = ("scoring=quick",)
 SEVEN = ("STS_002", "STS_008", "STS_018", "STS_024", "STS_025", "STS_041", "STS_042")
 ELSEWHERE = "STS_019"  # the check finds that its volumes do not lie on each other
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def test_the_document_says_how_the_plan_came_to_be_and_agrees_with_the_table(
         assert f"{case['pairs']['CT/PET']['difference_nats']:.4f}" == row["difference_nats CT/PET"]
     assert document["budget"] == {"rule": "2", "cases": 2, "of": 7}
     assert document["quarantined"][0]["case"] == ELSEWHERE
-    assert document["settings"]["scoring_steps"] == 4
+    assert document["settings"]["scoring"] == "quick"
     assert {"torch", "monai"} <= document["software"].keys()
     assert {gate["name"] for gate in document["gates"]} > {"retrieval", "seed_agreement"}
     assert len(document["coverage"]["paced"]) == len(document["coverage"]["at"])
@@ -152,7 +152,7 @@ def test_the_rule_plateau_chooses_as_many_as_the_strategys_plateau(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--strategy", "best"), "--strategy must be one of mdal, diversemd, paced"),
+        (("--strategy", "best"), "strategy must be one of mdal, diversemd, paced"),
         (("--budget", "130%"), "budget must be a number of cases (20)"),
         (("--budget", "0"), "budget must be a number of cases (20)"),
         (("--seed", "-1"), "seed must be"),
@@ -220,8 +220,8 @@ def test_a_pool_whose_every_case_is_in_quarantine_is_refused_with_the_reasons(
 def test_help_names_every_strategy() -> None:
     told = said(CliRunner().invoke(app, ["select", "--help"]).output)
     assert "Example: python main.py select" in told
-    for name in SELECTORS:
-        assert f"{name}: {DESCRIPTIONS[name]}" in told
+    for name, strategy in STRATEGIES.items():
+        assert f"{name}: {strategy.title}" in told
 
 
 def command(*words: str) -> dict[str, object]:
@@ -259,9 +259,9 @@ def test_two_ranks_of_torchrun_write_what_one_process_writes(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--strategy", "best"), "--strategy must be one of"),
+        (("--strategy", "best"), "strategy must be one of"),
         (("--conf", "device=tpu9"), "device must be auto, cpu, cuda or cuda:N"),
-        (("--conf", "folds"), "--conf must be KEY=VALUE"),
+        (("--conf", "scoring"), "--conf must be KEY=VALUE"),
     ],
 )
 def test_what_the_first_rank_refuses_ends_all_ranks_with_its_sentence(
@@ -292,7 +292,7 @@ def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing_behind(
     studies: Path, select: Select, tmp_path: Path
 ) -> None:
     work = tmp_path / "work"
-    words = arguments(studies, "--conf", "scoring_steps=2000", "--output", tmp_path / "plan.csv", work=work)
+    words = arguments(studies, "--conf", "scoring=full", "--output", tmp_path / "plan.csv", work=work)
     plan, until = PlanStore.beside(work), time.monotonic() + 240
     listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
     started = command("main.py", *words)

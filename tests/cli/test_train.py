@@ -39,7 +39,7 @@ def train(monkeypatch: pytest.MonkeyPatch) -> Train:
     torch.set_num_threads(1)
 
     def run(studies: Path, *options: object) -> int:
-        words = ["main.py", "train", str(studies), "--conf", "tracking=off", *map(str, options)]
+        words = ["main.py", "train", str(studies), *map(str, options)]
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as ended:
             main()
@@ -66,18 +66,11 @@ def test_a_folder_without_labels_ends_with_a_sentence(
     assert "training needs final labels of at least 2 patients; there are 0. Label 2 more" in told
 
 
-def test_an_unknown_version_ends_with_a_sentence(
-    studies: Path, train: Train, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train(studies, "--conf", "model_version=4") == 2
-    assert "model_version must be 0 until a model is trained; got 4." in said(capsys.readouterr().out)
-
-
 def command(*words: object, processes: int = 0) -> list[str]:
     """The command line of a process of its own, or of several under torchrun."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     launcher = torchrun if processes else []
-    return [sys.executable, *launcher, "main.py", "train", *map(str, words), "--conf", "tracking=off"]
+    return [sys.executable, *launcher, "main.py", "train", *map(str, words)]
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from tests.support.server import ROOT, serving, wait_for_plan
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 LABELLED = ("STS_002", "STS_024", "STS_051")  # the others' contours are hidden from the server
-CONF = {"budget": 8, "folds": 2, "repeats": 2, "scoring_steps": 40, "device": "cpu", "prefetch": 0}
+CONF = {"budget": 8, "scoring": "quick", "device": "cpu", "prefetch": 0}
 
 
 @dataclass

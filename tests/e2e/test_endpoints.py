@@ -22,7 +22,7 @@ from tests.support.server import APP
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 THEIRS = Path(monailabel.__file__).parent.parent / "tests" / "unit" / "endpoints"
-CONF = {"folds": "3", "repeats": "1", "scoring_steps": "10", "train_epochs": "1"}
+CONF = {"scoring": "quick", "train_epochs": "1"}
 PATIENTS = {
     "spleen_3": "STS_008",
     "spleen_8": "STS_024",

@@ -25,7 +25,7 @@ from tests.support.trees import copied, files_below
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-CONF = {"folds": 2, "repeats": 1, "scoring_steps": 2, "study_labels": "ignore", "prefetch": 0}
+CONF = {"scoring": "quick", "study_labels": "ignore", "prefetch": 0}
 GOOD = {  # of parameters, so that requests also get past the first look
     "image": "STS_002",
     "id": "STS_002",

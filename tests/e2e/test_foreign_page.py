@@ -23,7 +23,7 @@ from tests.support.trees import copied, files_below
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-CONF = {"folds": 2, "repeats": 1, "scoring_steps": 2, "study_labels": "ignore", "prefetch": 0}
+CONF = {"scoring": "quick", "study_labels": "ignore", "prefetch": 0}
 NAMES = {"model": "ciml", "method": "mdal", "strategy": "uniform", "session_id": "x"}
 HIDDEN = (  # not in the OpenAPI document
     ("POST", "/reload"),

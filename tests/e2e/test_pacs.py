@@ -33,7 +33,7 @@ def series_uid(patient: str, modality: str) -> str:
 
 def test_a_study_in_the_pacs_is_one_case_for_the_reader_in_slicer_and_in_ohif(tmp_path: Path) -> None:
     skip_without_orthanc()
-    conf = {"work_dir": tmp_path / "work", "series_rules": "pet_ct_mr", "no_plan": "random"}
+    conf = {"work_dir": tmp_path / "work", "series_rules": "pet_ct_mr"}
     with (
         orthanc(SAMPLES) as pacs,
         serving(

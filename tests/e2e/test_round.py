@@ -24,7 +24,7 @@ from tests.conftest import SAMPLES
 from tests.support.server import ROOT, serving, slicer_client, train, wait_for_plan, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-QUICK = {"folds": 3, "repeats": 1, "scoring_steps": 10, "study_labels": "ignore"}
+QUICK = {"scoring": "quick", "study_labels": "ignore"}
 
 
 def download(address: str, image: str, folder: Path) -> Path:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import lib.mdal.scoring.score_pool
-from lib.mdal.selection.strategies import SELECTORS
-from lib.pipeline.planning import JOB, is_current, plan_pool
+from lib.mdal.selection.strategies import STRATEGIES
+from lib.pipeline.disk import SHARES
+from lib.pipeline.planning import JOB, QUICK, is_current, plan_pool
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 
@@ -15,8 +16,7 @@ SEVEN = ("STS_002", "STS_008", "STS_018", "STS_024", "STS_025", "STS_041", "STS_
 
 
 def open_site(studies: Path, **settings: object) -> Workspace:
-    quick = {"folds": 2, "repeats": 1, "scoring_steps": 4, **settings}
-    return Workspace(studies, AppSettings(**quick))
+    return Workspace(studies, AppSettings(scoring="quick", **settings))
 
 
 @pytest.fixture
@@ -26,16 +26,16 @@ def workspace(samples: Samples) -> Workspace:
 
 def test_every_strategy_orders_the_whole_pool_and_every_case_has_a_score(workspace: Workspace) -> None:
     plan_pool(workspace)
-    for strategy in ("paced", "mdal", "diversemd", "uniform"):
+    for strategy in STRATEGIES:
         assert sorted(workspace.plan.order(strategy)) == list(SEVEN)
     current = workspace.plan.current()
     assert current is not None
     gates = {gate["name"]: gate for gate in current.about["gates"]}
     assert {"retrieval", "seed_agreement", "rises_when_exchanged"} <= gates.keys()
     failed = {gate["sentence"] for gate in gates.values() if gate["passed"] is False and gate["of_the_order"]}
-    assert set(current.about["warnings"]) == failed
+    assert set(current.about["warnings"]) == {*failed, QUICK}
     assert gates["place_tells"]["passed"] is False
-    assert current.about["plateau"].keys() == {"paced", "mdal", "diversemd", "uniform"}
+    assert current.about["plateau"].keys() == STRATEGIES.keys()
     scores = workspace.plan.scores()
     assert scores.keys() == set(SEVEN)
     for score in scores.values():
@@ -47,7 +47,7 @@ def test_every_strategy_orders_the_whole_pool_and_every_case_has_a_score(workspa
         assert len(measured.pop("voxel_mm")) == 3
         followed = {name for name in gates if name.startswith("follows ") and "protocol" not in name}
         assert {f"follows {name}" for name in measured} == followed
-    assert len(workspace.plan.pair_scores("STS_002")) == 3
+    assert len(workspace.plan.pair_scores("STS_002")) == 3 * 2
     assert workspace.plan.progress(JOB)["state"] == "done"
 
 
@@ -94,24 +94,17 @@ def test_another_preparation_is_scored_anew(workspace: Workspace) -> None:
     assert any(score.difference != before[id].difference for id, score in later.plan.scores().items())
 
 
-def test_a_strategy_that_a_site_lists_has_an_order(workspace: Workspace) -> None:
-    every = tuple(SELECTORS)
-    plan_pool(open_site(workspace.folders.studies, strategies=every))
-    for strategy in every:
-        assert sorted(workspace.plan.order(strategy)) == list(SEVEN)
-
-
 def test_new_patients_are_scored_by_the_trained_models(
     samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     studies = samples(*SEVEN, "STS_035", "STS_047")
     for name in ("STS_047", "STS_035"):
         (studies / name).rename(tmp_path / name)
-    plan_pool(open_site(studies, retrain_share=0.1))
+    plan_pool(open_site(studies))
     (tmp_path / "STS_047").rename(studies / "STS_047")
     with monkeypatch.context() as patch:
         patch.setattr("lib.mdal.scoring.score_pool.train_fold", lambda *_, **__: pytest.fail("trained again"))
-        later = open_site(studies, retrain_share=0.2)
+        later = open_site(studies)
         plan_pool(later)
     assert "STS_047" in later.plan.order("mdal")
     (tmp_path / "STS_035").rename(studies / "STS_035")
@@ -120,8 +113,8 @@ def test_new_patients_are_scored_by_the_trained_models(
     monkeypatch.setattr(
         "lib.mdal.scoring.score_pool.train_fold", lambda *a, **k: trained.append(1) or train(*a, **k)
     )
-    plan_pool(open_site(studies, retrain_share=0.1))  # two of nine are new
-    assert len(trained) == 2
+    plan_pool(open_site(studies))  # two of nine are new
+    assert len(trained) == 2 * 2
 
 
 def test_a_plan_stays_current_when_files_are_touched_and_hold_what_they_held(samples: Samples) -> None:
@@ -203,7 +196,7 @@ def test_the_cache_keeps_within_its_bound_and_drops_the_longest_unused(samples: 
     room = open_site(studies, work_dir=str(studies.parent / "room"))
     sizes = {id: room.cache.get(room.pool.by_id[id]).array.nbytes for id in room.pool.by_id}
     bound = (sizes["STS_025"] + sizes["STS_042"]) * 1.3 / 1e9
-    workspace = open_site(studies, cache_gb=bound)
+    workspace = open_site(studies, disk_gb=bound / SHARES["prepared"])
     for id in ("STS_025", "STS_008", "STS_042"):
         workspace.cache.get(workspace.pool.by_id[id])
         assert workspace.cache.size() <= bound * 1e9

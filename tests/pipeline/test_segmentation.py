@@ -142,15 +142,6 @@ def test_what_another_model_said_is_not_served_and_is_dropped(workspace: Workspa
     assert [folder.name for folder in segmenter.cache.folder.iterdir()] == [published.key]
 
 
-def test_an_earlier_version_answers_again_where_the_site_says_so(workspace: Workspace) -> None:
-    publish(workspace)
-    publish(workspace, seed=1)
-    rolled_back = Workspace(workspace.folders.studies, AppSettings(model_version=1))
-    segmented = Segmenter(rolled_back).segment(workspace.pool.by_id["STS_025"])
-    assert segmented is not None
-    assert segmented.about["version"] == 1
-
-
 def test_a_version_that_was_chosen_answers_in_every_process(workspace: Workspace) -> None:
     publish(workspace)
     publish(workspace, seed=1)
@@ -173,8 +164,6 @@ def test_no_version_is_chosen_that_could_not_answer(workspace: Workspace) -> Non
         Segmenter(renamed).serve(1)
     with pytest.raises(UserError, match=r"one of 1; got 4\."):
         Segmenter(workspace).serve(4)
-    with pytest.raises(UserError, match="Start the server without --conf model_version"):
-        Segmenter(Workspace(workspace.folders.studies, AppSettings(model_version=1))).serve(0)
     assert workspace.models.chosen() == 0
 
 

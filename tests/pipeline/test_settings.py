@@ -1,6 +1,9 @@
+import re
+
 import pytest
 
-from lib.pipeline.settings import AppSettings, as_conf, read_settings, unit_of
+from lib.mdal.selection.strategies import STRATEGIES
+from lib.pipeline.settings import GONE, AppSettings, as_conf, read_settings, unit_of
 from lib.runtime.errors import UserError
 
 
@@ -10,14 +13,14 @@ def test_values_from_the_command_line_become_what_they_mean() -> None:
             "modalities": "ADC, PERF",
             "ct_window": "-100,300",
             "follow_links": "true",
-            "folds": "3",
+            "prefetch": "3",
             "server_mode": "true",
         }
     )
     assert settings.modalities == ("ADC", "PERF")
     assert settings.ct_window == (-100.0, 300.0)
     assert settings.follow_links is True
-    assert settings.folds == 3
+    assert settings.prefetch == 3
 
 
 def test_an_unknown_key_is_refused_with_the_list() -> None:
@@ -29,13 +32,13 @@ def test_an_unknown_key_is_refused_with_the_list() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("folds", "1"),
-        ("cache_gb", "-1"),
+        ("prefetch", "-1"),
+        ("disk_gb", "-1"),
         ("study_labels", "maybe"),
         ("ct_window", "5"),
         ("seed", "x"),
-        ("encoder", "huge"),
-        ("retrain_share", "2"),
+        ("scoring", "huge"),
+        ("upload_gb", "0"),
     ],
 )
 def test_a_value_that_does_not_fit_says_what_the_key_means_and_what_was_received(
@@ -59,20 +62,34 @@ def test_a_budget_that_is_none_is_refused_with_what_it_may_be(budget: str) -> No
 
 
 def test_the_default_strategy_is_one_of_those_that_are_offered() -> None:
-    settings = read_settings({"strategies": "uniform, typiclust", "strategy": "typiclust"})
-    assert settings.strategies == ("uniform", "typiclust")
-    with pytest.raises(UserError, match="--conf strategy must be one of uniform, typiclust; got 'paced'"):
-        read_settings({"strategies": "uniform, typiclust"})
-    with pytest.raises(UserError, match="--conf strategies must be"):
-        read_settings({"strategies": ","})
+    assert AppSettings().strategy in STRATEGIES
+    assert read_settings({"strategy": "kmeans"}).strategy == "kmeans"
+    with pytest.raises(
+        UserError, match="--conf strategy must be one of mdal, diversemd, paced, kmeans, strat"
+    ) as caught:
+        read_settings({"strategy": "typiclust"})
+    assert "got 'typiclust'" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", GONE)
+def test_a_key_of_earlier_releases_is_refused_with_what_replaces_it(key: str) -> None:
+    assert key not in AppSettings.model_fields
+    with pytest.raises(UserError, match=f"--conf {key} is no longer a key of this app. [A-Z]") as caught:
+        read_settings({key: "1"})
+    named = re.findall(r"--conf (\w+)", str(caught.value))[1:]
+    assert set(named) <= AppSettings.model_fields.keys()
+
+
+def test_there_are_at_most_thirty_settings() -> None:
+    assert len(AppSettings.model_fields) <= 30
 
 
 def test_the_pairs_for_the_command_line_give_the_same_settings() -> None:
-    settings = read_settings({"strategies": "uniform,mdal", "strategy": "mdal", "budget": "20%"})
+    settings = read_settings({"modalities": "ADC,PERF", "strategy": "mdal", "budget": "20%"})
     assert read_settings(as_conf(settings)) == settings
 
 
 def test_every_key_says_what_it_means() -> None:
     for key, field in AppSettings.model_fields.items():
         assert len(field.description or "") > 20, key
-    assert unit_of("cache_gb") == "GB"
+    assert unit_of("disk_gb") == "GB"

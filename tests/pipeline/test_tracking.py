@@ -25,7 +25,7 @@ def test_what_was_not_measured_is_left_out() -> None:
 
 
 def test_tensorboard_can_read_every_epoch(tmp_path: Path) -> None:
-    with tracker("tensorboard", folder=tmp_path, uri="", run="first", parameters={}) as tell:
+    with tracker(tmp_path, run="first", parameters={}) as tell:
         tell(MEASURED)
         tell(UNMEASURED)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -39,28 +39,24 @@ def test_tensorboard_can_read_every_epoch(tmp_path: Path) -> None:
     assert [event.step for event in events.Scalars("validation/dice/lesion")] == [1]
 
 
-def test_nothing_is_written_where_tracking_is_off(tmp_path: Path) -> None:
-    with tracker("off", folder=tmp_path, uri="", run="first", parameters={}) as tell:
-        tell(MEASURED)
-    assert not list(tmp_path.iterdir())
-
-
 def test_mlflow_that_is_not_installed_is_said_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with (
         pytest.raises(UserError, match=r"needs MLflow; it is not installed\. Run `pip install mlflow`"),
-        tracker("mlflow", folder=tmp_path, uri="", run="first", parameters={}),
+        tracker(tmp_path, run="first", parameters={}),
     ):
         pass
 
 
 @pytest.mark.slow
-def test_mlflow_gets_the_same_figures(tmp_path: Path) -> None:
+def test_mlflow_gets_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path / 'tracked.db'}"
-    with tracker("mlflow", folder=tmp_path, uri=uri, run="first", parameters={"seed": 3}) as tell:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with tracker(tmp_path, run="first", parameters={"seed": 3}) as tell:
         tell(MEASURED)
         tell(UNMEASURED)
     client = mlflow.MlflowClient(uri)
@@ -77,8 +73,11 @@ def test_an_mlflow_that_does_not_answer_is_said_in_a_sentence(
 ) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with (
-        pytest.raises(UserError, match=r"tracking_uri must be an MLflow server or database that answers"),
-        tracker("mlflow", folder=tmp_path, uri="http://127.0.0.1:9", run="first", parameters={}),
+        pytest.raises(
+            UserError, match=r"MLFLOW_TRACKING_URI must name an MLflow server or database that answers"
+        ),
+        tracker(tmp_path, run="first", parameters={}),
     ):
         pass

@@ -31,7 +31,7 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def workspace(samples: Callable[..., Path]) -> Workspace:
-    return Workspace(samples(*THREE), AppSettings(train_epochs=1, tracking="off"))
+    return Workspace(samples(*THREE), AppSettings(train_epochs=1))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def learn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
 
 
 def with_settings(workspace: Workspace, **settings: object) -> Workspace:
-    return Workspace(workspace.folders.studies, AppSettings(train_epochs=1, tracking="off", **settings))
+    return Workspace(workspace.folders.studies, AppSettings(train_epochs=1, **settings))
 
 
 def published(workspace: Workspace) -> dict[str, Any]:
@@ -119,19 +119,9 @@ def test_training_goes_on_from_the_published_weights(
 ) -> None:
     learn(workspace, dice=0.5)
     learn(workspace, dice=0.6, before=0.5, shift=1.0)
-    first, second = (load(workspace.models.current(version))[0] for version in (1, 2))
+    first, second = (load(workspace.models.file(version))[0] for version in (1, 2))
     for before, after in zip(first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(after, before + 1.0)
-
-
-def test_training_goes_on_from_the_version_that_was_rolled_back_to(
-    workspace: Workspace, learn: Callable[..., dict[str, Any]]
-) -> None:
-    learn(workspace, dice=0.5)
-    learn(workspace, dice=0.6, before=0.5)
-    stats = learn(with_settings(workspace, model_version=1), dice=0.7, before=0.5)
-    assert (stats["went_on_from"], stats["previous_version"], stats["version"]) == (1, 1, 3)
-    assert "Version 1 goes on answering" in stats["message"]
 
 
 def test_a_choice_ends_with_the_training_that_went_on_from_it(
@@ -159,11 +149,6 @@ def test_a_choice_made_while_a_training_runs_stays(
     stats = learn(workspace, dice=0.7, before=0.6)
     assert (stats["went_on_from"], stats["version"], workspace.models.chosen()) == (2, 3, 1)
     assert "Version 1 goes on answering: it was chosen after this training began" in stats["message"]
-
-
-def test_an_unknown_version_is_refused_at_start(workspace: Workspace) -> None:
-    with pytest.raises(UserError, match=r"model_version must be 0 until a model is trained; got 3\."):
-        with_settings(workspace, model_version=3).validate()
 
 
 @pytest.mark.parametrize(

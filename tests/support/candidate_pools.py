@@ -13,7 +13,7 @@ def pool(n=30, *, seed=0, width=4):
     return Candidates(
         [f"c{i:05d}" for i in range(n)],
         random.standard_normal((n, width)).astype(np.float32),
-        *(random.standard_normal(n) for _ in range(4)),
+        *(random.standard_normal(n) for _ in range(2)),
     )
 
 

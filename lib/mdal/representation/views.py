@@ -59,6 +59,7 @@ class CaseView:
             with path.open("rb") as stream, np.load(stream) as stored:
                 found = dict(stored)
             array, present, voxel_mm = (found.pop(name) for name in ("array", "present", "voxel_mm"))
+            found.pop("mutual_information", None)  # of earlier releases
             return cls(array, present, voxel_mm, CaseProperties(**found))
         except FileNotFoundError:
             return None

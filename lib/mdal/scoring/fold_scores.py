@@ -33,7 +33,6 @@ class FoldScores:
         gaussian_nats: (n, P) PMI by the Gaussian head, mean over the foreground.
         top_nats: (n, P) the same over the tenth of the positions that differ most.
         critic_nats: (n, P) PMI by the raw critic.
-        surprise: (n, P) conditional surprise in nats.
         matched: (n, P) share of positions at which the own counterpart wins over other patients'.
         chance: (n, P) what chance would give.
         patch_nats: (n, P, positions) float16, PMI at every position.
@@ -47,7 +46,6 @@ class FoldScores:
     gaussian_nats: Array
     top_nats: Array
     critic_nats: Array
-    surprise: Array
     matched: Array
     chance: Array
     patch_nats: NDArray[np.float16]
@@ -120,7 +118,6 @@ def _score_block(
         "gaussian_nats": pool_positions(nats, share=share),
         "top_nats": pool_positions(nats, share=TOP_SHARE),
         "critic_nats": critic,
-        "surprise": pool_positions(model.head.surprise(dense)),
         "matched": matched,
         "chance": chance,
         "patch_nats": nats.numpy().astype(np.float16),

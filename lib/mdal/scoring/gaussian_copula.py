@@ -56,17 +56,6 @@ class GaussianPmi:
         joint, first, second = self._log_densities(x, y)
         return joint - first - second
 
-    def surprise(self, x: NDArray[Any], y: NDArray[Any]) -> Array:
-        """How unexpected each modality is given the other, (m,) in nats.
-
-        -1/2 [log p(v | u) + log p(u | v)], densities of the components, not of the embeddings.
-
-        Raises:
-            ValueError: If the shapes do not fit or a value is not finite.
-        """
-        joint, first, second = self._log_densities(x, y)
-        return 0.5 * (first + second) - joint
-
     def state(self) -> dict[str, Array]:
         """Arrays to save, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -103,11 +103,14 @@ class GaussianHead:
 
     def pmi(self, dense: Dense) -> Tensor:
         """PMI (n, pairs, P) in nats at every position of held-out cases; NaN where there is none."""
-        return self._at_positions(dense, GaussianPmi.__call__)
-
-    def surprise(self, dense: Dense) -> Tensor:
-        """Conditional surprise (n, pairs, P) in nats; NaN where there is none."""
-        return self._at_positions(dense, GaussianPmi.surprise)
+        shape = (len(dense.features), len(dense.pairs()), dense.features.shape[3])
+        result = torch.full(shape, torch.nan, dtype=torch.float64)
+        for column, pair in enumerate(dense.pairs()):
+            both = dense.both(pair)
+            if pair in self.scorers and both.any():
+                nats = self.scorers[pair](*self._patches(dense, pair))
+                result[:, column][both] = torch.from_numpy(nats)
+        return result
 
     def state(self) -> dict[str, Any]:
         """Tensors that `from_state` makes the same head of."""
@@ -130,16 +133,6 @@ class GaussianHead:
             arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
             scorers[int(first), int(second)] = GaussianPmi.from_state(arrays)
         return cls(state["centre"], scorers)
-
-    def _at_positions(self, dense: Dense, measure: Any) -> Tensor:
-        shape = (len(dense.features), len(dense.pairs()), dense.features.shape[3])
-        result = torch.full(shape, torch.nan, dtype=torch.float64)
-        for column, pair in enumerate(dense.pairs()):
-            both = dense.both(pair)
-            if pair in self.scorers and both.any():
-                found = measure(self.scorers[pair], *self._patches(dense, pair))
-                result[:, column][both] = torch.from_numpy(found)
-        return result
 
     def _patches(self, dense: Dense, pair: Pair) -> tuple[Array, Array]:
         """Centred features (patches, K) of both modalities where both are."""

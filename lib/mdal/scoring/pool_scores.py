@@ -47,8 +47,6 @@ class PoolScores:
             smallest: nothing in it can differ.
         md_nats: (N,) mean -PMI over pairs and seeds; NaN for a case without a pair.
         md_percentile: (N,) share of the pool with a smaller one, 0 to 100.
-        surprise: (N,) mean conditional surprise in nats.
-        mutual_information: (N,) mean normalised mutual information of co-registered voxels.
         lesion_proxy: (N,) ml of the foreground that is far from usual.
         striking: (N,) places that are among the most conspicuous of the pool.
         look: (N, L) how these places look, standardised.
@@ -66,8 +64,6 @@ class PoolScores:
     md: Array
     md_nats: Array
     md_percentile: Array
-    surprise: Array
-    mutual_information: Array
     lesion_proxy: Array
     striking: Array
     look: NDArray[np.float32]
@@ -97,9 +93,9 @@ def collect(
     Raises:
         ValueError: If no case could be scored.
     """
-    gaussian, top, critic, surprise, matched, chance = (
+    gaussian, top, critic, matched, chance = (
         _in_pool_order(folds, name, held_out)
-        for name in ("gaussian_nats", "top_nats", "critic_nats", "surprise", "matched", "chance")
+        for name in ("gaussian_nats", "top_nats", "critic_nats", "matched", "chance")
     )
     standardised = [
         standardise_folds(gaussian[..., repeat], held_out[repeat]) for repeat in range(len(held_out))
@@ -131,7 +127,6 @@ def collect(
         pair_names(tuple(modalities)),
         gaussian, top, critic, patch_nats.astype(np.float16), pair_md, md, md_nats,
         percentiles(md),
-        finite_mean(surprise, axis=(1, 2)), finite_mean(properties.mutual_information, axis=1),
         unusual.volume_ml, unusual.striking, unusual.look, place.passed is True, features, gates,
     )  # fmt: skip
 

@@ -26,8 +26,6 @@ class Candidates:
         ids: Of the N cases.
         features: PCA-reduced embeddings, shape (N, F).
         difference: Modality difference, shape (N,).
-        surprise: Conditional surprise -log p(y|x) in nats, shape (N,).
-        mutual_information: Classical normalised mutual information of the co-registered voxels, shape (N,).
         lesion_proxy: Larger for a larger or more conspicuous region, found without labels, shape (N,).
         striking: How many places are the most conspicuous ones of the pool, shape (N,).
         look: How these places look, shape (N, L).
@@ -41,8 +39,6 @@ class Candidates:
     ids: Sequence[str]
     features: NDArray[np.float32]
     difference: NDArray[np.float64]
-    surprise: NDArray[np.float64] | None = None
-    mutual_information: NDArray[np.float64] | None = None
     lesion_proxy: NDArray[np.float64] | None = None
     striking: NDArray[np.float64] | None = None
     look: NDArray[np.float32] | None = None

@@ -14,7 +14,9 @@ from lib.cases.case import Case
 from lib.cases.quality.verdicts import Quarantined
 from lib.ciml.checkpoint import load
 from lib.ciml.inference.explanation import MEASURES, links_of
+from lib.pipeline.disk import disk_bytes
 from lib.pipeline.segmentation import Segmenter
+from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.runtime.disk_cache import make_room
 from lib.runtime.errors import UserError
 from lib.server.errors import Refusal
@@ -22,7 +24,6 @@ from lib.views.exports.explanation_files import NUMBERS, map_name, write_explana
 
 logger = logging.getLogger(__name__)
 METHOD_VERSION = 1  # raise when an explanation of the same case and model changes
-MAX_BYTES = 2e9  # of explanations on disk; the one longest unused goes first
 IN_USE_S = 60.0  # while its files are perhaps still being sent
 PATIENCE = 120.0  # seconds that a request waits for another one's explanation
 _BUSY = "Another explanation is being made and takes long. Ask again in a minute."
@@ -79,8 +80,7 @@ class Explanations:
         model = self.segmenter.published()
         if model is None:
             raise UserError(
-                "an explanation needs a trained model. Label "
-                f"{self.workspace.settings.minimum_labels} cases and press Train."
+                f"an explanation needs a trained model. Label {LEAST_PATIENTS} cases and press Train."
             )
         text = f"{METHOD_VERSION} {model.key} {self.workspace.cache.key(case)}"
         key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -103,4 +103,6 @@ class Explanations:
         version = load(model_file)[1].get("version")
         write_explanation(self.workspace, case, network, folder, version=version)
         logger.info("explained %s", case.id)
-        make_room(folder.parent.iterdir(), MAX_BYTES, in_use_s=IN_USE_S)
+        make_room(
+            folder.parent.iterdir(), disk_bytes(self.workspace.settings, "explanations"), in_use_s=IN_USE_S
+        )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lib.cases.formats.image import FILE_SUFFIXES, Grid, Volume, read_grid, write_nifti, write_nrrd
 from lib.pipeline.segmentation import ModelMismatch, Segmented, Segmenter
+from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.pipeline.workspace import Workspace
 from lib.runtime.temporary import new_file
 from lib.server.errors import Refusal
@@ -82,7 +83,7 @@ class CimlInfer(InferTask):
         }
 
     def _empty(self, grid: Grid) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        message = _UNTRAINED.format(count=self.workspace.settings.minimum_labels)
+        message = _UNTRAINED.format(count=LEAST_PATIENTS)
         return np.zeros(grid.shape, dtype=np.uint8), {
             "volumes_ml": dict.fromkeys(self.workspace.decomposition.labels, 0.0),
             "ciml": {"state": "untrained", "message": message},

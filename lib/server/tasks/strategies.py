@@ -9,8 +9,8 @@ from typing import Any
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from lib.cases.case import Case
-from lib.mdal.selection.strategies import DESCRIPTIONS
-from lib.pipeline.plan_document import budgeted, plan_warnings
+from lib.mdal.selection.strategies import STRATEGIES
+from lib.pipeline.plan_document import budgeted, plan_warnings, reason
 from lib.pipeline.planning import JOB, uniform_order
 from lib.pipeline.workspace import Workspace
 from lib.plan.orm import PlanRow
@@ -26,7 +26,7 @@ class PlannedStrategy(Strategy):
 
     def __init__(self, workspace: Workspace, strategy: str) -> None:
         """Answer from the orders of `strategy`."""
-        super().__init__(DESCRIPTIONS[strategy])
+        super().__init__(STRATEGIES[strategy].title)
         self.workspace, self.strategy = workspace, strategy
         self._served: tuple[tuple[Case, ...], frozenset[str]] = ((), frozenset())
         self._left_out: tuple[object, ...] = ()
@@ -35,7 +35,7 @@ class PlannedStrategy(Strategy):
         """The next case and the reason for it; empty when the budget is spent or nothing is left.
 
         Raises:
-            Refusal: If there is no plan yet and the site wants an error then, or the database is gone.
+            Refusal: If the database cannot be used.
         """
         try:
             return self._next(request, datastore)
@@ -96,12 +96,6 @@ class PlannedStrategy(Strategy):
         if self.strategy == "uniform":
             return {"state": "uniform", "warnings": []}
         progress = self.workspace.plan.progress(JOB) or {"state": "unscored", "done": 0.0}
-        if self.workspace.settings.no_plan == "error":
-            raise Refusal(
-                f"the plan is not ready ({progress['state']}, {100 * progress['done']:.0f} % done). Try "
-                "again later, or ask for the strategy uniform.",
-                status=503,
-            )
         warnings = ["There is no plan yet: this is a random unlabelled case."]
         if not self.workspace.verdicts.by_case and not self.workspace.verdicts.unchecked:
             warnings.append("The pool check is not finished: this case may be found unusable.")
@@ -136,9 +130,9 @@ def _facts(strategy: str, offer: Offer, *, planned: bool) -> dict[str, Any]:
         "lease_until": offer.until.isoformat(timespec="seconds"),
     }
     score = offer.score if planned else CaseScore()
-    reason = score.reason(offer.rank, offer.of, strategy=strategy)
+    why = reason(score, offer.rank, offer.of, strategy=strategy)
     if score.difference is None or score.percentile is None:
-        return facts | {"reason": reason}
+        return facts | {"reason": why}
     known = {
         "difference": score.difference,
         "difference_nats": score.difference_nats,
@@ -146,4 +140,4 @@ def _facts(strategy: str, offer: Offer, *, planned: bool) -> dict[str, Any]:
         "cluster": score.cluster,
     }
     known = {name: value for name, value in known.items() if value is not None}
-    return {**score.details, **facts, **known, "reason": reason}
+    return {**score.details, **facts, **known, "reason": why}

@@ -8,7 +8,7 @@ from lib.cases.case import Case, Source
 from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.formats.image import read_grid
 from lib.ciml.inference.explanation import MEASURES, UNITS, links_of
-from lib.pipeline.plan_document import PlannedCase, budgeted
+from lib.pipeline.plan_document import PlannedCase, budgeted, reason
 from lib.pipeline.workspace import Workspace
 from lib.plan.scores import CaseScore
 from lib.plan.store import Event
@@ -83,7 +83,7 @@ def _place(workspace: Workspace, case: Case, score: CaseScore) -> dict[str, Any]
         **known,
         "rank": rank,
         "chosen": rank <= budgeted(workspace, plan, strategy),
-        "reason": score.reason(rank, len(order), strategy=strategy),
+        "reason": reason(score, rank, len(order), strategy=strategy),
         "warnings": score.warnings(),
     }
 

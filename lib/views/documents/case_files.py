@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from lib.cases.case import Case, Source
-from lib.cases.formats.image import Volume, read_grid, read_volume, suffix_of, write_nifti
+from lib.cases.formats.image import MAX_VOXELS, Volume, read_grid, read_volume, suffix_of, write_nifti
 from lib.labels.store import FINAL
+from lib.pipeline.disk import disk_bytes
 from lib.pipeline.segmentation import Segmenter
+from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.views.pictures.kept_pictures import KeptPictures
@@ -20,7 +22,6 @@ from lib.views.pictures.patch_map import pairs_of, patch_map, patches_of, place_
 from lib.views.pictures.planes import readable_case, write_planes
 
 METHOD_VERSION = 1  # raise when a file of the same case changes
-MAX_PICTURES, MAX_VOLUMES = 5e8, 4e9  # bytes on disk
 NIFTI = ".nii.gz"
 Place = tuple[float, float, float]
 
@@ -35,8 +36,12 @@ class CaseFiles:
     def __init__(self, workspace: Workspace, segmenter: Segmenter) -> None:
         """Nothing is made yet."""
         self.workspace, self.segmenter = workspace, segmenter
-        self._pictures = KeptPictures(workspace.folders.work / "pictures", max_bytes=MAX_PICTURES)
-        self._volumes = KeptPictures(workspace.folders.work / "viewed", max_bytes=MAX_VOLUMES)
+        self._pictures = KeptPictures(
+            workspace.folders.work / "pictures", max_bytes=disk_bytes(workspace.settings, "pictures")
+        )
+        self._volumes = KeptPictures(
+            workspace.folders.work / "viewed", max_bytes=disk_bytes(workspace.settings, "viewed")
+        )
 
     def image(self, case: Case, modality: str) -> Path:
         """A modality in HU, SUV or the MR's own numbers, on its own grid.
@@ -57,7 +62,7 @@ class CaseFiles:
             return source.path
 
         def make() -> Volume:
-            return _compact(read_volume(source, max_voxels=self.workspace.settings.max_voxels))
+            return _compact(read_volume(source, max_voxels=MAX_VOXELS))
 
         return self._volume(["image", case.id, modality, source.stamp(), source.scale], make)
 
@@ -71,7 +76,7 @@ class CaseFiles:
         if model is None:
             raise UserError(
                 "there is no trained model yet, so nothing is outlined. Label "
-                f"{self.workspace.settings.minimum_labels} cases and press Train."
+                f"{LEAST_PATIENTS} cases and press Train."
             )
 
         def make() -> Volume:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
 
@@ -47,21 +48,18 @@ def learning_curve(workspace: Workspace) -> dict[str, Any]:
 
 def _sentence(workspace: Workspace, versions: Sequence[Mapping[str, Any]]) -> str:
     if not versions:
-        count = workspace.settings.minimum_labels
-        return f"No model yet. Label {count} patients, submit the labels and press Train in Slicer or OHIF."
+        return (
+            f"No model yet. Label {LEAST_PATIENTS} patients, submit the labels and press Train in Slicer or "
+            "OHIF."
+        )
     return ""
 
 
 def _answers(workspace: Workspace, newest: int) -> dict[str, Any]:
     """Which version answers, and why."""
-    fixed, chosen = workspace.settings.model_version, workspace.models.chosen()
-    if fixed:
-        why = "The server was started with --conf model_version. Start it without to choose here."
-    elif chosen:
-        why = "It was chosen on this page."
-    else:
-        why = "It is the newest."
-    return {"version": fixed or chosen or newest, "why": why, "fixed": bool(fixed), "chosen": chosen}
+    chosen = workspace.models.chosen()
+    why = "It was chosen on this page." if chosen else "It is the newest."
+    return {"version": chosen or newest, "why": why, "chosen": chosen}
 
 
 def _version(

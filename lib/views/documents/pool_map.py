@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.mdal.representation.projection import projected
-from lib.mdal.selection.strategies import DESCRIPTIONS
+from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.plan_document import PlanDocument, PlannedCase
 from lib.pipeline.planning import JOB
 from lib.pipeline.workspace import Workspace
@@ -42,7 +42,7 @@ def pool_map(workspace: Workspace) -> dict[str, Any]:
         "sentence": "" if document.scored else _why_unscored(document),
         "note": NOTE,
         "strategy": document.strategy,
-        "order": DESCRIPTIONS[document.strategy],
+        "order": STRATEGIES[document.strategy].title,
         "budget": str(document.budget),
         "chosen": len(document.chosen),
         "scored": document.scored,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lib.pipeline.checking import CHECK
-from lib.pipeline.plan_document import METHOD, budgeted, plan_warnings
+from lib.pipeline.plan_document import METHOD, budgeted, plan_warnings, reason
 from lib.pipeline.planning import JOB, uniform_order
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
@@ -83,7 +83,7 @@ def _next(
     score, case = workspace.plan.score(id), workspace.pool.by_id[id]
     return {
         "id": id,
-        "reason": score.reason(rank, len(order), strategy=strategy if planned else "uniform"),
+        "reason": reason(score, rank, len(order), strategy=strategy if planned else "uniform"),
         "warnings": [*workspace.verdicts.findings(id), *score.warnings()],
         "yours_until": until,
         "modalities": list(workspace.preparation.modalities),  # as in the picture of it

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from lib.mdal.selection.strategies import BY_DIFFERENCE, DESCRIPTIONS
+from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.planning import JOB
 from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
@@ -91,7 +91,9 @@ def _headline(gates: Sequence[Mapping[str, Any]], strategy: str) -> str:
         said = f"{failed} of {len(asked)} checks failed: read them before labels are spent by the difference."
     elif unknown:
         said = f"No check failed, but {unknown} of {len(asked)} could not be computed on this pool."
-    return said if strategy in BY_DIFFERENCE else f"{said} The order in use, {strategy}, does not rank by it."
+    if STRATEGIES[strategy].by_difference:
+        return said
+    return f"{said} The order in use, {strategy}, does not rank by it."
 
 
 def _coverage(workspace: Workspace, plan: PlanRow) -> dict[str, Any] | None:
@@ -107,7 +109,7 @@ def _coverage(workspace: Workspace, plan: PlanRow) -> dict[str, Any] | None:
         "curves": [
             {
                 "strategy": name,
-                "description": DESCRIPTIONS.get(name, ""),
+                "description": STRATEGIES[name].title if name in STRATEGIES else "",
                 "values": _rounded(values),
                 "plateau": plateaus.get(name),
             }

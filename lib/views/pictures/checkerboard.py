@@ -21,13 +21,13 @@ from lib.cases.formats.image import Grid, Volume, read_volume, resample
 from lib.cases.modalities import kind
 from lib.cases.preprocessing import Preparation, normalise
 from lib.cases.quality.measurements import coarsen
+from lib.pipeline.disk import disk_bytes
 from lib.pipeline.workspace import Workspace
 from lib.views.documents.case_files import NotThere
 from lib.views.pictures.kept_pictures import KeptPictures
 from lib.views.pictures.thumbnails import displayed
 
 METHOD_VERSION = 1  # raise when a picture of the same files changes
-MAX_BYTES = 2e8  # of pictures on disk; those longest unused go first
 _PIXELS = 420  # along the longer side of a plane
 _TILES = 9  # likewise
 _OUTSIDE = 0.22  # grey of what an image does not reach
@@ -80,7 +80,10 @@ class Checkerboards:
     def __init__(self, workspace: Workspace) -> None:
         """Nothing is made yet."""
         self.workspace = workspace
-        self._kept = KeptPictures(workspace.folders.work / "checkerboards", max_bytes=MAX_BYTES)
+        self._kept = KeptPictures(
+            workspace.folders.work / "checkerboards",
+            max_bytes=disk_bytes(workspace.settings, "checkerboards"),
+        )
 
     def file(self, case: Case, first: str, second: str) -> Path:
         """A JPEG of two modalities of a case, made now if it is not there.

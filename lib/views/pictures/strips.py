@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from lib.cases.case import Case
 from lib.cases.preprocessing import PreparedCase
+from lib.pipeline.disk import disk_bytes
 from lib.pipeline.plan_document import budgeted
 from lib.pipeline.workspace import Workspace
 from lib.views.pictures.kept_pictures import KeptPictures
@@ -20,7 +21,6 @@ from lib.views.pictures.thumbnails import thumbnail
 
 logger = logging.getLogger(__name__)
 STRIP_VERSION = 1  # raise when a strip of the same case and place looks different
-MAX_BYTES = 5e8  # of strips on disk; those longest unused go first
 _FOLDERS = 256  # by two hexadecimal digits: each time a strip is made, all sizes in its folder are looked at
 PANEL = 180  # pixels of the longer side of one modality's slice
 _GAP = 3  # pixels between two modalities
@@ -48,7 +48,10 @@ class Strips:
             with self._making:
                 path.write_bytes(strip(self.workspace.cache.get(case), place))
 
-        kept = KeptPictures(self.workspace.folders.work / "strips" / key[:2], max_bytes=MAX_BYTES / _FOLDERS)
+        kept = KeptPictures(
+            self.workspace.folders.work / "strips" / key[:2],
+            max_bytes=disk_bytes(self.workspace.settings, "strips") / _FOLDERS,
+        )
         return kept.file(STRIP_VERSION, key, place, suffix=".jpg", make=make)
 
     def keep_chosen(self, *, limit: int = 200) -> int:

@@ -121,7 +121,7 @@ const patients = version => version.learned_patients + version.validation_patien
 const dice = value => value?.toFixed(3) ?? "\u2013";
 
 function versions({ versions: every, regions, answers }, choose) {
-  const may = choose && !answers.fixed;
+  const may = choose;
   const named = regions.length > 1 ? regions : [];
   const right = ["Patients learned from", "Dice", ...named];
   const rows = every.toReversed().map(version => [

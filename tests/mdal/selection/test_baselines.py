@@ -5,17 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
-from lib.mdal.selection.baselines import (
-    farthest_point,
-    k_means_centres,
-    k_means_then_farthest,
-    largest_surprise,
-    smallest_mutual_information,
-    stratified,
-    uniform,
-)
+from lib.mdal.selection.baselines import k_means_centres, stratified, uniform
 from tests.support.candidate_pools import generator, of, pool, rows
 
 
@@ -46,40 +37,6 @@ def test_stratified_takes_one_of_each_fifth_of_the_lesion_proxy_each_turn():
     assert {order[0] for order in orders} == set(range(50))  # nor a case of it
 
 
-def test_one_column_alone_decides():
-    candidates = pool()
-    assert rows(largest_surprise(candidates, 3, generator())) == np.argsort(-candidates.surprise).tolist()
-    by_information = np.argsort(candidates.mutual_information).tolist()
-    assert rows(smallest_mutual_information(candidates, 3, generator())) == by_information
-
-
 def test_k_means_takes_the_middle_of_each_group_from_the_largest_on():
     candidates = of("abcdefgh", [8, 9, 10, 0, 1, 1.9, 3, 30], np.zeros(8))
     assert k_means_centres(candidates, 3, generator())[:3] == ["f", "b", "h"]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_farthest_point_is_greedy_k_centre_from_the_most_central_case(seed):
-    candidates = pool(40, seed=seed)
-    points = candidates.features.astype(np.float64)
-
-    def apart(i, j):
-        return np.linalg.norm(points[i] - points[j])
-
-    chosen = [int(np.argmin([np.linalg.norm(x - points.mean(axis=0)) for x in points]))]
-    while len(chosen) < 9:
-        left = [i for i in range(40) if i not in chosen]
-        chosen.append(max(left, key=lambda i: min(apart(i, j) for j in chosen)))
-    left = [i for i in range(40) if i not in chosen]
-    left.sort(key=lambda i: -min(apart(i, j) for j in chosen))
-    assert rows(farthest_point(candidates, 9, generator())) == chosen + left
-
-
-def test_contrastive_annotation_spends_half_on_centres_and_half_on_the_farthest():
-    features = [0, 0.1, 0.2, 10, 10.1, 10.2, 10.3, 5, -4]
-    candidates = of("abcdefghi", features, np.zeros(9))
-    order = k_means_then_farthest(candidates, 4, generator())
-    assert set(order[:2]) <= set("abcdefg")
-    assert set(order[2:4]) == {"h", "i"}
-    half = k_means_centres(candidates, 2, generator())[:2]
-    assert order[:2] == half

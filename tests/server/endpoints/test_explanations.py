@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 from lib.cases.case import Case
 from lib.ciml.inference.explanation import MEASURES
 from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.pipeline.disk import SHARES
 from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
@@ -160,7 +161,7 @@ def test_only_so_many_bytes_of_explanations_are_kept(
         folder.mkdir(parents=True)
         (folder / NUMBERS).write_text(f"{version}")
 
-    monkeypatch.setattr(web, "MAX_BYTES", 2)
+    monkeypatch.setitem(SHARES, "explanations", 2e-11)  # 2 bytes of 100 GB
     monkeypatch.setattr(web, "IN_USE_S", 0)
     monkeypatch.setattr(web, "write_explanation", write)  # the real one takes seconds each
     for version in (1, 2, 3):

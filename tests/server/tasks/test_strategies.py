@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lib.cases.quality.check import Finding, Verdict
+from lib.pipeline.plan_document import reason
 from lib.pipeline.planning import JOB
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
@@ -120,24 +121,24 @@ def test_failed_gates_are_said_only_where_the_order_follows_the_difference(works
 
 def test_a_paced_order_says_what_there_is_to_see_and_why_a_case_is_kept_for_last() -> None:
     seen = CaseScore(0.5, 40.0, {"striking_percentile": 77.8, "most_different_pair": "CT/PET"})
-    assert seen.reason(3, 60, strategy="paced") == (
+    assert reason(seen, 3, 60, strategy="paced") == (
         "Case 3 of 60: it stands for cases like it, more in it is conspicuous than in 78 % of the others, "
         "and its modalities differ more than those of 40 % of the other cases, CT/PET most."
     )
     anywhere = replace(seen, details={})
-    assert anywhere.reason(3, 60, strategy="paced") == (
+    assert reason(anywhere, 3, 60, strategy="paced") == (
         "Case 3 of 60, drawn at random as cases here show different parts of the body: its modalities differ "
         "more than those of 40 % of the other cases."
     )
     damaged = CaseScore(4.0, 98.5, {"extreme": True, "striking_percentile": 50.0})
-    assert damaged.reason(59, 60, strategy="paced") == (
+    assert reason(damaged, 59, 60, strategy="paced") == (
         "Case 59 of 60, kept for last: its modalities differ more than those of 98 % of the other cases, so "
         "its scans may be damaged."
     )
 
 
 def test_the_case_that_differs_most_and_the_one_that_differs_least_are_called_so() -> None:
-    most, least = (CaseScore(0.5, percentile).reason(1, 9, strategy="mdal") for percentile in (100.0, 0.0))
+    most, least = (reason(CaseScore(0.5, percentile), 1, 9, strategy="mdal") for percentile in (100.0, 0.0))
     assert most == "Case 1 of 9: its modalities differ most of all."
     assert least == "Case 1 of 9: its modalities differ least of all."
 
@@ -192,14 +193,6 @@ def test_without_a_plan_the_answer_is_a_random_case_that_says_so(workspace: Work
     assert isinstance(facts, dict)
     assert (facts["state"], facts["done"]) == ("scoring", 0.4)
     assert "There is no plan yet: this is a random unlabelled case." in facts["warnings"]
-
-
-def test_without_a_plan_a_site_can_want_an_error(workspace: Workspace) -> None:
-    strict = Workspace(workspace.folders.studies, AppSettings(no_plan="error"))
-    with pytest.raises(Refusal, match="the plan is not ready") as caught:
-        ask(strict)
-    assert caught.value.status_code == 503
-    assert ask(strict, "uniform")["id"]
 
 
 def test_nothing_left_is_an_empty_answer(workspace: Workspace) -> None:

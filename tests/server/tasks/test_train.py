@@ -25,7 +25,7 @@ PATHS = ("name", "train_ds", "val_ds", "bundle_path", "pretrained_path", "output
 
 @pytest.fixture
 def workspace(samples: Samples) -> Workspace:
-    return Workspace(samples("STS_025", "STS_008", "STS_042"), AppSettings(train_epochs=1, tracking="off"))
+    return Workspace(samples("STS_025", "STS_008", "STS_042"), AppSettings(train_epochs=1))
 
 
 def stats_instead(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     for id in ("STS_025", "STS_008", "STS_042"):
         shutil.copytree(SAMPLES / id, studies / id)
     log, quiet = studies.parent / "log", {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
-    with serving(studies, conf={"train_epochs": 2, "tracking": "off"}, log=log, environment=quiet) as address:
+    with serving(studies, conf={"train_epochs": 2}, log=log, environment=quiet) as address:
         yield address, log
 
 

@@ -17,7 +17,7 @@ from lib.views.documents import trust as overview
 from lib.views.documents.trust import SHOWN, trust
 from tests.support.written_plan import write_plan
 
-QUICK = {"folds": 2, "repeats": 2, "scoring_steps": 4, "workers": 1}
+QUICK = {"scoring": "quick", "workers": 1}
 
 
 @pytest.fixture
