@@ -355,8 +355,8 @@ def test_the_report_finds_what_was_put_into_the_rows(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", ["sts", "glioma_second"])
 def test_a_published_report_is_what_its_rows_say(pool: str) -> None:
-    published = (ROOT / "docs" / f"evidence_{pool}.md").read_text()
-    rows = ROOT / "benchmarks" / "results" / f"evidence_{pool}"
+    published = (RESULTS / f"evidence_{pool}.md").read_text()
+    rows = RESULTS / f"evidence_{pool}"
     made = markdown(Results.read(Rows(rows), Protocol.read(rows / PROTOCOL)))
     words, figures = split(published.partition("Primary end point")[2])
     assert (words, pytest.approx(figures, abs=0.0011)) == split(made.partition("Primary end point")[2])
