@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from scipy.stats import spearmanr
 
 from benchmarks.ciml.ciml_vs_fusion import SCHEDULE, with_steps
 from benchmarks.ciml.fusion_report import print_report
 from benchmarks.ciml.fusion_rows import CONTRIBUTION, MISSING, RUNS, Finished, Rows
 from benchmarks.ciml.fusion_run import Run, contribution_rows, runs_of
 from benchmarks.ciml.silencing import ALL, Apart, dice_of_subsets, silenced, subsets
-from benchmarks.common.paired import mean_interval, spearman_interval
 from benchmarks.common.patients import dice, judge, oracle_threshold, outline
 from lib.cases.formats.image import Grid
 from lib.cases.preprocessing import PreparedCase
@@ -102,25 +100,6 @@ def test_an_empty_outline_is_as_far_off_as_the_volume_is_long(
     assert scores == {"dice": 0.0, "surface_distance": diagonal, "hausdorff95": diagonal}
     exact = judge(case.label[None].astype(np.float32), case, network.decomposition)
     assert exact == {"dice": 1.0, "surface_distance": 0.0, "hausdorff95": 0.0}
-
-
-def test_a_constant_difference_has_no_width_and_a_noisy_one_holds_its_mean() -> None:
-    constant = mean_interval(np.full((3, 14), 0.1), draws=100)
-    assert (constant.low, constant.high) == pytest.approx((0.1, 0.1))
-    noisy = mean_interval(np.random.default_rng(0).normal(size=(3, 14)), draws=1000)
-    assert noisy.low < noisy.mean < noisy.high
-    with_patients = np.repeat(np.random.default_rng(0).normal(size=(1, 14)), 3, axis=0)
-    few = mean_interval(with_patients, draws=1000)  # three seeds that agree are not 42 patients
-    assert few.high - few.low > 0.5
-
-
-def test_the_rank_correlation_is_scipys_mean_over_the_seeds() -> None:
-    random = np.random.default_rng(0)
-    first = random.normal(size=(2, 5, 3))
-    second = (first + random.normal(size=first.shape)).round(1)
-    expected = np.mean([spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(first, second, strict=True)])
-    assert spearman_interval(first, second, draws=50).mean == pytest.approx(expected)
-    assert np.isnan(spearman_interval(first, np.zeros_like(second), draws=50).mean)
 
 
 def test_a_run_that_was_cut_before_its_row_is_not_finished_and_leaves_nothing_twice(tmp_path: Path) -> None:
