@@ -79,6 +79,16 @@ def test_scripts_are_recognised_and_none_is_in_common() -> None:
     assert not any(name.startswith("benchmarks.common") for name in scripts)
 
 
+def test_the_readme_names_every_script() -> None:
+    commands = set(re.findall(r"`python -m ([\w.]+)", (BENCHMARKS / "README.md").read_text()))
+    assert commands == {name for name, tree in trees(modules()).items() if is_script(tree)}
+
+
+def test_every_file_that_the_readme_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (BENCHMARKS / "README.md").read_text())
+    assert [link for link in links if not (BENCHMARKS / link).exists()] == []
+
+
 SCRIPT = "import typer\ndef main() -> None: ...\nif __name__ == '__main__':\n    typer.run(main)\n"
 
 
