@@ -31,8 +31,8 @@ lint: $(VENV)/development.stamp
 	$(BIN)/lint-imports
 
 bench: $(VENV)/development.stamp
-	$(BIN)/python -m benchmarks.next_sample
-	$(BIN)/python -m benchmarks.first_round
+	$(BIN)/python -m benchmarks.server.next_sample
+	$(BIN)/python -m benchmarks.ciml.first_round
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,1 +1,1 @@
-"""One script a question; each prints a table and writes a CSV under results/."""
+"""One folder a subject, one script a question; README.md says which. Rows are written to results/."""

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 import requests
 
-from benchmarks.annotators import annotate, held_twice, labelled_twice, ours, ours_on_postgresql, write_label
+from benchmarks.server.annotators import (
+    annotate,
+    held_twice,
+    labelled_twice,
+    ours,
+    ours_on_postgresql,
+    write_label,
+)
 from tests.support.images import write_image
 from tests.support.postgresql import skip_without_postgresql
 from tests.support.server import serving

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.killed_scoring import copy_of_samples, kill_scorings
+from benchmarks.server.killed_scoring import kill_scorings
+from benchmarks.server.seven_samples import copy_of_samples
 
 
 @pytest.mark.slow

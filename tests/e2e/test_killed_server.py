@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.killed_server import PHASES, kill_once, studies_of
+from benchmarks.server.killed_server import PHASES, kill_once, studies_of
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.killed_training import measure
+from benchmarks.server.killed_training import measure
 
 
 @pytest.mark.slow

@@ -1,80 +1,17 @@
-"""Headless Chromium that draws without a GPU and reaches nothing but this machine."""
+"""Headless Chromium, and the tests that need one."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, Request, Response, Route, sync_playwright
 
-MISSING = "Chromium must be installed for this: apt-get install --no-install-recommends chromium"
-HERE = "127.0.0.1"
-FLAGS = (
-    "--no-sandbox",  # containers have no user namespaces
-    "--use-angle=swiftshader",  # WebGL on the CPU
-    "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-quic",
-    "--disable-sync",
-    "--no-first-run",
-)
+from benchmarks.common.chromium import MISSING, Window, chromium, is_installed
+
+__all__ = ["Window", "chromium", "skip_without_chromium"]
 
 
 def skip_without_chromium() -> None:
     """Skip the test where Chromium is not installed; with CI=true that is a failure."""
-    if not shutil.which("chromium"):
+    if not is_installed():
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(MISSING)
-
-
-@dataclass
-class Window:
-    """A page, and what it did that nobody sees on it.
-
-    Attributes:
-        page: Where it is.
-        foreign: Hosts that it asked for; none of them was reached.
-        refused: Status and path of answers of 400 and more.
-        failures: Exceptions that no script caught.
-        console: Errors written to the console.
-    """
-
-    page: Page
-    foreign: set[str] = field(default_factory=set)
-    refused: set[tuple[int, str]] = field(default_factory=set)
-    failures: list[str] = field(default_factory=list)
-    console: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Watch the page."""
-        self.page.route(lambda address: urlsplit(address).hostname not in (HERE, None), self._keep_out)
-        self.page.on("response", self._look_at)
-        self.page.on("pageerror", lambda error: self.failures.append(str(error)))
-        self.page.on("console", lambda line: self.console.append(line.text) if line.type == "error" else None)
-
-    def _keep_out(self, route: Route, request: Request) -> None:
-        self.foreign.add(str(urlsplit(request.url).hostname))
-        route.abort()
-
-    def _look_at(self, response: Response) -> None:
-        if response.status >= 400:
-            self.refused.add((response.status, urlsplit(response.url).path))
-
-
-@contextmanager
-def chromium(*, width: int = 1600, height: int = 1000) -> Iterator[Window]:
-    """A browser of our own with one empty page; waiting for anything ends after a minute."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
-        try:
-            page = browser.new_page(viewport={"width": width, "height": height})
-            page.set_default_timeout(60_000)
-            yield Window(page)
-        finally:
-            browser.close()

@@ -1,24 +1,16 @@
-"""A private PostgreSQL server, from whatever package installed it."""
+"""A private PostgreSQL server, and the tests that need one."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
-MISSING = "PostgreSQL must be installed for this: sudo apt-get install --no-install-recommends postgresql"
+from benchmarks.common.postgresql import MISSING, postgresql, programs
+
+__all__ = ["new_schema", "postgresql", "skip_without_postgresql"]
 
 
 def skip_without_postgresql() -> None:
@@ -27,60 +19,9 @@ def skip_without_postgresql() -> None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(MISSING)
 
 
-def programs() -> Path | None:
-    """Folder of the newest installed server's programs; Debian keeps them off the PATH."""
-    found = shutil.which("initdb")
-    if found:
-        return Path(found).parent
-    folders = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
-    return max(folders, key=lambda folder: int(folder.parent.name), default=None)
-
-
-@contextmanager
-def postgresql() -> Iterator[str]:
-    """A server of our own in a folder of its own; yields the address of its empty database."""
-    binaries = programs()
-    if binaries is None:
-        raise FileNotFoundError(MISSING)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:
-        other: dict[str, Any] = {}
-        if os.getuid() == 0:  # it refuses to run as root
-            shutil.chown(folder, "postgres", "postgres")
-            other = {"user": "postgres", "group": "postgres", "extra_groups": []}
-        cluster, log = f"{folder}/cluster", Path(folder, "log")
-        settings = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        initdb = [f"{binaries}/initdb", "-D", cluster, *settings]
-        subprocess.run(initdb, cwd=folder, check=True, capture_output=True, **other)
-        command = [f"{binaries}/postgres", "-D", cluster, "-p", str(port), "-h", "127.0.0.1", "-k", ""]
-        with log.open("w") as output:
-            server = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, **other)
-        try:
-            address = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-            _wait_until_it_answers(address, server, log)
-            yield address
-        finally:
-            server.send_signal(signal.SIGQUIT)  # at once: the folder goes anyway
-            server.wait()
-
-
 def new_schema(address: str) -> str:
     """Address of an empty schema of the server's database; much quicker to make than a database."""
     name = f"plan_{uuid.uuid4().hex}"
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}")
     return f"{address}?options=-csearch_path%3D{name}"
-
-
-def _wait_until_it_answers(address: str, server: subprocess.Popen[Any], log: Path) -> None:
-    end = time.monotonic() + 60
-    while True:
-        try:
-            psycopg.connect(address).close()
-            return
-        except psycopg.OperationalError:
-            if server.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()[-3000:]}") from None
-            time.sleep(0.1)

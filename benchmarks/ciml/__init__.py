@@ -1,0 +1,1 @@
+"""Where the lesion is: CIML beside other networks, what its messages say, how fast it trains."""

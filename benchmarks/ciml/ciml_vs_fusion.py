@@ -1,0 +1,126 @@
+"""CIML against fusion, at equal parameters and on the same patches.
+
+    python -m benchmarks.ciml.ciml_vs_fusion run POOL --seeds 3 --jobs 2 --keep DIR
+    python -m benchmarks.ciml.ciml_vs_fusion report
+
+POOL holds at least 16 patients with CT, PET, MR and a contour of the tumour. Fourteen of them, the first by
+the SHA-256 of their id, are the test set and take part in nothing before the end: a fixed schedule, the last
+weights, no validation. `--split inner` divides the others in the same way, and is where the schedule below
+was settled. `benchmarks.ciml.methods` says what is compared; all are trained by `lib.ciml.training.train` and
+outline by `lib.ciml.inference.predict`, with the same seed on the same patches, augmentations and dropped
+modalities.
+
+Runs come seed by seed with the methods interleaved, so that a cut is fair to all. A finished run is a row; a
+run that was cut goes on from its last epoch where `--keep` says where to keep its state.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from benchmarks.ciml.fusion_report import print_report
+from benchmarks.ciml.fusion_rows import RUNS, Rows
+from benchmarks.ciml.fusion_run import ORACLE, Comparison, Run, carry_out, oracle_row, runs_of
+from benchmarks.ciml.methods import METHODS
+from benchmarks.common.folders import RESULTS
+from benchmarks.common.patients import SETTINGS
+from benchmarks.common.revision import git_revision
+from lib.ciml.network.ciml_network import NetworkSettings
+from lib.ciml.training.train import TrainingSettings
+from lib.runtime.processes import processes
+
+NETWORK = NetworkSettings.of_size("tiny")
+SCHEDULE = TrainingSettings(
+    epochs=8,
+    steps_per_epoch=50,
+    batch_size=2,
+    roi_size=(32, 64, 64),
+    learning_rate=3e-3,
+    weight_decay=1e-2,
+    beta=0.3,
+)
+LONGEST_EPOCH = 50  # steps
+console = Console(width=200)
+app = typer.Typer(help="CIML against fusion.", no_args_is_help=True)
+
+
+@app.command()
+def run(
+    pool: Annotated[Path, typer.Argument(help="Folder of patients, a folder each.")],
+    seeds: Annotated[int, typer.Option(help="0, 1 and so on.")] = 3,
+    jobs: Annotated[int, typer.Option(help="Processes, of one thread each.")] = 1,
+    steps: Annotated[int, typer.Option(help="Of each training; 0 is the schedule's.")] = 0,
+    methods: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(METHODS),
+    settings: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(SETTINGS),
+    split: Annotated[str, typer.Option(help="test, or inner to settle the schedule.")] = "test",
+    without: Annotated[str, typer.Option(help="Ids to leave out, separated by commas.")] = "STS_019",
+    work: Annotated[Path | None, typer.Option(help="Where prepared cases are kept.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Where trained networks are kept.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the rows.")] = RESULTS,
+    revision: Annotated[str, typer.Option(help="Of the code, where git cannot say.")] = "",
+) -> None:
+    """Train and test what is not in the rows yet, then report."""
+    comparison = Comparison(
+        pool.resolve(), work.resolve() if work else None, tuple(filter(None, without.split(","))), split,
+        with_steps(SCHEDULE, steps) if steps else SCHEDULE, NETWORK,
+        keep.resolve() if keep else None, revision or git_revision(),
+    )  # fmt: skip
+    rows = Rows(output)
+    for setting in settings.split(","):  # so that no two processes prepare the same case
+        comparison.patients().load(comparison.patients().cases, setting)
+    if Run("", ORACLE, 0).key(comparison) not in rows.done():
+        rows.write(oracle_row(comparison))
+    wanted = runs_of(tuple(methods.split(",")), tuple(settings.split(",")), seeds)
+    failed = _carry_out_all(
+        comparison, [each for each in wanted if each.key(comparison) not in rows.done()], rows, jobs
+    )
+    print_report(rows, console, split=split)
+    raise typer.Exit(code=1 if failed else 0)
+
+
+@app.command()
+def report(
+    output: Annotated[Path, typer.Option(help="Folder of the rows.")] = RESULTS,
+    split: Annotated[str, typer.Option(help="test or inner.")] = "test",
+) -> None:
+    """Print the tables from the rows alone."""
+    print_report(Rows(output), console, split=split)
+
+
+def with_steps(schedule: TrainingSettings, steps: int) -> TrainingSettings:
+    """The schedule with exactly so many steps, in epochs of at most 50."""
+    each = math.gcd(steps, LONGEST_EPOCH)
+    return replace(schedule, epochs=steps // each, steps_per_epoch=each)
+
+
+def _carry_out_all(comparison: Comparison, runs: list[Run], rows: Rows, jobs: int) -> list[Run]:
+    """Write each run as it finishes; those that failed."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
+    failed = []
+    with processes(jobs) as pool:
+        coming = {pool.submit(carry_out, comparison, each): each for each in runs}
+        for number, future in enumerate(as_completed(coming), start=1):
+            each = coming[future]
+            try:
+                finished = future.result()
+            except (ValueError, RuntimeError) as err:
+                failed.append(each)
+                console.print(f"{number} of {len(runs)}: {each} failed: {err}")
+                continue
+            rows.write(finished)
+            (row,) = finished.rows[RUNS]
+            mean = sum(row["dice"].values()) / len(row["dice"])
+            console.print(f"{number} of {len(runs)}: {each} Dice {mean:.3f}, {row['seconds']:.0f} s")
+    return failed
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,225 @@
+"""The tables of the comparison with fusion, from its rows alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.ciml.fusion_rows import CONTRIBUTION, MISSING, RUNS, Row, Rows
+from benchmarks.ciml.methods import METHODS
+from benchmarks.ciml.silencing import ALL
+from benchmarks.common.paired import Interval, Values, mean_interval, spearman_interval
+from benchmarks.common.patients import SETTINGS
+
+OURS, ANY = "ciml", "all but one, mean"
+ByPatient = dict[str, float]
+BySeed = dict[str, ByPatient]
+
+
+def print_report(rows: Rows, console: Console, *, split: str) -> None:
+    """Every table, for each schedule that the rows hold.
+
+    Args:
+        rows: Of finished runs.
+        console: Where to print.
+        split: test or inner.
+    """
+    runs = [row for row in rows.read(RUNS) if row["split"] == split]
+    for settings in dict.fromkeys(row["settings"] for row in runs):
+        of = [row for row in runs if row["settings"] == settings]
+        missing = _chosen(rows.read(MISSING), split, settings)
+        messages = _chosen(rows.read(CONTRIBUTION), split, settings)
+        console.rule(f"{split}: {_schedule(settings)}")
+        for setting in (each for each in SETTINGS if any(row["setting"] == each for row in of)):
+            mine = [row for row in of if row["setting"] in (setting, "")]
+            console.print(comparison_table(setting, mine))
+            console.print(missing_table(setting, [row for row in missing if row["setting"] == setting]))
+            heard = [row for row in messages if row["setting"] == setting]
+            if heard:
+                console.print(loss_table(setting, heard))
+                console.print(prediction_table(setting, heard))
+    console.print(
+        "Square brackets: 95 % interval, seeds and patients resampled. Distances: an empty outline is as far "
+        "off as the volume's diagonal. CIML as reconstructed from its abstract."
+    )
+
+
+def comparison_table(setting: str, rows: list[Row]) -> Table:
+    """Methods under each other, with what CIML has more."""
+    table = Table(title=f"{setting}: outlines of patients who took part in nothing", title_justify="left")
+    for column in (
+        "method", "seeds", "parameters", "GMAC a patch", "s a step", "Dice", "CIML's Dice less this",
+        "surface distance, mm", "Hausdorff 95 %, mm",
+    ):  # fmt: skip
+        table.add_column(column, justify="left" if column == "method" else "right")
+    ours = _by_seed([row for row in rows if row["method"] == OURS], "dice")
+    for method in _in_order(rows):
+        of = [row for row in rows if row["method"] == method]
+        scores = _by_seed(of, "dice")
+        trained = bool(of[0]["setting"])  # the oracle is one and the same beside every seed
+        beside: BySeed = scores if trained else {seed: of[0]["dice"] for seed in ours}
+        difference = _difference(ours, beside) if method != OURS else None
+        table.add_row(
+            method,
+            str(len(of)) if trained else "-",
+            f"{int(of[0]['parameters']):,}" if trained else "-",
+            of[0]["gmac"] if trained else "-",
+            f"{np.mean([float(row['step_s']) for row in of]):.2f}" if trained else "-",
+            str(mean_interval(_array(scores))),
+            _signed(difference),
+            *(
+                str(mean_interval(_array(_by_seed(of, measure)))) if trained else "-"
+                for measure in ("surface_distance", "hausdorff95")
+            ),
+        )
+    return table
+
+
+def missing_table(setting: str, rows: list[Row]) -> Table:
+    """Dice with every choice of modalities and in the mean over who is absent; its cost beside CIML's."""
+    methods = _in_order(rows)
+    table = Table(title=f"{setting}: some modalities absent", title_justify="left")
+    for column in (
+        "present", *(f"Dice, {method}" for method in methods), *(f"lost, {method}" for method in methods),
+        *(f"lost, {OURS} less {method}" for method in methods if method != OURS),
+    ):  # fmt: skip
+        table.add_column(column, justify="left" if column == "present" else "right")
+    choices = list(dict.fromkeys(row["modalities"] for row in rows))
+    found = {
+        (method, choice): _by_seed(
+            [row for row in rows if (row["method"], row["modalities"]) == (method, choice)], "dice"
+        )
+        for method in methods
+        for choice in choices
+    }
+    whole = max(choice.count("+") for choice in choices)
+    without_one = [choice for choice in choices if choice.count("+") == whole - 1]
+    found |= {(method, ANY): _mean([found[method, each] for each in without_one]) for method in methods}
+    for choice in (*choices, ANY):
+        lost = {method: _less(found[method, choices[0]], found[method, choice]) for method in methods}
+        table.add_row(
+            choice,
+            *(str(mean_interval(_array(found[method, choice]))) for method in methods),
+            *(_signed(mean_interval(_array(lost[method]))) for method in methods),
+            *(_signed(_difference(lost.get(OURS, {}), lost[method])) for method in methods if method != OURS),
+        )
+    return table
+
+
+def loss_table(setting: str, rows: list[Row]) -> Table:
+    """What Dice loses when a sender is not heard."""
+    table = Table(title=f"{setting}: Dice lost when messages are left out", title_justify="left")
+    for column in ("sender", "subtask", "loss of the average", "loss of the subtask's own outline"):
+        table.add_column(column)
+    for sender, subtask in dict.fromkeys((row["sender"], row["subtask"]) for row in rows):
+        of = [row for row in rows if (row["sender"], row["subtask"]) == (sender, subtask)]
+        own = "-" if subtask == ALL else str(mean_interval(_cube(of, "subtask_loss")[:, :, 0]))
+        table.add_row(sender, subtask, str(mean_interval(_cube(of, "loss")[:, :, 0])), own)
+    return table
+
+
+def prediction_table(setting: str, rows: list[Row]) -> Table:
+    """Spearman's correlation of each measure with the loss of Dice."""
+    table = Table(
+        title=f"{setting}: Spearman of contribution and loss of Dice, over patients and ...",
+        title_justify="left",
+    )
+    for column in (
+        "measure", "senders, loss of the average", "messages, loss of the average",
+        "messages, loss of the subtask's own", "within a message, loss of the subtask's own",
+    ):  # fmt: skip
+        table.add_column(column)
+    senders = [row for row in rows if row["subtask"] == ALL]
+    messages = [row for row in rows if row["subtask"] != ALL]
+    for measure in rows[0]["contributions"]:
+        own = _cube(messages, "subtask_loss")
+        said = _cube(messages, measure)
+        table.add_row(
+            measure,
+            str(spearman_interval(_cube(senders, measure), _cube(senders, "loss"))),
+            str(spearman_interval(said, _cube(messages, "loss"))),
+            str(spearman_interval(said, own)),
+            _within(said, own),
+        )
+    return table
+
+
+def _in_order(rows: Iterable[Row]) -> list[str]:
+    """Methods that the rows have: first those that `METHODS` names, as it does."""
+    found = dict.fromkeys(row["method"] for row in rows)
+    return [*(name for name in METHODS if name in found), *(name for name in found if name not in METHODS)]
+
+
+def _within(said: Values, own: Values) -> str:
+    """Each message's own correlation over the patients, so that a sender's general level says nothing."""
+    each = [
+        spearman_interval(said[:, :, [link]], own[:, :, [link]], draws=1).mean
+        for link in range(said.shape[-1])
+    ]
+    return f"{np.nanmean(each):.3f}" if np.isfinite(each).any() else "-"
+
+
+def _cube(rows: Iterable[Row], column: str) -> NDArray[np.float64]:
+    """A column, or a measure of contribution, as (S, P, L): seeds, patients, links."""
+    values = {
+        (row["seed"], row["patient"], (row["sender"], row["subtask"])): float(
+            row["contributions"][column] if column in row["contributions"] else row[column]
+        )
+        for row in rows
+    }
+    seeds, patients, links = (sorted({key[axis] for key in values}) for axis in range(3))
+    return np.array([[[values[s, p, link] for link in links] for p in patients] for s in seeds])
+
+
+def _by_seed(rows: Iterable[Row], measure: str) -> BySeed:
+    return {row["seed"]: row[measure] for row in rows}
+
+
+def _difference(first: BySeed, second: BySeed) -> Interval | None:
+    """Of the seeds that both have; None where there is none."""
+    paired = _less(first, second)
+    return mean_interval(_array(paired)) if paired else None
+
+
+def _mean(scores: Sequence[BySeed]) -> BySeed:
+    return {
+        seed: {patient: float(np.mean([each[seed][patient] for each in scores])) for patient in by_patient}
+        for seed, by_patient in scores[0].items()
+    }
+
+
+def _less(first: BySeed, second: BySeed) -> BySeed:
+    return {
+        seed: {patient: score - second[seed][patient] for patient, score in first[seed].items()}
+        for seed in first
+        if seed in second
+    }
+
+
+def _array(scores: Mapping[str, ByPatient]) -> Values:
+    """(S, P), patients in the order of their ids."""
+    return np.array([[by_patient[id] for id in sorted(by_patient)] for by_patient in scores.values()])
+
+
+def _signed(interval: Interval | None) -> str:
+    if interval is None:
+        return "-"
+    return f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def _chosen(rows: list[Row], split: str, settings: str) -> list[Row]:
+    return [row for row in rows if (row["split"], row["settings"]) == (split, settings)]
+
+
+def _schedule(settings: str) -> str:
+    training, network = (json.loads(settings)[part] for part in ("training", "network"))
+    return (
+        f"{training['epochs'] * training['steps_per_epoch']} steps of {training['batch_size']} patches "
+        f"{training['roi_size']}, learning rate {training['learning_rate']}, beta {training['beta']}, "
+        f"modality dropout {training['modality_dropout']}, CIML's channels {network['channels']}"
+    )

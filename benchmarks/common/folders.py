@@ -1,0 +1,10 @@
+"""Where the project's files are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+APP = ROOT / "apps" / "mdal_ciml"
+SAMPLES = ROOT / "samples" / "sts"
+RESULTS = ROOT / "benchmarks" / "results"

@@ -1,0 +1,14 @@
+"""Which code made a row."""
+
+from __future__ import annotations
+
+import subprocess
+
+from benchmarks.common.folders import ROOT
+
+
+def git_revision() -> str:
+    """Of this checkout, marked where files differ from it; `unknown` outside one."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or "unknown"

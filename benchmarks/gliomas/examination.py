@@ -1,0 +1,73 @@
+"""A patient's images and label, made from what was drawn of the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.gliomas.anatomy import Array, draw_head
+from benchmarks.gliomas.lesions import RARE, VOXEL_ML, Grown, draw_lesion, grow
+from benchmarks.gliomas.plan import Patient
+from benchmarks.gliomas.scanner import MODALITIES, SCANNERS, STORED, damage, scan, signals
+
+COLUMNS = (
+    "case", "split", "kind", "rare", "prototype", "scanner", "age", "contrast", "volume_ml",
+    "unique_modality", "unique_ml", "damage", "damaged_modality",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A patient's images and what is true of them.
+
+    Attributes:
+        images: (M, D, H, W) int16, in the order of `MODALITIES`.
+        label: (D, H, W) uint8, 1 in the lesion.
+        unique: (D, H, W) bool, the part of it that one modality alone shows.
+        truth: A row of `truth.csv`.
+    """
+
+    images: NDArray[np.int16]
+    label: NDArray[np.uint8]
+    unique: NDArray[np.bool_]
+    truth: dict[str, object]
+
+
+def make(patient: Patient) -> Made:
+    """A patient's images and label, from what was drawn of the patient."""
+    rng = np.random.default_rng(patient.seed)
+    images, lesion = _examined(patient, rng)
+    if patient.damage:
+        channel = MODALITIES.index(patient.damaged)
+        images[channel] = damage(patient.damage, images[channel], _stranger(patient)[channel], rng)
+    stored = np.rint(np.clip(STORED * images, 0, np.iinfo(np.int16).max)).astype(np.int16)
+    return Made(stored, lesion.label.astype(np.uint8), lesion.unique_label, _truth(patient, lesion))
+
+
+def _examined(patient: Patient, rng: np.random.Generator) -> tuple[Array, Grown]:
+    """(M, D, H, W) images as the scanner makes them, and the lesion."""
+    head = draw_head(rng, age=patient.age)
+    lesion = grow(patient.lesion, head, rng, unique=bool(patient.unique))
+    seen = signals(head, lesion, contrast=patient.lesion.contrast, unique=patient.unique, rng=rng)
+    return scan(seen, SCANNERS[patient.scanner], rng), lesion
+
+
+def _stranger(patient: Patient) -> Array:
+    """(M, D, H, W) of someone who is not in the pool, examined by the same scanner."""
+    rng = np.random.default_rng([*patient.seed, 1])
+    head = draw_head(rng, age=float(rng.beta(2.0, 2.0)))
+    lesion = grow(draw_lesion(rng, "ring"), head, rng, unique=False)
+    seen = signals(head, lesion, contrast=1.0, unique="", rng=rng)
+    return scan(seen, SCANNERS[patient.scanner], rng)
+
+
+def _truth(patient: Patient, lesion: Grown) -> dict[str, object]:
+    values = (
+        patient.case, patient.split, patient.lesion.kind, int(patient.lesion.kind in RARE), patient.prototype,
+        patient.scanner, round(patient.age, 3), round(patient.lesion.contrast, 3),
+        round(float(lesion.label.sum()) * VOXEL_ML, 2), patient.unique,
+        round(float(lesion.unique_label.sum()) * VOXEL_ML, 2), patient.damage, patient.damaged,
+    )  # fmt: skip
+    return dict(zip(COLUMNS, values, strict=True))

@@ -1,0 +1,245 @@
+"""Gliomas as they look: what kinds there are, how often, and which voxels one of them takes.
+
+Assumptions, each for others to judge:
+
+- **A long tail.** `COMMON_SHARE` of the cases are near-duplicates: each repeats one of `PROTOTYPES` drawn for
+  the pool (kind, region, size, contrast), with a small scatter, and the k-th prototype is 1/k as frequent as
+  the first. The rest are the rare kinds, each drawn anew. Patients differ in everything else, so no two cases
+  share a voxel; it is what is to be learnt that repeats.
+- **Kinds.** Common: `ring` (necrosis, enhancing rim, oedema), `solid` (enhancing, oedema), `infiltrating`
+  (bright on T2 and FLAIR, no enhancement). Rare: `cystic` (fluid in it, dark on FLAIR), `haemorrhagic`
+  (bright on T1, dark on T2), `dense` (like grey matter on T2 and FLAIR, enhancing, no oedema), `multifocal`
+  (several small enhancing foci).
+- **Sizes** are log-normal: a median of `VOLUME_ML` with a heavy upper tail, as in published series.
+- **Places** are white matter, weighted by depth; the prototype or chance gives the region.
+- **Modality-unique parts.** By a dial, a lobe at the border of the lesion shows in one modality alone: a
+  nodule that only enhances (T1ce), or infiltration on FLAIR or on T2 only. It belongs to the label. T1 has
+  none, since what it shows T1ce shows too.
+
+The label is the whole lesion with oedema. Mass effect is left out: nothing is pushed aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from benchmarks.gliomas.anatomy import SPACING, Array, Head, inside, places, smooth_field
+
+COMMON_SHARE = 0.76  # of the cases; the rest are rare
+PROTOTYPES = 12  # of common appearances; fewer would make the task trivial, more would leave no redundancy
+VOLUME_ML, VOLUME_DEVIATION = 35.0, 0.8  # median and deviation of the logarithm
+VOLUME_LIMITS_ML = (2.5, 140.0)  # fewer voxels than 55 are no lesson; more than half a hemisphere is rare
+PROTOTYPE_SCATTER = {"volume": 0.15, "place": 5.0, "contrast": 0.05}  # log, mm, share: near-duplicates
+CONTRAST = (0.75, 1.15)  # of a lesion against its surroundings, even; 1 is the table of components
+ROUGHNESS = 0.22  # deviation of the border as a share of the radius
+REGION_MM = 12.0  # how far from its region's centre a lesion may be drawn to white matter
+FOCI = (4, 7)
+VOXEL_ML = float(np.prod(SPACING)) / 1000.0
+UNIQUE_MODALITIES = ("T1ce", "T2", "FLAIR")
+UNIQUE_RADIUS = (0.55, 0.8)  # of the lobe, as a share of the lesion's: a sixth to a half of its volume
+UNIQUE_LEAST_MM = 9.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a lesion is built.
+
+    Attributes:
+        core: Component in the middle; none when empty.
+        rim: Component around the core; none when empty.
+        surround: Component outside; none when empty.
+        core_radius: Range of the share of the whole radius that core and rim take.
+        rim_mm: Thickness of the rim.
+        volume: Of the whole, as a multiple of the usual one.
+    """
+
+    core: str
+    rim: str
+    surround: str
+    core_radius: tuple[float, float]
+    rim_mm: float = 4.0
+    volume: float = 1.0
+
+
+COMMON: Mapping[str, Kind] = {
+    "ring": Kind("necrosis", "enhancing", "oedema", (0.5, 0.7)),
+    "solid": Kind("enhancing", "", "oedema", (0.4, 0.6)),
+    "infiltrating": Kind("", "", "infiltration", (0.0, 0.0)),
+}
+RARE: Mapping[str, Kind] = {
+    "cystic": Kind("cyst", "infiltration", "", (1.0, 1.0)),
+    "haemorrhagic": Kind("blood", "enhancing", "oedema", (0.75, 0.9), 3.0),
+    "dense": Kind("dense", "", "", (1.0, 1.0), volume=0.6),
+    "multifocal": Kind("enhancing", "", "oedema", (0.6, 0.75), volume=0.5),
+}
+KINDS: Mapping[str, Kind] = {**COMMON, **RARE}
+COMMON_KINDS = {"ring": 0.5, "solid": 0.25, "infiltrating": 0.25}  # glioblastoma is the most frequent
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """What is drawn of a lesion before any voxel.
+
+    Attributes:
+        kind: A key of `KINDS`.
+        place: Region's centre as a share of the brain's half axes, D, H, W.
+        volume_ml: Of the whole, about.
+        core_radius: Share of the whole radius.
+        contrast: 0 as the tissue around, 1 as the table of components.
+    """
+
+    kind: str
+    place: tuple[float, float, float]
+    volume_ml: float
+    core_radius: float
+    contrast: float
+
+
+@dataclass(frozen=True, eq=False)
+class Grown:
+    """A lesion's voxels.
+
+    Attributes:
+        components: Name -> (D, H, W) share, to be laid on the tissue in this order.
+        unique: (D, H, W) share of the lobe that one modality shows; 0 everywhere without one.
+        label: (D, H, W) bool, the whole lesion.
+        unique_label: (D, H, W) bool, the part of it that only the lobe covers.
+    """
+
+    components: Mapping[str, Array]
+    unique: Array
+    label: NDArray[np.bool_]
+    unique_label: NDArray[np.bool_]
+
+
+def draw_prototypes(rng: np.random.Generator) -> list[Lesion]:
+    """The common appearances of a pool, the most frequent first; sizes spread over their distribution."""
+    kinds = quota(COMMON_KINDS, PROTOTYPES, rng)
+    levels = rng.permutation((np.arange(PROTOTYPES) + 0.5) / PROTOTYPES)
+    return [draw_lesion(rng, kind, level=float(level)) for kind, level in zip(kinds, levels, strict=True)]
+
+
+def draw_lesion(rng: np.random.Generator, kind: str, *, level: float | None = None) -> Lesion:
+    """A lesion of its own; its size is the quantile `level` of the distribution, or drawn."""
+    quantile = float(rng.uniform(0.001, 0.999)) if level is None else level
+    volume = KINDS[kind].volume * VOLUME_ML * float(np.exp(VOLUME_DEVIATION * ndtri(quantile)))
+    side = float(rng.choice([-1.0, 1.0]))
+    place = (
+        float(rng.uniform(-0.2, 0.6)),
+        float(rng.uniform(-0.55, 0.6)),
+        side * float(rng.uniform(0.25, 0.6)),
+    )
+    core = float(rng.uniform(*KINDS[kind].core_radius))
+    return Lesion(kind, place, float(np.clip(volume, *VOLUME_LIMITS_ML)), core, float(rng.uniform(*CONTRAST)))
+
+
+def quota(shares: Mapping[str, float], count: int, rng: np.random.Generator) -> list[str]:
+    """`count` names, each as often as its share says to within one, in random order.
+
+    Args:
+        shares: Name -> share; they sum to 1.
+        count: How many names.
+        rng: Of the order, and of who gets what rounding leaves.
+    """
+    names, wanted = list(shares), count * np.array(list(shares.values()))
+    numbers = np.floor(wanted + 1e-9).astype(int)
+    order = rng.permutation(len(names))
+    left = sorted(order, key=lambda index: -(wanted[index] - numbers[index]))[: count - int(numbers.sum())]
+    numbers[left] += 1
+    chosen = np.repeat(np.arange(len(names)), numbers)
+    return [names[index] for index in rng.permutation(chosen)]
+
+
+def near(prototype: Lesion, rng: np.random.Generator) -> Lesion:
+    """A near-duplicate of a prototype; where exactly it lies is drawn when it grows."""
+    scatter = PROTOTYPE_SCATTER
+    volume = prototype.volume_ml * float(np.exp(scatter["volume"] * rng.standard_normal()))
+    contrast = prototype.contrast * (1.0 + scatter["contrast"] * float(rng.standard_normal()))
+    return Lesion(
+        prototype.kind,
+        prototype.place,
+        float(np.clip(volume, *VOLUME_LIMITS_ML)),
+        prototype.core_radius,
+        contrast,
+    )
+
+
+def grow(lesion: Lesion, head: Head, rng: np.random.Generator, *, unique: bool) -> Grown:
+    """The lesion's voxels in a head.
+
+    Args:
+        lesion: What to grow.
+        head: Where.
+        rng: Of place, shape and lobe.
+        unique: Whether it gets a lobe that one modality shows.
+    """
+    centre = _settle(head, np.array(lesion.place) * head.axes + head.centre, rng)
+    brain = np.asarray(head.tissues["grey"] + head.tissues["white"], dtype=np.float32)
+    within = inside(head.depth)
+    at, rough = places(), ROUGHNESS * smooth_field(rng, 9.0)
+    kind = KINDS[lesion.kind]
+    spots = _spots(lesion, head, centre, rng)
+    components: dict[str, Array] = {}
+    for spot, radius in spots:
+        distance = _distance(at, spot)
+        # oedema keeps to white matter and leaves the fluid; a core destroys what it meets
+        outer = radius * (1.0 + rough) - distance - 4.0 * head.tissues["grey"]
+        core = lesion.core_radius * radius * (1.0 + 0.5 * rough) - distance
+        middle = core - kind.rim_mm * bool(kind.rim)
+        for name, border, where in (
+            (kind.surround, outer, brain),
+            (kind.rim, core, within),
+            (kind.core, middle, within),
+        ):
+            if name:
+                share = where * inside(border)
+                components[name] = np.maximum(components[name], share) if name in components else share
+    plain = np.maximum.reduce([np.zeros_like(brain), *components.values()])
+    lobe = np.zeros_like(brain)
+    if unique:
+        lobe = brain * inside(_lobe(at, spots[0], head, rng) + 3.0 * rough) * (1.0 - plain)
+    label = np.maximum(plain, lobe) >= 0.5
+    return Grown(components, np.asarray(lobe, dtype=np.float32), label, label & (plain < 0.5))
+
+
+def _spots(
+    lesion: Lesion, head: Head, centre: NDArray[np.float64], rng: np.random.Generator
+) -> list[tuple[NDArray[np.float64], float]]:
+    """Centre and radius in mm of each focus."""
+    count = int(rng.integers(FOCI[0], FOCI[1] + 1)) if lesion.kind == "multifocal" else 1
+    radius = float((3000.0 * lesion.volume_ml / count / (4.0 * np.pi)) ** (1.0 / 3.0))
+    spots = [(centre, radius)]
+    for _ in range(count - 1):
+        wanted = centre + rng.normal(0.0, 28.0, 3)
+        spots.append((_settle(head, wanted, rng), radius * float(rng.uniform(0.7, 1.2))))
+    return spots
+
+
+def _settle(head: Head, wanted: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """A place in white matter near the one wanted: drawn by its white matter, its depth and its nearness."""
+    at = places()
+    nearness = np.exp(-0.5 * (_distance(at, wanted) / PROTOTYPE_SCATTER["place"]) ** 2)
+    far = np.exp(-_distance(at, wanted) / REGION_MM)  # so that there is a place wherever one is wanted
+    weight = head.tissues["white"] * np.clip(head.depth / 20.0, 0.05, 1.0) * (nearness + 1e-3 * far)
+    flat = weight.ravel().astype(np.float64)
+    chosen = int(rng.choice(flat.size, p=flat / flat.sum()))
+    return np.asarray(at.reshape(3, -1)[:, chosen], dtype=np.float64)
+
+
+def _lobe(at: Array, spot: tuple[NDArray[np.float64], float], head: Head, rng: np.random.Generator) -> Array:
+    """Signed distance in mm to a ball at the lesion's border, on the side of the brain's middle."""
+    centre, radius = spot
+    size = max(UNIQUE_LEAST_MM, radius * float(rng.uniform(*UNIQUE_RADIUS)))
+    towards = head.centre - centre + rng.normal(0.0, 20.0, 3)  # there is brain there, not skull
+    middle = centre + towards / (np.linalg.norm(towards) + 1e-9) * (radius + 0.3 * size)
+    return np.asarray(size - _distance(at, middle), dtype=np.float32)
+
+
+def _distance(at: Array, centre: NDArray[np.float64]) -> Array:
+    offset = at - centre[:, None, None, None].astype(np.float32)
+    return np.asarray(np.sqrt((offset**2).sum(axis=0)), dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Whether choosing by modality difference saves labels."""

@@ -1,0 +1,89 @@
+"""What is known of the candidates and of what was chosen of them: volumes, damage, rarity, difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.label_efficiency.evidence.cells import Cell
+from benchmarks.label_efficiency.evidence.pool import LabelledPool
+from benchmarks.label_efficiency.evidence.rows import Row
+from benchmarks.label_efficiency.evidence.scores import Knowledge
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What labelling a case costs, and what the pool's truth says of it; no strategy sees this.
+
+    Attributes:
+        id: Of the case.
+        voxels: Of its lesion, on the case's grid.
+        volume_ml: Of its lesion.
+        damage: What is wrong with its scans; empty where nothing or nothing is known.
+        rare: Whether it is rare; false where nothing is known.
+    """
+
+    id: str
+    voxels: int
+    volume_ml: float
+    damage: str
+    rare: bool
+
+
+def described(pool: LabelledPool, tell: Progress) -> dict[str, Candidate]:
+    """Every candidate by id; prepares those that are not prepared yet, and the test patients."""
+    found = {}
+    for done, id in enumerate((*pool.candidates, *pool.tested)):
+        tell(done / (len(pool.candidates) + len(pool.tested)), "preparing cases")
+        (case,) = pool.load([id])
+        voxels = int((case.label > 0).sum())
+        volume = voxels * float(np.prod(case.prepared.grid.spacing)) / 1000.0
+        truth = pool.truth.get(id, {})
+        found[id] = Candidate(id, voxels, volume, truth.get("damage", ""), truth.get("rare") == "1")
+    return {id: found[id] for id in pool.candidates}
+
+
+def rows_of_cases(cases: Mapping[str, Candidate], known: Mapping[bool, Knowledge]) -> Iterator[Row]:
+    """One row a candidate."""
+    of = known[True].candidates
+    difference = dict(zip(of.ids, of.difference.tolist(), strict=True))
+    for case in cases.values():
+        yield {
+            "case": case.id,
+            "served": int(case.id in difference),
+            "difference": f"{difference[case.id]:.4f}" if case.id in difference else "",
+            "volume_ml": round(case.volume_ml, 3),
+            "voxels": case.voxels,
+            "damage": case.damage,
+            "rare": int(case.rare),
+        }
+
+
+def rows_of_cells(
+    cells: Sequence[Cell], cases: Mapping[str, Candidate], known: Mapping[bool, Knowledge], *, digest: str
+) -> Iterator[Row]:
+    """One row a cell; means and sums over the chosen cases."""
+    difference = {
+        check: dict(zip(of.candidates.ids, of.candidates.difference.tolist(), strict=True))
+        for check, of in known.items()
+    }
+    for cell in cells:
+        chosen = [cases[id] for id in cell.chosen]
+        yield {
+            "digest": digest,
+            "check": int(cell.check),
+            "strategy": cell.strategy,
+            "budget": cell.budget,
+            "seed": cell.seed,
+            "subset": cell.subset,
+            "mean_md": round(float(np.mean([difference[cell.check][id] for id in cell.chosen])), 4),
+            "volume_ml": round(float(np.mean([case.volume_ml for case in chosen])), 3),
+            "voxels": sum(case.voxels for case in chosen),
+            "damaged": sum(bool(case.damage) for case in chosen),
+            "rare": sum(case.rare for case in chosen),
+            "cases": " ".join(cell.chosen),
+        }

@@ -1,0 +1,197 @@
+"""What is compared on a pool, how, and by which figure it is decided: written down before the first run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from benchmarks.ciml.methods import METHODS, SLICES
+from lib.ciml.network.ciml_network import NetworkSettings
+from lib.ciml.training.train import TrainingSettings
+
+LONGEST_EPOCH = 50  # steps
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Segmenter(_Part):
+    """What every chosen set trains: from scratch, without validation, the last weights.
+
+    Attributes:
+        method: Of `benchmarks.ciml.methods`.
+        size: Of CIML's network; the others are made as large, but for `unet_2d`.
+        steps: Optimiser steps, the same at every budget.
+        batch_size: Patches in a step.
+        roi_size: Patch (D, H, W) in voxels.
+        learning_rate: Of AdamW, at its peak.
+        weight_decay: Of AdamW.
+        beta: Price of a nat of message.
+        modality_dropout: Probability that a patch lacks a modality.
+    """
+
+    method: str = "ciml"
+    size: str = "tiny"
+    steps: int = Field(gt=0)
+    batch_size: int = Field(2, gt=0)
+    roi_size: tuple[int, int, int]
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = 1e-2
+    beta: float = 0.3
+    modality_dropout: float = TrainingSettings.modality_dropout
+
+    @field_validator("method")
+    @classmethod
+    def _is_known(cls, method: str) -> str:
+        if method not in (*METHODS, SLICES):
+            raise ValueError(f"must be one of {', '.join((*METHODS, SLICES))}")
+        return method
+
+    @property
+    def network(self) -> NetworkSettings:
+        """Of CIML."""
+        return NetworkSettings.of_size(self.size)
+
+    @property
+    def schedule(self) -> TrainingSettings:
+        """The steps in epochs of at most 50."""
+        each = math.gcd(self.steps, LONGEST_EPOCH)
+        return TrainingSettings(
+            epochs=self.steps // each,
+            steps_per_epoch=each,
+            batch_size=self.batch_size,
+            roi_size=self.roi_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            modality_dropout=self.modality_dropout,
+            beta=0.0 if self.method == "ciml_beta0" else self.beta,
+        )
+
+
+class Scoring(_Part):
+    """How the candidates are scored, once for all strategies; see `lib.pipeline.settings` for the meaning."""
+
+    folds: int = 5
+    repeats: int = 3
+    scoring_steps: int = 0
+    seed: int = 0
+
+
+class Arm(_Part):
+    """Strategies that choose from the same candidates.
+
+    Attributes:
+        check: Whether what the pool check quarantines is taken out before scoring and choosing.
+        seeds: Of each strategy, how many: one draws the choice and the training's weights and patches.
+    """
+
+    check: bool
+    seeds: dict[str, int]
+
+
+class Headroom(_Part):
+    """Trainings that settle the schedule: among the candidates alone, before any strategy is looked at.
+
+    Attributes:
+        ask: Candidates that are outlined and not learnt from: the first by the SHA-256 of their id.
+        sizes: Random subsets of the others.
+        seeds: Of each size.
+    """
+
+    ask: int = 8
+    sizes: tuple[int, ...]
+    seeds: int = 2
+
+
+class Protocol(_Part):
+    """One comparison.
+
+    Attributes:
+        name: Of the pool.
+        modalities: That scoring and segmenter see, by the pool's names.
+        layout: Of the pool.
+        without: Case left out -> why.
+        test: Who is tested and takes part in nothing else: `truth` for those that the pool's truth.csv
+            says, a number for the first so many by the SHA-256 of their id, or their ids.
+        budgets: Cases to label.
+        pool_share: Of the candidates that a seed may choose from, the same ones for every strategy: so that
+            the seeds of an order that draws nothing differ in what it chose, too.
+        full_seeds: Trainings on all candidates.
+        arms: Who chooses from what.
+        references: Strategies that the others are compared with, chance first.
+        questions: Pairs of strategies, the first asked to be better than the second; of an arm without the
+            check by the title `NAME without check`.
+        hypothesis_budget: At which Dice is regressed on the mean difference of chance's subsets.
+        segmenter: Of every run.
+        scoring: Of every strategy.
+        headroom: What settled the segmenter's schedule.
+        primary_end_point: In words; the report's first table.
+        notes: What else was settled before the runs.
+        order_seed: Shuffles the runs, so that a cut is unbiased.
+    """
+
+    name: str
+    modalities: tuple[str, ...] = Field(min_length=2)
+    layout: str = "auto"
+    without: dict[str, str] = {}
+    test: Literal["truth"] | int | tuple[str, ...]
+    budgets: tuple[int, ...] = Field(min_length=2)
+    pool_share: float = Field(0.9, gt=0, le=1)
+    full_seeds: int = 3
+    arms: tuple[Arm, ...]
+    references: tuple[str, ...] = ("uniform", "kmeans")
+    questions: tuple[tuple[str, str], ...] = ()
+    hypothesis_budget: int
+    segmenter: Segmenter
+    scoring: Scoring = Scoring()
+    headroom: Headroom
+    primary_end_point: str
+    notes: tuple[str, ...] = ()
+    order_seed: int = 0
+
+    @field_validator("budgets")
+    @classmethod
+    def _rise(cls, budgets: tuple[int, ...]) -> tuple[int, ...]:
+        if list(budgets) != sorted(set(budgets)) or budgets[0] < 1:
+            raise ValueError("must rise, from 1 on")
+        return budgets
+
+    @classmethod
+    def read(cls, path: Path) -> Protocol:
+        """From a YAML file.
+
+        Raises:
+            ValueError: If it says something else than a protocol does.
+        """
+        content: Any = yaml.safe_load(path.read_text())
+        try:
+            return cls.model_validate(content)
+        except ValidationError as err:
+            first = err.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ValueError(
+                f"{place} of {path.name} must fit the protocol: {first['msg']}; got {first['input']!r}. "
+                "See benchmarks/label_efficiency/evidence/protocol.py."
+            ) from err
+
+    def training_digest(self, contents: dict[str, str], tested: tuple[str, ...]) -> str:
+        """Hash of all that a training's result depends on beside the chosen cases and the seed.
+
+        Args:
+            contents: Hash of each case's images, by id.
+            tested: Ids of the test patients.
+        """
+        values = [self.segmenter.model_dump(mode="json"), self.modalities, sorted(contents.items()), tested]
+        return digest_of(values)
+
+
+def digest_of(value: object) -> str:
+    """Short hash of plain values."""
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()

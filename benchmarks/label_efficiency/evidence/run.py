@@ -1,0 +1,117 @@
+"""One run: train on the chosen cases, outline the test patients."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.ciml.methods import build
+from benchmarks.common.patients import Scores, judge
+from benchmarks.label_efficiency.evidence.cells import Training
+from benchmarks.label_efficiency.evidence.pool import LabelledPool
+from benchmarks.label_efficiency.evidence.protocol import Protocol
+from benchmarks.label_efficiency.evidence.rows import Row
+from lib.ciml.inference.predict import predict
+from lib.ciml.training.train import train
+
+MEASURES = ("dice", "surface_distance", "hausdorff95")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all runs have in common.
+
+    Attributes:
+        pool: Folder of the cases.
+        protocol: How they are compared.
+        work: Where prepared cases are kept.
+        digest: Of all that a result depends on beside the training itself.
+        revision: Of the code.
+        device: Where networks are trained and used.
+    """
+
+    pool: Path
+    protocol: Protocol
+    work: Path
+    digest: str
+    revision: str
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """The rows of a run.
+
+    Attributes:
+        run: Its row.
+        patients: One a test patient.
+    """
+
+    run: Row
+    patients: list[Row]
+
+
+def carry_out(study: Study, training: Training) -> Finished:
+    """Train and test; the test patients are opened after the end of training.
+
+    Where one of both outlines of a patient is empty, Dice is 0 and the distances are the diagonal of the
+    volume.
+    """
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    pool = LabelledPool(study.pool, study.protocol, study.work)
+    network, loss = trained(pool, training.cases, seed=training.seed, device=study.device)
+    scores, empty = judged(network, pool, pool.tested, device=study.device)
+    identity = {"digest": study.digest, "subset": training.subset, "seed": training.seed}
+    means = {
+        name: round(float(np.mean([each[name] for each in scores.values()])), 5)
+        for name in ("dice", "surface_distance")
+    }
+    software = {name: version(name) for name in ("torch", "monai", "numpy")}
+    run = {
+        **identity,
+        "cases": len(training.cases),
+        **means,
+        "empty": empty,
+        "loss": round(loss, 4),
+        "seconds": round(time.monotonic() - start, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "revision": study.revision,
+        "software": json.dumps({"python": platform.python_version(), **software, "device": study.device}),
+        "segmenter": study.protocol.segmenter.model_dump_json(),
+    }
+    patients = [
+        {**identity, "patient": id, **{name: round(each[name], 5) for name in MEASURES}}
+        for id, each in scores.items()
+    ]
+    return Finished(run, patients)
+
+
+def trained(pool: LabelledPool, ids: tuple[str, ...], *, seed: int, device: str = "cpu") -> tuple[Any, float]:
+    """A network that learnt these cases, and the last epoch's loss."""
+    segmenter = pool.protocol.segmenter
+    network = build(segmenter.method, pool.workspace.pool.modalities, segmenter.network, seed=seed)
+    result = train(network, pool.load(ids), [], segmenter.schedule, seed=seed, device=device)
+    return network, result.reports[-1].loss
+
+
+def judged(
+    network: Any, pool: LabelledPool, ids: tuple[str, ...], *, device: str = "cpu"
+) -> tuple[dict[str, Scores], int]:
+    """Scores of each of these cases, and of how many nothing was outlined."""
+    scores, empty = {}, 0
+    for id in ids:
+        (case,) = pool.load([id])
+        probabilities = predict(network, case.prepared, device=device, precision="float32")
+        scores[id] = judge(probabilities, case, network.decomposition)
+        empty += not (probabilities >= 0.5).any()
+    return scores, empty

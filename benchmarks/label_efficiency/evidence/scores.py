@@ -1,0 +1,181 @@
+"""What the strategies look at: scores of the candidates, and of the controls that need others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.label_efficiency.evidence.pool import PartialWorkspace
+from lib.mdal.representation.encoder import Encoders
+from lib.mdal.representation.views import PoolViews, case_view, gather_views
+from lib.mdal.scoring.difference import modality_difference
+from lib.mdal.scoring.fold_model import train_fold
+from lib.mdal.scoring.heads import Dense, GaussianHead, embed, pool_positions
+from lib.mdal.scoring.pmi import assign_folds, standardise_folds
+from lib.mdal.scoring.score_pool import ScoringSettings
+from lib.mdal.selection.candidates import Candidates, Rows
+from lib.pipeline.planning import candidates_of
+from lib.pipeline.scoring import score_site, scoring_settings
+from lib.runtime.files import replacing
+
+Values = NDArray[np.float64]
+Progress = Callable[[float, str], None]
+_CPU = torch.device("cpu")
+_KNOWN = ("features", "difference", "surprise", "mutual_information", "lesion_proxy", "striking", "look")
+
+
+@dataclass(frozen=True, eq=False)
+class Knowledge:
+    """The candidates, and modality differences by other means than the method's.
+
+    Attributes:
+        candidates: As the app's selectors get them.
+        differences: `in_sample`: by models that were trained on the case itself; `random_encoder`: out of
+            fold, by encoders that were trained on nothing. Each (N,).
+        sound_kinds: Kind of lesion by id, of undamaged cases whose truth is known; for `oracle` alone.
+    """
+
+    candidates: Candidates
+    differences: Mapping[str, Values]
+    sound_kinds: Mapping[str, str] = field(default_factory=dict)
+
+    def sample(self, share: float, *, seed: int) -> Knowledge:
+        """A random share of the candidates, the same whatever their order."""
+        by_id = np.array(sorted(range(len(self.candidates)), key=self.candidates.ids.__getitem__))
+        count = round(share * len(by_id))
+        return self.take(np.sort(np.random.default_rng([seed, count]).permutation(by_id)[:count]))
+
+    def take(self, rows: Rows) -> Knowledge:
+        """The cases of these rows, in their order."""
+        return Knowledge(
+            taken := self.candidates.take(rows),
+            {name: values[rows] for name, values in self.differences.items()},
+            {id: self.sound_kinds[id] for id in taken.ids if id in self.sound_kinds},
+        )
+
+    def with_difference(self, name: str) -> Candidates:
+        """The candidates with another difference in place of theirs."""
+        return replace(self.candidates, difference=self.differences[name])
+
+
+def know(workspace: PartialWorkspace, folder: Path, *, processes: int, on_progress: Progress) -> Knowledge:
+    """Score a site's served cases, or take the scores that were kept.
+
+    Args:
+        workspace: Of the candidates alone, checked.
+        folder: Where the scores are kept.
+        processes: That share the work.
+        on_progress: Told the share done.
+    """
+    file, content = folder / "knowledge.npz", workspace.content()
+    if (kept := _kept(file, content)) is not None:
+        return kept
+    scored = score_site(
+        workspace, processes=processes, on_progress=lambda done, said: on_progress(0.7 * done, said)
+    )
+    candidates = candidates_of(scored)
+    settings, gathered = scoring_settings(workspace), folder / "control-views.npy"
+    views, _ = gather_views(
+        (case_view(workspace.cache.get(case)) for case in scored.cases), len(candidates), gathered
+    )
+    patients = np.array([case.patient for case in scored.cases])
+    on_progress(0.8, "controls that need other scores")
+    differences = {
+        "in_sample": in_sample_difference(views, patients, settings, seed=workspace.settings.seed),
+        "random_encoder": random_encoder_difference(views, patients, settings, seed=workspace.settings.seed),
+    }
+    gathered.unlink()
+    knowledge = Knowledge(candidates, differences)
+    _keep(file, content, knowledge)
+    return knowledge
+
+
+def in_sample_difference(
+    views: PoolViews, patients: NDArray[np.str_], settings: ScoringSettings, *, seed: int
+) -> Values:
+    """Modality difference (N,) by models that were trained on every case, mean of the repeats."""
+    rows = np.arange(len(patients))
+    contrastive = replace(settings.contrastive, steps=settings.steps_for(len(rows), _CPU))
+    found = []
+    for repeat in range(settings.seeds):
+        model = train_fold(
+            views, patients, rows, contrastive,
+            share=settings.share, seed=_number(seed, 0, repeat), device=_CPU, on_progress=lambda done: None,
+        )  # fmt: skip
+        nats = pool_positions(model.head.pmi(embed(model.encoders, views, rows, _CPU)), share=settings.share)
+        found.append(_difference(nats))
+    return np.asarray(np.mean(found, axis=0))
+
+
+def random_encoder_difference(
+    views: PoolViews, patients: NDArray[np.str_], settings: ScoringSettings, *, seed: int
+) -> Values:
+    """Modality difference (N,) out of fold, by the head on untrained encoders; mean of the repeats."""
+    groups = np.unique(patients, return_inverse=True)[1]
+    found = []
+    for repeat in range(settings.seeds):
+        number = _number(seed, 1, repeat)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            encoders = Encoders(views.present.shape[1], settings.contrastive.encoder).eval()
+        dense = embed(encoders, views, np.arange(len(patients)), _CPU)
+        parts = min(settings.folds, len(set(groups.tolist())) // 2)
+        fold = assign_folds(groups, folds=parts, seed=number)
+        nats = np.full((len(patients), len(dense.pairs())), np.nan)
+        for part in range(parts):
+            head = GaussianHead.fit(_rows(dense, fold != part))
+            nats[fold == part] = pool_positions(head.pmi(_rows(dense, fold == part)), share=settings.share)
+        found.append(_difference(standardise_folds(nats, fold)))
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _difference(nats: Values) -> Values:
+    """Of (N, P); a case without a pair is of the least interest, as in `lib.mdal.scoring.pool_scores`."""
+    paired = np.isfinite(nats).any(axis=1)
+    difference = np.empty(len(nats))
+    difference[paired] = modality_difference(torch.from_numpy(nats[paired])).numpy()
+    difference[~paired] = difference[paired].min()
+    return difference
+
+
+def _rows(dense: Dense, rows: NDArray[np.bool_]) -> Dense:
+    kept = torch.from_numpy(rows)
+    return Dense(dense.features[kept], dense.inside[kept])
+
+
+def _number(seed: int, control: int, repeat: int) -> int:
+    """Of no training of the scores themselves."""
+    return int(np.random.SeedSequence([seed, 2, control, repeat]).generate_state(1)[0])
+
+
+def _keep(file: Path, content: str, knowledge: Knowledge) -> None:
+    of = knowledge.candidates
+    with replacing(file) as part, part.open("wb") as stream:
+        np.savez(
+            stream,
+            content=np.array(content),
+            ids=np.array(of.ids),
+            aligned=np.array(of.aligned),
+            **of.matrices(),
+            **of.columns(),
+            **{f"by {name}": values for name, values in knowledge.differences.items()},
+        )
+
+
+def _kept(file: Path, content: str) -> Knowledge | None:
+    """What was kept of the same cases and settings."""
+    if not file.exists():
+        return None
+    with np.load(file) as stored:
+        found = dict(stored)
+    if str(found["content"]) != content:
+        return None
+    differences = {name.removeprefix("by "): value for name, value in found.items() if name.startswith("by ")}
+    known = {name: found[name] for name in _KNOWN}
+    candidates = Candidates(tuple(found["ids"].tolist()), **known, aligned=bool(found["aligned"]))
+    return Knowledge(candidates, differences)

@@ -1,0 +1,157 @@
+"""Intervals, paired differences and the direct test, from Dice by seed and patient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.integrate import trapezoid
+from scipy.stats import t as student
+
+from benchmarks.common.paired import DRAWS, LEVEL, Interval, Values, mean_interval
+
+__all__ = [
+    "Difference",
+    "Slope",
+    "area",
+    "difference",
+    "holm",
+    "labels_needed",
+    "mean_interval",
+    "probability",
+    "slope",
+]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two means, its interval and the two-sided p of no difference."""
+
+    interval: Interval
+    p: float
+
+    def __str__(self) -> str:
+        """Signed, three decimals."""
+        return f"{self.interval.mean:+.3f} [{self.interval.low:+.3f}, {self.interval.high:+.3f}]"
+
+
+def probability(p: float) -> str:
+    """As a table shows it."""
+    return f"p {p:.3f}" if p >= 0.001 else "p < 0.001"
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Of Dice on one predictor, per standard deviation of it; 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+    def __str__(self) -> str:
+        """Signed, four decimals."""
+        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}], {probability(self.p)}"
+
+
+def area(curve: Values, budgets: Sequence[int]) -> Values:
+    """Mean height of the curve over the logarithm of the budget, by the trapezoidal rule.
+
+    Args:
+        curve: (S, B, P), of each seed, budget and patient.
+        budgets: The B budgets; a doubling counts the same everywhere.
+
+    Returns:
+        (S, P), in the unit of the curve.
+    """
+    place = np.log2(np.array(budgets, dtype=float))
+    return np.asarray(trapezoid(curve, place, axis=1) / (place[-1] - place[0]))
+
+
+def difference(first: Values, second: Values, *, draws: int = DRAWS, seed: int = 0) -> Difference:
+    """Mean of the first less mean of the second, paired by patient.
+
+    The patients are resampled together, since both were tested on the same; the seeds, which have nothing
+    to do with each other, apart. Resampling S of S seeds gives (S - 1) / S of their variance, a third less
+    for three; seeds are therefore spread about their mean by its root. p is twice the share of resamplings
+    on the far side of zero.
+
+    Args:
+        first: (S, P), of each seed and patient.
+        second: (R, P).
+        draws: Resamplings.
+        seed: Of the resampling.
+    """
+    random = np.random.default_rng(seed)
+    weights = random.multinomial(first.shape[1], np.full(first.shape[1], 1 / first.shape[1]), size=draws)
+    means = []
+    for values in map(_spread, (first, second)):
+        times = random.multinomial(len(values), np.full(len(values), 1 / len(values)), size=draws)
+        means.append(np.einsum("ds,sp,dp->d", times, values, weights, optimize=True) / values.size)
+    resampled = means[0] - means[1]
+    low, high = np.quantile(resampled, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    side = min((resampled <= 0).sum(), (resampled >= 0).sum())
+    p = min(1.0, 2 * (int(side) + 1) / (draws + 1))
+    return Difference(Interval(float(first.mean() - second.mean()), float(low), float(high)), p)
+
+
+def _spread(values: Values) -> Values:
+    """(S, P) with S / (S - 1) of the variance between seeds; of one seed as it is."""
+    centre = values.mean(axis=0)
+    return np.asarray(centre + (values - centre) * math.sqrt(len(values) / max(1, len(values) - 1)))
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p of each comparison.
+
+    Source: Holm 1979.
+    """
+    adjusted, highest = {}, 0.0
+    for rank, name in enumerate(sorted(p, key=p.__getitem__)):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[name]))
+        adjusted[name] = highest
+    return {name: adjusted[name] for name in p}
+
+
+def labels_needed(budgets: Sequence[int], means: Sequence[float], level: float) -> float:
+    """The fewest labels at which a curve reaches a level, on straight lines between its points.
+
+    Returns:
+        The first budget where it starts above; infinite where it never gets there.
+    """
+    if means[0] >= level:
+        return float(budgets[0])
+    for place in range(1, len(budgets)):
+        before, after = means[place - 1], means[place]
+        if after >= level:
+            share = (level - before) / (after - before)
+            return budgets[place - 1] + share * (budgets[place] - budgets[place - 1])
+    return math.inf
+
+
+def slope(outcome: Values, predictor: Values, control: Values) -> Slope | None:
+    """Least squares of an outcome on a predictor and a control, both standardised, and a constant.
+
+    Args:
+        outcome: (R,).
+        predictor: (R,); the slope is its.
+        control: (R,).
+
+    Returns:
+        With Student's interval of R - 3 degrees of freedom; None where R < 5 or a column does not vary.
+    """
+    freedom = len(outcome) - 3
+    if freedom < 2 or min(predictor.std(), control.std()) == 0:
+        return None
+    columns = [np.ones(len(outcome)), *((each - each.mean()) / each.std() for each in (predictor, control))]
+    design: NDArray[np.float64] = np.stack(columns, axis=1)
+    coefficients = np.linalg.lstsq(design, outcome, rcond=None)[0]
+    residual = outcome - design @ coefficients
+    covariance = np.linalg.pinv(design.T @ design) * (residual @ residual) / freedom
+    error = math.sqrt(covariance[1, 1])
+    value, reach = float(coefficients[1]), float(student.ppf((1 + LEVEL) / 2, freedom)) * error
+    p = float(2 * student.sf(abs(value) / error, freedom)) if error > 0 else 0.0
+    return Slope(value, value - reach, value + reach, p)

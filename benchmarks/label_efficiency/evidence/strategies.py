@@ -1,0 +1,166 @@
+"""The strategies that are compared: the app's, and controls that only a study needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.random import Generator
+
+from benchmarks.label_efficiency.evidence.scores import Knowledge
+from lib.mdal.scoring.difference import extreme
+from lib.mdal.selection.candidates import Candidates, Selector, turns
+from lib.mdal.selection.facility_location import paced
+from lib.mdal.selection.strategies import DESCRIPTIONS, SELECTORS, diverse_md, max_md
+
+Strategy = Callable[[Knowledge, int, Generator], list[str]]
+FULL = "all candidates"
+
+
+def permuted(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """MaxMD by differences that were dealt out anew: chance, if nothing else is wrong."""
+    return max_md(_permuted(knowledge.candidates, generator), budget, generator)
+
+
+def in_sample(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """MaxMD by models that were trained on the cases they score."""
+    return max_md(knowledge.with_difference("in_sample"), budget, generator)
+
+
+def random_encoder(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """MaxMD by encoders that learnt nothing."""
+    return max_md(knowledge.with_difference("random_encoder"), budget, generator)
+
+
+def diverse_random(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """DiverseMD's clusters, of each a random member.
+
+    The differences are dealt out by a generator of its own, so that the clusters are those of DiverseMD with
+    the same seed.
+    """
+    dealt = _permuted(knowledge.candidates, generator.spawn(1)[0])
+    return diverse_md(dealt, budget, generator)
+
+
+def diverse_min(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """DiverseMD's clusters, of each the member of smallest difference."""
+    candidates = knowledge.candidates
+    return diverse_md(replace(candidates, difference=-candidates.difference), budget, generator)
+
+
+def suspects_last(strategy: Selector, knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """A strategy that orders the cases whose difference is not extreme; the others follow."""
+    candidates = knowledge.candidates.by_id()
+    suspect = extreme(candidates.difference)
+    usual = candidates.take(np.flatnonzero(~suspect))
+    return strategy(usual, budget, generator) + candidates.named(np.flatnonzero(suspect))
+
+
+def kmeans_of_look(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """k-means centres by how the conspicuous places look; cases of extreme difference last."""
+    look = knowledge.candidates.matrices()["look"]
+    seen = replace(knowledge, candidates=replace(knowledge.candidates, features=look))
+    return suspects_last(SELECTORS["kmeans"], seen, budget, generator)
+
+
+def paced_everywhere(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """Paced as it was settled on generated gliomas, also where the place tells nothing."""
+    return paced(replace(knowledge.candidates, aligned=True), budget, generator)
+
+
+def facility(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """Cases that stand for many others by the features of the scans; nothing is weighted."""
+    candidates = replace(knowledge.candidates, aligned=True, look=None)
+    return paced(candidates, budget, generator, striking=0.0, unusual=0.0)
+
+
+def paced_by_features(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """Paced by the features of the scans instead of how the conspicuous places look."""
+    return paced(replace(knowledge.candidates, look=None), budget, generator)
+
+
+def _paced(knowledge: Knowledge, budget: int, generator: Generator, **weights: float) -> list[str]:
+    return paced(knowledge.candidates, budget, generator, **weights)
+
+
+def oracle(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """The kinds of lesion in turn, random cases of each, none damaged: by the truth, so out of reach.
+
+    Raises:
+        ValueError: If no truth is known.
+    """
+    ids = [id for id in sorted(knowledge.candidates.ids) if id in knowledge.sound_kinds]
+    if not ids:
+        raise ValueError(
+            "oracle must know what kind a case is of; the pool's truth.csv says none. Leave oracle out."
+        )
+    group = np.unique([knowledge.sound_kinds[id] for id in ids], return_inverse=True)[1]
+    drawn = generator.permutation(len(ids))
+    turn = turns(group, drawn)
+    return [ids[row] for row in drawn[np.argsort(turn[drawn], kind="stable")]]
+
+
+CONTROLS: dict[str, Strategy] = {
+    "permuted": permuted,
+    "in_sample": in_sample,
+    "random_encoder": random_encoder,
+    "diversemd_random": diverse_random,
+    "diversemd_min": diverse_min,
+    "mdal_usual": partial(suspects_last, SELECTORS["mdal"]),
+    "diversemd_usual": partial(suspects_last, SELECTORS["diversemd"]),
+    "kmeans_look": kmeans_of_look,
+    "paced_everywhere": paced_everywhere,
+    "facility": facility,
+    "paced_features": paced_by_features,
+    "paced_no_striking": partial(_paced, striking=0.0),
+    "paced_no_unusual": partial(_paced, unusual=0.0),
+    "paced_md": partial(_paced, difference=0.5),
+    "oracle": oracle,
+}
+TITLES: dict[str, str] = {
+    **DESCRIPTIONS,
+    "permuted": "MaxMD of permuted differences",
+    "in_sample": "MaxMD by models that saw the cases",
+    "random_encoder": "MaxMD by untrained encoders",
+    "diversemd_random": "DiverseMD's clusters, a random member of each",
+    "diversemd_min": "DiverseMD's clusters, the member of smallest difference",
+    "mdal_usual": "MaxMD, cases of extreme difference last",
+    "diversemd_usual": "DiverseMD, cases of extreme difference last",
+    "kmeans_look": "k-means centres by how the conspicuous places look, cases of extreme difference last",
+    "paced_everywhere": "paced as first settled: weighted also where the place tells nothing",
+    "facility": "cases that stand for many others, by the features, cases of extreme difference last",
+    "paced_features": "paced by the features of the scans",
+    "paced_no_striking": "paced without weighing how much is striking",
+    "paced_no_unusual": "paced without weighing how unusual a case looks",
+    "paced_md": "paced, also weighing the difference",
+    "oracle": "One of each kind of lesion in turn, none damaged, by the truth: out of reach",
+}
+
+
+def choose(strategy: str, knowledge: Knowledge, *, budget: int, seed: int) -> list[str]:
+    """The cases that a strategy labels, best first.
+
+    `kmeans` takes the member nearest the centre of the very clusters that `diversemd` makes with this seed.
+
+    Args:
+        strategy: Of `SELECTORS` or `CONTROLS`.
+        knowledge: Of the candidates.
+        budget: Cases to label.
+        seed: Of what the strategy draws.
+
+    Raises:
+        ValueError: If there is no such strategy.
+    """
+    generator = np.random.default_rng(seed)
+    if strategy in SELECTORS:
+        return SELECTORS[strategy](knowledge.candidates, budget, generator)[:budget]
+    if strategy in CONTROLS:
+        return CONTROLS[strategy](knowledge, budget, generator)[:budget]
+    raise ValueError(f"strategy must be one of {', '.join((*SELECTORS, *CONTROLS))}; got {strategy!r}.")
+
+
+def _permuted(candidates: Candidates, generator: Generator) -> Candidates:
+    by_id = candidates.by_id()  # so that the order of the pool does not matter
+    return replace(by_id, difference=generator.permutation(by_id.difference))

@@ -1,0 +1,1 @@
+"""Which case next: what scoring and selection cost, and whether the scores are true."""

@@ -1,0 +1,32 @@
+"""Pools of tiny volumes for us and for MONAI Label's own datastore, and its bare app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+RIVAL = """
+from monailabel.interfaces.app import MONAILabelApp
+
+
+class Rival(MONAILabelApp):
+    def __init__(self, app_dir, studies, conf):
+        super().__init__(app_dir, studies, conf, name="rival")
+"""
+
+
+def make_pools(ours: Path, theirs: Path, count: int) -> list[str]:
+    """Tiny volumes: a folder of CT and PET a case for us, one flat file a case for the rival."""
+    theirs.mkdir(parents=True)
+    image = nib.Nifti1Image(np.zeros((8, 8, 8), dtype=np.uint8), np.diag([2.0, 2.0, 2.0, 1.0]))
+    header, rng, ids = image.to_bytes()[:-512], np.random.default_rng(0), []
+    for number in range(count):
+        id = f"case_{number:05}"
+        (ours / id).mkdir(parents=True)
+        for modality in ("CT", "PET"):
+            (ours / id / f"{modality}.nii").write_bytes(header + rng.bytes(512))
+        (theirs / f"{id}.nii").write_bytes((ours / id / "CT.nii").read_bytes())
+        ids.append(id)
+    return ids

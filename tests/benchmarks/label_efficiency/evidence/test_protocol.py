@@ -1,0 +1,36 @@
+"""What a protocol may ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.common.folders import ROOT
+from benchmarks.label_efficiency.evidence.protocol import Protocol
+from benchmarks.label_efficiency.evidence.strategies import CONTROLS
+from lib.mdal.selection.strategies import SELECTORS
+from tests.support.made_up_study import SETTINGS
+
+PROTOCOLS = ROOT / "benchmarks" / "label_efficiency" / "evidence"
+
+
+@pytest.mark.parametrize("file", sorted(PROTOCOLS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_protocol_asks_only_for_strategies_that_there_are(file: Path) -> None:
+    read = Protocol.read(file)
+    named = {name for arm in read.arms for name in arm.seeds}
+    assert named <= SELECTORS.keys() | CONTROLS.keys()
+    compared = {*read.references, *(name.split(" ")[0] for pair in read.questions for name in pair)}
+    assert compared <= named
+    assert read.hypothesis_budget in read.budgets
+    assert min(arm.seeds["uniform"] for arm in read.arms if arm.check) >= 15
+    assert min(seeds for arm in read.arms for seeds in arm.seeds.values()) >= 3
+    assert read.segmenter.schedule.steps == read.segmenter.steps
+
+
+def test_an_unknown_key_of_a_protocol_is_refused_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(yaml.safe_dump({**SETTINGS, "segmenter": {**SETTINGS["segmenter"], "step": 2}}))
+    with pytest.raises(ValueError, match=r"segmenter\.step of p\.yaml must fit the protocol"):
+        Protocol.read(file)
