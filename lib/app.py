@@ -33,11 +33,11 @@ from lib.runtime.processes import known_as_server
 from lib.runtime.temporary import keep_private
 from lib.server.boundary.exposure import listening_host, warning_of_open_door
 from lib.server.boundary.middleware import set_boundary
-from lib.server.boundary.peers import Hands, peer
+from lib.server.boundary.peers import HeldCases, peer
 from lib.server.datastore import CaseDatastore
 from lib.server.endpoints.context import Served
 from lib.server.endpoints.page import offer_page
-from lib.server.errors import Refusal, offered
+from lib.server.errors import ClientError, offered
 from lib.server.prefetch import Prefetcher
 from lib.server.study_watcher import StudyWatcher
 from lib.server.subprocesses import ending_in_a_sentence, stop_jobs_at_the_end
@@ -46,8 +46,8 @@ from lib.server.tasks.scoring import ModalityDifferenceScoring
 from lib.server.tasks.strategies import PlannedStrategy, annotator_of
 from lib.server.tasks.train import CimlTrain
 from lib.server.upstream.application import running_application
-from lib.server.upstream.login import mend_login
-from lib.server.upstream.ohif import mend_panel
+from lib.server.upstream.login import patch_login
+from lib.server.upstream.ohif import patch_panel
 from lib.server.upstream.threads import keep_loop_free
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class MdalCimlApp(MONAILabelApp):
         if serves:
             hold_modalities(self.workspace.preparation.modalities)
             keep_private(self.workspace.folders.work, Path(app_dir) / "logs")
-        self._hands = Hands()
+        self._hands = HeldCases()
         self.prefetcher: Prefetcher | None = None  # only a server segments ahead
         self.exchange: SegmentationExchange | None = None  # and exchanges labels with a PACS
         self.watcher = StudyWatcher(self.workspace, on_checked=self._checked)
@@ -96,8 +96,8 @@ class MdalCimlApp(MONAILabelApp):
         )
         self.segmenter = self._infers["ciml"].segmenter
         offer_page(Served(self.workspace, self._datastore, self.segmenter, self._trouble))
-        mend_login()
-        mend_panel()
+        patch_login()
+        patch_panel()
         keep_loop_free()
         set_boundary(settings)
 
@@ -171,15 +171,17 @@ class MdalCimlApp(MONAILabelApp):
         task = offered("model", request.get("model"), self._infers)
         image = request.get("image")
         if not isinstance(image, str):
-            raise Refusal("image must be the id of a case or of one of its volumes.")
+            raise ClientError("image must be the id of a case or of one of its volumes.")
         tag = str(request.get("label_tag") or "original")
         if request.get("save_label") is True and tag == "final":
-            raise Refusal("a model's answer must not take the place of a reader's final label; use original.")
+            raise ClientError(
+                "a model's answer must not take the place of a reader's final label; use original."
+            )
         case, modality = self._datastore.resolve(image)
         try:
             file, about = task({**request, "case": case, "modality": modality})
         except ValueError as err:
-            raise Refusal(str(err)) from err
+            raise ClientError(str(err)) from err
         label = file
         if request.get("save_label") is True:
             try:
@@ -210,7 +212,7 @@ class MdalCimlApp(MONAILabelApp):
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Refused: there are no whole-slide images here."""
-        raise Refusal("this app has no whole-slide images; ask /infer/ciml for a case.", status=404)
+        raise ClientError("this app has no whole-slide images; ask /infer/ciml for a case.", status=404)
 
     def info(self) -> Any:
         """What clients connect with; also why a check failed, and how the exchange with a PACS stands."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from monailabel.interfaces.exception import MONAILabelException
 
 from lib.app import MdalCimlApp
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from tests.support.images import write_image
 
 Samples = Callable[..., Path]
@@ -22,7 +22,7 @@ def app(samples: Samples, tmp_path: Path) -> MdalCimlApp:
 
 
 def test_a_models_answer_never_takes_the_place_of_a_final_label(app: MdalCimlApp) -> None:
-    with pytest.raises(Refusal, match="must not take the place"):
+    with pytest.raises(ClientError, match="must not take the place"):
         app.infer({"model": "ciml", "image": "STS_008", "save_label": True, "label_tag": "final"})
     assert app.datastore().get_labeled_images() == []
     app.infer({"model": "ciml", "image": "STS_008", "save_label": True})
@@ -38,7 +38,7 @@ def test_only_a_final_label_ends_a_lease(app: MdalCimlApp) -> None:
 
 @pytest.mark.parametrize("model", [None, ["ciml"], {"a": 1}, "wibble"])
 def test_a_model_that_is_none_is_refused(app: MdalCimlApp, model: Any) -> None:
-    with pytest.raises(Refusal, match="model must be one of ciml"):
+    with pytest.raises(ClientError, match="model must be one of ciml"):
         app.infer({"model": model, "image": "STS_008"})
 
 
@@ -48,7 +48,7 @@ def test_a_method_or_a_model_that_is_none_is_refused_with_what_there_is(app: Mda
         (lambda: app.scoring({"method": name}), "method must be one of mdal"),
         (lambda: app.train({"model": name}), "model must be one of ciml"),
     ):
-        with pytest.raises(Refusal, match=one_of) as caught:
+        with pytest.raises(ClientError, match=one_of) as caught:
             ask()
         assert caught.value.status_code == 404
 
@@ -110,12 +110,12 @@ def test_a_case_without_the_reference_takes_another_grid(tmp_path: Path) -> None
 def test_an_image_that_no_case_answers_to_is_never_opened(app: MdalCimlApp, image: str) -> None:
     if image in app.workspace.pool._aliases:
         return
-    with pytest.raises(Refusal, match="an image must be the id of a case") as caught:
+    with pytest.raises(ClientError, match="an image must be the id of a case") as caught:
         app.infer({"model": "ciml", "image": image})
     assert caught.value.status_code == 404
 
 
 @pytest.mark.parametrize("image", [None, ["STS_008"], {"a": 1}, 7])
 def test_an_image_that_is_no_name_is_refused(app: MdalCimlApp, image: Any) -> None:
-    with pytest.raises(Refusal, match="image must be the id"):
+    with pytest.raises(ClientError, match="image must be the id"):
         app.infer({"model": "ciml", "image": image})

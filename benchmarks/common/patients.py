@@ -14,13 +14,14 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from numpy.typing import NDArray
 
 from lib.cases.case import Case, Source
-from lib.cases.formats.image import read_volume, resample
+from lib.cases.formats.image import MAX_VOXELS, read_volume, resample
 from lib.cases.modalities import default_reference, kind
 from lib.cases.preprocessing import Preparation, VolumeCache
 from lib.ciml.decomposition.table import Decomposition
 from lib.ciml.inference.predict import predict
 from lib.ciml.training.patches import TrainingCase
 from lib.ciml.training.validation import dice_of, surface_distance_of
+from lib.pipeline.disk import disk_bytes
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 
@@ -88,17 +89,16 @@ class Patients:
         """Cases prepared with the modalities of a setting and no other."""
         modalities = self.modalities(setting)
         preparation = Preparation(modalities, default_reference(modalities))
-        settings = self.workspace.settings
         cache = VolumeCache(
             self.workspace.folders.work / "cache",
             preparation,
             self.workspace.records,
-            max_bytes=int(settings.cache_gb * 1e9),
+            max_bytes=disk_bytes(self.workspace.settings, "prepared"),
         )
         loaded = []
         for case in cases:
             prepared = cache.get(case)
-            contour = read_volume(_label(case), max_voxels=settings.max_voxels)
+            contour = read_volume(_label(case), max_voxels=MAX_VOXELS)
             label = resample(contour, prepared.grid, nearest=True).array > 0
             loaded.append(TrainingCase(prepared, label.astype(np.uint8)))
         return loaded

@@ -141,7 +141,13 @@ def _planned(opened: LabelledPool, rows: Rows, work: Path, jobs: int) -> list[Ce
             f"{'after the pool check' if check else 'with the check ignored'}"
         )
         with progress_bar(console) as tell:
-            found = know(workspace, workspace.folders.work, processes=jobs, on_progress=tell)
+            found = know(
+                workspace,
+                opened.protocol.scoring.settings,
+                workspace.folders.work,
+                processes=jobs,
+                on_progress=tell,
+            )
         known[check] = replace(found, sound_kinds=opened.sound_kinds)
     with progress_bar(console) as tell:
         cases = described(opened, tell)

@@ -39,7 +39,7 @@ from torch import nn
 from benchmarks.common.folders import RESULTS
 from lib.mdal.representation.contrastive import info_nce
 from lib.mdal.scoring.gaussian_copula import gaussian_pmi
-from lib.mdal.scoring.pmi import PairScore, Rows, critic_pmi, out_of_fold_pmi, standardise_folds
+from lib.mdal.scoring.pmi import PairScorer, Rows, critic_pmi, out_of_fold_pmi, standardise_folds
 
 Array = NDArray[np.float64]
 SHARED, CORRELATION, FOLDS = 8, 0.6, 5
@@ -99,7 +99,7 @@ def make_world(kind: str, n: int, d: int, repeat: int) -> tuple[Array, Array, Ar
     return first, second, truth
 
 
-def fit_critic(first: Array, second: Array, network: Callable[[int], nn.Module]) -> PairScore:
+def fit_critic(first: Array, second: Array, network: Callable[[int], nn.Module]) -> PairScorer:
     """Train a critic f(x).g(y) by symmetric InfoNCE; scores others, less their log-mean-exp constant."""
     torch.manual_seed(0)
     moments = [(side.mean(axis=0), side.std(axis=0)) for side in (first, second)]
@@ -134,7 +134,7 @@ def _perceptron(d: int) -> nn.Module:
     return nn.Sequential(nn.Linear(d, WIDTH), nn.ReLU(), nn.Linear(WIDTH, OUTPUTS))
 
 
-ESTIMATORS: dict[str, Callable[[Array, Array], PairScore]] = {
+ESTIMATORS: dict[str, Callable[[Array, Array], PairScorer]] = {
     "gaussian, no PCA": lambda x, y: gaussian_pmi(x, y, components=x.shape[1], normal_scores=False),
     "gaussian, PCA to 8": lambda x, y: gaussian_pmi(x, y, components=8, normal_scores=False),
     "gaussian, PCA chosen": lambda x, y: gaussian_pmi(x, y, normal_scores=False),

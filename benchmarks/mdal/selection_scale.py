@@ -29,8 +29,8 @@ from rich.table import Table
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from benchmarks.common.folders import RESULTS
+from benchmarks.common.rival_orders import ORDERS
 from lib.mdal.selection.candidates import Candidates, Rows
-from lib.mdal.selection.strategies import SELECTORS
 
 ROWS = RESULTS / "selection_scale.csv"
 FEATURES = 128
@@ -79,7 +79,7 @@ def main(
         os.environ[name] = str(threads)
     rows: list[Row] = []
     with ROWS.open("w", newline="") as file:
-        for name in [*(selector or SELECTORS), *RIVALS]:
+        for name in [*(selector or ORDERS), *RIVALS]:
             for budget in groups or [20, 200]:
                 for count in cases or [1_000, 10_000, 100_000, 1_000_000]:
                     if count > _limit(name):
@@ -103,14 +103,14 @@ def measure(name: str, cases: int, groups: int, threads: int) -> Row:
     """Seconds from arrays to the order, and the peak memory of this process in GB."""
     random = np.random.default_rng(0)
     features = random.standard_normal((cases, FEATURES), dtype=np.float32)
-    difference, surprise, mutual, proxy = random.standard_normal((4, cases))
+    difference, proxy = random.standard_normal((2, cases))
     ids = [f"case_{number:07d}" for number in random.permutation(cases)]
     start = time.perf_counter()
     if name in RIVALS:
         RIVALS[name](features, difference, groups)
     else:
-        candidates = Candidates(ids, features, difference, surprise, mutual, proxy)
-        order = SELECTORS[name](candidates, groups, np.random.default_rng(0))
+        candidates = Candidates(ids, features, difference, proxy)
+        order = ORDERS[name](candidates, groups, np.random.default_rng(0))
         if len(set(order)) != cases:
             raise RuntimeError(f"{name} gave {len(set(order))} of {cases} cases.")
     seconds = time.perf_counter() - start

@@ -25,12 +25,13 @@ from rich.progress import track
 from benchmarks.common.folders import RESULTS, ROOT
 from benchmarks.common.tables import table_of, write_rows
 from benchmarks.server.seven_samples import PATIENTS, copy_of_samples
+from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.plan.store import PlanStore
 
 ROWS = RESULTS / "killed_scoring.csv"
-FOLDS, REPEATS, PAIRS = 3, 2, 3
+REPEATS, PAIRS = 2, 3  # of a quick scoring, and of three modalities
 _WORKER = """
 import sys
 from pathlib import Path
@@ -39,7 +40,7 @@ from lib.pipeline.planning import plan_pool
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 
-studies, log, seed, folds, repeats = sys.argv[1:]
+studies, log, seed = sys.argv[1:]
 train = score.train_fold
 
 def noted(*arguments, **more):
@@ -57,7 +58,7 @@ def noted(*arguments, **more):
 score.train_fold = noted
 print("ready", flush=True)
 plan_pool(Workspace(Path(studies), AppSettings(
-    seed=int(seed), folds=int(folds), repeats=int(repeats), scoring_steps=12, study_labels="ignore")))
+    seed=int(seed), scoring="quick", study_labels="ignore")))
 """
 
 
@@ -89,7 +90,7 @@ def kill_scorings(studies: Path, log: Path, *, kills: int, seed: int) -> Killing
         if killed == kills:
             break
         worker = subprocess.Popen(
-            [sys.executable, "-c", _WORKER, str(studies), str(log), str(of), str(FOLDS), str(REPEATS)],
+            [sys.executable, "-c", _WORKER, str(studies), str(log), str(of)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
         )
@@ -124,7 +125,7 @@ def _is_whole(studies: Path) -> bool:
     plan = store.current()
     if plan is None:
         return True
-    orders = [store.order(name) for name in ("paced", "mdal", "diversemd", "uniform")]
+    orders = [store.order(name) for name in STRATEGIES]
     pairs = [len(store.pair_scores(id)) for id in PATIENTS]
     store.close()
     return (

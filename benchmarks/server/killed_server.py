@@ -40,10 +40,10 @@ from lib.server.datastore import CaseDatastore
 ROWS = RESULTS / "killed_server.csv"
 LABELLED = ("STS_002", "STS_008", "STS_024", "STS_025")
 PATIENCE_S = 5.0
-CONF = {"check_first": 0, "folds": 2, "repeats": 2, "scoring_steps": 400, "device": "cpu", "prefetch": 0}
+CONF = {"device": "cpu", "prefetch": 0, "refresh_s": 0.5}
 _MARK = "KILLED_SERVER"  # in the environment of a server and of all that comes from it
 _FORGOTTEN = {  # what is removed first, so that there is something to do
-    "check": ("check.json", "records.sqlite"),
+    "check": (),
     "scoring": ("plan.sqlite", "scoring"),
     "training": (),
     "upload": (),
@@ -79,6 +79,10 @@ def kill_once(
     scores = "true" if phase == "scoring" else "false"
     environment = {_MARK: mark, "MONAI_LABEL_AUTO_UPDATE_SCORING": scores}
     with serving(studies, conf=CONF, environment=environment) as address:
+        if phase == "check":  # what was measured is gone and every study changed
+            (studies / ".mdal" / "records.sqlite").unlink(missing_ok=True)
+            for image in studies.glob("*/CT.nii.gz"):
+                image.touch()
         if phase == "training":
             requests.post(f"{address}/train/ciml", json={}, timeout=60).raise_for_status()
         with _uploading(address, studies) if phase == "upload" else _waiting(mark, phase):

@@ -51,7 +51,7 @@ def note(*words):
 
 done = Path(log).read_text().count("ended") if Path(log).exists() else 0
 for number in range(done, int(rounds)):
-    settings = AppSettings(seed=int(seed) + number, train_epochs=int(epochs), work_dir=work, tracking="off")
+    settings = AppSettings(seed=int(seed) + number, train_epochs=int(epochs), work_dir=work)
     site = Workspace(Path(studies), settings)
     def told(share, message):
         if message.startswith("epoch"):

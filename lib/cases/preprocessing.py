@@ -22,7 +22,7 @@ from lib.cases.case import Case, CaseError, Source
 from lib.cases.formats.image import MAX_VOXELS, Grid, Volume, read_volume, resample
 from lib.cases.modalities import REFERENCE_ORDER, kind
 from lib.cases.records import Records
-from lib.runtime.disk_cache import PART, make_room
+from lib.runtime.disk_cache import PART, evict_least_recently_used
 from lib.runtime.own_files import UNREADABLE, set_aside
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class VolumeCache:
                 f"{self.max_bytes / 1e6:.0f} MB. Raise --conf cache_gb."
             )
         entries = [entry for entry in self.folder.iterdir() if not entry.name.startswith(PART)]
-        make_room(entries, self.max_bytes, needed=needed)
+        evict_least_recently_used(entries, self.max_bytes, needed=needed)
 
 
 def prepare(case: Case, preparation: Preparation) -> PreparedCase:

@@ -16,7 +16,7 @@ from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
 from lib.runtime.files import replacing
 
 FORMAT = "mdal-ciml/ciml"
-VERSION = 1
+CHECKPOINT_VERSION = 1
 UNREADABLE = (  # what torch and JSON raise for a file that is damaged or of another kind
     RuntimeError,
     pickle.UnpicklingError,
@@ -44,7 +44,7 @@ def save(path: Path, network: CimlNetwork, metadata: Mapping[str, Any]) -> None:
     header = json.dumps(
         {
             "format": FORMAT,
-            "version": VERSION,
+            "version": CHECKPOINT_VERSION,
             "modalities": network.modalities,
             "decomposition": network.decomposition.to_dict(),
             "settings": network.settings.to_dict(),
@@ -95,9 +95,14 @@ def _read(path: Path, device: torch.device | str) -> tuple[dict[str, Any], dict[
             f"{path} must be a complete checkpoint of this app; it is damaged or another kind of file. "
             "Copy it again, or train again."
         ) from err
-    if not isinstance(header, dict) or header.get("format") != FORMAT or header.get("version") != VERSION:
+    if (
+        not isinstance(header, dict)
+        or header.get("format") != FORMAT
+        or header.get("version") != CHECKPOINT_VERSION
+    ):
         raise ValueError(
-            f"{path} must be a checkpoint of {FORMAT} version {VERSION}; it is another. Train again."
+            f"{path} must be a checkpoint of {FORMAT} version {CHECKPOINT_VERSION}; it is another. "
+            "Train again."
         )
     return header, weights
 

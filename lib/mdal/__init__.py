@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-METHOD_VERSION = 3  # raise when training, scores or selectors change their meaning: plans are made again
+SCORING_VERSION = 3  # raise when training, scores or selectors change their meaning: plans are made again
 
 
 def pair_names(modalities: tuple[str, ...]) -> tuple[str, ...]:

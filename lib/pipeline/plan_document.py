@@ -45,7 +45,7 @@ def reason(score: CaseScore, rank: int, of: int, *, strategy: str) -> str:
         score.percentile,
         pair=details.get("most_different_pair", ""),
         extreme=score.extreme,
-        salient_percentile=details.get("striking_percentile"),
+        salient_percentile=details.get("salient_percentile"),
     )
     return place + STRATEGIES[strategy].explain(standing)
 

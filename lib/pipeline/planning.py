@@ -132,12 +132,12 @@ def _make(workspace: Workspace, content: str, processes: int, tell: Progress) ->
         about["warnings"].append(QUICK)
     about |= _coverage(candidates, orders)
     clusters = cluster_of(candidates, groups, np.random.default_rng(settings.seed))
-    suspects, striking = extreme(candidates.difference), percentiles(scored.scores.striking)
+    suspects, salient = extreme(candidates.difference), percentiles(scored.scores.salient)
     _keep_patches(workspace, content, candidates, scored.scores)
     return workspace.plan.write(
         scores={
             id: _case_score(
-                scored, row, int(clusters[row]), suspect=bool(suspects[row]), striking=float(striking[row])
+                scored, row, int(clusters[row]), suspect=bool(suspects[row]), salient=float(salient[row])
             )
             for row, id in enumerate(candidates.ids)
         },
@@ -155,8 +155,8 @@ def candidates_of(scored: SiteScores) -> Candidates:
         scores.features,
         scores.md,
         lesion_proxy=scores.lesion_proxy,
-        striking=scores.striking,
-        look=scores.look,
+        salient=scores.salient,
+        saliency_features=scores.saliency_features,
         aligned=scores.aligned,
     )
 
@@ -186,7 +186,7 @@ def _keep_patches(workspace: Workspace, content: str, candidates: Candidates, sc
         )
 
 
-def _case_score(scored: SiteScores, row: int, cluster: int, *, suspect: bool, striking: float) -> CaseScore:
+def _case_score(scored: SiteScores, row: int, cluster: int, *, suspect: bool, salient: float) -> CaseScore:
     scores = scored.scores
     differences = _by_pair(scores, scores.pair_md[row])
     details: dict[str, Any] = {
@@ -198,7 +198,7 @@ def _case_score(scored: SiteScores, row: int, cluster: int, *, suspect: bool, st
         "extreme": suspect,
     }
     if scores.aligned:
-        details["striking_percentile"] = striking
+        details["salient_percentile"] = salient
     if differences:
         details["most_different_pair"] = max(differences, key=lambda pair: (differences[pair], pair))
     absent = [pair for pair in scores.pairs if pair not in differences]

@@ -29,7 +29,7 @@ from lib.runtime.devices import device_of
 from lib.runtime.errors import UserError
 
 logger = logging.getLogger(__name__)
-METHOD_VERSION = 1  # raise when a segmentation of the same case by the same model changes
+SEGMENTATION_VERSION = 1  # raise when a segmentation of the same case by the same model changes
 
 
 class ModelMismatch(UserError):
@@ -118,7 +118,7 @@ class Segmenter:
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
             expected = [
-                METHOD_VERSION,
+                SEGMENTATION_VERSION,
                 self.workspace.preparation.modalities,
                 self.workspace.decomposition.to_dict(),
             ]

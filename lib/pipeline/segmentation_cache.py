@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lib.cases.formats.image import Grid, Volume, resample
 from lib.ciml.decomposition.table import Decomposition
 from lib.ciml.inference.predict import Answer
-from lib.runtime.disk_cache import PART, bytes_in, make_room
+from lib.runtime.disk_cache import PART, bytes_in, evict_least_recently_used
 from lib.runtime.files import replacing
 from lib.runtime.own_files import UNREADABLE, set_aside
 
@@ -136,7 +136,7 @@ class SegmentationCache:
             if earlier.name.startswith(f"{case_id}{_BETWEEN}"):
                 earlier.unlink(missing_ok=True)
         segmentation.save(path)
-        make_room(self._files(), self.max_bytes)
+        evict_least_recently_used(self._files(), self.max_bytes)
 
     def keep_only(self, model: str) -> None:
         """Drop what other models said."""

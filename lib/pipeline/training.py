@@ -99,7 +99,7 @@ def train_site(
         for other in state_file.parent.glob("*.pt"):  # of labels or settings of before
             if other != state_file:
                 other.unlink()
-        told = _Told(stats, settings.epochs, start, on_progress)
+        told = _TrainingProgress(stats, settings.epochs, start, on_progress)
         training = SharedTraining(workspace, cases, start.network, settings, state_file=state_file, stop=stop)
         result = _tracked(training, start, told)
         if result.stopped:
@@ -110,7 +110,7 @@ def train_site(
         return stats.read()
 
 
-def _tracked(training: SharedTraining, start: Start, told: _Told) -> TrainingResult:
+def _tracked(training: SharedTraining, start: Start, told: _TrainingProgress) -> TrainingResult:
     """Run a training; its epochs go to the statistics and to where the site tracks figures."""
     conf, folder = training.workspace.settings, training.workspace.folders.work / "model" / "events"
     run = f"from-{start.version}-{training.state_file.stem[:8]}"
@@ -134,7 +134,7 @@ def network_size(workspace: Workspace) -> str:
     return "base" if device_of(workspace.settings.device).type == "cuda" else "tiny"
 
 
-class _Told:
+class _TrainingProgress:
     """The statistics while a training runs and when it ended."""
 
     def __init__(self, stats: TrainingStats, epochs: int, start: Start, on_progress: Progress) -> None:

@@ -32,7 +32,7 @@ from lib.ciml.decomposition.table import Decomposition, decomposition_for
 from lib.labels.exchange import SegmentationExchange
 from lib.labels.register import Register
 from lib.labels.store import LabelStore
-from lib.mdal import METHOD_VERSION
+from lib.mdal import SCORING_VERSION
 from lib.pipeline.disk import disk_bytes
 from lib.pipeline.folders import Folders
 from lib.pipeline.settings import AppSettings, settings_of_plan
@@ -277,4 +277,4 @@ class Workspace:
     @property
     def scoring_settings(self) -> dict[str, object]:
         """The settings that a plan depends on."""
-        return {**settings_of_plan(self.settings), "method": METHOD_VERSION}
+        return {**settings_of_plan(self.settings), "method": SCORING_VERSION}

@@ -32,7 +32,7 @@ APART = timedelta(hours=1)  # that the clocks of servers may differ, or one be s
 
 
 @dataclass(frozen=True)
-class Pool:
+class PoolState:
     """The cases of a pool at one moment.
 
     Attributes:
@@ -114,7 +114,9 @@ class Desk:
         return next((case for case, (who, _) in self.held.items() if who == annotator), None)
 
 
-def lease_first(connection: Connection, wish: Wish, look: Callable[[], Pool], now: datetime) -> Lease | None:
+def lease_first(
+    connection: Connection, wish: Wish, look: Callable[[], PoolState], now: datetime
+) -> Lease | None:
     """Lease the first case of an order that is free, within the connection's transaction.
 
     Free is: open, in nobody's hands, not set aside by this annotator. A case that this annotator still holds
@@ -165,7 +167,7 @@ def note(
 
 
 def _end_leases(
-    connection: Connection, leases: Sequence[Any], wish: Wish, pool: Pool, aside: set[str], now: datetime
+    connection: Connection, leases: Sequence[Any], wish: Wish, pool: PoolState, aside: set[str], now: datetime
 ) -> set[str]:
     """End the leases that have expired and those of the annotator who asks; the ids of the others.
 
@@ -193,7 +195,9 @@ def _holds(lease: Any, now: datetime) -> bool:
     return bool(lease.until > now and (lease.made is None or lease.made <= now + APART))
 
 
-def first_free(order: Sequence[str], pool: Pool, held: Set[str], aside: Set[str]) -> tuple[int, str] | None:
+def first_free(
+    order: Sequence[str], pool: PoolState, held: Set[str], aside: Set[str]
+) -> tuple[int, str] | None:
     """Rank and id of the first open case of an order that others do not hold; of those set aside last."""
     passed_over = None
     for rank, id in enumerate(order, start=1):

@@ -15,12 +15,12 @@ from lib.plan.budget import Budget
 from lib.plan.database import open_database, writing
 from lib.plan.history import Event, history
 from lib.plan.jobs import progress, report
-from lib.plan.leases import Desk, Pool, Wish, lease_first, note
+from lib.plan.leases import Desk, PoolState, Wish, lease_first, note
 from lib.plan.neighbours import Neighbourhood
 from lib.plan.orm import Base, LeaseRow, PairScoreRow, PlanRow, ProgressRow, RankRow, ScoreRow
 from lib.plan.scores import CaseScore, PairScore, check_json, pair_rows, score_rows, unpacked
 
-__all__ = ["CaseScore", "Event", "Offer", "PairScore", "PlanStore", "Pool"]
+__all__ = ["CaseScore", "Event", "Offer", "PairScore", "PlanStore", "PoolState"]
 
 KEPT = 10  # plans; older ones go when a new one is written
 
@@ -170,7 +170,7 @@ class PlanStore:
         order: Sequence[str],
         *,
         annotator: str,
-        look: Callable[[], Pool],
+        look: Callable[[], PoolState],
         lease: timedelta,
         stop: int | None = None,
         about: Mapping[str, Any] | None = None,

@@ -12,7 +12,9 @@ from pathlib import Path
 PART = ".part-"  # how an entry's name begins while it is written or removed
 
 
-def make_room(entries: Iterable[Path], max_bytes: float, *, needed: int = 0, in_use_s: float = 0.0) -> None:
+def evict_least_recently_used(
+    entries: Iterable[Path], max_bytes: float, *, needed: int = 0, in_use_s: float = 0.0
+) -> None:
     """Remove entries until the others and `needed` more bytes are within `max_bytes`.
 
     Any number of processes may do so at once. An entry goes at once or not at all, so that a kill or a reader

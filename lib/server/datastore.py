@@ -20,7 +20,7 @@ from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.own_files import Unavailable
 from lib.runtime.temporary import new_file
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from lib.server.image_files import Exports
 
 __all__ = ["FINAL", "ORIGINAL", "CaseDatastore"]
@@ -109,14 +109,14 @@ class CaseDatastore(Datastore):
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Refused: a case is several files."""
-        raise Refusal(
+        raise ClientError(
             "images must be put in the studies folder, all volumes of a case together; one file cannot be "
             "uploaded. Copy the case there and restart the server."
         )
 
     def remove_image(self, image_id: str) -> None:
         """Refused: the server changes nobody's images."""
-        raise Refusal(
+        raise ClientError(
             "images must be removed in the studies folder by a person; the server never deletes them."
         )
 
@@ -259,7 +259,7 @@ class CaseDatastore(Datastore):
         with _refusing():
             path = self.labels.files_of(case).get(check_tag(tag))
         if path is None:
-            raise Refusal(f"case {case.id} has no label tagged {tag}.", status=404)
+            raise ClientError(f"case {case.id} has no label tagged {tag}.", status=404)
         return case, path
 
 
@@ -269,4 +269,4 @@ def _refusing(*, status: int = 400) -> Iterator[None]:
     try:
         yield
     except UserError as err:
-        raise Refusal(str(err), status=503 if isinstance(err, Unavailable) else status) from err
+        raise ClientError(str(err), status=503 if isinstance(err, Unavailable) else status) from err

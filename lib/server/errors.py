@@ -9,7 +9,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
 
-class Refusal(MONAILabelException, HTTPException):
+class ClientError(MONAILabelException, HTTPException):
     """A MONAI Label error that its HTTP layer answers with 4xx and the sentence.
 
     MONAI Label 0.8.5 has no handler for its own exceptions: they reach a client as 500 without a word.
@@ -30,5 +30,5 @@ def offered(what: str, name: Any, tasks: Mapping[str, Any]) -> Any:
     """
     task = tasks.get(name) if isinstance(name, str) else None
     if task is None:
-        raise Refusal(f"{what} must be one of {', '.join(tasks)}; got {str(name)[:40]!r}.", status=404)
+        raise ClientError(f"{what} must be one of {', '.join(tasks)}; got {str(name)[:40]!r}.", status=404)
     return task

@@ -11,7 +11,7 @@ from lib.cases.case import Case, Source
 from lib.cases.formats.image import read_label_map, read_volume, suffix_of, write_nifti
 from lib.ciml.decomposition.table import Decomposition
 from lib.labels.values import imported
-from lib.runtime.disk_cache import make_room
+from lib.runtime.disk_cache import evict_least_recently_used
 
 IN_USE_S = 600.0  # a viewer on this machine opens the file itself
 
@@ -55,7 +55,7 @@ class Exports:
             if not path.exists():
                 write_nifti(read_volume(source, max_voxels=self.max_voxels), path)
                 made = [entry for entry in self.folder.iterdir() if entry.is_dir()]
-                make_room(made, self.max_bytes, in_use_s=IN_USE_S)
+                evict_least_recently_used(made, self.max_bytes, in_use_s=IN_USE_S)
         os.utime(path.parent)
         return path
 

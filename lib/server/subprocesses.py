@@ -15,7 +15,7 @@ from lib import ROOT
 from lib.pipeline.settings import as_conf
 from lib.pipeline.workspace import Workspace
 from lib.runtime.processes import known_as_server
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from lib.server.upstream.application import running_application
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def ending_in_a_sentence() -> Iterator[None]:
     """
     try:
         yield
-    except Refusal as err:
+    except ClientError as err:
         if running_application() is not None:
             raise
         logger.error("%s", err.detail)

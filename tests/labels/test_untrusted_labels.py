@@ -14,7 +14,7 @@ import pytest
 from lib.cases.formats.image import read_grid
 from lib.runtime.errors import UserError
 from lib.server.datastore import CaseDatastore
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from tests.support.images import write_image
 from tests.support.memory import forget_peak, peak_kb
 from tests.support.mutants import NRRD, Mutant, Original, bomb, mutants, originals
@@ -54,7 +54,7 @@ def everything_kept(datastore: CaseDatastore) -> dict[str, bytes]:
 def refused(datastore: CaseDatastore, folder: Path, name: str, data: bytes) -> str:
     """The sentence that a label is refused with; nothing may change."""
     before = everything_kept(datastore)
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(ClientError) as caught:
         send(datastore, folder, replace(sound(name), data=data))
     assert everything_kept(datastore) == before
     assert str(folder) not in caught.value.detail
@@ -118,7 +118,7 @@ def test_a_segment_whose_number_no_label_holds_is_refused(
     file = tmp_path / "label.nrrd"
     file.write_bytes(sound().data)
     segments = [{"name": "lesion", "idx": 1}, {"name": "other", "idx": index}]
-    with pytest.raises(Refusal, match="with idx from 0 to 65,535"):
+    with pytest.raises(ClientError, match="with idx from 0 to 65,535"):
         datastore.save_label("p1", str(file), "final", {"label_info": segments})
 
 
@@ -163,7 +163,7 @@ def test_what_300_damaged_labels_leave_is_what_was_there(datastore: CaseDatastor
         start = time.monotonic()
         try:
             send(datastore, tmp_path, mutant)
-        except Refusal as err:
+        except ClientError as err:
             sentence = str(err.detail)
             unchanged = everything_kept(datastore) == before
             assert (unchanged, "tmp8d2k1x" in sentence) == (True, False), (number, mutant.kind)

@@ -41,7 +41,7 @@ def test_every_strategy_orders_the_whole_pool_and_every_case_has_a_score(workspa
     for score in scores.values():
         assert score.difference_nats is not None
         assert score.cluster is not None
-        assert "striking_percentile" not in score.details  # of parts of the body anywhere
+        assert "salient_percentile" not in score.details  # of parts of the body anywhere
         assert score.details["difference_by_pair"].keys() == {"MR_T1/CT", "MR_T1/PET", "CT/PET"}
         measured = score.details["measured"]
         assert len(measured.pop("voxel_mm")) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from lib.plan.leases import Pool
+from lib.plan.leases import PoolState
 from lib.plan.store import CaseScore, PlanStore
 from tests.plan.conftest import Clock
 
@@ -19,7 +19,7 @@ def test_the_history_of_a_case_is_told_newest_first(database: str, clock: Clock)
 
     def ask(annotator: str) -> None:
         clock.time += timedelta(minutes=1)
-        look = Pool(frozenset(ORDER), frozenset())
+        look = PoolState(frozenset(ORDER), frozenset())
         store.lease_next(ORDER, annotator=annotator, look=lambda: look, lease=timedelta(hours=1))
 
     ask("ann")

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from lib.plan.leases import Pool
+from lib.plan.leases import PoolState
 from lib.plan.store import CaseScore, PlanStore
 from tests.plan.conftest import Clock
 
@@ -34,8 +34,8 @@ def ask(
     return offer.case_id if offer else None
 
 
-def pool(order: tuple[str, ...], labelled: set[str]) -> Pool:
-    return Pool(frozenset(order), labelled)
+def pool(order: tuple[str, ...], labelled: set[str]) -> PoolState:
+    return PoolState(frozenset(order), labelled)
 
 
 def events(database: str) -> list[tuple[str, str | None, str | None]]:
@@ -203,7 +203,7 @@ def test_processes_lease_exactly_the_budget_and_no_case_twice(database: str) -> 
 def test_a_label_that_is_saved_meanwhile_is_seen(store: PlanStore) -> None:
     labelled: set[str] = set()
 
-    def save_label_first() -> Pool:
+    def save_label_first() -> PoolState:
         labelled.add("c")
         return pool(ORDER, labelled)
 

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from lib.plan.leases import Pool
+from lib.plan.leases import PoolState
 from lib.plan.orm import Base
 from lib.plan.schema import REVISION, VERSION_TABLE
 from lib.plan.store import CaseScore, PlanStore
@@ -78,7 +78,7 @@ def test_a_database_of_the_first_release_keeps_its_plan_leases_and_events(databa
     assert (plan.created, plan.budget) == (NOW, None)
     assert store.order("mdal") == ("b", "a", "c")
     assert store.progress("mdal")["message"] == "plan 1 is ready"
-    pool = Pool(frozenset("abc"), frozenset())
+    pool = PoolState(frozenset("abc"), frozenset())
 
     def ask(annotator: str) -> tuple[str, datetime, CaseScore]:
         offer = store.lease_next(store.order("mdal"), annotator=annotator, look=lambda: pool, lease=HOUR)

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
 from lib.plan.budget import Budget
-from lib.plan.leases import Pool
+from lib.plan.leases import PoolState
 from lib.plan.store import KEPT, CaseScore, PairScore, PlanStore
 from tests.plan.conftest import Clock
 
@@ -123,7 +123,7 @@ def test_a_plan_that_fails_midway_leaves_the_old_one(store: PlanStore, database:
 def test_numbers_of_numpy_come_back_as_pythons(store: PlanStore) -> None:
     score = CaseScore(np.float32(0.5), np.float64(40.0), {}, np.float32(1.5), np.int64(3))
     store.write(content="y", seed=0, scores={"a": score}, orders={"mdal": ["a"]}, about={})
-    pool = Pool(frozenset("a"), frozenset())
+    pool = PoolState(frozenset("a"), frozenset())
     offer = store.lease_next(["a"], annotator="ann", look=lambda: pool, lease=HOUR)
     assert offer is not None
     found = offer.score
@@ -159,7 +159,7 @@ def test_the_nearest_case_is_found_by_the_features_of_the_newest_plan(store: Pla
 
 
 def test_old_plans_go_with_their_scores_and_leases_and_events_stay(store: PlanStore, database: str) -> None:
-    pool = Pool(frozenset(ORDER), frozenset())
+    pool = PoolState(frozenset(ORDER), frozenset())
     store.lease_next(ORDER, annotator="ann", look=lambda: pool, lease=HOUR)
     for number in range(KEPT + 2):
         store.write(

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from lib.cases.formats.image import read_grid
 from lib.runtime.errors import UserError
 from lib.server.datastore import CaseDatastore
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from tests.support.images import write_image
 from tests.support.pools import label_for, open_datastore
 
@@ -88,7 +88,7 @@ def test_a_contour_beside_the_images_counts_as_the_site_says(
 
 def test_a_contour_beside_the_images_is_never_deleted(samples: Samples) -> None:
     datastore = open_datastore(samples("STS_002"))
-    with pytest.raises(Refusal, match="never deletes"):
+    with pytest.raises(ClientError, match="never deletes"):
         datastore.remove_label("STS_002", "final")
     assert (datastore.workspace.folders.studies / "STS_002" / "GTV.nii.gz").exists()
 
@@ -111,7 +111,7 @@ def test_segments_without_names_and_values_are_refused(
 ) -> None:
     datastore = open_datastore(samples("STS_002", labels=False))
     file = label_for(datastore.workspace, "STS_002", tmp_path / "x.nii.gz")
-    with pytest.raises(Refusal, match="label_info must be a list"):
+    with pytest.raises(ClientError, match="label_info must be a list"):
         datastore.save_label("STS_002", str(file), "final", {"label_info": segments})
     assert datastore.get_labeled_images() == []
 
@@ -154,7 +154,7 @@ def test_a_label_with_impossible_values_is_refused_and_nothing_is_lost(
     datastore.save_label("STS_002", str(good), "final", {})
     image = nib.load(good)
     nib.save(nib.Nifti1Image(change(image.get_fdata()), image.affine), tmp_path / "bad.nii.gz")
-    with pytest.raises(Refusal, match=sentence):
+    with pytest.raises(ClientError, match=sentence):
         datastore.save_label("STS_002", str(tmp_path / "bad.nii.gz"), "final", {})
     assert Path(datastore.get_label_uri("STS_002", "final")).read_bytes() == good.read_bytes()
 
@@ -165,7 +165,7 @@ def test_a_label_of_another_place_is_refused(samples: Samples, tmp_path: Path) -
     far = image.affine.copy()
     far[:3, 3] += 5000
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), far), tmp_path / "far.nii.gz")
-    with pytest.raises(Refusal, match="lies outside every volume"):
+    with pytest.raises(ClientError, match="lies outside every volume"):
         datastore.save_label("STS_002", str(tmp_path / "far.nii.gz"), "final", {})
 
 
@@ -181,11 +181,11 @@ def test_notes_that_are_not_json_are_refused_before_anything_is_written(
 ) -> None:
     datastore = open_datastore(samples("STS_002", labels=False))
     file = label_for(datastore.workspace, "STS_002", tmp_path / "x.nii.gz")
-    with pytest.raises(Refusal, match="finite"):
+    with pytest.raises(ClientError, match="finite"):
         datastore.save_label("STS_002", str(file), "final", {"score": float("nan")})
     assert datastore.get_labeled_images() == []
     datastore.update_image_info("STS_002", {"note": "small"})
-    with pytest.raises(Refusal, match="finite"):
+    with pytest.raises(ClientError, match="finite"):
         datastore.update_image_info("STS_002", {"note": float("inf")})
     assert datastore.get_image_info("STS_002")["note"] == "small"
 
@@ -210,9 +210,9 @@ def test_a_slice_folder_and_a_channel_become_one_file_each(tmp_path: Path) -> No
 
 def test_images_are_neither_uploaded_nor_removed(samples: Samples, tmp_path: Path) -> None:
     datastore = open_datastore(samples("STS_002"))
-    with pytest.raises(Refusal, match="cannot be uploaded"):
+    with pytest.raises(ClientError, match="cannot be uploaded"):
         datastore.add_image("../x", str(tmp_path / "x.nii.gz"), {})
-    with pytest.raises(Refusal, match="never deletes"):
+    with pytest.raises(ClientError, match="never deletes"):
         datastore.remove_image("STS_002")
 
 
@@ -223,7 +223,7 @@ def test_a_linked_labels_folder_is_not_written_through(samples: Samples, tmp_pat
     (datastore.workspace.folders.studies / "labels").mkdir()
     (datastore.workspace.folders.studies / "labels" / "evil").symlink_to(outside)
     file = label_for(datastore.workspace, "STS_002", tmp_path / "x.nii.gz")
-    with pytest.raises(Refusal, match="is a link to elsewhere"):
+    with pytest.raises(ClientError, match="is a link to elsewhere"):
         datastore.save_label("STS_002", str(file), "evil", {})
     assert not list(outside.iterdir())
 
@@ -258,25 +258,25 @@ def test_slicers_numbers_are_understood_when_it_left_out_a_background_segment(
 
 def test_numbers_that_could_mean_two_segments_are_refused(samples: Samples, tmp_path: Path) -> None:
     datastore = open_datastore(samples("STS_002", labels=False), labels=("lesion", "vessel"))
-    with pytest.raises(Refusal, match="must say which segment is which"):
+    with pytest.raises(ClientError, match="must say which segment is which"):
         save(datastore, tmp_path / "x.nii.gz", {"lesion": 2, "vessel": 3}, 2)
 
 
 def test_a_drawing_whose_segments_have_none_of_our_names_is_refused(samples: Samples, tmp_path: Path) -> None:
     datastore = open_datastore(samples("STS_002", labels=False))
-    with pytest.raises(Refusal, match=r"a segment must be named lesion; got Segment_1\. Rename"):
+    with pytest.raises(ClientError, match=r"a segment must be named lesion; got Segment_1\. Rename"):
         save(datastore, tmp_path / "x.nii.gz", {"Segment_1": 1}, 1)
     assert datastore.get_labeled_images() == []
 
 
 @pytest.mark.parametrize("notes", [{"x": "\ud800"}, [1], "x", None])
 def test_notes_that_another_client_could_not_read_are_refused(samples: Samples, notes: object) -> None:
-    with pytest.raises(Refusal, match="what is stored with a case must be"):
+    with pytest.raises(ClientError, match="what is stored with a case must be"):
         open_datastore(samples("STS_002")).update_image_info("STS_002", notes)  # type: ignore[arg-type]
 
 
 def test_notes_cannot_pose_as_the_servers_own_keys(samples: Samples) -> None:
-    with pytest.raises(Refusal, match="server's own keys; got 'id'"):
+    with pytest.raises(ClientError, match="server's own keys; got 'id'"):
         open_datastore(samples("STS_002")).update_image_info("STS_002", {"id": "zzz"})
 
 
@@ -286,9 +286,9 @@ def test_a_client_cannot_say_when_a_label_was_written_or_sent(
 ) -> None:
     datastore = open_datastore(samples("STS_002", labels=False))
     file = label_for(datastore.workspace, "STS_002", tmp_path / "label.nii.gz")
-    with pytest.raises(Refusal, match=f"the server's own keys; got '{key}'"):
+    with pytest.raises(ClientError, match=f"the server's own keys; got '{key}'"):
         datastore.save_label("STS_002", str(file), "final", {key: "yesterday"})
     assert not datastore.labelled()
     datastore.save_label("STS_002", str(file), "final", {})
-    with pytest.raises(Refusal, match=f"the server's own keys; got '{key}'"):
+    with pytest.raises(ClientError, match=f"the server's own keys; got '{key}'"):
         datastore.update_label_info("STS_002", "final", {key: "yesterday"})

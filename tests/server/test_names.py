@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.server.datastore import CaseDatastore
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from tests.conftest import SAMPLES
 from tests.support.pools import label_for, open_datastore
 
@@ -80,7 +80,7 @@ def test_a_name_that_no_case_has_is_refused_whatever_it_looks_like(
         lambda: datastore.update_image_info(name, {"note": "x"}),
         lambda: datastore.get_labels_by_image_id(name),
     ):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(ClientError) as caught:
             call()
         assert caught.value.status_code == 404
         assert caught.value.detail.startswith("an image must be the id")
@@ -101,7 +101,7 @@ def test_a_tag_that_could_leave_its_folder_is_refused(
         lambda: datastore.get_label_uri("STS_002", tag),
         lambda: datastore.remove_label("STS_002", tag),
     ):
-        with pytest.raises(Refusal, match="tag must be letters") as caught:
+        with pytest.raises(ClientError, match="tag must be letters") as caught:
             call()
         assert 400 <= caught.value.status_code < 500
     assert files_of(root) == before

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.label_efficiency.evidence.protocol import Protocol
 from lib.cases.case import Case, Source
-from lib.cases.formats.image import read_volume, resample
+from lib.cases.formats.image import MAX_VOXELS, read_volume, resample
 from lib.cases.pool import Pool
 from lib.cases.preprocessing import VolumeCache
 from lib.ciml.training.patches import TrainingCase
@@ -139,7 +139,7 @@ class LabelledPool:
         for id in ids:
             case = workspace.pool.by_id[id]
             prepared = workspace.cache.get(case)
-            contour = read_volume(_label(case), max_voxels=workspace.settings.max_voxels)
+            contour = read_volume(_label(case), max_voxels=MAX_VOXELS)
             label = resample(contour, prepared.grid, nearest=True).array > 0
             loaded.append(TrainingCase(prepared, label.astype(np.uint8)))
         return loaded
@@ -164,13 +164,7 @@ class LabelledPool:
             layout=self.protocol.layout,
             work_dir=str(work),
             device="cpu",
-            encoder="small",
             seed=scoring.seed,
-            folds=scoring.folds,
-            repeats=scoring.repeats,
-            scoring_steps=scoring.scoring_steps,
-            retrain_share=0.0,
-            strategies=("uniform",),  # chosen from the scores later; the app's own offer changes nothing here
             strategy="uniform",
         )
 

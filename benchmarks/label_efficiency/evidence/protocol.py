@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from benchmarks.ciml.methods import METHODS, SLICES
 from lib.ciml.network.ciml_network import NetworkSettings
 from lib.ciml.training.train import TrainingSettings
+from lib.mdal.scoring.score_pool import ScoringSettings
+from lib.pipeline.scoring import CONTRASTIVE
 
 LONGEST_EPOCH = 50  # steps
 
@@ -76,12 +78,23 @@ class Segmenter(_Part):
 
 
 class Scoring(_Part):
-    """How the candidates are scored, once for all strategies; see `lib.pipeline.settings` for the meaning."""
+    """How the candidates are scored, once for all strategies; see `ScoringSettings` for the meaning."""
 
     folds: int = 5
     repeats: int = 3
     scoring_steps: int = 0
     seed: int = 0
+
+    @property
+    def settings(self) -> ScoringSettings:
+        """The same for the program: small encoders, trained anew for each pool."""
+        return ScoringSettings(
+            folds=self.folds,
+            seeds=self.repeats,
+            steps=self.scoring_steps or None,
+            retrain_share=0.0,
+            contrastive=CONTRASTIVE["small"],
+        )
 
 
 class Arm(_Part):

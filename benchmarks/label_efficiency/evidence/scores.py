@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,14 @@ from lib.mdal.scoring.pmi import assign_folds, standardise_folds
 from lib.mdal.scoring.score_pool import ScoringSettings
 from lib.mdal.selection.candidates import Candidates, Rows
 from lib.pipeline.planning import candidates_of
-from lib.pipeline.scoring import score_site, scoring_settings
+from lib.pipeline.scoring import score_site
+from lib.runtime.digest import digest
 from lib.runtime.files import replacing
 
 Values = NDArray[np.float64]
 Progress = Callable[[float, str], None]
 _CPU = torch.device("cpu")
-_KNOWN = ("features", "difference", "surprise", "mutual_information", "lesion_proxy", "striking", "look")
+_KNOWN = ("features", "difference", "lesion_proxy", "salient", "saliency_features")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +64,35 @@ class Knowledge:
         return replace(self.candidates, difference=self.differences[name])
 
 
-def know(workspace: PartialWorkspace, folder: Path, *, processes: int, on_progress: Progress) -> Knowledge:
+def know(
+    workspace: PartialWorkspace,
+    settings: ScoringSettings,
+    folder: Path,
+    *,
+    processes: int,
+    on_progress: Progress,
+) -> Knowledge:
     """Score a site's served cases, or take the scores that were kept.
 
     Args:
         workspace: Of the candidates alone, checked.
+        settings: How they are scored.
         folder: Where the scores are kept.
         processes: That share the work.
         on_progress: Told the share done.
     """
-    file, content = folder / "knowledge.npz", workspace.content()
+    file = folder / "knowledge.npz"
+    content = digest([workspace.content(), asdict(settings)])
     if (kept := _kept(file, content)) is not None:
         return kept
     scored = score_site(
-        workspace, processes=processes, on_progress=lambda done, said: on_progress(0.7 * done, said)
+        workspace,
+        settings=settings,
+        processes=processes,
+        on_progress=lambda done, said: on_progress(0.7 * done, said),
     )
     candidates = candidates_of(scored)
-    settings, gathered = scoring_settings(workspace), folder / "control-views.npy"
+    gathered = folder / "control-views.npy"
     views, _ = gather_views(
         (case_view(workspace.cache.get(case)) for case in scored.cases), len(candidates), gathered
     )

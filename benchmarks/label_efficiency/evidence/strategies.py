@@ -9,11 +9,13 @@ from functools import partial
 import numpy as np
 from numpy.random import Generator
 
+from benchmarks.common.rival_orders import ORDERS
+from benchmarks.common.rival_orders import TITLES as ORDER_TITLES
 from benchmarks.label_efficiency.evidence.scores import Knowledge
 from lib.mdal.scoring.difference import extreme
 from lib.mdal.selection.candidates import Candidates, Selector, turns
 from lib.mdal.selection.facility_location import paced
-from lib.mdal.selection.strategies import DESCRIPTIONS, SELECTORS, diverse_md, max_md
+from lib.mdal.selection.strategies import diverse_md, max_md
 
 Strategy = Callable[[Knowledge, int, Generator], list[str]]
 FULL = "all candidates"
@@ -60,9 +62,9 @@ def suspects_last(strategy: Selector, knowledge: Knowledge, budget: int, generat
 
 def kmeans_of_look(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """k-means centres by how the conspicuous places look; cases of extreme difference last."""
-    look = knowledge.candidates.matrices()["look"]
+    look = knowledge.candidates.matrices()["saliency_features"]
     seen = replace(knowledge, candidates=replace(knowledge.candidates, features=look))
-    return suspects_last(SELECTORS["kmeans"], seen, budget, generator)
+    return suspects_last(ORDERS["kmeans"], seen, budget, generator)
 
 
 def paced_everywhere(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
@@ -72,13 +74,13 @@ def paced_everywhere(knowledge: Knowledge, budget: int, generator: Generator) ->
 
 def facility(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """Cases that stand for many others by the features of the scans; nothing is weighted."""
-    candidates = replace(knowledge.candidates, aligned=True, look=None)
-    return paced(candidates, budget, generator, striking=0.0, unusual=0.0)
+    candidates = replace(knowledge.candidates, aligned=True, saliency_features=None)
+    return paced(candidates, budget, generator, salient=0.0, atypical=0.0)
 
 
 def paced_by_features(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """Paced by the features of the scans instead of how the conspicuous places look."""
-    return paced(replace(knowledge.candidates, look=None), budget, generator)
+    return paced(replace(knowledge.candidates, saliency_features=None), budget, generator)
 
 
 def _paced(knowledge: Knowledge, budget: int, generator: Generator, **weights: float) -> list[str]:
@@ -108,19 +110,19 @@ CONTROLS: dict[str, Strategy] = {
     "random_encoder": random_encoder,
     "diversemd_random": diverse_random,
     "diversemd_min": diverse_min,
-    "mdal_usual": partial(suspects_last, SELECTORS["mdal"]),
-    "diversemd_usual": partial(suspects_last, SELECTORS["diversemd"]),
+    "mdal_usual": partial(suspects_last, ORDERS["mdal"]),
+    "diversemd_usual": partial(suspects_last, ORDERS["diversemd"]),
     "kmeans_look": kmeans_of_look,
     "paced_everywhere": paced_everywhere,
     "facility": facility,
     "paced_features": paced_by_features,
-    "paced_no_striking": partial(_paced, striking=0.0),
-    "paced_no_unusual": partial(_paced, unusual=0.0),
+    "paced_no_striking": partial(_paced, salient=0.0),
+    "paced_no_unusual": partial(_paced, atypical=0.0),
     "paced_md": partial(_paced, difference=0.5),
     "oracle": oracle,
 }
 TITLES: dict[str, str] = {
-    **DESCRIPTIONS,
+    **ORDER_TITLES,
     "permuted": "MaxMD of permuted differences",
     "in_sample": "MaxMD by models that saw the cases",
     "random_encoder": "MaxMD by untrained encoders",
@@ -145,7 +147,7 @@ def choose(strategy: str, knowledge: Knowledge, *, budget: int, seed: int) -> li
     `kmeans` takes the member nearest the centre of the very clusters that `diversemd` makes with this seed.
 
     Args:
-        strategy: Of `SELECTORS` or `CONTROLS`.
+        strategy: Of `ORDERS` or `CONTROLS`.
         knowledge: Of the candidates.
         budget: Cases to label.
         seed: Of what the strategy draws.
@@ -154,11 +156,11 @@ def choose(strategy: str, knowledge: Knowledge, *, budget: int, seed: int) -> li
         ValueError: If there is no such strategy.
     """
     generator = np.random.default_rng(seed)
-    if strategy in SELECTORS:
-        return SELECTORS[strategy](knowledge.candidates, budget, generator)[:budget]
+    if strategy in ORDERS:
+        return ORDERS[strategy](knowledge.candidates, budget, generator)[:budget]
     if strategy in CONTROLS:
         return CONTROLS[strategy](knowledge, budget, generator)[:budget]
-    raise ValueError(f"strategy must be one of {', '.join((*SELECTORS, *CONTROLS))}; got {strategy!r}.")
+    raise ValueError(f"strategy must be one of {', '.join((*ORDERS, *CONTROLS))}; got {strategy!r}.")
 
 
 def _permuted(candidates: Candidates, generator: Generator) -> Candidates:

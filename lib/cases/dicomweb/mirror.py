@@ -19,7 +19,7 @@ from lib.cases.dicomweb.client import FoundSeries, pacs_at
 from lib.cases.formats.dicom import list_series, read_series
 from lib.cases.formats.headers import RAS_LPS
 from lib.cases.formats.image import MAX_VOXELS
-from lib.runtime.disk_cache import bytes_in, make_room
+from lib.runtime.disk_cache import bytes_in, evict_least_recently_used
 from lib.runtime.files import replacing
 
 IN_USE_S = 300.0  # a series that was asked for since is perhaps being read
@@ -95,7 +95,7 @@ class Mirror:
         self._fetched.bytes += fetched
         if self._fetched.bytes > TRIM_SHARE * self.max_bytes:
             others = [entry for entry in self.folder.iterdir() if entry.is_dir() and entry != path]
-            make_room(others, self.max_bytes, needed=fetched, in_use_s=IN_USE_S)
+            evict_least_recently_used(others, self.max_bytes, needed=fetched, in_use_s=IN_USE_S)
             self._fetched.bytes = 0.0
 
     def place(self, series: FoundSeries) -> Place | None:

@@ -21,7 +21,7 @@ import SimpleITK as sitk
 from lib.cases.case import Case
 from lib.cases.preprocessing import Preparation
 from lib.cases.quality.measurements import MEASURE_VERSION, measure, unmeasured
-from lib.cases.quality.rules import Finding, Verdict, judge
+from lib.cases.quality.rules import Finding, Verdict, apply_rules
 from lib.cases.records import Records
 from lib.runtime.processes import processes
 
@@ -71,7 +71,7 @@ def check_pool(
             fresh.clear()
         report(len(measured), len(cases))
     records.store(fresh)
-    return judge({case.id: measured[case.id] for case in cases}, preparation.modalities)
+    return apply_rules({case.id: measured[case.id] for case in cases}, preparation.modalities)
 
 
 @dataclass(frozen=True)

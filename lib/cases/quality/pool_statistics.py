@@ -22,7 +22,7 @@ Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Usual:
+class PoolStatistics:
     """A pool's statistics; a key is absent where fewer than `POOL_LEAST` cases tell.
 
     Attributes:
@@ -40,7 +40,7 @@ class Usual:
     owners: Mapping[tuple[str, str], set[str]]
 
     @classmethod
-    def of(cls, measurements: Mapping[str, Facts]) -> Usual:
+    def of(cls, measurements: Mapping[str, Facts]) -> PoolStatistics:
         """The statistics of measured cases."""
         geometry: dict[tuple[str, str], list[NDArray[np.float64]]] = defaultdict(list)
         pairs: dict[tuple[str, str, str], list[float]] = defaultdict(list)

@@ -20,7 +20,7 @@ from lib.cases.quality.plausibility import doubts
 from lib.cases.quality.pool_statistics import (
     GRID_USUAL,
     Facts,
-    Usual,
+    PoolStatistics,
     extents,
     readable,
     same_grid,
@@ -75,10 +75,10 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
 
 
-Rule = Callable[[str, Facts, Usual], Iterator[Finding]]
+Rule = Callable[[str, Facts, PoolStatistics], Iterator[Finding]]
 
 
-def judge(measurements: Mapping[str, Facts], modalities: Sequence[str]) -> dict[str, Verdict]:
+def apply_rules(measurements: Mapping[str, Facts], modalities: Sequence[str]) -> dict[str, Verdict]:
     """The verdict on each case in the light of all.
 
     Args:
@@ -86,7 +86,7 @@ def judge(measurements: Mapping[str, Facts], modalities: Sequence[str]) -> dict[
         modalities: Those the pool is read with; a case that lacks one is warned of.
     """
     sound = {case: sound_part(facts) for case, facts in measurements.items()}
-    usual = Usual.of(sound)
+    usual = PoolStatistics.of(sound)
     verdicts = {}
     for case, facts in measurements.items():
         findings = [
@@ -101,7 +101,7 @@ def judge(measurements: Mapping[str, Facts], modalities: Sequence[str]) -> dict[
     return verdicts
 
 
-def _related(case: str, facts: Facts, usual: Usual) -> list[Finding]:
+def _related(case: str, facts: Facts, usual: PoolStatistics) -> list[Finding]:
     """What the rules find in a case as a part of its pool; one that cannot be judged is held back."""
     try:
         with looking_at(f"case {case}"):
@@ -143,7 +143,7 @@ def _implausible(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _geometry(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
+def _geometry(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
     """Voxel size and field of view against the pool's median."""
     for name, volume in readable(facts).items():
         for what, value in extents(volume).items():
@@ -163,7 +163,7 @@ def _geometry(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
                 yield Finding(what, "warned", (name,), text, math.exp(off[axis]), math.exp(limit[axis]))
 
 
-def _fields(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
+def _fields(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
     """Fields of view that do not meet, or meet less than usual."""
     for pair in facts["pairs"]:
         first, second = pair["modalities"]
@@ -182,7 +182,7 @@ def _fields(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
             yield Finding("coverage", "warned", (first, second), text, pair["shared"], limit)
 
 
-def _grids(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
+def _grids(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
     """Two grids where the pool has one: a header that was changed, or another patient's image."""
     volumes = readable(facts)
     for first, second in usual.one_grid:
@@ -194,7 +194,7 @@ def _grids(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
             yield Finding("grid", "warned", (first, second), text)
 
 
-def _outlines(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
+def _outlines(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
     """Overlap of the body's outlines."""
     for pair in facts["pairs"]:
         first, second = pair["modalities"]
@@ -212,7 +212,7 @@ def _outlines(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
             )
 
 
-def _mirrored(_case: str, facts: Facts, _usual: Usual) -> Iterator[Finding]:
+def _mirrored(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Finding]:
     """The modality that fits the others better mirrored."""
     fit = max((fit for fit in _fits(facts) if fit.tells), key=lambda fit: fit.mirror, default=None)
     if fit and fit.mirror > MIRROR_WARNED:
@@ -224,7 +224,7 @@ def _mirrored(_case: str, facts: Facts, _usual: Usual) -> Iterator[Finding]:
         yield Finding("mirrored", severity, (fit.name, *fit.others), text, fit.mirror, MIRROR_WARNED)
 
 
-def _displaced(_case: str, facts: Facts, _usual: Usual) -> Iterator[Finding]:
+def _displaced(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Finding]:
     """The modality that fits the others clearly better elsewhere."""
     fit = max(filter(_gains_by_moving, _fits(facts)), key=lambda fit: fit.gain, default=None)
     if fit:
@@ -241,7 +241,7 @@ def _gains_by_moving(fit: Fit) -> bool:
     return fit.tells and fit.distance >= MOVE_MM and fit.gain >= (GAIN_AGREED if agreed else GAIN_ALONE)
 
 
-def _unrelated(_case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
+def _unrelated(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
     """A modality that fits the others hardly better than its mirror image, and less than usual."""
     for fit in _fits(facts):
         level = usual.levels.get((fit.name, fit.others), 0.0)
@@ -261,7 +261,7 @@ def _fits(facts: Facts) -> list[Fit]:
     return [fit for name in facts["modalities"] if (fit := Fit.of(name, facts["pairs"]))]
 
 
-def _duplicates(case: str, facts: Facts, usual: Usual) -> Iterator[Finding]:
+def _duplicates(case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
     """The same voxels twice: in one case, in a whole other case, or in one image of another case."""
     own = {name: volume["voxels"] for name, volume in readable(facts).items() if volume["std"] > 0.0}
     names = list(own)

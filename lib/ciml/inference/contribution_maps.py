@@ -38,7 +38,7 @@ _TINY = 1e-6  # keeps a subtask that reads nothing from dividing by zero
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class ForwardTrace:
     """What the decoders of a batch of one read, and what they made of it.
 
     Attributes:
@@ -68,7 +68,9 @@ class Heard:
         return self.regions[:, self.network.decomposition.region_indices(task)] >= 0.5
 
 
-def listen(network: CimlNetwork, x: Tensor, present: Tensor, *, silent: Collection[Link] = ()) -> Heard:
+def record(
+    network: CimlNetwork, x: Tensor, present: Tensor, *, silent: Collection[Link] = ()
+) -> ForwardTrace:
     """One pass without gradients that keeps what the decoders read.
 
     Args:
@@ -99,20 +101,20 @@ def listen(network: CimlNetwork, x: Tensor, present: Tensor, *, silent: Collecti
     for message in output.messages:
         parts.setdefault((message.sender, message.subtask), {})[message.level] = message.addition
     regions = region_probabilities(output, network.decomposition)
-    return Heard(network, x, present, silent, features, output, received, parts, regions)
+    return ForwardTrace(network, x, present, silent, features, output, received, parts, regions)
 
 
-def attention_maps(heard: Heard) -> Maps:
+def attention_maps(heard: ForwardTrace) -> Maps:
     """A, mean of the levels that have a message."""
     return _mean_over_levels(heard, lambda message: message.attention)
 
 
-def magnitude_maps(heard: Heard) -> Maps:
+def magnitude_maps(heard: ForwardTrace) -> Maps:
     """Root mean square of z over its channels, mean of the levels that have a message."""
     return _mean_over_levels(heard, lambda message: message.mu.square().mean(dim=1, keepdim=True).sqrt())
 
 
-def divergence_maps(heard: Heard) -> Maps:
+def divergence_maps(heard: ForwardTrace) -> Maps:
     """KL(N(mu, sigma^2) || N(0, 1)) summed over channels and levels, in nats."""
     shape = heard.x.shape[2:]
     return {
@@ -121,7 +123,7 @@ def divergence_maps(heard: Heard) -> Maps:
     }
 
 
-def addition_maps(heard: Heard) -> Maps:
+def addition_maps(heard: ForwardTrace) -> Maps:
     """Length of a part over the root mean square length of F' in the box, mean of the network's levels.
 
     A level at which the modality has no part counts 0. Primaries have maps too.
@@ -140,7 +142,7 @@ def addition_maps(heard: Heard) -> Maps:
     }
 
 
-def gradient_maps(heard: Heard) -> Maps:
+def gradient_maps(heard: ForwardTrace) -> Maps:
     """Part times gradient of the logit summed inside the predicted region, in logits; signed.
 
     Summed over channels and levels, a voxel of a level shared out among the voxels of the grid that it stands
@@ -166,7 +168,7 @@ def gradient_maps(heard: Heard) -> Maps:
     return maps
 
 
-def grad_cam_maps(heard: Heard) -> Maps:
+def grad_cam_maps(heard: ForwardTrace) -> Maps:
     """Grad-CAM by MONAI on the deepest features of each modality's encoder, for the same logit.
 
     Primaries have maps too. Zero where nothing is predicted.
@@ -183,7 +185,7 @@ def grad_cam_maps(heard: Heard) -> Maps:
     return maps
 
 
-MAPS: dict[str, Callable[[Heard], Maps]] = {
+MAPS: dict[str, Callable[[ForwardTrace], Maps]] = {
     "attention": attention_maps,
     "magnitude": magnitude_maps,
     "kl": divergence_maps,
@@ -199,7 +201,7 @@ class _RegionLogit(nn.Module):
     It starts from the deepest features of one modality; the rest is as it was heard.
     """
 
-    def __init__(self, heard: Heard, task: Subtask, modality: str) -> None:
+    def __init__(self, heard: ForwardTrace, task: Subtask, modality: str) -> None:
         super().__init__()
         self.heard, self.modality, self.mask = heard, modality, heard.outlined(task)
         self.number = heard.network.decomposition.subtasks.index(task)
@@ -223,14 +225,14 @@ def _by_channel(network: CimlNetwork, features: Mapping[str, list[Tensor]]) -> d
     return {network.modalities.index(name): levels for name, levels in features.items()}
 
 
-def _messages(heard: Heard) -> dict[Link, list[Message]]:
+def _messages(heard: ForwardTrace) -> dict[Link, list[Message]]:
     found: dict[Link, list[Message]] = {}
     for message in heard.output.messages:
         found.setdefault((message.sender, message.subtask), []).append(message)
     return found
 
 
-def _mean_over_levels(heard: Heard, value: Callable[[Message], Tensor]) -> Maps:
+def _mean_over_levels(heard: ForwardTrace, value: Callable[[Message], Tensor]) -> Maps:
     shape = heard.x.shape[2:]
     return {
         link: _summed((value(message) for message in messages), shape) / len(messages)

@@ -19,7 +19,7 @@ from torch import Tensor
 from lib.cases.preprocessing import PreparedCase
 from lib.ciml.decomposition.subtask import Subtask
 from lib.ciml.decomposition.table import Decomposition
-from lib.ciml.inference.contribution_maps import MAPS, OF_PRIMARIES, UNITS, Link, listen
+from lib.ciml.inference.contribution_maps import MAPS, OF_PRIMARIES, UNITS, Link, record
 from lib.ciml.inference.predict import OVERLAP, bounding_box
 from lib.ciml.inference.windows import attempts, pass_through, window_of
 from lib.ciml.network.ciml_network import CimlNetwork
@@ -207,7 +207,7 @@ def _all_rows(
     silent: Collection[Link],
 ) -> Tensor:
     """Every row for one window, (1, rows, D, H, W)."""
-    heard = listen(network, x, torch.from_numpy(here)[None].to(x.device), silent=silent)
+    heard = record(network, x, torch.from_numpy(here)[None].to(x.device), silent=silent)
     found: dict[tuple[str, ...], Tensor] = {}
     for task in network.decomposition.subtasks:
         for channel, region in enumerate(task.regions):

@@ -167,12 +167,12 @@ def _extent(occupied: NDArray[np.bool_], size: int) -> slice:
 
 
 @dataclass
-class _Voices:
+class _ContributionTally:
     """Mean |addition| of each sender to each subtask, summed over levels and windows."""
 
     heard: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def listen(self, messages: list[Message]) -> None:
+    def record(self, messages: list[Message]) -> None:
         for message in messages:
             loud = float(message.addition.abs().mean(dtype=torch.float32))
             of = self.heard.setdefault(message.subtask, defaultdict(float))
@@ -188,7 +188,7 @@ class _Voices:
 @dataclass(frozen=True)
 class _Run:
     probabilities: Tensor
-    voices: _Voices
+    voices: _ContributionTally
     attempt: Attempt
     precision: Precision
     fallback: str
@@ -208,13 +208,13 @@ def _run(
     for number, way in enumerate(ways):
         limit = way.max_voxels if max_voxels is None else min(way.max_voxels, max_voxels >> (2 * number))
         window = window_of(shape, divisor, limit)
-        voices, chosen = _Voices(), precision or precision_for(way.device)
+        voices, chosen = _ContributionTally(), precision or precision_for(way.device)
         network.to(way.device)
 
-        def compute(part: Tensor, way: Attempt = way, voices: _Voices = voices) -> Tensor:
+        def compute(part: Tensor, way: Attempt = way, voices: _ContributionTally = voices) -> Tensor:
             here = None if present is None else present.to(way.device).expand(len(part), -1)
             output = network(part, here)
-            voices.listen(output.messages)
+            voices.record(output.messages)
             return region_probabilities(output, network.decomposition)
 
         try:

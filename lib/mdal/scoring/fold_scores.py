@@ -15,7 +15,7 @@ from torch import Tensor
 from lib.mdal.representation.views import PoolViews
 from lib.mdal.scoring.fold_model import FoldModel
 from lib.mdal.scoring.heads import Dense, critic_head, embed, embed_views, pool_positions
-from lib.mdal.scoring.perturbation import KINDS, conspicuity, erased, shifted, strangers
+from lib.mdal.scoring.perturbation import KINDS, erased, saliency_map, shifted, strangers
 from lib.mdal.scoring.pmi import Array, Rows, finite_mean, refuse_seen
 from lib.runtime.files import replacing
 
@@ -143,7 +143,7 @@ def _perturb(
     before = pool_positions(model.head.pmi(dense), share=share)
     donor = strangers(groups, generator)
     other_patient = groups[donor] != groups
-    where = conspicuity(batch, foreground, model.typical)
+    where = saliency_map(batch, foreground, model.typical)
     rise, ratios = np.full((len(rows), len(KINDS), batch.shape[1]), math.nan), []
     for m in range(batch.shape[1]):
         columns = [column for column, pair in enumerate(dense.pairs()) if m in pair]

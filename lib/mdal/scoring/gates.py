@@ -42,7 +42,7 @@ class Gate:
     of_the_order: bool = True
 
 
-def judge(name: str, value: float, passes: bool, limit: str, good: str, bad: str) -> Gate:
+def make_gate(name: str, value: float, passes: bool, limit: str, good: str, bad: str) -> Gate:
     """A gate of a figure that may be NaN."""
     if not math.isfinite(value):
         return Gate(
@@ -62,7 +62,7 @@ def retrieval_gate(matched: float, chance: float) -> Gate:
         f"{matched:.0%} of unseen patients' places are matched across modalities, {chance:.0%} by chance"
     )
     shortcut = matched > MATCHED_PERFECT
-    return judge(
+    return make_gate(
         "retrieval", matched if math.isfinite(above) else math.nan,
         above >= MATCHED_ABOVE_CHANCE and not shortcut,
         f"at least {MATCHED_ABOVE_CHANCE:.0%} of the way from chance to 100 %, at most {MATCHED_PERFECT:.0%}",
@@ -82,7 +82,7 @@ def seeds_gate(by_seed: list[Array]) -> Gate:
         if np.ptp(a) and np.ptp(b)
     ]
     value = float(np.mean(found)) if found else math.nan
-    return judge(
+    return make_gate(
         "seed_agreement", value, value >= SEEDS_AGREE, f"Spearman at least {SEEDS_AGREE}",
         f"Trainings from different seeds rank the cases alike (Spearman {value:.2f}).",
         f"Trainings from different seeds disagree (Spearman {value:.2f}, {SEEDS_AGREE - value:.2f} below the "
@@ -93,7 +93,7 @@ def seeds_gate(by_seed: list[Array]) -> Gate:
 def memory_gate(in_sample: float, out_of_fold: float, spread: float) -> Gate:
     """How much scoring the training cases would have flattered: what out-of-fold scoring protects from."""
     gap = in_sample - out_of_fold
-    return judge(
+    return make_gate(
         "in_sample_gap_nats", gap, gap <= 2 * spread, "at most twice the cases' own spread",
         f"Training cases score {gap:.2f} nats more than unseen ones; only unseen ones are ranked.",
         f"Training cases score {gap:.2f} nats more than unseen ones, whose spread is {spread:.2f}: they "
@@ -110,7 +110,7 @@ def rise_gate(kind: str, rise: NDArray[np.float64]) -> Gate:
         "shifted": "a modality is shifted by 5 mm",
         "erased": "the most conspicuous place is erased from a modality",
     }[kind]
-    return judge(
+    return make_gate(
         f"rises_when_{kind}", share, share >= RISE[kind], f"in at least {RISE[kind]:.0%} of the cases",
         f"The difference rises in {share:.0%} of the cases when {what}.",
         f"The difference rises in only {share:.0%} of the cases when {what}: it does not see that.",
@@ -119,7 +119,7 @@ def rise_gate(kind: str, rise: NDArray[np.float64]) -> Gate:
 
 def nats_gate(log_mean_ratio: float) -> Gate:
     """The mean of exp PMI over exchanged pairs is 1 where the scores are log density ratios."""
-    gate = judge(
+    gate = make_gate(
         "nats_calibrated", log_mean_ratio, abs(log_mean_ratio) <= RATIO_NATS, f"within {RATIO_NATS} of 0",
         "Scores in nats may be read as such.",
         f"Scores in nats are an order only: their scale is off (log mean ratio {log_mean_ratio:+.1f}).",
@@ -130,7 +130,7 @@ def nats_gate(log_mean_ratio: float) -> Gate:
 def place_gate(explained: float) -> Gate:
     """The same place is the same part of the body in every case, so that cases can be compared by place."""
     figure = f"The place explains {explained:.0%} of how bright an image is there"
-    gate = judge(
+    gate = make_gate(
         "place_tells", explained, explained >= PLACE_EXPLAINS, f"at least {PLACE_EXPLAINS:.0%}",
         f"{figure}: what is unlike the same place in others is conspicuous.",
         f"{figure}: cases show different parts of the body, so what is conspicuous in them cannot be told, "
@@ -175,7 +175,7 @@ def protocol_gate(difference: Array, spacing: Array) -> Gate:
 
 
 def _follows(name: str, value: float) -> Gate:
-    return judge(
+    return make_gate(
         f"follows {name}", value, abs(value) <= FOLLOWS, f"correlation at most {FOLLOWS}",
         f"The difference does not follow {name} (correlation {value:+.2f}).",
         f"The difference follows {name} (correlation {value:+.2f}): it may measure that instead.",

@@ -46,7 +46,7 @@ def shifted(volumes: Tensor, voxel_mm: Tensor, generator: Generator) -> Tensor:
     return functional.grid_sample(volumes[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
 
-def conspicuity(batch: Tensor, foreground: Tensor, typical: Tensor) -> Tensor:
+def saliency_map(batch: Tensor, foreground: Tensor, typical: Tensor) -> Tensor:
     """How far a place is from what is usual there: a label-free proxy of a lesion.
 
     mean over modalities of |x - mean| / (std + median std), averaged over the size of a lesion

@@ -15,8 +15,8 @@ from lib.mdal.representation.contrastive import negatives_or_self
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
-PairScore = Callable[[NDArray[Any], NDArray[Any]], Array]
-Fit = Callable[[Rows], Callable[[Rows], Array]]  # rows to train on -> a scorer of other rows
+PairScorer = Callable[[NDArray[Any], NDArray[Any]], Array]
+FitScorer = Callable[[Rows], Callable[[Rows], Array]]  # rows to train on -> a scorer of other rows
 
 
 def critic_pmi(critic: Tensor, *, groups: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
@@ -61,7 +61,7 @@ class HeldOut:
             raise ValueError("an estimator must name the patients it was trained on; got none.")
 
     @classmethod
-    def train(cls, fit: Fit, rows: Rows, groups: NDArray[Any]) -> HeldOut:
+    def train(cls, fit: FitScorer, rows: Rows, groups: NDArray[Any]) -> HeldOut:
         """Fit on rows of a pool whose patients are `groups`."""
         return cls(fit(rows), groups[rows].tolist())
 
@@ -122,7 +122,7 @@ def assign_folds(groups: NDArray[Any], *, folds: int, seed: int) -> Rows:
     return np.asarray(fold[inverse])
 
 
-def out_of_fold_pmi(fit: Fit, groups: NDArray[Any], *, folds: int, seed: int) -> tuple[Array, Rows]:
+def out_of_fold_pmi(fit: FitScorer, groups: NDArray[Any], *, folds: int, seed: int) -> tuple[Array, Rows]:
     """Score every case by an estimator that never saw its patient.
 
     Args:

@@ -29,7 +29,7 @@ from lib.mdal.scoring.gates import (
 )
 from lib.mdal.scoring.perturbation import KINDS
 from lib.mdal.scoring.pmi import Array, finite_mean, standardise_folds
-from lib.mdal.scoring.saliency import conspicuous
+from lib.mdal.scoring.saliency import salient_places
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +48,8 @@ class PoolScores:
         md_nats: (N,) mean -PMI over pairs and seeds; NaN for a case without a pair.
         md_percentile: (N,) share of the pool with a smaller one, 0 to 100.
         lesion_proxy: (N,) ml of the foreground that is far from usual.
-        striking: (N,) places that are among the most conspicuous of the pool.
-        look: (N, L) how these places look, standardised.
+        salient: (N,) places that are among the most conspicuous of the pool.
+        saliency_features: (N, L) how these places look, standardised.
         aligned: Whether the same place is the same part of the body in every case, as far as can be told.
         features: (N, F), for clustering.
         gates: Whether to trust all this.
@@ -65,8 +65,8 @@ class PoolScores:
     md_nats: Array
     md_percentile: Array
     lesion_proxy: Array
-    striking: Array
-    look: NDArray[np.float32]
+    salient: Array
+    saliency_features: NDArray[np.float32]
     aligned: bool
     features: NDArray[np.float32]
     gates: tuple[Gate, ...]
@@ -102,8 +102,8 @@ def collect(
     ]
     md, pair_md = _difference(np.mean(standardised, axis=0))
     md_nats = finite_mean(-gaussian, axis=(1, 2))
-    unusual = conspicuous(views)
-    measured = {"foreground volume": properties.foreground_ml, "lesion proxy": unusual.volume_ml}
+    saliency = salient_places(views)
+    measured = {"foreground volume": properties.foreground_ml, "lesion proxy": saliency.volume_ml}
     for m, name in enumerate(modalities):
         measured[f"signal to noise of {name}"] = properties.signal_to_noise[:, m]
     in_sample, log_mean_ratio = (
@@ -116,7 +116,7 @@ def collect(
         memory_gate(in_sample, float(finite_mean(gaussian)), float(np.nanstd(md_nats))),
         *(rise_gate(kind, np.concatenate([f.rise[:, k] for f in folds])) for k, kind in enumerate(KINDS)),
         nats_gate(log_mean_ratio),
-        place := place_gate(unusual.explained),
+        place := place_gate(saliency.explained),
         *follows_gates(md, measured),
         protocol_gate(md, properties.spacing),
     )
@@ -127,7 +127,8 @@ def collect(
         pair_names(tuple(modalities)),
         gaussian, top, critic, patch_nats.astype(np.float16), pair_md, md, md_nats,
         percentiles(md),
-        unusual.volume_ml, unusual.striking, unusual.look, place.passed is True, features, gates,
+        saliency.volume_ml, saliency.salient, saliency.saliency_features, place.passed is True,
+        features, gates,
     )  # fmt: skip
 
 

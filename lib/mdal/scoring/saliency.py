@@ -14,60 +14,64 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.mdal.representation.views import PoolViews
-from lib.mdal.scoring.perturbation import conspicuity, departure
+from lib.mdal.scoring.perturbation import departure, saliency_map
 
 _TYPICAL_CASES = 256  # that tell what is usual at a place
 _BLOCK = 256
 _CONSPICUOUS = 95.0  # percentile of the pool's places above which one is
-_STRIKING = 98.0  # above which its look is described; on generated gliomas 95 to 99.5 told kinds as well
+_SALIENT_PERCENTILE = (
+    98.0  # above which its look is described; on generated gliomas 95 to 99.5 told kinds as well
+)
 _LEAST_SPREAD = 1e-6  # of a column over the pool; less is rounding
 
 
 @dataclass(frozen=True, eq=False)
-class Conspicuous:
+class Saliency:
     """Of N cases.
 
     Attributes:
         volume_ml: (N,) of the foreground that is far from usual.
-        striking: (N,) places of the view that are among the most conspicuous of the pool.
-        look: (N, 2 M + 1) of the striking places: by modality the mean and the root mean square of how
-            far, in deviations, they are from usual there; and the logarithm of how many there are. Each
-            column has mean 0 and deviation 1 over the pool, or is 0.
+        salient: (N,) places of the view that are among the most conspicuous of the pool.
+        saliency_features: (N, 2 M + 1) of the salient places: by modality the mean and the root mean
+            square of how far, in deviations, they are from usual there; and the logarithm of how many
+            there are. Each column has mean 0 and deviation 1 over the pool, or is 0.
         explained: Share of an image's variance inside the body that the place explains, mean over modalities;
             NaN where it could not be computed. Near 0 the same place is another part of the body in each
             case, and all of the above means little.
     """
 
     volume_ml: NDArray[np.float64]
-    striking: NDArray[np.float64]
-    look: NDArray[np.float32]
+    salient: NDArray[np.float64]
+    saliency_features: NDArray[np.float32]
     explained: float
 
 
-def conspicuous(views: PoolViews) -> Conspicuous:
+def salient_places(views: PoolViews) -> Saliency:
     """Measure every case of a pool against what is usual in it, a block of cases at a time."""
     array = views.array
     step = -(-len(array) // _TYPICAL_CASES)
     sample = np.asarray(array[::step], dtype=np.float32)
     typical = torch.from_numpy(np.stack([sample.mean(axis=0), sample.std(axis=0)]))
-    found = _conspicuity(sample, typical).numpy()
+    found = _saliency(sample, typical).numpy()
     known = found[found > 0]
-    limits = np.percentile(known, (_CONSPICUOUS, _STRIKING)) if len(known) else np.zeros(2)
-    counts, strikings, looks = [], [], []
+    limits = np.percentile(known, (_CONSPICUOUS, _SALIENT_PERCENTILE)) if len(known) else np.zeros(2)
+    counts, counts_of_salient, looks = [], [], []
     for first in range(0, len(array), _BLOCK):
         block = np.asarray(array[first : first + _BLOCK], np.float32)
-        place = _conspicuity(block, typical)
+        place = _saliency(block, typical)
         counts.append((place > limits[0]).sum(dim=(1, 2, 3)).numpy())
-        striking = place > limits[1]
-        strikings.append(striking.sum(dim=(1, 2, 3)).numpy().astype(np.float64))
-        looks.append(_look(torch.from_numpy(block[:, :-1]), striking, typical).numpy())
-    look = np.concatenate(looks)
-    look = (look - look.mean(axis=0)) / np.where((spread := look.std(axis=0)) > _LEAST_SPREAD, spread, 1.0)
+        salient = place > limits[1]
+        counts_of_salient.append(salient.sum(dim=(1, 2, 3)).numpy().astype(np.float64))
+        looks.append(_look(torch.from_numpy(block[:, :-1]), salient, typical).numpy())
+    saliency_features = np.concatenate(looks)
+    saliency_features = (saliency_features - saliency_features.mean(axis=0)) / np.where(
+        (spread := saliency_features.std(axis=0)) > _LEAST_SPREAD, spread, 1.0
+    )
     volume_ml = np.concatenate(counts) * views.voxel_mm.prod(axis=1) / 1000.0
-    return Conspicuous(
+    return Saliency(
         volume_ml,
-        np.concatenate(strikings),
-        np.asarray(look, dtype=np.float32),
+        np.concatenate(counts_of_salient),
+        np.asarray(saliency_features, dtype=np.float32),
         _explained(sample, views.present[::step]),
     )
 
@@ -88,14 +92,14 @@ def _explained(array: NDArray[np.float32], present: NDArray[np.bool_]) -> float:
     return float(np.mean(shares)) if shares else math.nan
 
 
-def _conspicuity(array: NDArray[np.float32], typical: Tensor) -> Tensor:
-    return conspicuity(torch.from_numpy(array[:, :-1]), torch.from_numpy(array[:, -1]), typical)
+def _saliency(array: NDArray[np.float32], typical: Tensor) -> Tensor:
+    return saliency_map(torch.from_numpy(array[:, :-1]), torch.from_numpy(array[:, -1]), typical)
 
 
-def _look(batch: Tensor, striking: Tensor, typical: Tensor) -> Tensor:
-    """(n, 2 M + 1) of n cases, before it is standardised; 0 for a case without a striking place."""
-    count = striking.sum(dim=(1, 2, 3))
-    share = (striking / count.clamp(min=1)[:, None, None, None])[:, None]
+def _look(batch: Tensor, salient: Tensor, typical: Tensor) -> Tensor:
+    """(n, 2 M + 1) of n cases, before it is standardised; 0 for a case without a salient place."""
+    count = salient.sum(dim=(1, 2, 3))
+    share = (salient / count.clamp(min=1)[:, None, None, None])[:, None]
     far = departure(batch, typical)
     mean, square = (far * share).sum(dim=(2, 3, 4)), (far.square() * share).sum(dim=(2, 3, 4))
     return torch.cat([mean, square.sqrt(), torch.log1p(count)[:, None]], dim=1)

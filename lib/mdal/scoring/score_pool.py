@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lib.mdal import METHOD_VERSION
+from lib.mdal import SCORING_VERSION
 from lib.mdal.representation.contrastive import ContrastiveSettings
 from lib.mdal.representation.embedding import embed_pool, pool_features
 from lib.mdal.representation.properties import CaseProperties
@@ -111,7 +111,7 @@ def score_pool(
     parts = min(settings.folds, len(set(keys.patients)) // 2)  # two patients a fold: one is no comparison
     trained = {
         **asdict(settings),
-        "method": METHOD_VERSION,
+        "method": SCORING_VERSION,
         "modalities": list(modalities),
         "device": torch.device(device).type,
     }

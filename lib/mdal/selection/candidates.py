@@ -15,7 +15,7 @@ WHOLE_POOL_SHARE = 0.2  # the largest share of labels that the MDAL abstract rep
 MOST_PLANNED = 2_000  # bounds the time of any selector; a plan this long is spread as far as it need be
 
 Rows = NDArray[np.intp]
-_MATRICES = ("features", "look")
+_MATRICES = ("features", "saliency_features")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +27,8 @@ class Candidates:
         features: PCA-reduced embeddings, shape (N, F).
         difference: Modality difference, shape (N,).
         lesion_proxy: Larger for a larger or more conspicuous region, found without labels, shape (N,).
-        striking: How many places are the most conspicuous ones of the pool, shape (N,).
-        look: How these places look, shape (N, L).
+        salient: How many places are the most conspicuous ones of the pool, shape (N,).
+        saliency_features: How these places look, shape (N, L).
         aligned: Whether the same place is the same part of the body in every case; else the three before
             say little.
 
@@ -40,8 +40,8 @@ class Candidates:
     features: NDArray[np.float32]
     difference: NDArray[np.float64]
     lesion_proxy: NDArray[np.float64] | None = None
-    striking: NDArray[np.float64] | None = None
-    look: NDArray[np.float32] | None = None
+    salient: NDArray[np.float64] | None = None
+    saliency_features: NDArray[np.float32] | None = None
     aligned: bool = True
 
     def __post_init__(self) -> None:

@@ -12,8 +12,8 @@ from lib.mdal.scoring.difference import extreme
 from lib.mdal.selection.candidates import MOST_PLANNED, Candidates, Rows, largest_first, planned, remaining
 from lib.mdal.selection.clusters import sample
 
-STRIKING_WEIGHT = 0.6  # of how much of a case is striking: a deviation more makes its gain e^0.6 = 1.8-fold
-UNUSUAL_WEIGHT = 0.5  # of how far from the pool's middle a case looks
+SALIENCY_WEIGHT = 0.6  # of how much of a case is striking: a deviation more makes its gain e^0.6 = 1.8-fold
+ATYPICALITY_WEIGHT = 0.5  # of how far from the pool's middle a case looks
 _MOST_DEVIATIONS = 2.0  # beyond, a score says no more
 MOST_COMPARED = 4_000  # cases among which an order is planned; their distances are 128 MB
 
@@ -23,15 +23,15 @@ def paced(
     budget: int,
     generator: Generator,
     *,
-    striking: float = STRIKING_WEIGHT,
-    unusual: float = UNUSUAL_WEIGHT,
+    salient: float = SALIENCY_WEIGHT,
+    atypical: float = ATYPICALITY_WEIGHT,
     difference: float = 0.0,
 ) -> list[str]:
     """Paced: again and again the case that brings the pool nearest to what is chosen, weighted.
 
     value_i = sum_j max(0, d_j - |x_i - x_j|) * exp(0.6 s_i + 0.5 u_i)
 
-    x_i is how the most striking places of case i look, where that is known, or its features; d_j the
+    x_i is how the most salient places of case i look, where that is known, or its features; d_j the
     distance of case j to the nearest chosen one; s_i the normal score of the rank of how many places are
     striking, u_i that of how far x_i is from the pool's mean, both within two deviations. The sum is large
     for a case that stands for many others as long as nothing like it is chosen: what is frequent comes
@@ -39,7 +39,7 @@ def paced(
     much to see and those that look unusual. Cases of extreme modality difference, likelier damaged than
     informative, come last, the most extreme at the very end.
 
-    Where the same place is another part of the body in each case, what is striking cannot be told, and no
+    Where the same place is another part of the body in each case, what is salient cannot be told, and no
     order by the features alone was found to be better than chance: all but the extreme cases come in a
     random order.
 
@@ -50,8 +50,8 @@ def paced(
         candidates: The pool.
         budget: Cases that will be labelled.
         generator: Draws the random order, and the sample of a pool above 4,000 cases.
-        striking: Weight of s_i.
-        unusual: Weight of u_i.
+        salient: Weight of s_i.
+        atypical: Weight of u_i.
         difference: Weight of the normal score of the modality difference; 0, as none was found to help.
 
     Returns:
@@ -69,11 +69,11 @@ def paced(
     if not pool.aligned:
         return pool.named(np.concatenate([generator.permutation(usual), suspect]))
     rows = usual[sample(len(usual), MOST_COMPARED, generator)]
-    points = (pool.features if pool.look is None else pool.look).astype(np.float64)
-    weight = unusual * _normal_score(np.linalg.norm(points - points.mean(axis=0), axis=1))
+    points = (pool.features if pool.saliency_features is None else pool.saliency_features).astype(np.float64)
+    weight = atypical * _normal_score(np.linalg.norm(points - points.mean(axis=0), axis=1))
     weight += difference * _normal_score(pool.difference)
-    if pool.striking is not None:
-        weight += striking * _normal_score(pool.striking)
+    if pool.salient is not None:
+        weight += salient * _normal_score(pool.salient)
     first = rows[_greedy(cdist(points[rows], points[rows]), weight[rows])]
     rest = remaining(np.concatenate([first, suspect]), largest_first(weight))
     return pool.named(np.concatenate([first, rest, suspect]))

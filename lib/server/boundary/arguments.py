@@ -15,7 +15,7 @@ from fastapi import HTTPException
 
 from lib.labels.store import check_tag
 from lib.runtime.errors import UserError
-from lib.server.errors import Refusal, offered
+from lib.server.errors import ClientError, offered
 from lib.server.upstream.ohif import VIEWER
 
 Arguments = dict[str, Any]  # of an endpoint, by name
@@ -47,9 +47,9 @@ def json_object(text: Any, name: str) -> dict[str, Any]:
     try:
         found = json.loads(text or "{}", parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as err:
-        raise Refusal(f"{name} must be a JSON object; it cannot be read as JSON.") from err
+        raise ClientError(f"{name} must be a JSON object; it cannot be read as JSON.") from err
     if not isinstance(found, dict):
-        raise Refusal(f"{name} must be a JSON object; got {type(found).__name__}.")
+        raise ClientError(f"{name} must be a JSON object; got {type(found).__name__}.")
     return found
 
 
@@ -59,13 +59,13 @@ def _refuse_constant(name: str) -> Any:
 
 def _infer(arguments: Arguments) -> Arguments:
     if arguments.get("file") or arguments.get("session_id"):
-        raise Refusal(_ONE_FILE)
+        raise ClientError(_ONE_FILE)
     if arguments.get("label"):
-        raise Refusal("ciml starts from the images alone; send no label with the request.")
+        raise ClientError("ciml starts from the images alone; send no label with the request.")
     if not arguments.get("image"):
-        raise Refusal("image must be the id of a case or of one of its volumes; got none.")
+        raise ClientError("image must be the id of a case or of one of its volumes; got none.")
     if getattr(arguments.get("output"), "value", "") == "dicom_seg":
-        raise Refusal(
+        raise ClientError(
             "output must be image, json or all. Labels reach the PACS as DICOM SEG when they are saved."
         )
     json_object(arguments.get("params"), "params")
@@ -73,7 +73,7 @@ def _infer(arguments: Arguments) -> Arguments:
 
 
 def _no_slides(_: Arguments) -> Arguments:
-    raise Refusal("this app has no whole-slide images; ask /infer/ciml for a case.", status=404)
+    raise ClientError("this app has no whole-slide images; ask /infer/ciml for a case.", status=404)
 
 
 def _train(arguments: Arguments) -> Arguments:
@@ -108,24 +108,24 @@ def _batch(arguments: Arguments) -> Arguments:
         if sent.get(name) is not None
     }
     if (tag := sent.get("label_tag") or "original") == "final":
-        raise Refusal("a model's answers must not take the place of readers' final labels; use original.")
+        raise ClientError("a model's answers must not take the place of readers' final labels; use original.")
     try:
         kept["label_tag"] = check_tag(getattr(tag, "value", tag))
     except UserError as err:
-        raise Refusal(str(err)) from err
+        raise ClientError(str(err)) from err
     return {**arguments, "params": kept}
 
 
 def _whole_number(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1_000_000:
-        raise Refusal(f"{name} must be a whole number from 0 to 1,000,000; got {str(value)[:40]!r}.")
+        raise ClientError(f"{name} must be a whole number from 0 to 1,000,000; got {str(value)[:40]!r}.")
     return value
 
 
 def _check_sum(arguments: Arguments) -> Arguments:
     algorithm, colon, _ = (arguments.get("check_sum") or "").partition(":")
     if colon and algorithm not in _CHECKSUMS:
-        raise Refusal(f"check_sum must begin with {', '.join(_CHECKSUMS)}; got {algorithm[:40]!r}.")
+        raise ClientError(f"check_sum must begin with {', '.join(_CHECKSUMS)}; got {algorithm[:40]!r}.")
     return arguments
 
 

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 
 MOST = 32  # cases that the clients of one machine hold at once
 peer: ContextVar[str] = ContextVar("peer", default="")  # address of the machine whose request is answered
 
 
-class Hands:
+class HeldCases:
     """Names under which each machine was given a case.
 
     A name costs a client nothing, and each name holds a case. Without a bound one machine could take every
@@ -42,7 +42,7 @@ class Hands:
             if name not in names and len(names) >= MOST:
                 names.intersection_update(holders())
                 if len(names) >= MOST:
-                    raise Refusal(
+                    raise ClientError(
                         f"the clients of one machine may hold {MOST} cases at once; those of {address} hold "
                         "as many. Submit a label, or wait until a lease ends.",
                         status=429,

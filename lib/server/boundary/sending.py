@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
 from lib.runtime.temporary import is_temporary
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 
 
 class HeldFile(FileResponse):
@@ -32,7 +32,7 @@ class HeldFile(FileResponse):
         try:
             self._file = Path(path).open("rb")
         except FileNotFoundError as err:
-            raise Refusal("what was asked for has just been removed. Ask again.", status=503) from err
+            raise ClientError("what was asked for has just been removed. Ask again.", status=503) from err
         if is_temporary(Path(path)):
             Path(path).unlink(missing_ok=True)
         number = self._file.fileno()

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lib.runtime.errors import UserError
 from lib.runtime.own_files import Unavailable
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 
 Answer = Callable[[Request, Any], Awaitable[Response]]
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class UnexpectedErrors:
 def tell_of_known_errors(application: FastAPI) -> None:
     """Have exceptions with a cause that people can mend answered with a status and a sentence."""
     answers: tuple[tuple[type[Exception], Answer], ...] = (
-        (Refusal, http_exception_handler),  # which are MONAI Label's exceptions too, with another status
+        (ClientError, http_exception_handler),  # which are MONAI Label's exceptions too, with another status
         (MONAILabelException, _of_monai_label),
         (Unavailable, _of_what_is_kept),
         (UserError, _of_a_case),

@@ -14,7 +14,7 @@ from fastapi import UploadFile
 
 from lib.cases.formats.image import suffix_of
 from lib.server.boundary.arguments import json_object
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def take_model(model: str, file: UploadFile) -> dict[str, Any]:
         try:
             version = app.segmenter.take(sent)
         except ValueError as err:
-            raise Refusal(str(err), status=409) from err
+            raise ClientError(str(err), status=409) from err
     return {**app.model_info(model), "version": version}
 
 

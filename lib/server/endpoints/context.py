@@ -19,7 +19,7 @@ from lib.runtime.own_files import Unavailable
 from lib.server.boundary.sending import HeldFile
 from lib.server.datastore import CaseDatastore
 from lib.server.endpoints.explanations import Explanations
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from lib.views.documents.case_files import NotThere
 
 
@@ -56,7 +56,7 @@ class Served:
         try:
             return self.workspace.pool.resolve(name)[0]
         except UserError as err:
-            raise Refusal(str(err), status=404) from err
+            raise ClientError(str(err), status=404) from err
 
 
 def served(request: Request) -> Served:
@@ -75,14 +75,14 @@ def answering() -> Iterator[None]:
     """
     try:
         yield
-    except Refusal:
+    except ClientError:
         raise
     except NotThere as err:
-        raise Refusal(str(err), status=404) from err
+        raise ClientError(str(err), status=404) from err
     except Unavailable as err:
-        raise Refusal(str(err), status=503) from err
+        raise ClientError(str(err), status=503) from err
     except ValueError as err:
-        raise Refusal(str(err), status=409) from err
+        raise ClientError(str(err), status=409) from err
 
 
 def sent(path: Path, media_type: str, **options: Any) -> HeldFile:

@@ -15,7 +15,7 @@ from lib.server.endpoints.map import router as map_router
 from lib.server.endpoints.model import router as model_router
 from lib.server.endpoints.today import router as today_router
 from lib.server.endpoints.trust import router as trust_router
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from lib.server.upstream.application import running_application
 from lib.views.static_files import STATIC, policy
 
@@ -76,7 +76,7 @@ def static(path: str) -> FileResponse:
     """One of the page's files."""
     file = (STATIC / path).resolve()
     if not file.is_relative_to(STATIC.resolve()) or file.suffix not in _TYPES or not file.is_file():
-        raise Refusal("the page has no such file. Load it again.", status=404)
+        raise ClientError("the page has no such file. Load it again.", status=404)
     return FileResponse(file, media_type=_TYPES[file.suffix], headers=_headers())
 
 

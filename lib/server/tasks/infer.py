@@ -15,7 +15,7 @@ from lib.pipeline.segmentation import ModelMismatch, Segmented, Segmenter
 from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.pipeline.workspace import Workspace
 from lib.runtime.temporary import new_file
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 
 _UNTRAINED = (
     "No model is trained yet, so this label is empty. Label {count} cases and press Train; the model then "
@@ -56,13 +56,13 @@ class CimlInfer(InferTask):
         case, modality = request["case"], request["modality"]
         suffix = request.get("result_extension") or ".nii.gz"
         if suffix not in FILE_SUFFIXES:
-            raise Refusal(
+            raise ClientError(
                 f"result_extension must be one of {', '.join(FILE_SUFFIXES)}; got {str(suffix)[:40]!r}."
             )
         try:
             segmented = self.segmenter.segment(case)
         except ModelMismatch as err:
-            raise Refusal(str(err), status=409) from err
+            raise ClientError(str(err), status=409) from err
         grid = read_grid(case.modalities[modality])
         label, about = self._empty(grid) if segmented is None else _answer(segmented, grid)
         writing = time.monotonic()

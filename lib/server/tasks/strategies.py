@@ -15,10 +15,10 @@ from lib.pipeline.planning import JOB, uniform_order
 from lib.pipeline.workspace import Workspace
 from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore
-from lib.plan.store import Offer, Pool
+from lib.plan.store import Offer, PoolState
 from lib.runtime.own_files import Unavailable
 from lib.server.datastore import CaseDatastore
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 
 
 class PlannedStrategy(Strategy):
@@ -40,7 +40,7 @@ class PlannedStrategy(Strategy):
         try:
             return self._next(request, datastore)
         except Unavailable as err:
-            raise Refusal(str(err), status=503) from err
+            raise ClientError(str(err), status=503) from err
 
     def _next(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
         annotator = annotator_of(request.get("client_id"))
@@ -52,7 +52,7 @@ class PlannedStrategy(Strategy):
         offer = store.lease_next(
             order or uniform_order(tuple(case.id for case in self.workspace.verdicts.served), settings.seed),
             annotator=annotator,
-            look=lambda: Pool(served, datastore.labelled() & served),
+            look=lambda: PoolState(served, datastore.labelled() & served),
             lease=timedelta(minutes=settings.lease_minutes),
             stop=cases,
             about={"strategy": self.strategy, "plan": plan.id if plan and order else None},
@@ -119,7 +119,7 @@ def annotator_of(name: Any) -> str:
     """
     name = name or "anonymous"
     if not isinstance(name, str) or not name.isprintable() or len(name) > 160:
-        raise Refusal(f"client_id must be a name of at most 160 characters; got {str(name)[:40]!r}.")
+        raise ClientError(f"client_id must be a name of at most 160 characters; got {str(name)[:40]!r}.")
     return name
 
 

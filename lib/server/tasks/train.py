@@ -16,7 +16,7 @@ from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import spare_cores
 from lib.runtime.errors import UserError
 from lib.server.datastore import CaseDatastore
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class CimlTrain(TrainTask):
         try:
             return train_site(self.workspace, epochs=epochs, on_progress=_log)
         except (UserError, TrainingError) as err:
-            raise Refusal(str(err)) from err
+            raise ClientError(str(err)) from err
 
 
 def check_epochs(asked: Any) -> int:
@@ -63,7 +63,7 @@ def check_epochs(asked: Any) -> int:
         Refusal: If it is no number of epochs.
     """
     if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= 100_000:
-        raise Refusal(f"max_epochs must be a whole number from 1; got {str(asked)[:40]!r}.")
+        raise ClientError(f"max_epochs must be a whole number from 1; got {str(asked)[:40]!r}.")
     return asked
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import jwt
 import requests
 
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 
 # Of a public key: with a secret's algorithms among them, anyone who knows the key could sign.
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
 _REFUSED = (400, 401)  # what OpenID has for a wrong password, a locked user
 
 
-def mend_login() -> None:
+def patch_login() -> None:
     """Have tokens checked by the algorithms of a realm's public key, and its failures told in a sentence.
 
     MONAI Label 0.8.5 (`monailabel.endpoints.user.auth.from_token`) names no algorithms; PyJWT, in each
@@ -43,12 +43,12 @@ def _asked(method: str, **arguments: Any) -> requests.Response:
             answer.json()
             return answer
     except requests.JSONDecodeError as err:
-        raise Refusal(
+        raise ClientError(
             "the login's realm must answer JSON; got something else. Check its URI.", status=502
         ) from err
     except requests.RequestException as err:
         sentence = "the login's realm does not answer. Ask again; if that lasts, tell its administrator."
-        raise Refusal(sentence, status=503) from err
+        raise ClientError(sentence, status=503) from err
     if method == "POST" and answer.status_code in _REFUSED:
-        raise Refusal("the login's realm does not take this name and password.", status=401)
-    raise Refusal(f"the login's realm answered {answer.status_code}. Tell its administrator.", status=502)
+        raise ClientError("the login's realm does not take this name and password.", status=401)
+    raise ClientError(f"the login's realm answered {answer.status_code}. Tell its administrator.", status=502)

@@ -102,7 +102,7 @@ _MENDS = (
 )
 
 
-def mend_panel() -> bool:
+def patch_panel() -> bool:
     """Serve those files as changed, in place of MONAI Label's endpoint and behind the same login.
 
     Returns:

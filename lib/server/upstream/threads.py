@@ -39,7 +39,7 @@ Endpoint = Callable[..., Coroutine[Any, Any, Any]]
 
 
 @dataclass(eq=False)
-class Lane:
+class WorkerPool:
     """Threads for one kind of work, and places to wait for them.
 
     Attributes:
@@ -82,20 +82,20 @@ class Lane:
         done.cancelled() or done.exception()  # nobody may be waiting for it any more
 
 
-class Lanes:
+class WorkerPools:
     """Which request runs in which lane."""
 
     def __init__(self) -> None:
         """Nothing runs yet."""
         # One case is segmented at a time; the other threads answer what was segmented before.
         # What computes, and every thread that it starts, gives way to who answers a viewer.
-        self.computing = Lane(workers=4, places=16, retry_after=10, nice=10)
+        self.computing = WorkerPool(workers=4, places=16, retry_after=10, nice=10)
         # A browser asks for a whole series ahead, some hundred images; a PACS that hangs keeps them all.
-        self.images = Lane(workers=16, places=512, retry_after=2)
-        self.transfers = Lane(workers=16, places=256, retry_after=2)
+        self.images = WorkerPool(workers=16, places=512, retry_after=2)
+        self.transfers = WorkerPool(workers=16, places=256, retry_after=2)
         # MONAI Label looks whether a task runs, then starts one: not for two requests at a time.
-        self.tasks = Lane(workers=1, places=16, retry_after=2)
-        self.light = Lane(workers=8, places=256, retry_after=2)
+        self.tasks = WorkerPool(workers=1, places=16, retry_after=2)
+        self.light = WorkerPool(workers=8, places=256, retry_after=2)
         self._of = {
             "infer": self.computing,
             "wsi_infer": self.computing,
@@ -109,7 +109,7 @@ class Lanes:
             "train": self.tasks,
         }
 
-    def of(self, endpoint: Endpoint, arguments: dict[str, Any]) -> Lane:
+    def of(self, endpoint: Endpoint, arguments: dict[str, Any]) -> WorkerPool:
         """The lane of a request to one of MONAI Label's endpoints."""
         if arguments.get("run_sync") or endpoint.__name__ == "api_download_dataset":
             return self.computing  # minutes
@@ -134,7 +134,7 @@ def keep_loop_free() -> bool:
         return False
     sys.setswitchinterval(_SWITCH_S)
     if not hasattr(application.state, "lanes"):  # `/reload` makes our app anew, not the application
-        application.state.lanes = lanes = Lanes()
+        application.state.lanes = lanes = WorkerPools()
         making_app = threading.Lock()
         for route in iter_route_contexts(application.routes):
             endpoint = route.endpoint
@@ -146,7 +146,9 @@ def keep_loop_free() -> bool:
     return True
 
 
-def _in_thread(endpoint: Endpoint, route: RouteContext, lanes: Lanes, making_app: threading.Lock) -> Endpoint:
+def _in_thread(
+    endpoint: Endpoint, route: RouteContext, lanes: WorkerPools, making_app: threading.Lock
+) -> Endpoint:
     from monailabel.interfaces.utils.app import app_instance
 
     ours = REPLACEMENTS.get(f"{endpoint.__module__.removeprefix(_ENDPOINTS)}.{endpoint.__name__}")

@@ -14,8 +14,8 @@ from lib.plan.scores import CaseScore
 from lib.plan.store import Event
 from lib.runtime.errors import UserError
 from lib.views.documents.case_files import CaseFiles
-from lib.views.documents.viewer_links import opening
-from lib.views.pictures.display_presets import windows
+from lib.views.documents.viewer_links import viewer_links
+from lib.views.pictures.display_presets import display_window
 from lib.views.pictures.patch_map import pairs_of, patches_of, scale_of
 
 _SHOWN_MAPS = ("attention", "kl")  # of the contribution; the others are in the explanation's folder
@@ -48,7 +48,7 @@ def case_document(files: CaseFiles, case: Case) -> dict[str, Any]:
         "differences": _differences(files, case),
         "model": _model(files),
         "history": [_event(event) for event in workspace.plan.history(case.id)],
-        **opening(case),
+        **viewer_links(case),
     }
 
 
@@ -89,7 +89,7 @@ def _place(workspace: Workspace, case: Case, score: CaseScore) -> dict[str, Any]
 
 
 def _modality(case: Case, name: str, source: Source) -> dict[str, Any]:
-    return {"name": name, **windows(name), **_grid(source)}
+    return {"name": name, **display_window(name), **_grid(source)}
 
 
 def _grid(source: Source) -> dict[str, Any]:

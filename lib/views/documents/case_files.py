@@ -21,7 +21,7 @@ from lib.views.pictures.kept_pictures import KeptPictures
 from lib.views.pictures.patch_map import pairs_of, patch_map, patches_of, place_of
 from lib.views.pictures.planes import readable_case, write_planes
 
-METHOD_VERSION = 1  # raise when a file of the same case changes
+CASE_FILES_VERSION = 1  # raise when a file of the same case changes
 NIFTI = ".nii.gz"
 Place = tuple[float, float, float]
 
@@ -138,7 +138,7 @@ class CaseFiles:
             write_planes(path, prepared, through=through, label=volume)
 
         stamps = [source.stamp() for source in case.modalities.values() if source.path.exists()]
-        shown = ["planes", METHOD_VERSION, case.id, list(prepared.modalities), stamps]
+        shown = ["planes", CASE_FILES_VERSION, case.id, list(prepared.modalities), stamps]
         return self._pictures.file(*shown, through, label and label.name, suffix=".jpg", make=make)
 
     def most_different(self, case: Case, pair: str | None = None) -> Place | None:
@@ -159,7 +159,7 @@ class CaseFiles:
 
     def _volume(self, shown: list[object], make: Callable[[], Volume]) -> Path:
         return self._volumes.file(
-            METHOD_VERSION,
+            CASE_FILES_VERSION,
             json.dumps(shown, sort_keys=True),
             suffix=NIFTI,
             make=lambda path: write_nifti(make(), path, durable=False),

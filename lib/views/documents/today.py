@@ -10,10 +10,10 @@ from lib.pipeline.plan_document import METHOD, budgeted, plan_warnings, reason
 from lib.pipeline.planning import JOB, uniform_order
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
-from lib.plan.leases import Desk, Pool, first_free
+from lib.plan.leases import Desk, PoolState, first_free
 from lib.plan.orm import PlanRow
 from lib.views.documents.expiry import expiry
-from lib.views.documents.viewer_links import opening
+from lib.views.documents.viewer_links import viewer_links
 
 
 def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
     """
     plan, desk = workspace.plan.current(), workspace.plan.desk(annotator)
     served = {case.id for case in workspace.verdicts.served}
-    pool = Pool(served, workspace.labels.labelled() & served)
+    pool = PoolState(served, workspace.labels.labelled() & served)
     budget = budgeted(workspace, plan, workspace.settings.strategy)
     held = {id for id in desk.held if pool.is_open(id)}
     spent = len(pool.labelled) + len(held - {desk.of(annotator)})
@@ -64,7 +64,7 @@ def empty_sentence(workspace: Workspace) -> str | None:
 
 
 def _next(
-    workspace: Workspace, plan: PlanRow | None, desk: Desk, pool: Pool, annotator: str
+    workspace: Workspace, plan: PlanRow | None, desk: Desk, pool: PoolState, annotator: str
 ) -> dict[str, Any] | None:
     """The case in the annotator's hands, else the one that comes next."""
     strategy = workspace.settings.strategy
@@ -87,7 +87,7 @@ def _next(
         "warnings": [*workspace.verdicts.findings(id), *score.warnings()],
         "yours_until": until,
         "modalities": list(workspace.preparation.modalities),  # as in the picture of it
-        **opening(case),
+        **viewer_links(case),
     }
 
 

@@ -8,7 +8,7 @@ from lib.cases.case import Case
 from lib.cases.dicomweb.mirror import RemoteSeries
 
 
-def opening(case: Case) -> dict[str, Any]:
+def viewer_links(case: Case) -> dict[str, Any]:
     """The study's UID for OHIF, where the case is in a PACS, and the names that Slicer may ask for."""
     sources = case.modalities.values()
     study = next((source.found.study for source in sources if isinstance(source, RemoteSeries)), None)

@@ -27,7 +27,7 @@ from lib.views.documents.case_files import NotThere
 from lib.views.pictures.kept_pictures import KeptPictures
 from lib.views.pictures.thumbnails import displayed
 
-METHOD_VERSION = 1  # raise when a picture of the same files changes
+CHECKERBOARD_VERSION = 1  # raise when a picture of the same files changes
 _PIXELS = 420  # along the longer side of a plane
 _TILES = 9  # likewise
 _OUTSIDE = 0.22  # grey of what an image does not reach
@@ -103,8 +103,8 @@ class Checkerboards:
             write_checkerboard(path, case, first, second, preparation)
 
         files = [[name, case.modalities[name].stamp()] for name in (first, second)]
-        windows = [preparation.ct_window, preparation.pet_ceiling]
-        return self._kept.file(METHOD_VERSION, case.id, files, windows, suffix=".jpg", make=make)
+        display_window = [preparation.ct_window, preparation.pet_ceiling]
+        return self._kept.file(CHECKERBOARD_VERSION, case.id, files, display_window, suffix=".jpg", make=make)
 
 
 def write_checkerboard(path: Path, case: Case, first: str, second: str, preparation: Preparation) -> None:

@@ -21,7 +21,7 @@ _WINDOWS: dict[str, tuple[tuple[str, float, float], ...]] = {
 }
 
 
-def windows(modality: str) -> dict[str, Any]:
+def display_window(modality: str) -> dict[str, Any]:
     """How a modality is shown.
 
     Returns:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from lib.runtime.disk_cache import PART, make_room
+from lib.runtime.disk_cache import PART, evict_least_recently_used
 from lib.runtime.files import replacing
 from lib.runtime.own_files import set_aside
 
@@ -40,5 +40,5 @@ class KeptPictures:
             with replacing(path) as part:
                 make(part)
             there = [entry for entry in self.folder.iterdir() if not entry.name.startswith(PART)]
-            make_room(there, self.max_bytes, in_use_s=IN_USE_S)
+            evict_least_recently_used(there, self.max_bytes, in_use_s=IN_USE_S)
         return path

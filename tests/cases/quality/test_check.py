@@ -25,7 +25,7 @@ from lib.cases.preprocessing import Preparation
 from lib.cases.quality.alignment import BINS, align, grey_levels, mutual_information
 from lib.cases.quality.check import BATCH, PoolReport, Verdict, check_pool
 from lib.cases.quality.measurements import measure
-from lib.cases.quality.rules import judge
+from lib.cases.quality.rules import apply_rules
 from lib.cases.records import Records
 
 SAMPLES = Path(__file__).parents[3] / "samples" / "sts"
@@ -46,7 +46,7 @@ def measured(cases: dict[str, Case]) -> dict[str, dict[str, Any]]:
 
 def verdict_on(case: Case, measured: dict[str, dict[str, Any]]) -> Verdict:
     """On a case within the pool of the other patients."""
-    return judge({**measured, case.id: measure(case, PREPARATION)}, MODALITIES)[case.id]
+    return apply_rules({**measured, case.id: measure(case, PREPARATION)}, MODALITIES)[case.id]
 
 
 def changed(case: Case, modality: str, change: Callable[[Volume], Volume], folder: Path) -> Case:
@@ -97,7 +97,7 @@ def with_nan(volume: Volume) -> Volume:
 
 
 def test_sound_patients_pass_and_the_misregistered_one_is_quarantined(measured: dict[str, Any]) -> None:
-    verdicts = judge(measured, MODALITIES)
+    verdicts = apply_rules(measured, MODALITIES)
     assert {id for id, verdict in verdicts.items() if verdict.status != "ok"} == {"STS_019"}
     assert verdicts["STS_019"].status == "quarantined"
     assert "outlines overlap by 0.6" in verdicts["STS_019"].findings[0].sentence
@@ -134,7 +134,9 @@ def test_a_damaged_modality_is_named(
 
 def test_the_direction_to_move_is_told_in_the_patient_s_terms(cases: dict[str, Case], tmp_path: Path) -> None:
     facts = measure(changed(cases["STS_042"], "CT", lambda v: moved(v, 15.0), tmp_path), PREPARATION)
-    sentences = [finding.sentence for finding in judge({"STS_042": facts}, MODALITIES)["STS_042"].findings]
+    sentences = [
+        finding.sentence for finding in apply_rules({"STS_042": facts}, MODALITIES)["STS_042"].findings
+    ]
     assert any(
         re.match(r"CT fits MR_T1 and PET better when moved 1\d mm towards the left", s) for s in sentences
     )
@@ -176,7 +178,7 @@ def test_a_stored_orientation_that_the_header_tells_is_no_fault(
 
     facts = measure(changed(cases["STS_042"], "CT", stored_otherwise, tmp_path), PREPARATION)
     assert facts["modalities"]["CT"]["axes"] != facts["modalities"]["MR_T1"]["axes"]
-    assert judge({"a": facts}, MODALITIES)["a"].status == "ok"
+    assert apply_rules({"a": facts}, MODALITIES)["a"].status == "ok"
 
 
 def test_a_truncated_file_quarantines_its_case_alone(tmp_path: Path) -> None:
@@ -308,7 +310,7 @@ def test_one_voxel_that_no_scanner_gives_holds_a_case_back(
 def test_geometry_that_no_scanner_gives_holds_its_case_back_and_shifts_nothing(
     measured: dict[str, dict[str, Any]], spacing: float
 ) -> None:
-    before = judge(measured, MODALITIES)
+    before = apply_rules(measured, MODALITIES)
     poisoned = dict(measured)
     for number in range(8):
         facts = deepcopy(measured["STS_002"])
@@ -319,7 +321,7 @@ def test_geometry_that_no_scanner_gives_holds_its_case_back_and_shifts_nothing(
         for pair in facts["pairs"]:
             pair["dice"] = pair["shared"] = 0.0
         poisoned[f"poison{number}"] = facts
-    after = judge(poisoned, MODALITIES)
+    after = apply_rules(poisoned, MODALITIES)
     assert {id: after[id] for id in measured} == before
     assert all(after[id].status == "quarantined" for id in after.keys() - measured.keys())
     json.dumps(PoolReport(after).to_json(), allow_nan=False)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.ciml.inference.contribution_maps import listen
+from lib.ciml.inference.contribution_maps import record
 from lib.ciml.inference.explanation import MEASURES, Link, contributions, explain, messages_of
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.training.loss import message_kl
@@ -117,7 +117,7 @@ def test_the_gradient_foretells_what_a_slightly_weaker_message_costs(speaking: C
     x, present = torch.from_numpy(array)[None], torch.ones(1, 3, dtype=torch.bool)
     found = contributions(speaking, array, measure="gradient")
     tasks = {task.name: task for task in speaking.decomposition.subtasks}
-    base = listen(speaking, x, present)
+    base = record(speaking, x, present)
     for link in messages_of(speaking.decomposition):
         mask, logit = base.outlined(tasks[link[1]]), {}
         for strength in (1.01, 0.99):

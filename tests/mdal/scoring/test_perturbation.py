@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.mdal.scoring.perturbation import SHIFT_MM, conspicuity, erased, shifted, strangers
+from lib.mdal.scoring.perturbation import SHIFT_MM, erased, saliency_map, shifted, strangers
 
 
 @pytest.mark.parametrize("groups", [[0, 1, 2, 3], [0, 0, 1, 1, 2], [3, 1, 1, 2, 2, 9]])
@@ -44,7 +44,7 @@ def test_what_lies_far_from_usual_is_conspicuous_and_is_what_is_erased():
     foreground = torch.ones(3, 12, 24, 24)
     usual = torch.randn(2, 3, 12, 24, 24, generator=generator)
     typical = torch.stack([torch.zeros_like(usual[0]), torch.full_like(usual[0], 0.1)])
-    where = conspicuity(batch, foreground, typical)
+    where = saliency_map(batch, foreground, typical)
     assert where[1].max() > 3 * where[0].max()
     assert where[1, 6, 12, 6] > 0.9 * where[1].max()
     gone = erased(batch, 0, where)
@@ -58,6 +58,6 @@ def test_what_lies_far_from_usual_is_conspicuous_and_is_what_is_erased():
 def test_nothing_is_conspicuous_outside_the_foreground():
     batch, foreground = torch.ones(1, 1, 8, 8, 8), torch.zeros(1, 8, 8, 8)
     foreground[:, :4] = 1
-    where = conspicuity(batch, foreground, torch.zeros(2, 2, 8, 8, 8))
+    where = saliency_map(batch, foreground, torch.zeros(2, 2, 8, 8, 8))
     assert (where[:, 4:] == 0).all()
     assert (where[:, :4] > 0).all()

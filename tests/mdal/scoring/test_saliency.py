@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lib.mdal.representation.views import VIEW_SHAPE, PoolViews
-from lib.mdal.scoring.saliency import conspicuous
+from lib.mdal.scoring.saliency import salient_places
 
 COUNT, LESION = 40, (slice(4, 8), slice(8, 14), slice(8, 14))
 
@@ -28,36 +28,38 @@ def views(folder: Path, lesions: dict[int, tuple[float, float]], *, absent: int 
 
 
 def test_a_case_with_something_unusual_has_more_of_it_in_ml(tmp_path: Path) -> None:
-    found = conspicuous(views(tmp_path, {3: (5.0, 5.0)}))
+    found = salient_places(views(tmp_path, {3: (5.0, 5.0)}))
     assert found.volume_ml.argmax() == 3
     assert found.volume_ml[3] >= 4 * 6 * 6 * 8 / 1000  # its voxels of 8 cubic mm
-    assert found.striking.argmax() == 3
-    assert found.striking[3] >= 4 * 6 * 6
+    assert found.salient.argmax() == 3
+    assert found.salient[3] >= 4 * 6 * 6
 
 
 def test_lesions_that_look_alike_lie_nearer_than_those_that_do_not(tmp_path: Path) -> None:
     bright, dark, mixed = (5.0, 5.0), (-5.0, -5.0), (5.0, -5.0)
     kinds = [bright, bright, bright, dark, dark, dark, mixed, mixed, mixed]
-    look = conspicuous(views(tmp_path, dict(enumerate(kinds)))).look[: len(kinds)]
+    saliency_features = salient_places(views(tmp_path, dict(enumerate(kinds)))).saliency_features[
+        : len(kinds)
+    ]
     for case, kind in enumerate(kinds):
-        apart = np.linalg.norm(look - look[case], axis=1)
+        apart = np.linalg.norm(saliency_features - saliency_features[case], axis=1)
         same = [other for other, of in enumerate(kinds) if of == kind]
         assert apart[same].max() < np.delete(apart, same).min()
 
 
 def test_each_column_is_standardised_and_finite_also_where_a_modality_is_absent(tmp_path: Path) -> None:
-    look = conspicuous(views(tmp_path, {3: (5.0, 5.0)}, absent=7)).look
-    assert look.shape == (COUNT, 5)
-    assert np.isfinite(look).all()
-    np.testing.assert_allclose(look.mean(axis=0), 0.0, atol=1e-5)
+    saliency_features = salient_places(views(tmp_path, {3: (5.0, 5.0)}, absent=7)).saliency_features
+    assert saliency_features.shape == (COUNT, 5)
+    assert np.isfinite(saliency_features).all()
+    np.testing.assert_allclose(saliency_features.mean(axis=0), 0.0, atol=1e-5)
 
 
 def test_a_pool_without_anything_to_see_has_no_look(tmp_path: Path) -> None:
     array = np.zeros((COUNT, 3, *VIEW_SHAPE), dtype=np.float16)
     np.save(tmp_path / "views.npy", array)
-    found = conspicuous(PoolViews(tmp_path / "views.npy", np.ones((COUNT, 2), bool), np.ones((COUNT, 3))))
+    found = salient_places(PoolViews(tmp_path / "views.npy", np.ones((COUNT, 2), bool), np.ones((COUNT, 3))))
     assert not found.volume_ml.any()
-    assert not found.look.any()
+    assert not found.saliency_features.any()
 
 
 def test_the_place_explains_much_where_it_is_the_same_part_of_the_body_in_each_case(tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_the_place_explains_much_where_it_is_the_same_part_of_the_body_in_each_c
             array[case, :2] += seen * pool.present[case, :, None, None, None]
         array[:, 2, 0] = 0.0  # outside
         np.save(pool.file, array)
-        found[name] = conspicuous(pool).explained
+        found[name] = salient_places(pool).explained
     assert found["brains"] == pytest.approx(1.0 / 1.01, abs=0.01)  # of 1 + 0.1^2
     assert abs(found["anywhere"]) < 0.05
 
@@ -80,4 +82,4 @@ def test_what_the_place_explains_is_unknown_of_a_single_case_and_of_constant_ima
     for array in (np.zeros((COUNT, 3, *VIEW_SHAPE)), np.ones((1, 3, *VIEW_SHAPE))):
         np.save(tmp_path / "views.npy", array.astype(np.float16))
         pool = PoolViews(tmp_path / "views.npy", np.ones((len(array), 2), bool), np.ones((len(array), 3)))
-        assert np.isnan(conspicuous(pool).explained)
+        assert np.isnan(salient_places(pool).explained)

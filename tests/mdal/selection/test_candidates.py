@@ -40,7 +40,7 @@ def test_what_cannot_be_ordered_is_refused():
 def test_what_is_not_finite_is_refused_by_name(bad):
     with pytest.raises(ValueError, match="features must be finite; got NaN or infinity"):
         candidates(features=np.array([[0, 1], [bad, 1], [0, 0]], np.float32))
-    for name in ("lesion_proxy", "striking"):
+    for name in ("lesion_proxy", "salient"):
         with pytest.raises(ValueError, match=f"{name} must be finite"):
             candidates(**{name: np.array([0.0, bad, 1.0])})
 
@@ -55,7 +55,7 @@ def test_every_column_goes_with_its_case():
     assert turned.ids == ["a", "b", "c"]
     assert turned.features[:, 0].tolist() == turned.difference.tolist() == [1, 2, 3]
     assert turned.column("lesion_proxy").tolist() == [10, 20, 30]
-    assert turned.striking is None
+    assert turned.salient is None
 
 
 def test_values_fall_and_ties_go_by_id():

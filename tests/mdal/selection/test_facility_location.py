@@ -40,13 +40,15 @@ def test_the_first_cases_stand_for_every_group() -> None:
 def test_without_weights_the_first_case_is_the_one_nearest_to_all() -> None:
     candidates = pool()
     apart = np.linalg.norm(candidates.features[:, None] - candidates.features[None], axis=2)
-    assert rows(paced(candidates, 20, np.random.default_rng(0), unusual=0.0))[0] == apart.sum(axis=1).argmin()
+    assert (
+        rows(paced(candidates, 20, np.random.default_rng(0), atypical=0.0))[0] == apart.sum(axis=1).argmin()
+    )
 
 
 def test_unusual_cases_come_earlier_than_without_their_weight() -> None:
     candidates = pool(count=400)
     far = np.linalg.norm(candidates.features - candidates.features.mean(axis=0), axis=1)
-    without = rows(paced(candidates, 20, np.random.default_rng(0), unusual=0.0))
+    without = rows(paced(candidates, 20, np.random.default_rng(0), atypical=0.0))
     assert far[rows(order_of(candidates))[:40]].mean() > far[without[:40]].mean() + 0.3
 
 
@@ -69,22 +71,24 @@ def test_cases_of_extreme_difference_come_last_the_most_extreme_at_the_very_end(
 
 def test_of_cases_that_stand_for_as_much_the_one_with_more_to_see_comes_earlier() -> None:
     candidates = pool()
-    striking = np.random.default_rng(5).standard_normal(len(candidates))
-    first = rows(order_of(replace(candidates, striking=striking)))[:40]
-    assert striking[first].mean() > striking.mean() + 0.4
+    salient = np.random.default_rng(5).standard_normal(len(candidates))
+    first = rows(order_of(replace(candidates, salient=salient)))[:40]
+    assert salient[first].mean() > salient.mean() + 0.4
     assert len(set(candidates.features[first[:8]].argmax(axis=1))) == 4
 
 
 def test_how_a_case_looks_goes_before_where_its_features_put_it() -> None:
     candidates = pool()
-    apart = replace(candidates, look=candidates.features, features=np.ones_like(candidates.features))
+    apart = replace(
+        candidates, saliency_features=candidates.features, features=np.ones_like(candidates.features)
+    )
     assert order_of(apart) == order_of(candidates)
 
 
 def test_where_the_place_tells_nothing_the_order_is_random_and_extreme_cases_come_last() -> None:
     rng = np.random.default_rng(5)
-    look, striking = rng.standard_normal((200, 3)).astype(np.float32), rng.random(200)
-    known = replace(pool(), look=look, striking=striking)
+    saliency_features, salient = rng.standard_normal((200, 3)).astype(np.float32), rng.random(200)
+    known = replace(pool(), saliency_features=saliency_features, salient=salient)
     known.difference[[3, 70]] = 9.0, 20.0
     unknown = replace(known, aligned=False)
     order = order_of(unknown)
@@ -92,8 +96,8 @@ def test_where_the_place_tells_nothing_the_order_is_random_and_extreme_cases_com
     assert order[-2:] == ["case_003", "case_070"]
     assert order == order_of(unknown.take(rng.permutation(200)))
     chosen = [rows(paced(unknown, 20, np.random.default_rng(seed)))[:20] for seed in range(200)]
-    assert abs(striking[np.array(chosen)].mean() - striking.mean()) < 0.02
-    assert striking[rows(order_of(known))[:20]].mean() > striking.mean() + 0.1
+    assert abs(salient[np.array(chosen)].mean() - salient.mean()) < 0.02
+    assert salient[rows(order_of(known))[:20]].mean() > salient.mean() + 0.1
 
 
 def test_the_order_of_the_pool_does_not_matter() -> None:

@@ -10,7 +10,7 @@ from monailabel.endpoints import batch_infer, datastore, infer, logs, model, ohi
 from monailabel.interfaces.utils import app as loaded
 
 from lib.server.boundary.arguments import checked, json_object
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 
 
 class App:
@@ -23,7 +23,7 @@ class App:
         return self
 
     def add_image(self, *_: Any) -> None:
-        raise Refusal("images must be put in the studies folder.")
+        raise ClientError("images must be put in the studies folder.")
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def _app(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_does_not_fit_is_refused_with_a_sentence(
     endpoint: Any, arguments: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(ClientError) as caught:
         checked(endpoint, arguments)
     assert said in str(caught.value.detail)
     assert 400 <= caught.value.status_code < 500
@@ -84,7 +84,7 @@ def test_devices_and_folders_that_clients_name_reach_no_process() -> None:
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"a": NaN}', '{"a": -Infinity}', "null", '"x"', "\0"])
 def test_what_is_no_json_object_is_refused(text: str) -> None:
-    with pytest.raises(Refusal, match="must be a JSON object"):
+    with pytest.raises(ClientError, match="must be a JSON object"):
         json_object(text, "params")
     assert json_object("", "params") == {}
 

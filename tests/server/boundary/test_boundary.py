@@ -23,14 +23,14 @@ from lib.pipeline.settings import AppSettings
 from lib.runtime.errors import UserError
 from lib.runtime.own_files import Unavailable
 from lib.server.boundary.middleware import set_boundary
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 
 Open = Callable[..., TestClient]
 FAULTS: dict[str, tuple[Exception, int, str]] = {
     "unexpected": (KeyError("secret"), 500, "under error"),
     "a case": (UserError("CT must be whole; it ends early."), 409, "ends early"),
     "a file of ours": (Unavailable("the register must be whole; restore it."), 503, "restore it"),
-    "refused": (Refusal("no such case.", status=404), 404, "no such case"),
+    "refused": (ClientError("no such case.", status=404), 404, "no such case"),
     "the framework's": (MONAILabelException(MONAILabelError.INVALID_INPUT, "no model"), 400, "no model"),
     "a full disk": (OSError(errno.ENOSPC, "No space left on device"), 507, "room"),
     "a quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), 507, "room"),

@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 
 from lib.app import MdalCimlApp
-from lib.server.boundary.peers import MOST, Hands, peer
-from lib.server.errors import Refusal
+from lib.server.boundary.peers import MOST, HeldCases, peer
+from lib.server.errors import ClientError
 
 
 def test_a_machine_holds_a_bounded_number_of_cases_under_whatever_names() -> None:
-    hands, held = Hands(), {f"name {number}" for number in range(MOST)}
+    hands, held = HeldCases(), {f"name {number}" for number in range(MOST)}
     for name in sorted(held):
         hands.take("10.0.0.7", name, lambda: held)
         hands.take("10.0.0.7", name, lambda: held)  # who asks again passes a case over
-    with pytest.raises(Refusal, match="hold as many") as caught:
+    with pytest.raises(ClientError, match="hold as many") as caught:
         hands.take("10.0.0.7", "one more", lambda: held)
     assert caught.value.status_code == 429
     hands.take("10.0.0.8", "one more", lambda: held)
     held.remove("name 3")  # labelled, or its lease ended
     hands.take("10.0.0.7", "one more", lambda: held)
-    with pytest.raises(Refusal):
+    with pytest.raises(ClientError):
         hands.take("10.0.0.7", "name 3", lambda: held | {"one more"})
 
 
@@ -39,7 +39,7 @@ def test_one_machine_cannot_lease_every_case(
         return str(app.next_sample({"strategy": "uniform", "client_id": name})["id"])
 
     first = asyncio.run(ask("10.0.0.7", "a"))
-    with pytest.raises(Refusal, match="hold as many"):
+    with pytest.raises(ClientError, match="hold as many"):
         asyncio.run(ask("10.0.0.7", "b"))
     assert asyncio.run(ask("10.0.0.8", "b")) != first
     assert asyncio.run(ask("10.0.0.7", "a")) == first  # passed over, and nothing else is left

@@ -23,7 +23,7 @@ from lib.ciml.network.ciml_network import CimlNetwork
 from lib.runtime import temporary
 from lib.server.boundary.sending import HeldFile
 from lib.server.boundary.uploads import save_label, take_model
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from tests.conftest import SAMPLES
 
 
@@ -58,7 +58,7 @@ def test_a_file_that_is_removed_before_it_is_sent_is_sent_whole(tmp_path: Path, 
 
 
 def test_a_file_that_is_gone_is_asked_for_again(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="Ask again"):
+    with pytest.raises(ClientError, match="Ask again"):
         HeldFile(tmp_path / "gone")
 
 
@@ -89,7 +89,7 @@ def test_a_label_that_is_stored_is_told_so_whatever_follows(
 
 @pytest.mark.parametrize("name", ["x.exe", "x", "", "../../x.sh", "x.nii.gz/../y", "a\0b", "x." + "y" * 300])
 def test_a_label_under_any_name_is_a_label_or_refused(app: MdalCimlApp, name: str) -> None:
-    with pytest.raises(Refusal, match="a label must"):
+    with pytest.raises(ClientError, match="a label must"):
         save_label("STS_008", "{}", "final", sent(b"no label", name))
     assert not list(Path(tempfile.gettempdir()).glob("received-*"))
 
@@ -113,7 +113,7 @@ def test_a_model_that_does_not_fit_replaces_nothing(app: MdalCimlApp, tmp_path: 
     torch.save({"header": "{}", "weights": {}}, tmp_path / "empty.pt")
     contents.append((tmp_path / "empty.pt").read_bytes())
     for content in contents:
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(ClientError) as caught:
             take_model("ciml", sent(content, "x.pt"))
         assert caught.value.status_code == 409
         assert str(tmp_path) not in str(caught.value.detail)

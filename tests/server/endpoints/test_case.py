@@ -23,7 +23,7 @@ from lib.pipeline.planning import PATCHES
 from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
-from lib.plan.store import CaseScore, Pool
+from lib.plan.store import CaseScore, PoolState
 from lib.server.datastore import CaseDatastore
 from lib.server.endpoints.case import router
 from lib.server.endpoints.context import Served
@@ -80,7 +80,7 @@ def test_a_case_says_why_it_was_chosen_and_what_happened_to_it(
     workspace: Workspace, client: TestClient
 ) -> None:
     workspace.plan.lease_next(
-        IDS, annotator="<script>", look=lambda: Pool(set(IDS), set()), lease=timedelta(hours=1)
+        IDS, annotator="<script>", look=lambda: PoolState(set(IDS), set()), lease=timedelta(hours=1)
     )
     about = client.get("/cases/STS_002").json()
     assert about["reason"] == (

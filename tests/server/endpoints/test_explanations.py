@@ -27,7 +27,7 @@ from lib.server.datastore import CaseDatastore
 from lib.server.endpoints import explanations as web
 from lib.server.endpoints.context import Served
 from lib.server.endpoints.page import offer_page
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from lib.views.exports.explanation_files import NUMBERS, explain_case
 
 SMALL = NetworkSettings(channels=(4, 8), strides=((1, 2, 2), (2, 2, 2)), message_channels=2, message_levels=2)
@@ -149,7 +149,7 @@ def test_who_would_wait_too_long_is_told_to_come_again(
     workspace.models.publish(network, {})
     monkeypatch.setattr(web, "PATIENCE", 0.05)
     explanations = web.Explanations(Segmenter(workspace))
-    with explanations._making, pytest.raises(Refusal, match="Another explanation is being") as caught:
+    with explanations._making, pytest.raises(ClientError, match="Another explanation is being") as caught:
         explanations.file("STS_008", NUMBERS)
     assert caught.value.status_code == 503
 

@@ -22,7 +22,7 @@ from lib.server.endpoints import check as check_endpoints
 from lib.server.endpoints import model as model_endpoints
 from lib.server.endpoints import trust as trust_endpoints
 from lib.server.endpoints.context import Served
-from lib.server.upstream.login import mend_login
+from lib.server.upstream.login import patch_login
 from tests.support.networks import outline_uptake
 from tests.support.realm import PASSWORD, realm
 
@@ -79,7 +79,7 @@ def test_where_the_login_is_on_only_an_administrator_chooses(
     roles = {"ann": ["monailabel-user"], "ada": ["monailabel-user", "monailabel-admin"]}
     for module, name in ((auth, "jwt"), (auth, "requests"), (login, "requests")):
         monkeypatch.setattr(module, name, getattr(module, name))  # as it was, afterwards
-    mend_login()
+    patch_login()
     with realm(roles) as address:
         monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_AUTH_ENABLE", True)
         monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_AUTH_REALM_URI", address)

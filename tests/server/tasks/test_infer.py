@@ -13,7 +13,7 @@ import torch
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from lib.server.tasks.infer import CimlInfer
 
 Samples = Callable[..., Path]
@@ -86,9 +86,9 @@ def test_before_any_training_the_label_is_empty_and_says_so(workspace: Workspace
 
 def test_what_cannot_be_answered_is_refused_with_a_sentence(workspace: Workspace) -> None:
     publish(workspace)
-    with pytest.raises(Refusal, match="result_extension must be one of"):
+    with pytest.raises(ClientError, match="result_extension must be one of"):
         CimlInfer(workspace)(request(workspace, result_extension="/../x"))
     renamed = Workspace(workspace.folders.studies, AppSettings(labels=("necrosis",)))
-    with pytest.raises(Refusal, match="this pool has") as refused:
+    with pytest.raises(ClientError, match="this pool has") as refused:
         CimlInfer(renamed)(request(renamed))
     assert refused.value.status_code == 409

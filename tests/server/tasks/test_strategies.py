@@ -17,7 +17,7 @@ from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.plan.store import CaseScore
 from lib.server.datastore import CaseDatastore
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from lib.server.tasks.strategies import PlannedStrategy
 from tests.conftest import SAMPLES
 from tests.support.postgresql import postgresql, skip_without_postgresql
@@ -120,7 +120,7 @@ def test_failed_gates_are_said_only_where_the_order_follows_the_difference(works
 
 
 def test_a_paced_order_says_what_there_is_to_see_and_why_a_case_is_kept_for_last() -> None:
-    seen = CaseScore(0.5, 40.0, {"striking_percentile": 77.8, "most_different_pair": "CT/PET"})
+    seen = CaseScore(0.5, 40.0, {"salient_percentile": 77.8, "most_different_pair": "CT/PET"})
     assert reason(seen, 3, 60, strategy="paced") == (
         "Case 3 of 60: it stands for cases like it, more in it is conspicuous than in 78 % of the others, "
         "and its modalities differ more than those of 40 % of the other cases, CT/PET most."
@@ -130,7 +130,7 @@ def test_a_paced_order_says_what_there_is_to_see_and_why_a_case_is_kept_for_last
         "Case 3 of 60, drawn at random as cases here show different parts of the body: its modalities differ "
         "more than those of 40 % of the other cases."
     )
-    damaged = CaseScore(4.0, 98.5, {"extreme": True, "striking_percentile": 50.0})
+    damaged = CaseScore(4.0, 98.5, {"extreme": True, "salient_percentile": 50.0})
     assert reason(damaged, 59, 60, strategy="paced") == (
         "Case 59 of 60, kept for last: its modalities differ more than those of 98 % of the other cases, so "
         "its scans may be damaged."
@@ -227,12 +227,12 @@ def test_a_database_that_is_gone_is_said_in_a_sentence(workspace: Workspace) -> 
         away = Workspace(workspace.folders.studies, AppSettings(database_url=address))
         write_plan(away)
         assert ask(away, client_id="ann")["id"] == "STS_024"
-    with pytest.raises(Refusal, match="the plan's database must answer") as caught:
+    with pytest.raises(ClientError, match="the plan's database must answer") as caught:
         ask(away, client_id="ann")
     assert caught.value.status_code == 503
 
 
 @pytest.mark.parametrize("name", [["a"], {"a": 1}, "x" * 161, "a\nb", "\ud800", 7])
 def test_a_client_without_a_proper_name_is_refused(workspace: Workspace, name: object) -> None:
-    with pytest.raises(Refusal, match="client_id must be a name"):
+    with pytest.raises(ClientError, match="client_id must be a name"):
         ask(workspace, client_id=name)

@@ -14,7 +14,7 @@ import torch
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.server.datastore import CaseDatastore
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from lib.server.tasks.train import CimlTrain
 from tests.conftest import SAMPLES
 from tests.support.server import serving, wait_until
@@ -42,14 +42,14 @@ def stats_instead(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def test_too_few_labels_are_refused_with_how_many_are_missing(samples: Samples) -> None:
     workspace = Workspace(samples("STS_025", "STS_008", labels=False), AppSettings())
-    with pytest.raises(Refusal, match=r"at least 2 patients; there are 0\. Label 2 more"):
+    with pytest.raises(ClientError, match=r"at least 2 patients; there are 0\. Label 2 more"):
         CimlTrain(workspace)({}, CaseDatastore(workspace))
     assert "Label 2 more" in CimlTrain(workspace).stats()["message"]
 
 
 @pytest.mark.parametrize("epochs", ["many", 0, -1, 1.5, True, None])
 def test_a_number_of_epochs_that_is_none_is_refused(workspace: Workspace, epochs: object) -> None:
-    with pytest.raises(Refusal, match="max_epochs must be a whole number"):
+    with pytest.raises(ClientError, match="max_epochs must be a whole number"):
         CimlTrain(workspace)({"max_epochs": epochs}, CaseDatastore(workspace))
 
 

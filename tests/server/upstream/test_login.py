@@ -13,7 +13,7 @@ from monailabel.config import settings
 from monailabel.endpoints import login
 from monailabel.endpoints.user import auth
 
-from lib.server.upstream.login import mend_login
+from lib.server.upstream.login import patch_login
 from tests.support.realm import PASSWORD, realm
 
 
@@ -21,7 +21,7 @@ from tests.support.realm import PASSWORD, realm
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     for module, name in ((auth, "jwt"), (auth, "requests"), (login, "requests")):
         monkeypatch.setattr(module, name, getattr(module, name))  # as it was, afterwards
-    mend_login()
+    patch_login()
     monkeypatch.setattr(settings, "MONAI_LABEL_AUTH_ENABLE", True)
     application = FastAPI()
     application.include_router(login.router)

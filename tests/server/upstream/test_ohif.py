@@ -25,9 +25,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
 
 
 def test_the_panels_are_served_with_a_few_lines_changed(server: FastAPI) -> None:
-    assert panel.mend_panel()
+    assert panel.patch_panel()
     routes = len(server.router.routes)
-    assert panel.mend_panel()  # the app was made anew
+    assert panel.patch_panel()  # the app was made anew
     assert len(server.router.routes) == routes
     client = TestClient(server)
     changed = []
@@ -55,7 +55,7 @@ def test_another_release_of_the_viewer_is_left_alone_and_that_is_said(
         "".join(before for mend in panel._MENDS for before in mend.places) * places
     )
     monkeypatch.setattr(panel, "VIEWER", tmp_path)
-    assert not panel.mend_panel()
+    assert not panel.patch_panel()
     assert [record.message for record in caplog.records] == [mend.otherwise for mend in panel._MENDS]
     panel._mended.cache_clear()
 
@@ -67,7 +67,7 @@ def test_a_panel_that_is_as_expected_is_mended_whatever_the_other_is(
     (before, after), (half, _) = *one.places.items(), next(iter(other.places.items()))
     (tmp_path / "1.bundle.0.js").write_text(before + half)
     monkeypatch.setattr(panel, "VIEWER", tmp_path)
-    assert not panel.mend_panel()
+    assert not panel.patch_panel()
     assert [record.message for record in caplog.records] == [other.otherwise]
     assert TestClient(server).get("/ohif/1.bundle.0.js").text == after + half
     panel._mended.cache_clear()

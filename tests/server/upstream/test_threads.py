@@ -25,9 +25,9 @@ from monailabel.interfaces.utils import app as loaded
 from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
-from lib.server.errors import Refusal
+from lib.server.errors import ClientError
 from lib.server.upstream import proxy as web_proxy
-from lib.server.upstream.threads import Lanes, keep_loop_free
+from lib.server.upstream.threads import WorkerPools, keep_loop_free
 from tests.support.server import serving
 
 SMALL = NetworkSettings(channels=(4, 8), strides=((1, 2, 2), (2, 2, 2)), message_channels=2, message_levels=2)
@@ -49,7 +49,7 @@ class Slow:
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["image"] == "wrong":
-            raise Refusal("image must be the id of a case.", status=404)
+            raise ClientError("image must be the id of a case.", status=404)
         self.running += 1
         assert self.go.wait(PATIENCE)
         self.images.append(request["image"])
@@ -242,7 +242,7 @@ def test_a_pacs_that_hangs_stops_nothing_but_its_images(
 
 
 def test_what_computes_in_the_request_itself_runs_where_inferences_do() -> None:
-    lanes = Lanes()
+    lanes = WorkerPools()
     assert lanes.of(train.api_run, {"run_sync": True}) is lanes.computing
     assert lanes.of(train.api_run, {"run_sync": False}) is lanes.tasks
     assert lanes.of(datastore.api_download_dataset, {}) is lanes.computing

@@ -14,7 +14,7 @@ import pytest
 from lib.pipeline.planning import JOB
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
-from lib.plan.store import Pool
+from lib.plan.store import PoolState
 from lib.views.documents.pool_map import pool_map, pool_states
 from tests.support.written_plan import IDS, write_plan
 
@@ -67,7 +67,7 @@ def test_a_pool_too_small_to_be_scored_has_no_dots_and_says_why(workspace: Works
 def test_labels_and_leases_are_told_and_a_label_ends_a_lease(workspace: Workspace) -> None:
     write_plan(workspace)
     workspace.plan.lease_next(
-        IDS, annotator="anna", look=lambda: Pool(set(IDS), set()), lease=timedelta(hours=1)
+        IDS, annotator="anna", look=lambda: PoolState(set(IDS), set()), lease=timedelta(hours=1)
     )
     states = pool_states(workspace, {"STS_025"})
     assert states["labelled"] == ["STS_025"]

@@ -8,7 +8,7 @@ import pytest
 from lib.pipeline.checking import CHECK, check_site
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
-from lib.plan.leases import Pool
+from lib.plan.leases import PoolState
 from lib.plan.scores import CaseScore
 from lib.views.documents.today import today_document
 from tests.support.images import write_image
@@ -38,7 +38,7 @@ def take(workspace: Workspace, annotator: str) -> None:
     workspace.plan.lease_next(
         workspace.plan.order("paced"),
         annotator=annotator,
-        look=lambda: Pool(set(CASES), set()),
+        look=lambda: PoolState(set(CASES), set()),
         lease=timedelta(hours=1),
     )
 

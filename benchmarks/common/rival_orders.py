@@ -1,0 +1,250 @@
+"""Orders that the product no longer offers: what the literature does, and variants of DiverseMD.
+
+They were compared with the product's strategies in the study of label efficiency (docs/evidence.md).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.metrics import euclidean_distances
+
+from lib.mdal.selection.baselines import STRATA, nearest_to_centres, strata
+from lib.mdal.selection.candidates import (
+    Candidates,
+    Rows,
+    Selector,
+    largest_first,
+    planned,
+    remaining,
+    turns,
+)
+from lib.mdal.selection.clusters import Clusters, blocks, farthest_first, find_clusters, sample
+from lib.mdal.selection.strategies import STRATEGIES, by_cluster
+
+TOP = 3  # alpha: the farthest-point subset of B cases is sought among the alpha B of largest difference
+NEIGHBOURS = 20  # the paper's
+_MOST_COMPARED = 1_000  # members of a cluster among which neighbours are sought
+MOST_COVERED = 4_000  # cases that ProbCover covers; their distances are 128 MB
+MOST_KINDS = 10  # groups that stand for the classes, which nobody knows before the labels
+ONE_IMPURE_IN = 20  # balls: 95 % are of one kind, the paper's purity
+
+
+def min_md(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+    """MinMD: the smallest modality difference first, the reverse of what MaxMD claims."""
+    planned(candidates, budget)
+    return candidates.named(candidates.falling(-candidates.difference))
+
+
+def diverse_md_of_the_top(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+    """DiverseMD among the 3 B cases of largest difference: each the farthest from those before it.
+
+    The first is that of largest difference; past the budget cases come by difference.
+    """
+    pool = candidates.by_id()
+    count = planned(pool, budget)
+    order = largest_first(pool.difference)
+    top = order[: TOP * count]
+    spread, _ = farthest_first(pool.features[top].astype(np.float64), np.array([0]), count)
+    return pool.named(np.concatenate([top[spread], remaining(top[spread], order)]))
+
+
+def diverse_md_by_strata(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+    """DiverseMD within fifths of the pool by difference, which take turns, the largest first."""
+    pool = candidates.by_id()
+    count = planned(pool, budget)
+    stratum = strata(largest_first(pool.difference))
+    order = []
+    for number in range(int(stratum.max()) + 1):
+        rows = np.flatnonzero(stratum == number)
+        part = pool.take(rows)
+        clusters = find_clusters(part.features, math.ceil(count / STRATA), generator)
+        order.append(rows[by_cluster(part, clusters)])
+    turn = turns(stratum, np.concatenate(order))
+    return pool.named(np.asarray(np.lexsort((stratum, turn))))
+
+
+def farthest_point(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+    """Core-set, greedy k-centre: from the most central case on, each the farthest from all before it.
+
+    Cases past the budget come by their distance to the nearest chosen case. Time grows with N F B, and B is
+    at most 2,000.
+
+    Source: Sener & Savarese 2018; the first case is ours, as theirs starts from labelled cases.
+    """
+    pool = candidates.by_id()
+    points = pool.features.astype(np.float64)
+    central = cdist(points, points.mean(axis=0, keepdims=True)).argmin()
+    return pool.named(_spread(points, np.array([central]), planned(pool, budget)))
+
+
+def k_means_then_farthest(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+    """Contrastive annotation: cases near k-means++ centres, then the farthest from all before them.
+
+    The first half of the budget is as in `k_means_centres`, the second as in `farthest_point`. Time grows
+    with N F B, and B is at most 2,000.
+
+    Source: contrastive annotation, known to us as one-shot selection by k-means++ and then farthest point
+    only; giving each a half is ours.
+    """
+    pool = candidates.by_id()
+    count = planned(pool, budget)
+    half = math.ceil(count / 2)
+    start = nearest_to_centres(pool, half, generator)[:half]
+    return pool.named(_spread(pool.features.astype(np.float64), start, count))
+
+
+def typiclust(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+    """TypiClust: the most typical case of each of K = budget clusters, largest first; then the second.
+
+    typicality_i = 1 / mean distance to the 20 nearest neighbours in the cluster
+
+    In clusters of more than 1,000 members neighbours are sought among a sample of that many, so time grows
+    with N F (K + 1,000), and K is at most 2,000.
+
+    Source: Hacohen, Dekel & Weinshall 2022; all clusters are found at once, as all labels are bought at once.
+    """
+    pool = candidates.by_id()
+    clusters = find_clusters(pool.features, planned(pool, budget), generator)
+    distance = np.zeros(len(pool))
+    for members in clusters.members():
+        distance[members] = _neighbour_distance(pool.features[members], generator)
+    return pool.named(_largest_cluster_first(clusters, -distance))
+
+
+def density(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+    """The densest case of each of K = budget clusters, largest cluster first; then the second.
+
+    density_i = mean over the other members j of the cluster of cos(features_i, features_j)
+
+    Time grows with N K F, and K is at most 2,000: the mean of cosines is the cosine with the mean.
+
+    Source: the idea of CALR (Jin et al. 2022), whose abstract says representative sampling from a cold start
+    without feedback of a model. k-means and information density (Settles & Craven 2008) are our reading.
+    """
+    pool = candidates.by_id()
+    clusters = find_clusters(pool.features, planned(pool, budget), generator)
+    similarity = np.empty(len(pool), dtype=np.float32)
+    for members in clusters.members():
+        similarity[members] = _mean_cosine(pool.features[members])
+    return pool.named(_largest_cluster_first(clusters, similarity))
+
+
+def probcover(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+    """ProbCover: again and again the case whose ball of radius delta covers most cases not yet covered.
+
+    delta is the largest radius at which 95 % of the balls hold cases of one kind only; the kinds are k-means
+    clusters, as many as the budget and at most 10. Once all is covered the cover starts anew. Cases past
+    the budget come by how many their ball covers. Of a pool above 4,000 cases a sample of that many is
+    covered, so time grows with N F 4,000 and memory with N.
+
+    Source: Yehuda et al. 2022; the number of kinds (theirs is that of the classes), the sample and what
+    follows the first cover are ours.
+    """
+    pool = candidates.by_id()
+    count = planned(pool, budget)
+    covered = sample(len(pool), MOST_COVERED, generator)
+    features = pool.features[covered]
+    kinds = find_clusters(features, min(count, MOST_KINDS), generator).group
+    points = features.astype(np.float64)
+    apart = cdist(points, points)
+    delta = _pure_radius(apart, kinds)
+    near = (apart < delta) | np.eye(len(points), dtype=bool)
+    chosen = covered[_greedy_cover(near, count)]
+    degrees = np.empty(len(pool), dtype=np.float64)
+    for block in blocks(len(pool), 512):
+        degrees[block] = (euclidean_distances(pool.features[block], points) < delta).sum(axis=1)
+    degrees[covered] = near.sum(axis=1)
+    return pool.named(np.concatenate([chosen, remaining(chosen, largest_first(degrees))]))
+
+
+RIVAL_ORDERS: dict[str, Selector] = {
+    "diversemd_top": diverse_md_of_the_top,
+    "diversemd_strata": diverse_md_by_strata,
+    "minmd": min_md,
+    "farthest": farthest_point,
+    "kmeans_farthest": k_means_then_farthest,
+    "typiclust": typiclust,
+    "probcover": probcover,
+    "density": density,
+}
+ORDERS: dict[str, Selector] = {**{name: each.select for name, each in STRATEGIES.items()}, **RIVAL_ORDERS}
+"""Every order that a benchmark can compare, by name."""
+
+TITLES: dict[str, str] = {
+    **{name: each.title for name, each in STRATEGIES.items()},
+    "diversemd_top": "DiverseMD among the top: of the largest modality differences the most unlike cases",
+    "diversemd_strata": "DiverseMD by strata: diverse cases from every level of modality difference",
+    "minmd": "MinMD: the smallest modality difference first",
+    "farthest": "Core-set: each case the farthest from all before it",
+    "kmeans_farthest": "Contrastive annotation: cases near k-means++ centres, then the farthest from them",
+    "typiclust": "TypiClust: in each group the case with the nearest neighbours",
+    "probcover": "ProbCover: each case the one that covers most of what is not covered yet",
+    "density": "Density, after the idea of CALR: in each group the case most alike to the others",
+    "surprise": "The modality that the other foretells worst first",  # in rows of earlier releases only
+    "nmi": "The smallest mutual information between co-registered voxels first",  # the same
+}
+
+
+def _spread(points: NDArray[np.float64], start: Rows, count: int) -> Rows:
+    chosen, distance = farthest_first(points, start, count)
+    return np.concatenate([chosen, remaining(chosen, largest_first(distance))])
+
+
+def _largest_cluster_first(clusters: Clusters, value: NDArray[np.floating[Any]]) -> Rows:
+    return np.asarray(np.lexsort((clusters.group, turns(clusters.group, largest_first(value)))))
+
+
+def _neighbour_distance(features: NDArray[np.float32], generator: Generator) -> NDArray[np.float64]:
+    """Mean distance of each member to its nearest others, shape (N,); 0 for a lone case."""
+    if len(features) == 1:
+        return np.zeros(1)
+    compared = sample(len(features), _MOST_COMPARED, generator)
+    points = features[compared].astype(np.float64)
+    count = min(NEIGHBOURS, len(points) - 1)
+    itself = np.isin(np.arange(len(features)), compared)
+    mean = np.empty(len(features))
+    for block in blocks(len(features), _MOST_COMPARED):
+        nearest = np.partition(cdist(features[block], points), count, axis=1)[:, : count + 1]
+        nearest.sort(axis=1)  # a sum of other order differs in its last digit
+        mean[block] = np.where(itself[block], nearest[:, 1:].mean(axis=1), nearest[:, :-1].mean(axis=1))
+    return mean
+
+
+def _mean_cosine(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean cosine of each member with the others, shape (N,); 0 for a lone case."""
+    points = features.astype(np.float64)
+    norms = np.linalg.norm(points, axis=1, keepdims=True)
+    units = points / np.where(norms > 0, norms, 1.0)
+    together = (units * units.sum(axis=0)).sum(axis=1) - np.square(units).sum(axis=1)
+    mean = together / max(len(units) - 1, 1)
+    return np.asarray(mean, dtype=np.float32)  # of two, neither is denser by the last digit
+
+
+def _pure_radius(apart: NDArray[np.float64], kinds: Rows) -> float:
+    """The largest open ball of which at least 95 % hold one kind only; infinite where there is one kind."""
+    foreign = kinds[:, None] != kinds
+    nearest_foreign = apart.min(axis=1, where=foreign, initial=np.inf)
+    return float(np.sort(nearest_foreign)[len(apart) // ONE_IMPURE_IN])
+
+
+def _greedy_cover(near: NDArray[np.bool_], count: int) -> Rows:
+    """Rows by how many cases not yet covered each covers when it is chosen; ties by row."""
+    chosen: list[int] = []
+    uncovered, degrees = np.ones(len(near), dtype=bool), near.sum(axis=1)
+    while len(chosen) < min(count, len(near)):
+        open_degrees = degrees.copy()
+        open_degrees[chosen] = -1
+        row = int(open_degrees.argmax())
+        chosen.append(row)
+        newly = near[row] & uncovered
+        uncovered &= ~newly
+        degrees = degrees - near[newly].sum(axis=0)
+        if not uncovered.any():
+            uncovered[:], degrees = True, near.sum(axis=1)
+    return np.array(chosen, dtype=np.intp)
