@@ -186,9 +186,11 @@ TITLES: dict[str, str] = {
     "typiclust": "TypiClust: in each group the case with the nearest neighbours",
     "probcover": "ProbCover: each case the one that covers most of what is not covered yet",
     "density": "Density, after the idea of CALR: in each group the case most alike to the others",
-    "surprise": "The modality that the other foretells worst first",  # in rows of earlier releases only
-    "nmi": "The smallest mutual information between co-registered voxels first",  # the same
+    "surprise": "The modality that the other foretells worst first",
+    "nmi": "The smallest mutual information between co-registered voxels first",
 }
+WITHDRAWN = frozenset({"surprise", "nmi"})
+"""Orders in the published rows of the first study that no longer can be computed: no release scores them."""
 
 
 def _spread(points: NDArray[np.float64], start: Rows, count: int) -> Rows:

@@ -29,3 +29,10 @@ def generator():
 def rows(order):
     """Of ids as `pool` gives them."""
     return [int(id[1:]) for id in order]
+
+
+def five_groups(each=20, *, spread=0.05):
+    """Features (5 each, 5) of five tight groups far apart, which take turns."""
+    random = np.random.default_rng(0)
+    truth = np.arange(5 * each) % 5
+    return (10.0 * np.eye(5)[truth] + spread * random.standard_normal((5 * each, 5))).astype(np.float32)

@@ -35,6 +35,6 @@ def knowledge(count: int = 40) -> Knowledge:
     random = np.random.default_rng(1)
     differences = {name: random.normal(size=count) for name in ("in_sample", "random_encoder")}
     look = random.normal(size=(count, 3)).astype(np.float32)
-    candidates = replace(candidate_pool(count), look=look)
+    candidates = replace(candidate_pool(count), saliency_features=look)
     kinds = {id: "rare" if number < 4 else "common" for number, id in enumerate(candidates.ids[:-10])}
     return Knowledge(candidates, differences, sound_kinds=kinds)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.common.rival_orders import WITHDRAWN
 from benchmarks.label_efficiency.evidence.protocol import Protocol, digest_of
 from benchmarks.label_efficiency.evidence.scores import Knowledge
 from benchmarks.label_efficiency.evidence.strategies import FULL, choose
@@ -65,6 +66,8 @@ def title(strategy: str, *, check: bool) -> str:
 def cells_of(protocol: Protocol, known: Mapping[bool, Knowledge]) -> list[Cell]:
     """Every cell of the table; all candidates, as the pool check leaves them, last.
 
+    Cells of withdrawn orders are left out: their published rows stay, and no new ones are added.
+
     Args:
         protocol: Arms, budgets, seeds.
         known: Of the candidates with (True) and without the check.
@@ -85,6 +88,7 @@ def cells_of(protocol: Protocol, known: Mapping[bool, Knowledge]) -> list[Cell]:
         cells += [
             Cell(arm.check, name, budget, seed, tuple(choose(name, pools[seed], budget=budget, seed=seed)))
             for name, seeds in arm.seeds.items()
+            if name not in WITHDRAWN
             for budget in protocol.budgets
             for seed in range(seeds)
         ]

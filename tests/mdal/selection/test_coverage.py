@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from lib.mdal.selection import coverage as module
 from lib.mdal.selection.coverage import coverage, plateau, prefixes
 from lib.mdal.selection.strategies import STRATEGIES
-from tests.support.candidate_pools import generator, of
-
-
-def five_groups(each=20, *, spread=0.05):
-    random = np.random.default_rng(0)
-    truth = np.arange(5 * each) % 5
-    return (10.0 * np.eye(5)[truth] + spread * random.standard_normal((5 * each, 5))).astype(np.float32)
+from tests.support.candidate_pools import five_groups, generator, of
 
 
 def test_coverage_is_one_less_the_mean_distance_to_the_nearest_chosen_case():

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from benchmarks.common.folders import ROOT
+from benchmarks.common.rival_orders import ORDERS, WITHDRAWN
 from benchmarks.label_efficiency.evidence.protocol import Protocol
 from benchmarks.label_efficiency.evidence.strategies import CONTROLS
-from lib.mdal.selection.strategies import SELECTORS
 from tests.support.made_up_study import SETTINGS
 
 PROTOCOLS = ROOT / "benchmarks" / "label_efficiency" / "evidence"
@@ -20,7 +20,7 @@ PROTOCOLS = ROOT / "benchmarks" / "label_efficiency" / "evidence"
 def test_every_protocol_asks_only_for_strategies_that_there_are(file: Path) -> None:
     read = Protocol.read(file)
     named = {name for arm in read.arms for name in arm.seeds}
-    assert named <= SELECTORS.keys() | CONTROLS.keys()
+    assert named <= ORDERS.keys() | CONTROLS.keys() | WITHDRAWN
     compared = {*read.references, *(name.split(" ")[0] for pair in read.questions for name in pair)}
     assert compared <= named
     assert read.hypothesis_budget in read.budgets

@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.common.rival_orders import ORDERS
 from benchmarks.label_efficiency.evidence.strategies import CONTROLS, choose
 from lib.mdal.scoring.difference import extreme
-from lib.mdal.selection.strategies import SELECTORS, cluster_of
+from lib.mdal.selection.strategies import cluster_of
 from tests.support.made_up_study import knowledge
 
 
-@pytest.mark.parametrize("name", [*SELECTORS, *CONTROLS])
+@pytest.mark.parametrize("name", [*ORDERS, *CONTROLS])
 def test_a_strategy_chooses_the_same_with_the_same_seed_whatever_the_order_of_the_pool(name: str) -> None:
     known = knowledge()
     rows = np.random.default_rng(3).permutation(40)
