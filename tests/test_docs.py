@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.views.terminal.tables import settings_markdown
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCUMENTS = [
@@ -72,6 +74,12 @@ def test_a_link_to_a_file_that_is_not_there_is_found(tmp_path: Path) -> None:
     targets = _relative_targets(document)
     assert targets == ["there.md", "missing.png", "#part"]
     assert [target for target in targets if not _found(document, target)] == ["missing.png"]
+
+
+def test_the_table_of_settings_is_the_one_that_the_program_prints() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    table = text.partition("generated table begins -->\n")[2].partition("<!-- settings")[0]
+    assert table == settings_markdown(), "run `python main.py settings --markdown` and put it there"
 
 
 def _relative_targets(document: Path) -> list[str]:

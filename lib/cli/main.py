@@ -34,7 +34,7 @@ from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 from lib.server.subprocesses import stop_jobs
 from lib.views.terminal.progress import progress_bar
-from lib.views.terminal.tables import check_table, pool_table, series_table, settings_table
+from lib.views.terminal.tables import check_table, pool_table, series_table, settings_markdown, settings_table
 
 if TYPE_CHECKING:
     from lib.views.exports.plan_files import PlanFiles  # with what selects, takes seconds to import
@@ -156,9 +156,14 @@ app.command(epilog=REPORT_EPILOG)(report)
 
 
 @app.command(epilog="Example: python main.py settings")
-def settings() -> None:
+def settings(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the table of docs/settings.md.")] = False,
+) -> None:
     """List every setting with its default, unit and meaning."""
-    console.print(settings_table())
+    if markdown:
+        typer.echo(settings_markdown(), nl=False)
+    else:
+        console.print(settings_table())
 
 
 @app.command(epilog="Example: python main.py serve samples/sts --conf study_labels=ignore")

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,13 @@ def test_a_key_of_earlier_releases_is_refused_with_what_replaces_it(key: str) ->
         read_settings({key: "1"})
     named = re.findall(r"--conf (\w+)", str(caught.value))[1:]
     assert set(named) <= AppSettings.model_fields.keys()
+
+
+@pytest.mark.parametrize("key", AppSettings.model_fields)
+def test_every_setting_is_named_by_a_test_of_what_it_does(key: str) -> None:
+    tests = Path(__file__).parents[1].rglob("*.py")
+    others = (file.read_text() for file in tests if file != Path(__file__))
+    assert any(re.search(rf"\b{key}\b", text) for text in others)
 
 
 def test_there_are_at_most_thirty_settings() -> None:

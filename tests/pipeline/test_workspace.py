@@ -132,3 +132,13 @@ def test_what_a_server_starts_has_the_servers_modalities(
     assert child.preparation == server.preparation
     release_modalities()
     assert "PET" in Workspace(studies, AppSettings()).pool.modalities
+
+
+def test_the_ct_window_decides_what_an_array_holds(samples: Callable[..., Path]) -> None:
+    studies = samples("STS_025")
+    usual = Workspace(studies, AppSettings())
+    bone = Workspace(studies, AppSettings(ct_window=(-500.0, 1500.0)))
+    case = usual.pool.by_id["STS_025"]
+    row = usual.preparation.modalities.index("CT")
+    assert bone.cache.key(case) != usual.cache.key(case)
+    assert bone.cache.get(case).array[row].max() < usual.cache.get(case).array[row].max()

@@ -103,6 +103,15 @@ def settings_table() -> Table:
     return table
 
 
+def settings_markdown() -> str:
+    """The same table for docs/settings.md."""
+    rows = [
+        f"`{key}` | `{_shown(field.default)}` | {unit_of(key)} | {field.description}"
+        for key, field in AppSettings.model_fields.items()
+    ]
+    return "\n".join(["key | default | unit | meaning", "---|---|---|---", *rows]) + "\n"
+
+
 def as_text(content: RenderableType, *, width: int = 140) -> str:
     """A table as plain text, for a log."""
     stream = io.StringIO()

@@ -121,6 +121,13 @@ def test_a_listed_page_is_answered_and_may_read_it(opened: Open) -> None:
     assert "access-control-allow-origin" not in other.headers
 
 
+def test_a_name_that_the_clinic_lists_reaches_the_server_and_another_does_not(opened: Open) -> None:
+    client = opened(allowed_hosts="annotate.example.org")
+    listed, other = ({"Host": f"{name}.example.org:8000"} for name in ("annotate", "evil"))
+    assert client.get("/info/", headers=listed).status_code == 200
+    assert client.get("/info/", headers=other).status_code in (400, 403, 421)
+
+
 @pytest.mark.parametrize(
     "origin", ["viewer.example.org", "https://a.example/", "*", "ftp://a.example", "null"]
 )
