@@ -15,8 +15,8 @@ DEMO := build/demo
 setup: $(VENV)/runtime.stamp
 
 demo: $(VENV)/runtime.stamp
-	mkdir -p $(DEMO)
-	cp -R samples/sts $(DEMO)/
+	@mkdir -p $(DEMO)
+	@cp -R samples/sts $(DEMO)/
 	$(BIN)/python main.py serve $(DEMO)/sts --port $(PORT) --conf study_labels=ignore
 
 test: $(VENV)/development.stamp

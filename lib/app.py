@@ -48,11 +48,11 @@ from lib.server.tasks.train import CimlTrain
 from lib.server.upstream.application import running_application
 from lib.server.upstream.login import patch_login
 from lib.server.upstream.ohif import patch_panel
+from lib.server.upstream.quiet_logs import quiet_logs
 from lib.server.upstream.threads import keep_loop_free
 
 logger = logging.getLogger(__name__)
-# MONAI Label logs each answer of Next Sample, and with it the PatientID that OHIF's form shows
-logging.getLogger("monailabel.endpoints.activelearning").setLevel(logging.WARNING)
+quiet_logs()
 
 
 class MdalCimlApp(MONAILabelApp):

@@ -5,34 +5,28 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
-import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import requests
 import typer
 from rich.markup import escape
 from typer.core import TyperCommand
 
-from lib import ROOT
-from lib.cases.discovery.studies import REGISTER
 from lib.cases.quality.check import PoolReport
 from lib.cli.options import Conf, Studies, console, device_among, pairs_of
 from lib.cli.report import EPILOG as REPORT_EPILOG
 from lib.cli.report import report
 from lib.cli.segment import EPILOG as SEGMENT_EPILOG
 from lib.cli.segment import segment
+from lib.cli.serve import EPILOG as SERVE_EPILOG
+from lib.cli.serve import serve
 from lib.cli.train import EPILOG as TRAIN_EPILOG
 from lib.cli.train import train
-from lib.labels.register import Register
 from lib.pipeline.checking import check_site
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
-from lib.server.subprocesses import stop_jobs
 from lib.views.terminal.progress import progress_bar
 from lib.views.terminal.tables import check_table, pool_table, series_table, settings_markdown, settings_table
 
@@ -166,58 +160,7 @@ def settings(
         console.print(settings_table())
 
 
-@app.command(epilog="Example: python main.py serve samples/sts --conf study_labels=ignore")
-def serve(
-    studies: Studies,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 serves the network.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
-    conf: Conf = None,
-) -> None:
-    """Serve a folder to 3D Slicer and OHIF: checks the pool, computes the plan, answers Next Sample."""
-    from lib.server.boundary.exposure import (  # with FastAPI, takes a second to import
-        HOST,
-        warning_of_open_door,
-    )
-
-    pairs = pairs_of(conf)
-    settings = read_settings(pairs)
-    workspace = Workspace(studies, settings)
-    workspace.validate()  # before anything is started
-    Register(workspace.folders.studies / REGISTER).check()
-    if warning := warning_of_open_door(host, require_login=settings.require_login):
-        console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as err:
-            raise UserError(
-                f"{host}:{port} must be free to listen on; {err}. Choose another --port."
-            ) from err
-    from monailabel.main import Main  # takes seconds to import; the other commands do without
-
-    arguments = [
-        "start_server",
-        "--app",
-        str(ROOT / "apps" / "mdal_ciml"),
-        "--studies",
-        workspace.folders.address,
-        "--host",
-        host,
-        "--port",
-        str(port),
-    ]
-    os.environ[HOST] = host
-    threading.Thread(target=_announce, args=(host, port), daemon=True).start()
-    server = Main()
-    options = server.args_parser().parse_args(arguments)
-    options.conf = list(pairs.items())  # past its parser, which takes -160,240 for an option
-    try:
-        server.action_start_server(options)
-    finally:
-        stop_jobs()
+app.command(epilog=SERVE_EPILOG)(serve)
 
 
 def _check(workspace: Workspace) -> None:
@@ -257,34 +200,6 @@ def check_document(workspace: Workspace) -> dict[str, Any]:
         **PoolReport(workspace.verdicts.by_case).to_json(),
         "skipped": [{"path": str(item.path), "reason": item.reason} for item in workspace.pool.skipped],
     }
-
-
-def _announce(host: str, port: int) -> None:
-    """Say where to go once the server answers, and when the plan is there."""
-    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
-    told = ""
-    while True:
-        time.sleep(1.0)
-        try:
-            progress = requests.get(f"{address}/info/", timeout=30).json()["scoring"]["mdal"]["progress"]
-        except (requests.RequestException, ValueError, KeyError):
-            continue
-        if not told:
-            told = "serving"
-            console.print(
-                f"\n[bold green]serving[/] on {address}\n"
-                f"  1. 3D Slicer: extension MONAI Label, server {address}, Next Sample\n"
-                f"  2. OHIF, with a DICOMweb server: {address}/ohif/\n"
-                f"  3. the plan, the cases, the pool check: {address}/mdal/\n"
-                f"  4. the interface, with every call to try: {address}/\n"
-            )
-        if progress.get("state") in ("done", "failed", "interrupted"):
-            console.print(
-                f"[bold]plan[/]: {progress['message']}; Next Sample is answered by it"
-                if progress["state"] == "done"
-                else f"[red]no plan[/]: {progress['message']}"
-            )
-            return
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from lib.pipeline.planning import JOB, plan_pool
 from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import spare_cores
 from lib.server.datastore import CaseDatastore
+from lib.server.tasks.progress_log import ProgressLog
 from lib.views.pictures.strips import Strips
 
 logger = logging.getLogger(__name__)
@@ -35,13 +36,8 @@ class ModalityDifferenceScoring(ScoringMethod):
     def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
         """Bring the plan up to date; at once where nothing changed."""
         start = time.monotonic()
-
-        def tell(done: float, message: str) -> None:
-            elapsed = time.monotonic() - start
-            left = f", {elapsed * (1 - done) / done:.0f} s left" if done > 0.02 else ""
-            logger.info("scoring %3.0f %%: %s%s", 100 * done, message, left)
-
-        plan = plan_pool(self.workspace, processes=spare_cores(), on_progress=tell)
+        progress = ProgressLog("scoring", logger)
+        plan = plan_pool(self.workspace, processes=spare_cores(), on_progress=progress)
         Strips(self.workspace).keep_chosen()  # whoever looks at the map finds them there
         current = self.workspace.plan.current()
         return {

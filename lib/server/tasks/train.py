@@ -17,6 +17,7 @@ from lib.runtime.devices import spare_cores
 from lib.runtime.errors import UserError
 from lib.server.datastore import CaseDatastore
 from lib.server.errors import ClientError
+from lib.server.tasks.progress_log import ProgressLog
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class CimlTrain(TrainTask):
         epochs = check_epochs(request.get("max_epochs", self.config()["max_epochs"]))
         torch.set_num_threads(spare_cores())
         try:
-            return train_site(self.workspace, epochs=epochs, on_progress=_log)
+            return train_site(self.workspace, epochs=epochs, on_progress=ProgressLog("training", logger))
         except (UserError, TrainingError) as err:
             raise ClientError(str(err)) from err
 
@@ -65,7 +66,3 @@ def check_epochs(asked: Any) -> int:
     if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= 100_000:
         raise ClientError(f"max_epochs must be a whole number from 1; got {str(asked)[:40]!r}.")
     return asked
-
-
-def _log(done: float, message: str) -> None:
-    logger.info("training %3.0f %%: %s", 100 * done, message)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,22 +11,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-_TOLD = 10  # lines where there is no terminal to draw a bar on
+EVERY_S = 10.0  # between two lines where there is no terminal to draw a bar in
 
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Callable[[float, str], None]]:
-    """A bar with the time left, gone at the end; a line at each tenth in a log.
+    """A bar with the time left, gone at the end; in a log file a line every ten seconds at most.
 
     Yields:
-        To be told the share done, 0 to 1, and what is being done.
+        Shows the share done, 0 to 1, and what is being done.
     """
-    told = -1
+    printed = -math.inf
 
     def write(done: float, message: str) -> None:
-        nonlocal told
-        if int(done * _TOLD) > told:
-            told = int(done * _TOLD)
+        nonlocal printed
+        if time.monotonic() - printed >= EVERY_S:
+            printed = time.monotonic()
             console.print(f"{done:4.0%} {message}", markup=False, highlight=False)
 
     if not console.is_terminal:

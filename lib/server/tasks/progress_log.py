@@ -1,0 +1,34 @@
+"""How far a job is, in the log of the server that started it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+
+SHOWN = "MDAL_CIML_PROGRESS_SHOWN"  # in the environment of a server whose terminal shows the progress itself
+EVERY_S = 10.0
+
+
+class ProgressLog:
+    """Logs the progress of a job at most every ten seconds, with the time left."""
+
+    def __init__(self, job: str, logger: logging.Logger) -> None:
+        """Nothing is logged yet.
+
+        Args:
+            job: What a line begins with.
+            logger: Of the job.
+        """
+        self._job, self._logger = job, logger
+        self._start, self._logged = time.monotonic(), -math.inf
+
+    def __call__(self, done: float, message: str) -> None:
+        """Log the share done, 0 to 1, and what is being done, unless a line was logged just now."""
+        now = time.monotonic()
+        if SHOWN in os.environ or now - self._logged < EVERY_S:
+            return
+        self._logged = now
+        left = f", {(now - self._start) * (1 - done) / done:.0f} s left" if done > 0.02 else ""
+        self._logger.info("%s %3.0f %%: %s%s", self._job, 100 * done, message, left)
