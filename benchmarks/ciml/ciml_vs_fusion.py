@@ -33,7 +33,7 @@ from benchmarks.ciml.methods import METHODS
 from benchmarks.common.folders import RESULTS
 from benchmarks.common.patients import SETTINGS
 from benchmarks.common.revision import git_revision
-from lib.ciml.network.ciml_network import NetworkSettings
+from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.train import TrainingSettings
 from lib.runtime.processes import processes
 

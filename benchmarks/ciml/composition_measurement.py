@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from benchmarks.ciml import shapes
 from benchmarks.ciml.shapes import MODALITIES, Shapes
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings, Output
+from lib.ciml.network.ciml_network import CimlNetwork, Output
+from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.loss import Loss, beta_at, objective
 from lib.ciml.training.settings import TrainingSettings, learning_rate_factor
 

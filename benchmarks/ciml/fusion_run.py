@@ -19,7 +19,7 @@ from benchmarks.ciml.methods import build, multiply_accumulates, parameters
 from benchmarks.ciml.silencing import ALL, dice_of_subsets, silenced
 from benchmarks.common.patients import Patients, judge, oracle_threshold, outline
 from lib.ciml.inference.explanation import MEASURES, explain
-from lib.ciml.network.ciml_network import NetworkSettings
+from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.patches import TrainingCase
 from lib.ciml.training.train import EpochReport, TrainingSettings, train
 from lib.runtime.files import replacing

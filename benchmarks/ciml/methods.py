@@ -36,7 +36,8 @@ from benchmarks.ciml.rivals import Concatenation, EarlyFusion, OneModality, Slic
 from lib.cases.modalities import kind
 from lib.ciml.decomposition.subtask import Subtask
 from lib.ciml.decomposition.table import Decomposition, decomposition_for
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.network.settings import NetworkSettings
 
 METHODS = (
     "ciml",

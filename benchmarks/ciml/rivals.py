@@ -14,7 +14,8 @@ from torch import Generator, Tensor, nn
 from lib.ciml.decomposition.subtask import Subtask
 from lib.ciml.decomposition.table import Decomposition
 from lib.ciml.network.backbone import Decoder, Encoder
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings, Output
+from lib.ciml.network.ciml_network import CimlNetwork, Output
+from lib.ciml.network.settings import NetworkSettings
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Concatenation(nn.Module):
         }
         output = Output({}, [])
         for subtask, branch in zip(self.decomposition.subtasks, self.branches, strict=True):
-            output.logits[subtask.name], output.deep[subtask.name] = branch(features, here, x.shape[2:])
+            output.logits[subtask.name] = branch(features, here, x.shape[2:])
         return output
 
 
@@ -130,9 +131,7 @@ class _Mixing(nn.Module):
         self.plain = len(channels) - settings.message_levels  # levels without messages, the finest ones
         sources = 1 + len(subtask.auxiliary)
         self.mixing = nn.ModuleList(nn.Conv3d(sources * size, size, 1) for size in channels[self.plain :])
-        self.decoder = Decoder(
-            len(subtask.regions), channels, spatial_dims=3, deep_supervision=settings.deep_supervision
-        )
+        self.decoder = Decoder(len(subtask.regions), channels, spatial_dims=3)
 
     def forward(
         self, features: Mapping[str, list[Tensor]], here: Mapping[str, Tensor], shape: torch.Size

@@ -31,8 +31,9 @@ from benchmarks.common.folders import RESULTS
 from benchmarks.common.tables import write_rows
 from lib.cases.case import Source
 from lib.cases.formats.image import read_volume, resample
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.precision import precision_for
+from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.patches import TrainingCase
 from lib.ciml.training.train import TrainingSettings, train
 from lib.pipeline.settings import read_settings

@@ -37,9 +37,10 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from benchmarks.common.folders import RESULTS
+from benchmarks.mdal.out_of_fold import PairScorer, out_of_fold_pmi
 from lib.mdal.representation.contrastive import info_nce
 from lib.mdal.scoring.gaussian_copula import gaussian_pmi
-from lib.mdal.scoring.pmi import PairScorer, Rows, critic_pmi, out_of_fold_pmi, standardise_folds
+from lib.mdal.scoring.pmi import Rows, critic_pmi, standardise_folds
 
 Array = NDArray[np.float64]
 SHARED, CORRELATION, FOLDS = 8, 0.6, 5

@@ -73,7 +73,8 @@ def ours(studies: Path, device: str) -> Told:
     """Ask this app's infer task."""
     import torch
 
-    from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+    from lib.ciml.network.ciml_network import CimlNetwork
+    from lib.ciml.network.settings import NetworkSettings
     from lib.pipeline.segmentation import Segmenter
     from lib.pipeline.settings import AppSettings
     from lib.pipeline.workspace import Workspace

@@ -44,7 +44,8 @@ from benchmarks.common.folders import RESULTS, ROOT, SAMPLES
 from benchmarks.common.orthanc import orthanc
 from benchmarks.common.server import serving
 from benchmarks.common.tables import write_rows
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.network.settings import NetworkSettings
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 

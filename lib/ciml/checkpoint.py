@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from lib.ciml.decomposition.table import Decomposition
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.network.settings import NetworkSettings
 from lib.runtime.files import replacing
 
 FORMAT = "mdal-ciml/ciml"

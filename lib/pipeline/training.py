@@ -16,8 +16,9 @@ import torch
 
 from lib import VERSION
 from lib.ciml.checkpoint import load
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.precision import precision_for
+from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.ranks import Ranks
 from lib.ciml.training.train import EpochReport, TrainingResult, TrainingSettings
 from lib.ciml.training.validation import Validation, validate

@@ -12,7 +12,8 @@ import torch
 from lib.cases.formats.image import Grid
 from lib.cases.preprocessing import PreparedCase
 from lib.ciml.decomposition.table import decomposition_for
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.patches import TrainingCase
 
 MODALITIES = ("CT", "PET", "MR_T1")

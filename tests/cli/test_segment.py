@@ -14,7 +14,8 @@ import torch
 import typer
 from typer.testing import CliRunner, Result
 
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.network.settings import NetworkSettings
 from lib.cli.segment import EPILOG, segment
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace

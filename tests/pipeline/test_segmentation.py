@@ -14,7 +14,8 @@ import torch
 from lib.cases.formats.image import Grid, read_grid
 from lib.ciml.decomposition.table import Decomposition, decomposition_for
 from lib.ciml.inference.predict import Answer
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.network.settings import NetworkSettings
 from lib.pipeline.segmentation import ModelMismatch, Segmenter
 from lib.pipeline.segmentation_cache import Segmentation, SegmentationCache
 from lib.pipeline.settings import AppSettings

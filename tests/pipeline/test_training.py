@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from lib.ciml.checkpoint import load
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.train import EpochReport, TrainingResult, TrainingSettings
 from lib.ciml.training.validation import Validation
 from lib.pipeline.settings import AppSettings

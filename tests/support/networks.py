@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.network.settings import NetworkSettings
 from lib.pipeline.workspace import Workspace
 
 

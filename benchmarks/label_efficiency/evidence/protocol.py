@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from benchmarks.ciml.methods import METHODS, SLICES
-from lib.ciml.network.ciml_network import NetworkSettings
+from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.train import TrainingSettings
 from lib.mdal.scoring.score_pool import ScoringSettings
 from lib.pipeline.scoring import CONTRASTIVE

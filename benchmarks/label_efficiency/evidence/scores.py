@@ -118,9 +118,9 @@ def in_sample_difference(
     for repeat in range(settings.seeds):
         model = train_fold(
             views, patients, rows, contrastive,
-            share=settings.share, seed=_number(seed, 0, repeat), device=_CPU, on_progress=lambda done: None,
+            seed=_number(seed, 0, repeat), device=_CPU, on_progress=lambda done: None,
         )  # fmt: skip
-        nats = pool_positions(model.head.pmi(embed(model.encoders, views, rows, _CPU)), share=settings.share)
+        nats = pool_positions(model.head.pmi(embed(model.encoders, views, rows, _CPU)))
         found.append(_difference(nats))
     return np.asarray(np.mean(found, axis=0))
 
@@ -142,7 +142,7 @@ def random_encoder_difference(
         nats = np.full((len(patients), len(dense.pairs())), np.nan)
         for part in range(parts):
             head = GaussianHead.fit(_rows(dense, fold != part))
-            nats[fold == part] = pool_positions(head.pmi(_rows(dense, fold == part)), share=settings.share)
+            nats[fold == part] = pool_positions(head.pmi(_rows(dense, fold == part)))
         found.append(_difference(standardise_folds(nats, fold)))
     return np.asarray(np.mean(found, axis=0))
 

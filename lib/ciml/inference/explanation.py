@@ -24,7 +24,7 @@ from lib.ciml.inference.predict import OVERLAP, bounding_box
 from lib.ciml.inference.windows import attempts, pass_through, window_of
 from lib.ciml.network.ciml_network import CimlNetwork
 
-__all__ = ["MEASURES", "UNITS", "Explanation", "Link", "contributions", "explain", "links_of", "messages_of"]
+__all__ = ["MEASURES", "UNITS", "Explanation", "Link", "explain", "links_of", "messages_of"]
 
 MEASURES = tuple(MAPS)
 Array = NDArray[np.float32]
@@ -41,7 +41,10 @@ class Explanation:
         maps: By measure and link, (D, H, W) on the case's grid; zero for a modality that is absent or silent.
             Every measure has the links sender -> subtask; `addition`, `gradient` and `grad_cam` also have
             primary -> its own subtask.
-        contributions: By measure and link, one number each, see `contributions`.
+        contributions: By measure and link, one number each. `gradient`, signed: the first-order estimate of
+            the mean logit that the subtask's predicted region loses when the message is silenced. The other
+            measures: the mean of their map in the predicted region of the subtask, and in the body where
+            nothing is predicted. 0 from a sender that is absent.
         shares: Of each modality in what was outlined; they sum to 1, or are 0 where nothing was outlined.
     """
 
@@ -78,37 +81,6 @@ def links_of(decomposition: Decomposition, measure: str) -> list[Link]:
     """The links that a measure has: every message, and what a primary tells its own subtask where it can."""
     own = [(name, task.name) for task in decomposition.subtasks for name in task.primary]
     return [*(own if measure in OF_PRIMARIES else ()), *messages_of(decomposition)]
-
-
-def contributions(
-    network: CimlNetwork,
-    prepared: PreparedCase | NDArray[Any],
-    *,
-    measure: str,
-    present: NDArray[np.bool_] | None = None,
-    device: torch.device | str = "cpu",
-) -> dict[Link, float]:
-    """How much each sender contributed to each subtask, one number a message.
-
-    `gradient`, signed: the first-order estimate of the mean logit that the subtask's predicted region loses
-    when the message is silenced. The other measures: the mean of their map in the predicted region of the
-    subtask, and in the body where nothing is predicted.
-
-    Args:
-        network: 3-D; it is not changed.
-        prepared: A case (`TrainingCase.prepared`), or an array (M, D, H, W) as `predict` takes it.
-        measure: One of `MEASURES`.
-        present: (M,) bool; that of the case, or all, when None.
-        device: Where to compute.
-
-    Returns:
-        By (sender, subtask), every message of the decomposition; 0 from a sender that is absent.
-
-    Raises:
-        ValueError: If there is no such measure or the case does not fit the network.
-    """
-    found = explain(network, prepared, measures=(measure,), present=present, device=device)
-    return {link: found.contributions[measure][link] for link in messages_of(network.decomposition)}
 
 
 def explain(

@@ -11,8 +11,9 @@ from monai.inferers.utils import sliding_window_inference
 from torch import Tensor
 from torch.nn import functional
 
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.precision import Precision
+from lib.ciml.network.settings import NetworkSettings
 
 CPU_BYTES = 2e9  # what one pass may take of a CPU's memory; other processes share it
 _GPU_SHARE = 0.5  # of the memory that is free on a GPU

@@ -41,10 +41,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """From the bottleneck up: project, upsample, add the skip, convolve."""
 
-    def __init__(
-        self, regions: int, channels: Sequence[int], *, spatial_dims: int, deep_supervision: bool = False
-    ) -> None:
-        """Build for features of `channels`, finest first; `deep_supervision` adds a head a coarser level."""
+    def __init__(self, regions: int, channels: Sequence[int], *, spatial_dims: int) -> None:
+        """Build for features of `channels`, finest first."""
         super().__init__()
         convolution = Conv[Conv.CONV, spatial_dims]
         pairs = list(pairwise(channels))
@@ -53,29 +51,25 @@ class Decoder(nn.Module):
             _stage(fine, fine, (1,) * spatial_dims, spatial_dims) for fine, _ in pairs
         )
         self.head = convolution(channels[0], regions, kernel_size=1)
-        deep = channels[1:-1] if deep_supervision else ()
-        self.deep_heads = nn.ModuleList(convolution(size, regions, kernel_size=1) for size in deep)
         self.mode = "trilinear" if spatial_dims == 3 else "bilinear"
 
-    def forward(self, features: list[Tensor], shape: torch.Size) -> tuple[Tensor, list[Tensor]]:
-        """Logits at the input's size, interpolated where the stem downsampled; and those of coarser levels.
+    def forward(self, features: list[Tensor], shape: torch.Size) -> Tensor:
+        """Logits at the input's size, interpolated where the stem downsampled.
 
         Args:
             features: Of every level, finest first.
             shape: Spatial size of the input.
         """
-        x, deep = features[-1], []
+        x = features[-1]
         for level in reversed(range(len(self.stages))):
             x = functional.interpolate(
                 self.projections[level](x), size=features[level].shape[2:], mode="nearest"
             )
             x = self.stages[level](x + features[level])
-            if self.training and 0 < level <= len(self.deep_heads):
-                deep.append(self.deep_heads[level - 1](x))
         logits: Tensor = self.head(x)
         if logits.shape[2:] != shape:
             logits = functional.interpolate(logits, size=shape, mode=self.mode, align_corners=False)
-        return logits, deep[::-1]
+        return logits
 
 
 def _stage(before: int, after: int, stride: tuple[int, ...], spatial_dims: int) -> nn.Sequential:

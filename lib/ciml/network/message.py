@@ -52,14 +52,11 @@ class Message:
 class MessageChannel(nn.Module):
     """The equations at the top of this module, for one sender, receiver and level."""
 
-    def __init__(
-        self, channels: int, message_channels: int, *, spatial_dims: int = 3, strict_markov: bool = False
-    ) -> None:
-        """Build for features of `channels`; `strict_markov` takes the attention from the sender alone."""
+    def __init__(self, channels: int, message_channels: int, *, spatial_dims: int = 3) -> None:
+        """Build for features of `channels`."""
         super().__init__()
         convolution = Conv[Conv.CONV, spatial_dims]
-        self.strict_markov = strict_markov
-        self.attention = convolution(2 if strict_markov else 4, 1, kernel_size=3, padding=1)
+        self.attention = convolution(4, 1, kernel_size=3, padding=1)
         self.posterior = convolution(channels, 2 * message_channels, kernel_size=1)
         self.out = convolution(message_channels, channels, kernel_size=1)
         nn.init.zeros_(self.out.weight)
@@ -81,8 +78,8 @@ class MessageChannel(nn.Module):
             auxiliary_summary: `summary_of` F_a.
             generator: Source of the noise in training.
         """
-        seen = (auxiliary_summary,) if self.strict_markov else (primary_summary, auxiliary_summary)
-        attention = torch.sigmoid(self.attention(torch.cat(seen, dim=1)))
+        seen = torch.cat((primary_summary, auxiliary_summary), dim=1)
+        attention = torch.sigmoid(self.attention(seen))
         mu, logvar = self.posterior(attention * auxiliary).chunk(2, dim=1)
         logvar = logvar.clamp(-MAX_LOGVAR, MAX_LOGVAR)
         z = mu

@@ -1,6 +1,6 @@
 """What CIML minimises: segmentation of every subtask, and the price of what its messages say.
 
-    L = sum_k lambda_k [Dice + BCE](subtask k) + beta * mean KL(q(z | x_a) || N(0, I))
+    L = sum_k [Dice + BCE](subtask k) + beta * mean KL(q(z | x_a) || N(0, I))
 
 as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670), after the variational
 information bottleneck (Alemi et al., arXiv 1612.00410). The mean is over voxels, channels, levels and
@@ -9,7 +9,7 @@ messages, so that beta keeps its meaning when the network's size changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +28,7 @@ class Loss:
 
     Attributes:
         total: What is minimised.
-        segmentation: Weighted sum over the subtasks.
+        segmentation: Sum over the subtasks.
         kl: Mean over all messages, nats a channel and voxel; 0 without messages.
         kl_by_level: The same of each level; near zero means that its messages are ignored.
     """
@@ -50,29 +50,19 @@ def objective(
     *,
     decomposition: Decomposition,
     beta: float,
-    weights: Mapping[str, float] | None = None,
 ) -> Loss:
     """The whole loss of a batch.
-
-    With deep supervision a subtask's part is the mean over the levels, each weighing half of the finer one
-    (nnU-Net: Isensee et al., Nature Methods 18 (2021)).
 
     Args:
         output: Of the network.
         regions: (B, R, D, H, W) masks of all regions, 0 or 1.
         decomposition: Says which regions each subtask outlines.
         beta: Price of a nat.
-        weights: lambda of each subtask; 1 where it is not named.
     """
     segmentation = regions.new_zeros((), dtype=torch.float32)
     for subtask in decomposition.subtasks:
         target = regions[:, decomposition.region_indices(subtask)]
-        weight = (weights or {}).get(subtask.name, 1.0)
-        heads = [output.logits[subtask.name], *output.deep.get(subtask.name, ())]
-        shares = [0.5**depth for depth in range(len(heads))]
-        for share, logits in zip(shares, heads, strict=True):
-            part = segmentation_loss(logits, _at_size_of(logits, target))
-            segmentation = segmentation + weight * share / sum(shares) * part
+        segmentation = segmentation + segmentation_loss(output.logits[subtask.name], target)
     said = [(message.level, kl) for message in output.messages if (kl := mean_kl(message)) is not None]
     kl = _mean([kl for _, kl in said], like=segmentation)
     levels = sorted({level for level, _ in said})
@@ -93,12 +83,6 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
     logits, target = logits.float(), target.float()
     dice: Tensor = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)(logits, target)
     return dice + functional.binary_cross_entropy_with_logits(logits, target)
-
-
-def _at_size_of(logits: Tensor, target: Tensor) -> Tensor:
-    if target.shape[2:] == logits.shape[2:]:
-        return target
-    return functional.interpolate(target.float(), size=logits.shape[2:], mode="nearest-exact")
 
 
 def message_kl(message: Message) -> Tensor:

@@ -26,8 +26,6 @@ class ContrastiveSettings:
     Attributes:
         steps: Optimiser steps; 150 learnt to match unseen patients in a feasibility run.
         batch: Cases in a step, all told apart from one another: the negatives.
-        queue: Cases of earlier steps that stay as further negatives, their features as they were; 0 for
-            none, since on 51 patients a queue of 40 matched fewer unseen places (0.27, without 0.34).
         positions: Foreground positions drawn in a step; neighbours repeat one another, so few are enough.
         learning_rate: Peak, after a warm-up over a fifth of the steps; then half a cosine.
         jitter: Augmentation.
@@ -36,7 +34,6 @@ class ContrastiveSettings:
 
     steps: int = 150
     batch: int = 16
-    queue: int = 0
     positions: int = 48
     learning_rate: float = 3e-3
     jitter: Jitter = field(default_factory=Jitter)
@@ -44,28 +41,11 @@ class ContrastiveSettings:
 
     def __post_init__(self) -> None:
         """Refuse a batch without negatives."""
-        if self.batch < 2 or self.queue < 0 or min(self.steps, self.positions) < 1:
+        if self.batch < 2 or min(self.steps, self.positions) < 1:
             raise ValueError(
-                "batch must be at least 2, queue at least 0, steps and positions at least 1; "
-                f"got {self.batch}, {self.queue}, {self.steps} and {self.positions}."
+                "batch must be at least 2, steps and positions at least 1; "
+                f"got {self.batch}, {self.steps} and {self.positions}."
             )
-
-
-@dataclass(frozen=True, eq=False)
-class Queue:
-    """Q cases of earlier steps, further negatives for the next ones; no gradient flows into them.
-
-    Attributes:
-        first: Unit vectors of one modality at the same positions, (P, Q, K).
-        second: The other modality.
-        groups: (Q,) patient of each.
-        valid: (P, Q) bool.
-    """
-
-    first: Tensor
-    second: Tensor
-    groups: Tensor
-    valid: Tensor
 
 
 def info_nce(
@@ -75,7 +55,6 @@ def info_nce(
     *,
     groups: Tensor | None = None,
     valid: Tensor | None = None,
-    queue: Queue | None = None,
 ) -> Tensor:
     """Symmetric InfoNCE between two modalities of the same cases.
 
@@ -90,8 +69,6 @@ def info_nce(
         temperature: tau, above 0.
         groups: (B,) patient of each case; other cases of the same patient are no negatives.
         valid: (B,) or (P, B) bool; what lacks a modality or is background is neither anchor nor negative.
-        queue: Further negatives, of which none is an anchor; needs `groups`, as the queue may hold the
-            anchors' own patients.
 
     Returns:
         Scalar in nats; 0 if nothing is valid.
@@ -99,8 +76,7 @@ def info_nce(
     Raises:
         ValueError: If the shapes differ.
 
-    Source: van den Oord et al. 2018 (arXiv 1807.03748); symmetric as in Radford et al. 2021; the queue
-    after the cross-batch memory of Wang et al. 2020 (arXiv 1912.06798).
+    Source: van den Oord et al. 2018 (arXiv 1807.03748); symmetric as in Radford et al. 2021.
     """
     if first.shape != second.shape or first.ndim not in (2, 3):
         raise ValueError(
@@ -117,16 +93,9 @@ def info_nce(
         return (first.sum() + second.sum()) * 0.0
     allowed = valid[:, None, :] & negatives_or_self(batch, groups, device=first.device)
     target = torch.arange(batch, device=first.device).expand(count, batch)[valid]
-    candidates = [second, first]
-    if queue is not None:
-        if groups is None:
-            raise ValueError("groups must say whose the cases are where there is a queue; got none.")
-        apart = groups[:, None] != queue.groups[None, :]  # (B, Q)
-        allowed = torch.cat([allowed, queue.valid[:, None, :] & apart], dim=2)
-        candidates = [torch.cat([second, queue.second], dim=1), torch.cat([first, queue.first], dim=1)]
     losses = []
-    for anchors, others in zip((first, second), candidates, strict=True):
-        critic = (anchors @ others.mT / temperature).masked_fill(~allowed, -math.inf)  # (P, B, B + Q)
+    for anchors, others in ((first, second), (second, first)):
+        critic = (anchors @ others.mT / temperature).masked_fill(~allowed, -math.inf)  # (P, B, B)
         losses.append(functional.cross_entropy(critic[valid], target))
     return torch.stack(losses).mean()
 
@@ -185,7 +154,6 @@ def train_encoders(
         optimiser,
         lambda step: min(1.0, (step + 1) / warm_up) * (1 + math.cos(math.pi * step / settings.steps)) / 2,
     )
-    memory: _Memory | None = None
     for step, drawn in enumerate(_batches(rows, settings, generator)):
         batch, inside = (
             torch.from_numpy(np.asarray(part[drawn], np.float32)) for part in (views, foreground)
@@ -195,10 +163,14 @@ def train_encoders(
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             dense = encoders(augmented, here.to(device))
         usable = foreground_positions(inside)[:, None] & here[:, :, None]  # (B, M, P)
-        seen = _Memory(dense, usable, torch.from_numpy(groups[drawn]))
-        loss = _dense_loss(seen, memory, encoders.temperature, settings.positions, generator)
-        if settings.queue:
-            memory = seen.followed_by(memory, most=settings.queue)
+        loss = _dense_loss(
+            dense,
+            usable,
+            torch.from_numpy(groups[drawn]),
+            encoders.temperature,
+            settings.positions,
+            generator,
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -219,53 +191,28 @@ def _batches(
         yield np.sort(drawn)
 
 
-@dataclass(frozen=True, eq=False)
-class _Memory:
-    """Features of some cases at every position.
-
-    Attributes:
-        dense: (B, M, K, P).
-        usable: (B, M, P) bool, on the CPU.
-        groups: (B,) patient of each, on the CPU.
-    """
-
-    dense: Tensor
-    usable: Tensor
-    groups: Tensor
-
-    def followed_by(self, older: _Memory | None, *, most: int) -> _Memory:
-        """These cases and older ones, without gradients; the newest `most` of them."""
-        parts = [self] if older is None else [self, older]
-        names = ("dense", "usable", "groups")
-        return _Memory(
-            *(torch.cat([getattr(part, name).detach() for part in parts])[:most] for name in names)
-        )
-
-    def pair(self, a: int, b: int, drawn: Tensor) -> Queue:
-        """Two modalities at the positions drawn."""
-        device = self.dense.device
-        first, second = (self.dense[:, m][..., drawn.to(device)].permute(2, 0, 1) for m in (a, b))
-        valid = (self.usable[:, a] & self.usable[:, b])[:, drawn].T  # (P, B)
-        return Queue(first, second, self.groups.to(device), valid.to(device))
-
-
 def _dense_loss(
-    seen: _Memory, older: _Memory | None, temperature: Tensor, positions: int, generator: Generator
+    dense: Tensor, usable: Tensor, groups: Tensor, temperature: Tensor, positions: int, generator: Generator
 ) -> Tensor:
-    """Mean InfoNCE over all modality pairs, at positions where at least two cases can be told apart."""
-    losses = []
-    for a, b in combinations(range(seen.dense.shape[1]), 2):
-        weight = (seen.usable[:, a] & seen.usable[:, b]).sum(dim=0).float()  # (P,)
+    """Mean InfoNCE over all modality pairs, at positions where at least two cases can be told apart.
+
+    Args:
+        dense: Features of the cases at every position, (B, M, K, P).
+        usable: (B, M, P) bool, on the CPU.
+        groups: (B,) patient of each case, on the CPU.
+        temperature: tau.
+        positions: Most positions that are drawn.
+        generator: Draws them.
+    """
+    losses, device = [], dense.device
+    for a, b in combinations(range(dense.shape[1]), 2):
+        weight = (usable[:, a] & usable[:, b]).sum(dim=0).float()  # (P,)
         weight[weight < 2] = 0
         count = min(positions, int(weight.count_nonzero()))
         if not count:
             continue
         drawn = torch.multinomial(weight, count, generator=generator)
-        batch = seen.pair(a, b, drawn)
-        queue = older.pair(a, b, drawn) if older else None
-        losses.append(
-            info_nce(
-                batch.first, batch.second, temperature, groups=batch.groups, valid=batch.valid, queue=queue
-            )
-        )
-    return torch.stack(losses).mean() if losses else seen.dense.sum() * 0.0
+        first, second = (dense[:, m][..., drawn.to(device)].permute(2, 0, 1) for m in (a, b))  # (P, B, K)
+        valid = (usable[:, a] & usable[:, b])[:, drawn].T  # (P, B)
+        losses.append(info_nce(first, second, temperature, groups=groups.to(device), valid=valid.to(device)))
+    return torch.stack(losses).mean() if losses else dense.sum() * 0.0

@@ -73,7 +73,6 @@ def train_fold(
     rows: Rows,
     settings: ContrastiveSettings,
     *,
-    share: float,
     seed: int,
     device: torch.device,
     on_progress: Callable[[float], None],
@@ -85,7 +84,6 @@ def train_fold(
         patients: (N,) of each case.
         rows: To train on.
         settings: Schedule and networks.
-        share: Of a case's positions that its score is the mean of.
         seed: Decides everything that is drawn.
         device: Where to train.
         on_progress: Told the share done.
@@ -108,7 +106,7 @@ def train_fold(
     drawn = drawn[np.argsort(groups[rows[drawn]], kind="stable")]  # a patient's cases together, for the head
     training = embed(encoders, views, rows[drawn], device)
     head = GaussianHead.fit(training)
-    in_sample = pool_positions(head.pmi(training), share=share)
+    in_sample = pool_positions(head.pmi(training))
     sample = np.asarray(views.array[rows[drawn]], dtype=np.float32)
     return FoldModel(
         encoders,

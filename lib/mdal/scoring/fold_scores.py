@@ -71,7 +71,6 @@ def score_fold(
     patients: NDArray[np.str_],
     rows: Rows,
     *,
-    share: float,
     seed: int,
     device: torch.device,
 ) -> FoldScores:
@@ -82,7 +81,6 @@ def score_fold(
         views: Of the pool.
         patients: (N,) of each case.
         rows: Cases to score.
-        share: Of a case's positions that its score is the mean of.
         seed: Of what is exchanged and shifted.
         device: Where to compute.
 
@@ -94,9 +92,9 @@ def score_fold(
     parts = []
     for block in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / _BLOCK)):
         dense = embed(model.encoders, views, rows[block], device)
-        parts.append(_score_block(model, dense, groups[block], share))
+        parts.append(_score_block(model, dense, groups[block]))
     tried = np.arange(min(len(rows), _PERTURBED))
-    rise, log_mean_ratio = _perturb(model, views, rows[tried], groups[tried], share, seed, device)
+    rise, log_mean_ratio = _perturb(model, views, rows[tried], groups[tried], seed, device)
     untried = np.full((len(rows) - len(tried), len(KINDS)), math.nan)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return FoldScores(
@@ -108,14 +106,12 @@ def score_fold(
     )
 
 
-def _score_block(
-    model: FoldModel, dense: Dense, groups: NDArray[np.intp], share: float
-) -> dict[str, NDArray[Any]]:
+def _score_block(model: FoldModel, dense: Dense, groups: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
     nats = model.head.pmi(dense)
     temperature = float(model.encoders.temperature.detach())
     critic, matched, chance = critic_head(dense, temperature, torch.from_numpy(groups))
     return {
-        "gaussian_nats": pool_positions(nats, share=share),
+        "gaussian_nats": pool_positions(nats),
         "top_nats": pool_positions(nats, share=TOP_SHARE),
         "critic_nats": critic,
         "matched": matched,
@@ -129,7 +125,6 @@ def _perturb(
     views: PoolViews,
     rows: Rows,
     groups: NDArray[np.intp],
-    share: float,
     seed: int,
     device: torch.device,
 ) -> tuple[Array, float]:
@@ -140,7 +135,7 @@ def _perturb(
     )
     present, voxel_mm = torch.from_numpy(views.present[rows]), torch.from_numpy(views.voxel_mm[rows])
     dense = embed_views(model.encoders, batch, foreground, present, device)
-    before = pool_positions(model.head.pmi(dense), share=share)
+    before = pool_positions(model.head.pmi(dense))
     donor = strangers(groups, generator)
     other_patient = groups[donor] != groups
     where = saliency_map(batch, foreground, model.typical)
@@ -149,7 +144,7 @@ def _perturb(
         columns = [column for column, pair in enumerate(dense.pairs()) if m in pair]
 
         def risen(changed: Dense, columns: list[int] = columns) -> Array:
-            after = pool_positions(model.head.pmi(changed), share=share)
+            after = pool_positions(model.head.pmi(changed))
             return finite_mean(before[:, columns] - after[:, columns], axis=1)
 
         def seen(volumes: Tensor, m: int = m) -> Dense:

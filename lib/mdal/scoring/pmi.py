@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Iterable, Set
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,6 @@ from lib.mdal.representation.contrastive import negatives_or_self
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
-PairScorer = Callable[[NDArray[Any], NDArray[Any]], Array]
-FitScorer = Callable[[Rows], Callable[[Rows], Array]]  # rows to train on -> a scorer of other rows
 
 
 def critic_pmi(critic: Tensor, *, groups: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
@@ -45,34 +43,6 @@ def critic_pmi(critic: Tensor, *, groups: Tensor | None = None, valid: Tensor | 
     found = critic[pairs]
     constant = found.logsumexp(dim=0) - math.log(found.numel()) if found.numel() else torch.nan
     return (critic.diagonal(dim1=-2, dim2=-1) - constant).where(valid, torch.nan)
-
-
-class HeldOut:
-    """A fitted estimator that refuses the patients it was trained on; there is no other way to its scores.
-
-    Attributes:
-        trained_on: Patients, as text, so that 7 and "7" are one.
-    """
-
-    def __init__(self, score: Callable[[Rows], Array], trained_on: Iterable[Any]) -> None:
-        """Guard a scorer of rows that was trained on these patients."""
-        self._score, self.trained_on = score, frozenset(str(patient) for patient in trained_on)
-        if not self.trained_on:
-            raise ValueError("an estimator must name the patients it was trained on; got none.")
-
-    @classmethod
-    def train(cls, fit: FitScorer, rows: Rows, groups: NDArray[Any]) -> HeldOut:
-        """Fit on rows of a pool whose patients are `groups`."""
-        return cls(fit(rows), groups[rows].tolist())
-
-    def __call__(self, rows: Rows, groups: NDArray[Any]) -> Array:
-        """Score rows of a pool whose patients are `groups`.
-
-        Raises:
-            ValueError: If a patient among the rows was trained on.
-        """
-        refuse_seen(self.trained_on, map(str, groups[rows].tolist()))
-        return self._score(rows)
 
 
 def refuse_seen(trained_on: Set[str], patients: Iterable[str]) -> None:
@@ -120,31 +90,6 @@ def assign_folds(groups: NDArray[Any], *, folds: int, seed: int) -> Rows:
         fold[hand] = places
         size[places] += cases[hand]
     return np.asarray(fold[inverse])
-
-
-def out_of_fold_pmi(fit: FitScorer, groups: NDArray[Any], *, folds: int, seed: int) -> tuple[Array, Rows]:
-    """Score every case by an estimator that never saw its patient.
-
-    Args:
-        fit: Trains on the rows it is given, encoder and head both, and returns the scorer of other rows.
-        groups: (N,) patient of each case; a patient is never split.
-        folds: Parts of the pool, at least 2.
-        seed: Of the assignment to folds.
-
-    Returns:
-        Scores (N, ...) as the scorer gives them, not standardised, and the fold (N,) of each case.
-
-    Raises:
-        ValueError: If there are fewer patients than folds.
-    """
-    fold, parts = assign_folds(groups, folds=folds, seed=seed), []
-    for number in range(folds):
-        held_out = HeldOut.train(fit, np.flatnonzero(fold != number), groups)
-        parts.append(held_out(np.flatnonzero(fold == number), groups))
-    scores = np.full((len(groups), *parts[0].shape[1:]), np.nan)
-    for number, part in enumerate(parts):
-        scores[fold == number] = part
-    return scores, fold
 
 
 def standardise_folds(pmi: Array, fold: Rows, *, prior: float = 10.0) -> Array:

@@ -42,8 +42,6 @@ class ScoringSettings:
         folds: Parts of the pool; fewer where a fold would have less than two patients.
         seeds: Repeats with other folds and weights, averaged; one alone is a noisy ranking.
         steps: Contrastive steps of one training; None: by the size of the pool and the device.
-        share: Of a case's positions that its score is the mean of, the most different first; 1 is the
-            mean over the foreground, 0.1 the mean of the top 10 %.
         retrain_share: Share of the pool that may be new or changed before all is trained again.
         contrastive: Schedule and networks; its steps are replaced by `steps`.
     """
@@ -51,7 +49,6 @@ class ScoringSettings:
     folds: int = 5
     seeds: int = 3
     steps: int | None = None
-    share: float = 1.0
     retrain_share: float = 0.2
     contrastive: ContrastiveSettings = field(default_factory=ContrastiveSettings)
 
@@ -165,7 +162,7 @@ class FoldJob:
             embed_pool(model.encoders, self.views, self.file("embedding", piece), device)
         score_fold(
             model, self.views, patients, np.flatnonzero(held_out),
-            share=self.settings.share, seed=self._number(piece), device=device,
+            seed=self._number(piece), device=device,
         ).save(self.file("scores", piece))  # fmt: skip
         tell(1.0)
 
@@ -217,7 +214,7 @@ class FoldJob:
         contrastive = replace(settings.contrastive, steps=settings.steps_for(len(rows), device))
         model = train_fold(
             self.views, patients, rows, contrastive,
-            share=settings.share, seed=self._number(piece), device=device, on_progress=tell,
+            seed=self._number(piece), device=device, on_progress=tell,
         )  # fmt: skip
         model.save(path)
         return FoldModel.load(path, device)

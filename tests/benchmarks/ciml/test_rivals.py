@@ -18,7 +18,8 @@ from lib.cases.formats.image import Grid
 from lib.cases.preprocessing import PreparedCase
 from lib.ciml.decomposition.table import decomposition_for
 from lib.ciml.inference.predict import predict
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.patches import TrainingCase
 from lib.ciml.training.train import TrainingSettings, train
 

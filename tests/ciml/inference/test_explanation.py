@@ -11,13 +11,19 @@ import pytest
 import torch
 
 from lib.ciml.inference.contribution_maps import record
-from lib.ciml.inference.explanation import MEASURES, Link, contributions, explain, messages_of
+from lib.ciml.inference.explanation import MEASURES, Link, explain, messages_of
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.training.loss import message_kl
 from lib.ciml.training.patches import TrainingCase
 
 MakeCase = Callable[..., TrainingCase]
 PLANTED: Link = ("PET", "CT")
+
+
+def contributions(network, prepared, *, measure):
+    """One number for each message."""
+    found = explain(network, prepared, measures=(measure,)).contributions[measure]
+    return {link: found[link] for link in messages_of(network.decomposition)}
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import torch
 from lib.ciml.decomposition.table import decomposition_for
 from lib.ciml.inference.predict import Answer, infer, predict, region_probabilities
 from lib.ciml.inference.windows import voxels_within, window_of
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings, Output
+from lib.ciml.network.ciml_network import CimlNetwork, Output
+from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.patches import TrainingCase
 
 MakeCase = Callable[..., TrainingCase]

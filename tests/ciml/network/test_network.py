@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from lib.ciml.decomposition.table import decomposition_for
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.message import MessageChannel
+from lib.ciml.network.settings import NetworkSettings
 
 SETS = {2: ("CT", "PET"), 3: ("CT", "PET", "MR_T1"), 4: ("T1", "T1ce", "T2", "FLAIR")}
 
@@ -32,7 +33,6 @@ def test_every_subtask_answers_at_the_size_of_the_input(spatial_dims: int, count
     network = _build(SETS[count], spatial_dims=spatial_dims)
     axes = (8, 16, 24)[-spatial_dims:]
     output = network(torch.randn(2, count, *axes))
-    assert not any(output.deep.values())
     assert {name: tuple(logits.shape) for name, logits in output.logits.items()} == {
         task.name: (2, len(task.regions), *axes) for task in network.decomposition.subtasks
     }
@@ -115,19 +115,6 @@ def test_messages_are_noisy_in_training_and_still_in_use() -> None:
     torch.testing.assert_close(network(x).logits["uptake"], network(x).logits["uptake"], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("strict", [True, False])
-def test_strict_markov_messages_depend_on_the_sender_alone(strict: bool) -> None:
-    network = _build(SETS[2], strict_markov=strict).eval()
-    x = torch.randn(1, 2, 4, 16, 16)
-    other = x.clone()
-    other[:, 1] += torch.randn(1, 4, 16, 16)  # PET, the primary of `uptake`
-    sent, again = (
-        [message.mu for message in network(each).messages if message.subtask == "uptake"]
-        for each in (x, other)
-    )
-    assert all(torch.equal(a, b) for a, b in zip(sent, again, strict=True)) is strict
-
-
 def test_a_modality_that_only_sends_still_helps_a_subtask_without_its_primary() -> None:
     network = _build(SETS[2]).eval()
     _open_messages(network)
@@ -188,13 +175,6 @@ def test_naming_every_modality_as_present_is_the_same_as_naming_none() -> None:
         torch.testing.assert_close(logits, named[name], rtol=0, atol=0)
 
 
-def test_deep_supervision_answers_at_the_levels_between_in_training_only() -> None:
-    network = _build(SETS[2], deep_supervision=True)
-    x = torch.randn(1, 2, 8, 16, 16)
-    assert [tuple(logits.shape) for logits in network(x).deep["uptake"]] == [(1, 1, 4, 4, 4)]
-    assert network.eval()(x).deep["uptake"] == []
-
-
 def test_the_network_can_be_exported_with_every_modality_present() -> None:
     network = _build(SETS[2]).eval()
     _open_messages(network)
@@ -210,3 +190,10 @@ def test_the_network_can_be_exported_with_every_modality_present() -> None:
     x = torch.randn(1, 2, 4, 16, 16)
     exported = torch.export.export(Uptake(), (x,)).module()
     torch.testing.assert_close(exported(x), network(x).logits["uptake"])
+
+
+def test_settings_of_a_network_that_is_no_longer_built_are_refused() -> None:
+    kept = NetworkSettings().to_dict()
+    assert NetworkSettings.from_dict({**kept, "strict_markov": False}) == NetworkSettings()
+    with pytest.raises(ValueError, match="deep_supervision is no longer part of the network"):
+        NetworkSettings.from_dict({**kept, "deep_supervision": True})

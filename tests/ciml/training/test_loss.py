@@ -75,11 +75,9 @@ def test_the_objective_adds_up(network: CimlNetwork) -> None:
     logits = {name: torch.randn(2, 1, 2, 2, 2, generator=random) for name in names}
     regions = (torch.rand(2, 1, 2, 2, 2, generator=random) < 0.5).to(torch.uint8)
     messages = [_message(1, level=0), _message(2, level=1)]
-    loss = objective(
-        Output(logits, messages), regions, decomposition=network.decomposition, beta=0.1, weights={"PET": 2.0}
-    )
+    loss = objective(Output(logits, messages), regions, decomposition=network.decomposition, beta=0.1)
     parts = {name: segmentation_loss(logits[name], regions) for name in names}
-    torch.testing.assert_close(loss.segmentation, parts["CT"] + 2 * parts["PET"] + parts["MR_T1"])
+    torch.testing.assert_close(loss.segmentation, parts["CT"] + parts["PET"] + parts["MR_T1"])
     torch.testing.assert_close(loss.kl, (loss.kl_by_level[0] + loss.kl_by_level[1]) / 2)
     torch.testing.assert_close(loss.total, loss.segmentation + 0.1 * loss.kl)
 
@@ -102,19 +100,3 @@ def test_beta_without_warm_up_is_there_at_once() -> None:
     assert beta_at(0, steps=100, beta=0.3, warm_up=0.0) == 0.3
     with pytest.raises(ValueError, match="warm_up must be between 0 and 1"):
         beta_at(0, steps=100, beta=0.3, warm_up=2.0)
-
-
-def test_deep_supervision_is_the_weighted_mean_of_the_levels(network: CimlNetwork) -> None:
-    random = torch.Generator().manual_seed(0)
-    names = [task.name for task in network.decomposition.subtasks]
-    fine = {name: torch.randn(1, 1, 4, 4, 4, generator=random) for name in names}
-    coarse = {name: [torch.randn(1, 1, 2, 2, 2, generator=random)] for name in names}
-    regions = torch.zeros(1, 1, 4, 4, 4)
-    regions[..., :2] = 1.0
-    halved = regions[:, :, ::2, ::2, ::2]
-    expected = sum(
-        (2 * segmentation_loss(fine[name], regions) + segmentation_loss(coarse[name][0], halved)) / 3
-        for name in names
-    )
-    loss = objective(Output(fine, [], coarse), regions, decomposition=network.decomposition, beta=0.0)
-    torch.testing.assert_close(loss.segmentation, expected)

@@ -11,7 +11,7 @@ from pytorch_metric_learning.losses import NTXentLoss
 from torch.nn.functional import normalize
 
 from lib.mdal.representation.augmentation import Jitter, augment
-from lib.mdal.representation.contrastive import ContrastiveSettings, Queue, info_nce, train_encoders
+from lib.mdal.representation.contrastive import ContrastiveSettings, info_nce, train_encoders
 from lib.mdal.representation.encoder import Encoders, EncoderSettings, ModalityEncoder, foreground_positions
 
 
@@ -61,27 +61,6 @@ def test_info_nce_is_the_cross_modal_ntxent_of_pytorch_metric_learning():
 
     expected = (theirs(first, second) + theirs(second, first)) / 2
     assert float(info_nce(first, second, 0.2)) == pytest.approx(expected)
-
-
-def test_a_queue_adds_negatives_of_other_patients_and_no_anchor():
-    first, second, groups = unit(3, 5, 4, seed=3), unit(3, 5, 4, seed=4), torch.arange(5)
-    older = unit(2, 3, 6, 4, seed=5)
-    mine = torch.tensor([0, 1, 2, 3, 4, 4])  # each anchor meets its own patient in the queue
-    valid = torch.rand(3, 6, generator=torch.Generator().manual_seed(6)) > 0.3
-    found = info_nce(first, second, 0.3, groups=groups, queue=Queue(older[0], older[1], mine, valid))
-    terms = []
-    for p in range(3):
-        for anchors, others, waiting in ((first, second, older[1]), (second, first, older[0])):
-            for i in range(5):
-                own = math.exp(float(anchors[p, i] @ others[p, i]) / 0.3)
-                total = sum(math.exp(float(anchors[p, i] @ others[p, j]) / 0.3) for j in range(5))
-                for j in range(6):
-                    if mine[j] != groups[i] and valid[p, j]:
-                        total += math.exp(float(anchors[p, i] @ waiting[p, j]) / 0.3)
-                terms.append(-math.log(own / total))
-    assert float(found) == pytest.approx(sum(terms) / len(terms))
-    with pytest.raises(ValueError, match="groups must say whose the cases are"):
-        info_nce(first, second, 0.3, queue=Queue(older[0], older[1], mine, valid))
 
 
 def test_both_directions_count_the_same():

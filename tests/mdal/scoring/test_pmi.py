@@ -7,14 +7,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from benchmarks.mdal.out_of_fold import HeldOut, out_of_fold_pmi
 from lib.mdal.scoring.gaussian_copula import GaussianPmi, gaussian_pmi
-from lib.mdal.scoring.pmi import (
-    HeldOut,
-    assign_folds,
-    critic_pmi,
-    out_of_fold_pmi,
-    standardise_folds,
-)
+from lib.mdal.scoring.pmi import assign_folds, critic_pmi, standardise_folds
 
 
 def gaussian_world(n=300, d=8, rho=0.7, seed=0):

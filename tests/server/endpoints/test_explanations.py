@@ -18,7 +18,8 @@ from fastapi.testclient import TestClient
 
 from lib.cases.case import Case
 from lib.ciml.inference.explanation import MEASURES
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.network.settings import NetworkSettings
 from lib.pipeline.disk import SHARES
 from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.settings import read_settings

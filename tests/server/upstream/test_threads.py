@@ -22,7 +22,8 @@ from monailabel.config import settings
 from monailabel.endpoints import datastore, infer, info, proxy, scoring, train
 from monailabel.interfaces.utils import app as loaded
 
-from lib.ciml.network.ciml_network import CimlNetwork, NetworkSettings
+from lib.ciml.network.ciml_network import CimlNetwork
+from lib.ciml.network.settings import NetworkSettings
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.server.errors import ClientError
