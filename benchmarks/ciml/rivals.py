@@ -135,7 +135,7 @@ class _Mixing(nn.Module):
 
     def forward(
         self, features: Mapping[str, list[Tensor]], here: Mapping[str, Tensor], shape: torch.Size
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> Tensor:
         (lead,), mixed = self.subtask.primary, []
         for level, null in enumerate(self.null):
             own = features[lead][level]
@@ -146,8 +146,8 @@ class _Mixing(nn.Module):
                 ]
                 primary = self.mixing[level - self.plain](torch.cat([primary, *senders], dim=1))
             mixed.append(primary)
-        answer: tuple[Tensor, list[Tensor]] = self.decoder(mixed, shape)
-        return answer
+        logits: Tensor = self.decoder(mixed, shape)
+        return logits
 
 
 def _kept(x: Tensor, present: Tensor | None) -> Tensor:

@@ -71,7 +71,7 @@ def test_a_later_format_is_refused(
 ) -> None:
     path = tmp_path / "ciml.pt"
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "VERSION", 99)
+        patch.setattr(checkpoint, "CHECKPOINT_VERSION", 99)
         checkpoint.save(path, network, {})
     with pytest.raises(ValueError, match="version 1; it is another"):
         checkpoint.load(path)

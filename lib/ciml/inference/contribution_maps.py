@@ -93,7 +93,7 @@ def record(
             received[task.name], messages = branch(
                 _by_channel(network, features), present, generator=None, silent=silent
             )
-            output.logits[task.name], _ = decoder(received[task.name], x.shape[2:])
+            output.logits[task.name] = decoder(received[task.name], x.shape[2:])
             output.messages.extend(messages)
             leading = [name for name in task.primary if name in features]
             for name in leading:  # the primary features are the mean of those that are there
@@ -156,7 +156,7 @@ def gradient_maps(heard: ForwardTrace) -> Maps:
             continue
         leaves = [level.detach().requires_grad_() for level in heard.received[task.name]]
         with torch.enable_grad():
-            logits, _ = decoder(leaves, shape)
+            logits = decoder(leaves, shape)
             slopes = torch.autograd.grad(logits[mask].sum(), leaves)
         for (name, subtask), parts in heard.parts.items():
             if subtask == task.name:
@@ -217,7 +217,7 @@ class _RegionLogit(nn.Module):
             generator=None,
             silent=heard.silent,
         )
-        logits, _ = network.decoders[self.number](received, heard.x.shape[2:])
+        logits = network.decoders[self.number](received, heard.x.shape[2:])
         return torch.sum(logits[self.mask]).view(1, 1)
 
 

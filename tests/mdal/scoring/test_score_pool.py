@@ -292,4 +292,4 @@ def test_a_model_refuses_to_score_a_patient_that_it_saw(folder):
     model = FoldModel.load(next(folder.glob("scoring/*/model-0.pt")), torch.device("cpu"))
     names = np.array([f"p{i:02d}" for i in range(8)])
     with pytest.raises(ValueError, match="must be unknown to the estimator; it was trained on p0"):
-        score_fold(model, views, names, np.arange(8), share=1.0, seed=0, device=torch.device("cpu"))
+        score_fold(model, views, names, np.arange(8), seed=0, device=torch.device("cpu"))
