@@ -101,3 +101,16 @@ def test_every_key_says_what_it_means() -> None:
     for key, field in AppSettings.model_fields.items():
         assert len(field.description or "") > 20, key
     assert unit_of("disk_gb") == "GB"
+
+
+def test_every_key_that_a_message_or_a_document_names_is_a_key() -> None:
+    root = Path(__file__).parents[2]
+    texts = {
+        file: file.read_text()
+        for pattern in ("lib/**/*.py", "lib/views/static/*.js", "docs/*.md", "README.md")
+        for file in root.glob(pattern)
+        if file.name != "settings.py"
+    }
+    named = {key for text in texts.values() for key in re.findall(r"--conf ([a-z_]+)\b", text)}
+    assert len(named) > 15
+    assert named <= {*AppSettings.model_fields, "must"}, "a key that is gone is named"

@@ -69,7 +69,7 @@ def retrieval_gate(matched: float, chance: float) -> Gate:
         f"{figures}.",
         f"{figures}: the encoders found a shortcut rather than content."
         if shortcut
-        else f"{figures}: too little was learnt. Add studies or raise scoring_steps.",
+        else f"{figures}: too little was learnt. Add studies.",
     )  # fmt: skip
 
 

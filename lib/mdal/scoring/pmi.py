@@ -79,7 +79,7 @@ def assign_folds(groups: NDArray[Any], *, folds: int, seed: int) -> Rows:
     patients = len(first)
     if not 2 <= folds <= patients:
         raise ValueError(
-            f"folds must be from 2 to the number of patients ({patients}); got {folds}. Set --conf folds."
+            f"folds must be from 2 to the number of patients ({patients}); got {folds}."
         )
     dealt = np.argsort(first)[np.random.default_rng(seed).permutation(patients)]
     fold, size = np.empty(patients, dtype=np.intp), np.zeros(folds, dtype=np.intp)
