@@ -27,7 +27,7 @@ from lib.cli.segment import segment
 from lib.cli.train import EPILOG as TRAIN_EPILOG
 from lib.cli.train import train
 from lib.labels.register import Register
-from lib.pipeline.checking import check_site
+from lib.pipeline.checking import check_workspace
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
@@ -96,7 +96,7 @@ def check(
     workspace = Workspace(studies, read_settings(pairs_of(conf)))
     if background:
         os.nice(19)
-        check_site(workspace)
+        check_workspace(workspace)
         return
     if workspace.folders.in_pacs:
         console.print(series_table(workspace))
@@ -217,7 +217,7 @@ def serve(
 
 def _check(workspace: Workspace) -> None:
     with progress_bar(console) as tell:
-        check_site(workspace, tell)
+        check_workspace(workspace, tell)
 
 
 def _select(workspace: Workspace, files: PlanFiles, processes: int) -> None:

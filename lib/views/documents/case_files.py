@@ -23,7 +23,7 @@ from lib.views.pictures.planes import readable_case, write_planes
 
 CASE_FILES_VERSION = 1  # raise when a file of the same case changes
 NIFTI = ".nii.gz"
-Place = tuple[float, float, float]
+PatientPoint = tuple[float, float, float]
 
 
 class NotThere(UserError):
@@ -141,7 +141,7 @@ class CaseFiles:
         shown = ["planes", CASE_FILES_VERSION, case.id, list(prepared.modalities), stamps]
         return self._pictures.file(*shown, through, label and label.name, suffix=".jpg", make=make)
 
-    def most_different(self, case: Case, pair: str | None = None) -> Place | None:
+    def most_different(self, case: Case, pair: str | None = None) -> PatientPoint | None:
         """RAS mm of where two modalities of a case fit each other least; None where that is not known.
 
         Args:

@@ -10,11 +10,11 @@ from typing import Any
 from lib.cases.case import Case
 from lib.cases.quality.check import PoolReport
 from lib.cases.quality.rules import Finding, Verdict
-from lib.pipeline.checking import CHECK
+from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.workspace import Workspace
 from lib.views.documents.today import empty_sentence
 
-KINDS = {  # code of a finding -> what it is called
+FINDING_NAMES = {  # code of a finding -> what it is called
     "missing": "modality missing",
     "unfetched": "not fetched from the PACS",
     "unreadable": "unreadable",
@@ -36,8 +36,15 @@ KINDS = {  # code of a finding -> what it is called
     "duplicate": "duplicate case",
     "duplicate_image": "duplicate image",
 }
-SEEN = ("outlines", "displaced", "mirrored", "unrelated", "no_overlap", "coverage")  # on two images together
-UNREADABLE = (
+PAIR_FINDINGS = (
+    "outlines",
+    "displaced",
+    "mirrored",
+    "unrelated",
+    "no_overlap",
+    "coverage",
+)  # on two images together
+UNDISPLAYABLE = (
     "unfetched",
     "unreadable",
     "not_finite",
@@ -83,7 +90,7 @@ def _state(workspace: Workspace) -> tuple[str, list[str]]:
     if workspace.verdicts.by_case:
         new = len({case.id for case in workspace.pool.cases} - workspace.verdicts.by_case.keys())
         return "done", [f"{new:,} cases came since the last check; they are served meanwhile."] if new else []
-    progress = workspace.plan.progress(CHECK)
+    progress = workspace.plan.progress(CHECK_JOB)
     if progress.get("state") == "running":
         return "running", [f"The check is running ({progress['message']}); every case is served meanwhile."]
     return "unchecked", [
@@ -98,7 +105,7 @@ def _row(workspace: Workspace, case: Case, verdict: Verdict) -> dict[str, Any]:
         "case": case.id,
         "status": verdict.status,
         "released": quarantined and case.id not in workspace.verdicts.quarantined,
-        "kinds": sorted({KINDS.get(finding.code, finding.code) for finding in verdict.findings}),
+        "kinds": sorted({FINDING_NAMES.get(finding.code, finding.code) for finding in verdict.findings}),
         "findings": [
             {"severity": finding.severity, "sentence": finding.sentence}
             for finding in sorted(verdict.findings, key=lambda finding: finding.severity)  # the graver first
@@ -115,8 +122,8 @@ def _worst_first(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def _pictured(case: Case, findings: Sequence[Finding]) -> list[str]:
     """The two modalities that do not lie on each other; none where that is not the doubt."""
-    lost = {name for finding in findings if finding.code in UNREADABLE for name in finding.modalities}
-    for code in SEEN:
+    lost = {name for finding in findings if finding.code in UNDISPLAYABLE for name in finding.modalities}
+    for code in PAIR_FINDINGS:
         for finding in findings:
             shown = [name for name in finding.modalities if name in case.modalities and name not in lost]
             if finding.code == code and len(shown) > 1:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lib.mdal.representation.projection import projected
 from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.plan_document import PlanDocument, PlannedCase
-from lib.pipeline.planning import JOB
+from lib.pipeline.planning import SCORING_JOB
 from lib.pipeline.workspace import Workspace
 from lib.views.documents.expiry import expiry
 
@@ -79,7 +79,7 @@ def pool_states(workspace: Workspace, labelled: Set[str]) -> dict[str, Any]:
 
 
 def _why_none(workspace: Workspace) -> str:
-    progress = workspace.plan.progress(JOB)
+    progress = workspace.plan.progress(SCORING_JOB)
     match progress.get("state"):
         case "running":
             share = f"{100 * progress['done']:.0f} % done: {progress['message']}"

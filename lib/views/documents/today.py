@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lib.pipeline.checking import CHECK
-from lib.pipeline.plan_document import METHOD, budgeted, plan_warnings, reason
-from lib.pipeline.planning import JOB, uniform_order
+from lib.pipeline.checking import CHECK_JOB
+from lib.pipeline.plan_document import MDAL_METHOD, budgeted, plan_warnings, reason
+from lib.pipeline.planning import SCORING_JOB, uniform_order
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
 from lib.plan.leases import Desk, PoolState, first_free
@@ -29,7 +29,7 @@ def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
     spent = len(pool.labelled) + len(held - {desk.of(annotator)})
     jobs = _jobs(workspace)
     return {
-        "method": METHOD,
+        "method": MDAL_METHOD,
         "empty": empty_sentence(workspace),
         "warnings": [*_plan_warnings(workspace, plan, jobs), *_check_warnings(workspace)],
         "next": None if spent >= budget else _next(workspace, plan, desk, pool, annotator),
@@ -94,7 +94,7 @@ def _next(
 def _jobs(workspace: Workspace) -> list[dict[str, Any]]:
     """What runs, or how it ended: state, share done, message, seconds left."""
     jobs = []
-    check = workspace.plan.progress(CHECK)
+    check = workspace.plan.progress(CHECK_JOB)
     if not workspace.verdicts.by_case and check.get("state") in (
         None,
         "done",
@@ -102,7 +102,7 @@ def _jobs(workspace: Workspace) -> list[dict[str, Any]]:
         check = {"state": "running", "done": None, "message": "looking at the cases"}
     if check and check["state"] != "done":
         jobs.append({"name": "Pool check", **check})
-    if scoring := workspace.plan.progress(JOB):
+    if scoring := workspace.plan.progress(SCORING_JOB):
         jobs.append({"name": "Scoring", **scoring})
     stats = TrainingStats(workspace.folders.work / "model").read()
     if stats.get("state"):

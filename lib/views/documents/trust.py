@@ -11,17 +11,17 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from lib.mdal.selection.strategies import STRATEGIES
-from lib.pipeline.planning import JOB
+from lib.pipeline.planning import SCORING_JOB
 from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
 from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore
 from lib.views.documents.expiry import SCORE_AGAIN, expiry
 
-SHOWN = 500  # cases drawn as dots; figures are of all
+DRAWN_CASES = 500  # cases drawn as dots; figures are of all
 GROUPS = 12  # protocols told apart; the rest are counted
 LEAST_IN_GROUP = 3  # cases of a protocol; fewer say nothing of it
-UNITS = {"foreground volume": "ml", "lesion proxy": "ml"}
+PROPERTY_UNITS = {"foreground volume": "ml", "lesion proxy": "ml"}
 _LIGHTS = {True: "passed", False: "failed", None: "not known"}
 
 
@@ -33,7 +33,7 @@ def trust(workspace: Workspace) -> dict[str, Any]:
         means and what to do; where there is a plan also what the views of it need.
     """
     plan = workspace.plan.current()
-    progress = workspace.plan.progress(JOB)
+    progress = workspace.plan.progress(SCORING_JOB)
     if plan is None:
         sentence = "No plan yet: the pool has not been scored, and cases are offered at random."
         return {"state": "none", "sentences": [sentence, SCORE_AGAIN], "progress": progress}
@@ -53,12 +53,12 @@ def trust(workspace: Workspace) -> dict[str, Any]:
         **known,
         "headline": _headline(gates, workspace.settings.strategy),
         "gates": gates,
-        **_of_cases(workspace, plan),
+        **_case_charts(workspace, plan),
     }
 
 
 @lru_cache(maxsize=1)
-def _of_cases(workspace: Workspace, plan: PlanRow) -> dict[str, Any]:
+def _case_charts(workspace: Workspace, plan: PlanRow) -> dict[str, Any]:
     """What is drawn of a plan's cases; a plan never changes, and that of a large pool takes a second."""
     every = workspace.plan.scores(plan=plan.id)
     scores = {id: score for id, score in every.items() if score.difference is not None}
@@ -141,7 +141,7 @@ def _follows(scores: Mapping[str, CaseScore], gates: Sequence[Mapping[str, Any]]
         found.append(
             {
                 "name": name,
-                "unit": UNITS.get(name, ""),
+                "unit": PROPERTY_UNITS.get(name, ""),
                 "correlation": correlations.get(f"follows {name}"),
                 "of": len(measured),
                 "cases": shown,
@@ -195,11 +195,11 @@ def _seeds(nats: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[dict[s
 
 
 def _sample(ids: Sequence[str]) -> list[str]:
-    """At most `SHOWN` of them, the same each time."""
+    """At most `DRAWN_CASES` of them, the same each time."""
     ordered = sorted(ids)
-    if len(ordered) <= SHOWN:
+    if len(ordered) <= DRAWN_CASES:
         return ordered
-    rows = np.random.default_rng(0).choice(len(ordered), SHOWN, replace=False)
+    rows = np.random.default_rng(0).choice(len(ordered), DRAWN_CASES, replace=False)
     return [ordered[row] for row in np.sort(rows)]
 
 

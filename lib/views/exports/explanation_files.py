@@ -17,7 +17,7 @@ from lib.ciml.network.ciml_network import CimlNetwork
 from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import device_of
 from lib.runtime.files import replacing
-from lib.views.pictures.montage import METHOD, write_montage
+from lib.views.pictures.montage import CIML_METHOD, write_montage
 
 MONTAGE, NUMBERS = "montage.png", "explanation.json"
 
@@ -79,7 +79,7 @@ def _numbers(case: Case, explanation: Explanation, version: int | None) -> dict[
     return {
         "case": case.id,
         "model_version": version,
-        "method": METHOD,
+        "method": CIML_METHOD,
         "sentence": explanation.sentence(),
         "shares": explanation.shares,
         "absent": list(explanation.absent),

@@ -6,7 +6,7 @@ from typing import Any
 
 from lib.cases.modalities import kind
 
-UNITS = {"CT": "HU", "PET": "SUV", "MR": ""}
+DISPLAY_UNITS = {"CT": "HU", "PET": "SUV", "MR": ""}
 
 # The first one is shown at once. CT in HU, PET in SUV, MR in percentiles of its values other than 0.
 _WINDOWS: dict[str, tuple[tuple[str, float, float], ...]] = {
@@ -31,7 +31,7 @@ def display_window(modality: str) -> dict[str, Any]:
     its = kind(modality)
     return {
         "kind": its,
-        "unit": UNITS[its],
+        "unit": DISPLAY_UNITS[its],
         "inverted": its == "PET",
         "percentiles": its == "MR",
         "presets": [{"name": name, "low": low, "high": high} for name, low, high in _WINDOWS[its]],

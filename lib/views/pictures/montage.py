@@ -25,7 +25,7 @@ from lib.ciml.inference.predict import bounding_box
 from lib.runtime.files import replacing
 from lib.views.pictures.thumbnails import displayed
 
-METHOD = "CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670)"
+CIML_METHOD = "CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670)"
 _CELL_INCHES, _DPI = 3.1, 120
 _LETTERS_PER_INCH = 11  # of the caption
 _OUTLINE, _GREY = "#00e5ff", "#9aa5b1"
@@ -227,7 +227,7 @@ def _caption(case: PreparedCase, explanation: Explanation, plane: Plane, version
     region = "the largest outline" if (explanation.probabilities >= 0.5).any() else "most of the body"
     return (
         f"{case.id}{model}: axial slice with {region}, z = {plane.height_mm:.0f} mm\n"
-        f"{explanation.sentence()}\n{METHOD}"
+        f"{explanation.sentence()}\n{CIML_METHOD}"
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from lib.cases.formats.image import Volume
 from lib.cases.preprocessing import PreparedCase
 from lib.mdal.representation.positions import position_box
-from lib.pipeline.planning import PATCHES
+from lib.pipeline.planning import PATCH_FILE
 from lib.pipeline.workspace import Workspace
 from lib.views.pictures.thumbnails import Patches
 
@@ -34,7 +34,7 @@ class PatchScale:
 
 def patches_of(workspace: Workspace) -> Patches:
     """PMI at every position of the newest plan's cases; of none where that is not known."""
-    plan, path = workspace.plan.current(), workspace.folders.work / PATCHES
+    plan, path = workspace.plan.current(), workspace.folders.work / PATCH_FILE
     try:
         stamp = path.stat().st_mtime_ns
     except FileNotFoundError:

@@ -15,14 +15,14 @@ from matplotlib.ticker import MaxNLocator
 
 from lib.mdal import pair_names
 from lib.mdal.representation.projection import projected
-from lib.pipeline.plan_document import METHOD, PlanDocument, PlannedCase
-from lib.pipeline.planning import PATCHES
+from lib.pipeline.plan_document import MDAL_METHOD, PlanDocument, PlannedCase
+from lib.pipeline.planning import PATCH_FILE
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 from lib.views.pictures.thumbnails import Patches, Thumbnail, thumbnail
 
-SHOWN = 8  # cases with thumbnails
+PICTURED_CASES = 8  # cases with thumbnails
 NUMBERED = 20  # cases whose rank stands on the map
 _COLUMNS = 4
 _CHOSEN, _GREY, _WARNING = "#d1345b", "#9aa5b1", "#b45309"
@@ -39,7 +39,7 @@ def write_figure(document: PlanDocument, workspace: Workspace, path: Path) -> No
 
 def draw(document: PlanDocument, workspace: Workspace) -> Figure:
     """The figure: a map and a histogram above, thumbnails of the first chosen cases below."""
-    shown = document.chosen[:SHOWN]
+    shown = document.chosen[:PICTURED_CASES]
     rows = -(-len(shown) // _COLUMNS)
     width, height = _SIZE_INCHES
     figure = Figure((width, height * (0.52 + 0.24 * rows)), dpi=_DPI, layout="constrained")
@@ -62,7 +62,7 @@ def _title(document: PlanDocument) -> str:
     title = f"Plan by {document.strategy}, {rule}: {len(document.chosen)} of {len(document.cases)} cases"
     if failed:
         title += f"; {failed} of {len(document.gates)} gates failed, read them first"
-    return f"{title}\n{METHOD}"
+    return f"{title}\n{MDAL_METHOD}"
 
 
 def _draw_map(axes: Axes, document: PlanDocument) -> None:
@@ -147,7 +147,7 @@ def _draw_sentence(part: SubFigure, sentence: str) -> None:
 def _draw_cases(part: SubFigure, shown: tuple[PlannedCase, ...], workspace: Workspace) -> None:
     """Two slices a case; a case that can't be read any more says so in its place."""
     plan = workspace.plan.current()
-    patches = Patches.load(workspace.folders.work / PATCHES, of=plan.content if plan else "")
+    patches = Patches.load(workspace.folders.work / PATCH_FILE, of=plan.content if plan else "")
     part.suptitle(
         "The first chosen cases, in the two modalities that differ most, boxed where they agree least"
         if patches.rows

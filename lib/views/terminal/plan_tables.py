@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lib.pipeline.plan_document import METHOD, PlanDocument
+from lib.pipeline.plan_document import MDAL_METHOD, PlanDocument
 
 _LISTED = 20  # chosen cases before the rest is counted
 _MARKS = {True: ("passed", "green"), False: ("failed", "red"), None: ("not known", "yellow")}
@@ -44,7 +44,7 @@ def chosen_table(document: PlanDocument) -> Table:
     chosen, rule = document.chosen, str(document.budget) or "the whole pool"
     table = Table(
         title=Text(f"{len(chosen)} of {len(document.cases)} cases by {document.strategy}, budget {rule}"),
-        caption=Text(METHOD),
+        caption=Text(MDAL_METHOD),
         title_justify="left",
         caption_justify="left",
     )
@@ -63,7 +63,7 @@ def chosen_table(document: PlanDocument) -> Table:
             Text(case.id),
         )
     if len(chosen) > _LISTED:
-        table.caption = Text(f"… and {len(chosen) - _LISTED} more in the file. {METHOD}")
+        table.caption = Text(f"… and {len(chosen) - _LISTED} more in the file. {MDAL_METHOD}")
     return table
 
 

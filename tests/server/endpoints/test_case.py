@@ -19,7 +19,7 @@ from lib.cases.quality.check import Verdict
 from lib.cases.quality.kept_check import KeptCheck
 from lib.cases.quality.rules import Finding
 from lib.mdal.representation.views import VIEW_SHAPE
-from lib.pipeline.planning import PATCHES
+from lib.pipeline.planning import PATCH_FILE
 from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
@@ -51,7 +51,7 @@ def workspace(samples: Callable[..., Path]) -> Workspace:
     nats = np.full((2, 1, POSITIONS), 0.25, np.float16)
     nats[0, 0, 100] = -3.0
     np.savez(
-        workspace.folders.work / PATCHES,
+        workspace.folders.work / PATCH_FILE,
         content="x",
         ids=np.array(IDS),
         pairs=np.array(["CT/PET"]),

@@ -14,7 +14,7 @@ from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.plan.scores import CaseScore, PairScore
 from lib.views.documents import trust as overview
-from lib.views.documents.trust import SHOWN, trust
+from lib.views.documents.trust import DRAWN_CASES, trust
 from tests.support.written_plan import write_plan
 
 QUICK = {"scoring": "quick", "workers": 1}
@@ -116,8 +116,8 @@ def test_a_plan_made_with_other_settings_has_expired_and_names_them(workspace: W
 def test_of_a_large_pool_a_sample_is_drawn_and_the_figures_are_of_all(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "SHOWN", 10)
-    assert SHOWN > 10
+    monkeypatch.setattr(overview, "DRAWN_CASES", 10)
+    assert DRAWN_CASES > 10
     write(workspace, [gate("follows signal to noise of PET", False, value=0.9)], cases=40)
     told = trust(workspace)
     (follows,) = told["follows"]
