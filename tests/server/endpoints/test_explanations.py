@@ -161,7 +161,7 @@ def test_only_so_many_bytes_of_explanations_are_kept(
         folder.mkdir(parents=True)
         (folder / NUMBERS).write_text(f"{version}")
 
-    monkeypatch.setitem(SHARES, "explanations", 2e-11)  # 2 bytes of 100 GB
+    monkeypatch.setitem(SHARES, "explanations", 2.1e-11)  # 2 bytes of 100 GB, rounded down
     monkeypatch.setattr(web, "IN_USE_S", 0)
     monkeypatch.setattr(web, "write_explanation", write)  # the real one takes seconds each
     for version in (1, 2, 3):
