@@ -24,16 +24,8 @@ from lib.server.errors import ClientError
 from lib.server.image_files import ImageFiles
 
 __all__ = ["FINAL", "ORIGINAL", "CaseDatastore"]
-_RESERVED = {
-    "id",
-    "path",
-    "name",
-    "ts",
-    "mdal",
-    "case",
-    "modality",
-    "modalities",
-}  # keys that our own answers use
+# Keys that our own answers use.
+_RESERVED = {"id", "path", "name", "ts", "mdal", "case", "modality", "modalities"}
 
 
 class CaseDatastore(Datastore):

@@ -63,7 +63,7 @@ def test_the_same_pool_settings_and_seed_give_the_same_plan(
 
 def test_nothing_changed_means_nothing_to_do(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     first = plan_pool(workspace)
-    monkeypatch.setattr("lib.pipeline.planning._make", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr("lib.pipeline.planning._make_plan", lambda *_: pytest.fail("scored again"))
     assert plan_pool(open_site(workspace.folders.studies)) == first
 
 

@@ -144,7 +144,7 @@ def test_a_choice_made_while_a_training_runs_stays(
     learn(workspace, dice=0.5)
     learn(workspace, dice=0.6, before=0.5)
     monkeypatch.setattr(
-        "lib.pipeline.training._judged", lambda *_, **__: (workspace.models.choose(1) or True, "Better.")
+        "lib.pipeline.training._judge", lambda *_, **__: (workspace.models.choose(1) or True, "Better.")
     )
     stats = learn(workspace, dice=0.7, before=0.6)
     assert (stats["went_on_from"], stats["version"], workspace.models.chosen()) == (2, 3, 1)

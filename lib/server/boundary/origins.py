@@ -16,10 +16,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 
 SAFE = {"GET", "HEAD", "OPTIONS"}  # HTTP methods that change nothing
-_HERE = {
-    "same-origin",
-    "none",
-}  # values of Sec-Fetch-Site for this server's page, or for a person at the address bar
+_HERE = {"same-origin", "none"}  # Sec-Fetch-Site of this server's page, or of a person at the address bar
 
 
 @dataclass(frozen=True)

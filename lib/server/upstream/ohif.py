@@ -115,9 +115,8 @@ def patch_panel() -> bool:
     scripts, missed = _patched()
     for patch in missed:
         logger.warning(patch.warning)
-    there = {
-        getattr(route, "path", "") for route in application.routes
-    }  # kept when `/reload` creates the app again
+    # Routes of an earlier call stay when `/reload` creates the app again.
+    there = {getattr(route, "path", "") for route in application.routes}
     for name, script in scripts.items():
         if (path := f"/ohif/{name}") not in there:
             _serve_first(application, path, script)
@@ -129,9 +128,7 @@ def _serve_first(application: FastAPI, path: str, script: str) -> None:
     from monailabel.endpoints.user.auth import RBAC
 
     def panel() -> Response:
-        fresh = {
-            "Cache-Control": "no-cache"
-        }  # the file name stays the same when a release changes other lines
+        fresh = {"Cache-Control": "no-cache"}  # a new release changes lines but not the file name
         return Response(script, media_type="text/javascript", headers=fresh)
 
     login = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))

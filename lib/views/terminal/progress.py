@@ -1,4 +1,4 @@
-"""How far a command is, for whoever waits for it."""
+"""Progress of a command in the terminal."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-_TOLD = 10  # lines where there is no terminal to draw a bar on
+_LOG_LINES = 10  # progress lines where there is no terminal for a bar
 
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Callable[[float, str], None]]:
-    """A bar with the time left, gone at the end; a line at each tenth in a log.
+    """Show a progress bar with the time left, removed at the end; in a log, a line for each tenth.
 
     Yields:
-        To be told the share done, 0 to 1, and what is being done.
+        A function to call with the share done, 0 to 1, and a message.
     """
-    told = -1
+    written = -1
 
     def write(done: float, message: str) -> None:
-        nonlocal told
-        if int(done * _TOLD) > told:
-            told = int(done * _TOLD)
+        nonlocal written
+        if int(done * _LOG_LINES) > written:
+            written = int(done * _LOG_LINES)
             console.print(f"{done:4.0%} {message}", markup=False, highlight=False)
 
     if not console.is_terminal:

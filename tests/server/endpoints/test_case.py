@@ -161,7 +161,7 @@ def test_a_quarantined_case_says_why_and_is_shown(workspace: Workspace, client: 
         ("nobody", "which none of 2 cases answers to"),
         ("STS_002/images/T2.nii.gz", "modality must be one of"),
         ("STS_002/labels/wibble.nii.gz", "has no label tagged"),
-        ("STS_002/difference/CT/wibble.nii.gz", "is known of CT/PET"),
+        ("STS_002/difference/CT/wibble.nii.gz", "exist for CT/PET"),
         ("..%2f..%2fetc%2fpasswd", ""),
     ],
 )

@@ -82,6 +82,6 @@ def test_a_plan_that_does_not_fit_the_pool_any_more_says_so(workspace: Workspace
     shutil.rmtree(workspace.folders.studies / "STS_008")
     workspace.refresh()
     told = " ".join(pool_states(workspace, set())["expired"])
-    assert "has expired: 1 case is not in it; 1 case is not served any more." in told
+    assert "has expired: 1 case is not in it; 1 case is no longer served." in told
     changed = Workspace(workspace.folders.studies, AppSettings(budget="2", seed=7))
     assert "seed was 0, now 7" in " ".join(pool_states(changed, set())["expired"])
