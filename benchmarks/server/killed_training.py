@@ -37,7 +37,7 @@ import sys
 from pathlib import Path
 import torch
 from lib.server.datastore import CaseDatastore
-from lib.pipeline.training import train_site
+from lib.pipeline.training import train_workspace
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 
@@ -56,7 +56,7 @@ for number in range(done, int(rounds)):
     def told(share, message):
         if message.startswith("epoch"):
             note("epoch", number, message.split()[1])
-    stats = train_site(site, on_progress=told)
+    stats = train_workspace(site, on_progress=told)
     note("ended", number, stats["dice"], stats["version"])
 """
 

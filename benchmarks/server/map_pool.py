@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.mdal import pair_names
-from lib.pipeline.planning import PATCHES
+from lib.pipeline.planning import PATCH_FILE
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.plan.scores import CaseScore
@@ -103,7 +103,7 @@ def planned(studies: Path) -> Workspace:
     )
     nats = rng.standard_normal((len(ids), len(pairs), 216)).astype(np.float16)
     np.savez(
-        workspace.folders.work / PATCHES,
+        workspace.folders.work / PATCH_FILE,
         content=np.array(content),
         ids=np.array(ids),
         pairs=np.array(pairs),

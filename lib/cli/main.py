@@ -22,7 +22,7 @@ from lib.cli.serve import EPILOG as SERVE_EPILOG
 from lib.cli.serve import serve
 from lib.cli.train import EPILOG as TRAIN_EPILOG
 from lib.cli.train import train
-from lib.pipeline.checking import check_site
+from lib.pipeline.checking import check_workspace
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
@@ -90,7 +90,7 @@ def check(
     workspace = Workspace(studies, read_settings(pairs_of(conf)))
     if background:
         os.nice(19)
-        check_site(workspace)
+        check_workspace(workspace)
         return
     if workspace.folders.in_pacs:
         console.print(series_table(workspace))
@@ -165,7 +165,7 @@ app.command(epilog=SERVE_EPILOG)(serve)
 
 def _check(workspace: Workspace) -> None:
     with progress_bar(console) as tell:
-        check_site(workspace, tell)
+        check_workspace(workspace, tell)
 
 
 def _select(workspace: Workspace, files: PlanFiles, processes: int) -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from lib.cli.options import Conf, Studies, console, pairs_of
-from lib.pipeline.checking import check_site
+from lib.pipeline.checking import check_workspace
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
@@ -32,7 +32,7 @@ def report(
 
     with progress_bar(console) as tell:
         if not workspace.recall_check():
-            check_site(workspace, lambda done, message: tell(0.5 * done, message))
+            check_workspace(workspace, lambda done, message: tell(0.5 * done, message))
         write_report(workspace, output, on_progress=lambda done, message: tell(0.5 + 0.5 * done, message))
     megabytes = output.stat().st_size / 1e6
     console.print(f"written: {escape(str(output))} ({megabytes:.1f} MB)", highlight=False)

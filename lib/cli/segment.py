@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from lib.cases.case import Case
 from lib.cli.options import Conf, Studies, console, device_among, pairs_of
-from lib.pipeline.checking import check_site
+from lib.pipeline.checking import check_workspace
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.csv_table import write_csv
@@ -71,7 +71,7 @@ def _segment(
 
     if not workspace.recall_check():
         with progress_bar(console) as tell:
-            check_site(workspace, tell)
+            check_workspace(workspace, tell)
     cases = _chosen(workspace, names)
     threads = torch.get_num_threads()
     job = LabelFiles(

@@ -16,7 +16,6 @@ from lib import ROOT
 from lib.cases.discovery.studies import REGISTER
 from lib.cli.options import Conf, Studies, console, pairs_of
 from lib.labels.register import Register
-from lib.pipeline.checking import CHECK
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
@@ -99,7 +98,7 @@ def _announce(workspace: Workspace, address: str, ended: threading.Event) -> Non
     """
     with progress_bar(console) as show:
         while _scoring(address) is None:
-            _show(workspace.plan.progress(CHECK), show)
+            _show(workspace.plan.progress(CHECK_JOB), show)
             if ended.wait(_LOOK_S):
                 return
     console.print(

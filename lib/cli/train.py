@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lib.cli.options import Conf, Studies, console, device_among, pairs_of
-from lib.pipeline.checking import check_site
+from lib.pipeline.checking import check_workspace
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
@@ -42,14 +42,14 @@ def train(
 
 
 def _train(workspace: Workspace, epochs: int) -> None:
-    from lib.pipeline.training import train_site
+    from lib.pipeline.training import train_workspace
 
     if not workspace.recall_check():
         with progress_bar(console) as tell:
-            check_site(workspace, tell)
+            check_workspace(workspace, tell)
     try:
         with progress_bar(console) as tell:
-            stats = train_site(workspace, epochs=epochs, on_progress=tell)
+            stats = train_workspace(workspace, epochs=epochs, on_progress=tell)
     except KeyboardInterrupt:
         console.print("stopped; the next run goes on after the last whole epoch")
         raise

@@ -1,1 +1,1 @@
-"""A studies folder becomes a checked pool, a plan, a model, a segmentation."""
+"""From a studies folder to a checked pool, a plan, a model and segmentations."""

@@ -1,22 +1,23 @@
-"""The pool check of a site, and how far it is."""
+"""The pool check of a workspace, and its progress."""
 
 from __future__ import annotations
 
 from lib.pipeline.workspace import Workspace
 from lib.plan.jobs import Progress, telling
 
-CHECK = "check"
+CHECK_JOB = "check"
 
 
-def check_site(workspace: Workspace, on_progress: Progress | None = None) -> None:
-    """Run the pool check and keep its result.
+def check_workspace(workspace: Workspace, on_progress: Progress | None = None) -> None:
+    """Run the pool check and record its result.
 
     Args:
-        workspace: Whose pool.
-        on_progress: Told the share done and how many cases that is, also kept for the page.
+        workspace: Workspace to check.
+        on_progress: Called with the share done and the number of cases checked; both are also recorded for
+            the page.
     """
-    cases, goes_on = len(workspace.pool.cases), "the next check goes on where this one was"
-    with telling(workspace.plan.report, CHECK, on_progress, goes_on=goes_on) as tell:
-        tell(0.0, f"looking at {cases:,} cases")
-        workspace.check(lambda done, of: tell(done / of, f"checked {done:,} of {of:,} cases"))
-    workspace.plan.report(CHECK, state="done", done=1.0, message=f"checked {cases:,} cases")
+    cases, goes_on = len(workspace.pool.cases), "the next check resumes where this one stopped"
+    with telling(workspace.plan.report, CHECK_JOB, on_progress, goes_on=goes_on) as report_progress:
+        report_progress(0.0, f"looking at {cases:,} cases")
+        workspace.check(lambda done, of: report_progress(done / of, f"checked {done:,} of {of:,} cases"))
+    workspace.plan.report(CHECK_JOB, state="done", done=1.0, message=f"checked {cases:,} cases")

@@ -1,4 +1,4 @@
-"""How the disk space that a clinic grants is divided among what can be made or fetched again."""
+"""Division of the clinic's disk budget among files that can be made or fetched again."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SHARES = {
 
 
 def disk_bytes(settings: AppSettings, what: str) -> int:
-    """Bytes that one kind of file may take on disk.
+    """Maximum bytes on disk for one kind of file.
 
     Args:
-        settings: With `disk_gb` for all kinds together.
-        what: One of `SHARES`.
+        settings: Settings with `disk_gb`, the budget of all kinds together.
+        what: Kind of file, a key of `SHARES`.
     """
     return int(settings.disk_gb * 1e9 * SHARES[what])

@@ -1,4 +1,4 @@
-"""A training that the ranks of torchrun share, or one process does alone."""
+"""A training run shared by the ranks of torchrun, or done by one process alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lib.runtime.distributed import Tell, share_out
 
 
 class SharedTraining:
-    """A training as the first rank sees it; what is sent to another rank is its `Share`."""
+    """The training on the first rank; pickled for another rank, it becomes a `FollowerTraining`."""
 
     def __init__(
         self,
@@ -32,16 +32,16 @@ class SharedTraining:
         state_file: Path,
         stop: Callable[[], bool],
     ) -> None:
-        """Train `network` in place, see `lib.ciml.training.train.train`."""
+        """Prepare to train `network` in place; the arguments are those of `lib.ciml.training.train.train`."""
         self.workspace, self.cases, self.network, self.settings = workspace, cases, network, settings
         self.state_file, self.stop = state_file, stop
         self.listeners: list[Callable[[EpochReport], None]] = []
         self.result = TrainingResult()
 
     def __call__(self, piece: int, device: torch.device, tell: Tell) -> None:
-        """Train, and tell who listens."""
+        """Train, and report each epoch to every listener."""
 
-        def tell_all(report: EpochReport) -> None:
+        def notify_listeners(report: EpochReport) -> None:
             for listener in self.listeners:
                 listener(report)
 
@@ -52,15 +52,15 @@ class SharedTraining:
             self.settings,
             seed=self.workspace.settings.seed,
             device=device,
-            on_epoch=tell_all,
+            on_epoch=notify_listeners,
             stop=self.stop,
             state_file=self.state_file,
             ranks=Ranks.joined(),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another rank gets its share."""
-        return Share, (
+        """Pickle as the training of another rank."""
+        return FollowerTraining, (
             self.workspace.folders.address,
             self.workspace.settings,
             self.cases,
@@ -70,8 +70,8 @@ class SharedTraining:
 
 
 @dataclass(frozen=True, eq=False)
-class Share:
-    """The part of every rank but the first: steps on patches of its own, nothing told and nothing kept."""
+class FollowerTraining:
+    """The training on every other rank: it steps on its own patches, and reports and records nothing."""
 
     studies: str
     conf: AppSettings
@@ -80,7 +80,7 @@ class Share:
     settings: TrainingSettings
 
     def __call__(self, piece: int, device: torch.device, tell: Tell) -> None:
-        """Take part until the first rank is done."""
+        """Train until the first rank is done."""
         workspace = Workspace(self.studies, self.conf)
         train(
             self.network,
@@ -94,11 +94,11 @@ class Share:
 
 
 def run_shared(training: SharedTraining, device: torch.device) -> TrainingResult:
-    """Do it on every rank there is; alone with the threads that this process has.
+    """Train on every rank of torchrun; without torchrun, in this process with its threads.
 
     Args:
-        training: Its network holds the weights afterwards.
-        device: Where to train; under torchrun each rank of a machine takes a GPU of its own.
+        training: Training to run; its network holds the trained weights afterwards.
+        device: Device to train on; under torchrun each rank of a machine takes a GPU of its own.
     """
     if distributed.is_initialized():
         share_out(training, range(distributed.get_world_size()), device=device)

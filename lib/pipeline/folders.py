@@ -1,4 +1,4 @@
-"""Where the studies are, and where the program keeps what it makes of them."""
+"""Folders of the studies and of the program's own files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lib.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of one set of studies.
+    """Folders of one set of studies.
 
     Attributes:
-        address: The studies as they were given: a folder, or the address of a DICOMweb server.
-        studies: Folder of the labels and their register: the studies themselves, or `work` of a PACS.
-        work: Folder of the plan, the models and the cache.
+        address: Location of the studies as given: a folder, or the address of a DICOMweb server.
+        studies: Folder of the labels and their register: the studies folder itself; `work` for a PACS.
+        work: Folder of the plan, the models and the caches.
     """
 
     address: str
@@ -27,7 +27,7 @@ class Folders:
 
     @classmethod
     def of(cls, studies: Path | str, work_dir: str = "") -> Folders:
-        """The folders for studies that a person named.
+        """The folders for the given studies.
 
         Args:
             studies: A folder, or the address of a DICOMweb server.
@@ -52,15 +52,18 @@ class Folders:
 
 
 def is_address(studies: str) -> bool:
-    """Whether studies are in a PACS: the address of a DICOMweb server."""
+    """Whether the studies are the address of a DICOMweb server, that is, in a PACS."""
     return studies.startswith(("http://", "https://"))
 
 
 def check_address(studies: str) -> str:
-    """The address of a PACS, which is shown in answers, tables and logs: it must hold no secret.
+    """Check that the address of a PACS holds no secret: answers, tables and logs show it.
+
+    Returns:
+        The address, unchanged.
 
     Raises:
-        UserError: If a user, a password, a query or a fragment stands in it; the message repeats none of it.
+        UserError: If the address holds a user, a password, a query or a fragment; the message repeats none.
     """
     parts = urlsplit(studies)
     if "@" in parts.netloc or parts.query or parts.fragment:
@@ -73,7 +76,7 @@ def check_address(studies: str) -> str:
 
 
 def _work_of(address: str) -> Path:
-    """A folder of this user for one PACS, named by its host."""
+    """Folder in the user's home for one PACS, named after its host."""
     parts = urlsplit(address)
     name = re.sub(r"[^\w.-]", "_", parts.hostname or "pacs")
     return Path.home() / ".mdal" / f"{name}-{digest(address)[:8]}"

@@ -1,4 +1,4 @@
-"""A plan as a file that people and programs read: every case of the pool, best first."""
+"""A plan as a document for people and programs: every case of the pool, best first."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore
 from lib.runtime.csv_table import write_csv
 
-METHOD = "MDAL as reconstructed from its abstract"
-_DECIMALS = 4  # more would be noise, and the same plan must be the same bytes
+MDAL_METHOD = "MDAL as reconstructed from its abstract"
+_DECIMALS = 4  # more would be noise, and the same plan must give the same bytes
 
 
 def budgeted(workspace: Workspace, plan: PlanRow | None, strategy: str) -> int:
-    """After how many labelled cases a site's budget is spent."""
+    """Number of labelled cases at which the workspace's budget is spent."""
     plateau = plan.about.get("plateau", {}).get(strategy) if plan else None
     return Budget.parse(workspace.settings.budget).cases(
         max(1, len(workspace.verdicts.served)), plateau=plateau
@@ -29,14 +29,14 @@ def budgeted(workspace: Workspace, plan: PlanRow | None, strategy: str) -> int:
 
 
 def plan_warnings(plan: PlanRow, strategy: str) -> list[str]:
-    """In what a plan may mislead; failed gates only for a strategy that ranks by the difference."""
+    """Warnings about a plan; failed gates count only for a strategy that ranks by the difference."""
     if plan.about.get("gates") and not STRATEGIES[strategy].by_difference:
         return []
     return [str(sentence) for sentence in plan.about.get("warnings", [])]
 
 
 def reason(score: CaseScore, rank: int, of: int, *, strategy: str) -> str:
-    """Why a case comes where it does in a strategy's order, in one sentence."""
+    """One sentence that explains the rank of a case in a strategy's order."""
     place = f"Case {rank} of {of}"
     if score.difference is None or score.percentile is None:
         return f"{place} in a uniform order."
@@ -52,14 +52,14 @@ def reason(score: CaseScore, rank: int, of: int, *, strategy: str) -> str:
 
 @dataclass(frozen=True)
 class PlannedCase:
-    """A case at its place in the order.
+    """A case with its rank in the order.
 
     Attributes:
-        rank: From 1.
-        id: Of the case.
-        chosen: Whether the budget reaches it.
-        score: What the plan knows of it.
-        warnings: What to look at before it is labelled.
+        rank: Rank, from 1.
+        id: Id of the case.
+        chosen: Whether the case lies within the budget.
+        score: Score of the case in the plan.
+        warnings: Sentences on what to check before labelling.
     """
 
     rank: int
@@ -83,11 +83,11 @@ class PlanDocument:
     """A plan in one strategy's order.
 
     Attributes:
-        strategy: Whose order.
-        budget: How many cases are chosen.
-        pairs: Of the pool's modalities, as `CT/PET`.
-        cases: In the order.
-        quarantined: Reason by id of the cases that the pool check holds back.
+        strategy: Strategy that made the order.
+        budget: Budget that decides how many cases are chosen.
+        pairs: Pairs of the pool's modalities, as `CT/PET`.
+        cases: Cases, best first.
+        quarantined: Reason for quarantine, by case id.
         about: Settings, software, gates, warnings, coverage and plateaus of the plan.
     """
 
@@ -100,16 +100,16 @@ class PlanDocument:
 
     @classmethod
     def read(cls, workspace: Workspace) -> PlanDocument:
-        """A site's newest plan, in the order of its setting `strategy`.
+        """The workspace's newest plan, in the order of its setting `strategy`.
 
         Raises:
-            ValueError: If there is no plan with this strategy.
+            ValueError: If no plan has this strategy.
         """
         strategy, plan = workspace.settings.strategy, workspace.plan.current()
         order = workspace.plan.order(strategy, plan=plan.id) if plan else ()
         if not plan or not order:
             raise ValueError(
-                f"there must be a plan with the strategy {strategy}; none is there. Score the pool."
+                f"there must be a plan with the strategy {strategy}; there is none. Score the pool."
             )
         scores, chosen = workspace.plan.scores(plan=plan.id), budgeted(workspace, plan, strategy)
         cases = tuple(
@@ -133,21 +133,21 @@ class PlanDocument:
 
     @property
     def chosen(self) -> tuple[PlannedCase, ...]:
-        """The cases that the budget reaches."""
+        """The cases within the budget."""
         return tuple(case for case in self.cases if case.chosen)
 
     @property
     def scored(self) -> bool:
-        """Whether the modality difference is known; it is not where the pool was too small."""
+        """Whether the modality difference is known; it is unknown where the pool was too small to score."""
         return any(case.score.difference is not None for case in self.cases)
 
     @property
     def gates(self) -> list[dict[str, Any]]:
-        """Whether the scoring is to be trusted."""
+        """Results of the gates that judge the scoring."""
         return list(self.about.get("gates", []))
 
     def to_csv(self) -> str:
-        """One row a case, then those in quarantine without a rank."""
+        """The plan as CSV: one row per case, then the quarantined cases without a rank."""
         columns = [
             *("rank", "case", "chosen", "difference", "difference_nats", "percentile", "most_different_pair"),
             *(f"{what} {pair}" for pair in self.pairs for what in ("difference", "difference_nats")),
@@ -158,10 +158,10 @@ class PlanDocument:
         return stream.getvalue()
 
     def to_json(self) -> str:
-        """All that the table holds, and how the plan came to be."""
+        """The plan as JSON: the content of the table, with the settings, software and gates behind it."""
         about, chosen = self.about, len(self.chosen)
         document = {
-            "method": METHOD,
+            "method": MDAL_METHOD,
             "strategy": self.strategy,
             "order": STRATEGIES[self.strategy].title,
             "budget": {"rule": str(self.budget), "cases": chosen, "of": len(self.cases)},

@@ -1,4 +1,4 @@
-"""From a site's pool to its ordered plan: check, score, select, write."""
+"""From the pool to its ordered plan: check, score, select, write."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from lib.mdal.scoring.score_pool import PoolTooSmall
 from lib.mdal.selection.candidates import Candidates
 from lib.mdal.selection.coverage import coverage, plateau, prefixes
 from lib.mdal.selection.strategies import STRATEGIES, cluster_of
-from lib.pipeline.checking import check_site
-from lib.pipeline.scoring import SiteScores, score_site
+from lib.pipeline.checking import check_workspace
+from lib.pipeline.scoring import WorkspaceScores, score_workspace
 from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
 from lib.plan.jobs import Progress, telling
@@ -31,23 +31,23 @@ from lib.runtime.files import replacing
 
 logger = logging.getLogger(__name__)
 
-JOB = "mdal"
-_CONFIRMED = "mdal files"  # touched since the plan was made, and found to hold what they held
-PATCHES = "patches.npz"  # PMI at every position of every case, for maps of where modalities disagree
+SCORING_JOB = "mdal"
+_CONFIRMED = "mdal files"  # files touched since the plan was made, whose content is unchanged
+PATCH_FILE = "patches.npz"  # PMI at every position of every case, for maps of where modalities disagree
 QUICK = "The pool was scored quickly, to try the program out; the order means nothing: --conf scoring=full."
 _CHECKED = 0.1  # share of the work done after the check
 
 
 def plan_pool(workspace: Workspace, *, processes: int = 1, on_progress: Progress | None = None) -> int:
-    """Bring a site's plan up to date.
+    """Bring the workspace's plan up to date.
 
-    The same content and settings give the plan that is there. A pool too small to be scored gets a plan that
-    says so, in uniform order.
+    Where content and settings are unchanged, the existing plan stays. A pool too small to be scored gets a
+    plan in uniform order, with a warning that says so.
 
     Args:
-        workspace: Whose pool.
-        processes: That share the work on a CPU.
-        on_progress: Told the share done and what is being done, also kept for `/info/`.
+        workspace: Workspace whose pool is planned.
+        processes: Number of processes that share the work on a CPU.
+        on_progress: Called with the share done and a message; both are also recorded for `/info/`.
 
     Returns:
         The plan's version.
@@ -55,18 +55,16 @@ def plan_pool(workspace: Workspace, *, processes: int = 1, on_progress: Progress
     Raises:
         UserError: If the studies hold no case.
     """
-    told = telling(
-        workspace.plan.report, JOB, on_progress, goes_on="the next scoring goes on where this one was"
-    )
+    goes_on = "the next scoring resumes where this one stopped"
     with (
-        FileLock(workspace.folders.work / "scoring.lock"),
-        told as tell,
-    ):  # of two scorings the second finds nothing to do
-        return _plan_pool(workspace, processes, tell)
+        FileLock(workspace.folders.work / "scoring.lock"),  # a second scoring waits, then finds nothing to do
+        telling(workspace.plan.report, SCORING_JOB, on_progress, goes_on=goes_on) as report_progress,
+    ):
+        return _plan_pool(workspace, processes, report_progress)
 
 
 def is_current(workspace: Workspace, plan: PlanRow) -> bool:
-    """Whether a site's newest plan is of its files and settings as they are now."""
+    """Whether the plan was made from the files and settings as they are now."""
     now = workspace.fingerprint()
     confirmed = workspace.plan.progress(_CONFIRMED).get("message")
     return plan.about.get("fingerprint") == now or confirmed == f"plan {plan.id} {now}"
@@ -74,26 +72,26 @@ def is_current(workspace: Workspace, plan: PlanRow) -> bool:
 
 @lru_cache(maxsize=4)
 def uniform_order(ids: tuple[str, ...], seed: int) -> tuple[str, ...]:
-    """Every case equally likely at every place; the seed decides."""
+    """Case ids in a random order, drawn from the seed."""
     return tuple(ids[place] for place in np.random.default_rng(seed).permutation(len(ids)))
 
 
-def _plan_pool(workspace: Workspace, processes: int, tell: Progress) -> int:
-    tell(0.0, "checking the pool")
+def _plan_pool(workspace: Workspace, processes: int, report_progress: Progress) -> int:
+    report_progress(0.0, "checking the pool")
     if not workspace.recall_check():
-        check_site(workspace, lambda done, message: tell(_CHECKED * done, message))
+        check_workspace(workspace, lambda done, message: report_progress(_CHECKED * done, message))
     content, current = workspace.content(), workspace.plan.current()
     if current is not None and current.content == content:
         confirmed = f"plan {current.id} {workspace.fingerprint()}"
         workspace.plan.report(_CONFIRMED, state="done", done=1.0, message=confirmed)
-        workspace.plan.report(JOB, state="done", done=1.0, message="nothing changed")
+        workspace.plan.report(SCORING_JOB, state="done", done=1.0, message="nothing changed")
         return current.id
-    plan = _make(workspace, content, processes, tell)
-    workspace.plan.report(JOB, state="done", done=1.0, message=f"plan {plan} is ready")
+    plan = _make_plan(workspace, content, processes, report_progress)
+    workspace.plan.report(SCORING_JOB, state="done", done=1.0, message=f"plan {plan} is ready")
     return plan
 
 
-def _make(workspace: Workspace, content: str, processes: int, tell: Progress) -> int:
+def _make_plan(workspace: Workspace, content: str, processes: int, report_progress: Progress) -> int:
     settings = workspace.settings
     about: dict[str, Any] = {
         "software": {name: version(name) for name in ("monai", "torch", "scikit-learn", "numpy")},
@@ -105,10 +103,10 @@ def _make(workspace: Workspace, content: str, processes: int, tell: Progress) ->
         "content": content, "seed": settings.seed, "about": about, "budget": Budget.parse(settings.budget)
     }  # fmt: skip
     try:
-        scored = score_site(
+        scored = score_workspace(
             workspace,
             processes=processes,
-            on_progress=lambda done, message: tell(_CHECKED + (1.0 - _CHECKED) * done, message),
+            on_progress=lambda done, message: report_progress(_CHECKED + (1.0 - _CHECKED) * done, message),
         )
     except PoolTooSmall as err:
         logger.warning("the pool could not be scored: %s", err)
@@ -147,8 +145,8 @@ def _make(workspace: Workspace, content: str, processes: int, tell: Progress) ->
     )
 
 
-def candidates_of(scored: SiteScores) -> Candidates:
-    """What a selector may look at."""
+def candidates_of(scored: WorkspaceScores) -> Candidates:
+    """The candidates that a selector chooses from, with their scores."""
     scores = scored.scores
     return Candidates(
         tuple(case.id for case in scored.cases),
@@ -162,7 +160,7 @@ def candidates_of(scored: SiteScores) -> Candidates:
 
 
 def _coverage(candidates: Candidates, orders: Mapping[str, list[str]]) -> dict[str, Any]:
-    """How well the first cases of each order stand for the pool, and after how many that hardly grows."""
+    """Coverage of the pool by the first cases of each order, and the plateau of each curve."""
     row = {id: number for number, id in enumerate(candidates.ids)}
     at = prefixes(len(candidates))
     curves = {
@@ -176,7 +174,7 @@ def _coverage(candidates: Candidates, orders: Mapping[str, list[str]]) -> dict[s
 
 
 def _keep_patches(workspace: Workspace, content: str, candidates: Candidates, scores: PoolScores) -> None:
-    with replacing(workspace.folders.work / PATCHES) as part, part.open("wb") as stream:
+    with replacing(workspace.folders.work / PATCH_FILE) as part, part.open("wb") as stream:
         np.savez(
             stream,
             content=np.array(content),
@@ -186,7 +184,9 @@ def _keep_patches(workspace: Workspace, content: str, candidates: Candidates, sc
         )
 
 
-def _case_score(scored: SiteScores, row: int, cluster: int, *, suspect: bool, salient: float) -> CaseScore:
+def _case_score(
+    scored: WorkspaceScores, row: int, cluster: int, *, suspect: bool, salient: float
+) -> CaseScore:
     scores = scored.scores
     differences = _by_pair(scores, scores.pair_md[row])
     details: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""From a site's cases to their scores: views of them, then models that never saw them."""
+"""From cases to scores: views of the cases, then models trained on other cases."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ CONTRASTIVE = {
 
 
 @dataclass(frozen=True, eq=False)
-class SiteScores:
-    """Scores of a site's served cases.
+class WorkspaceScores:
+    """Scores of the served cases of a workspace.
 
     Attributes:
-        cases: In the order of the scores.
-        scores: Of them.
+        cases: Cases, in the order of the scores.
+        scores: Scores of the N cases.
         modalities: Names of the M channels.
-        properties: Measured without a label, with a leading N.
+        properties: Properties measured without a label, each of shape (N, …).
     """
 
     cases: tuple[Case, ...]
@@ -46,10 +46,10 @@ class SiteScores:
     properties: CaseProperties
 
     def measured(self, row: int) -> dict[str, Any]:
-        """What the gates hold the difference of a case against, by the names that they give it.
+        """Properties of a case that the gates compare with its difference, by the gates' names.
 
         Returns:
-            JSON; what is not known of the case is left out. `voxel_mm` as a viewer shows it, W first.
+            JSON without unknown values. `voxel_mm` has the viewers' order, W first.
         """
         noise = zip(self.modalities, self.properties.signal_to_noise[row], strict=True)
         numbers = {
@@ -58,26 +58,26 @@ class SiteScores:
             **{f"signal to noise of {name}": value for name, value in noise},
         }
         known = {name: float(f"{value:.4g}") for name, value in numbers.items() if math.isfinite(value)}
-        spacing = self.properties.spacing[row].round(2).tolist()  # as `protocol_gate` rounds it
+        spacing = self.properties.spacing[row].round(2).tolist()  # rounded as in `protocol_gate`
         return {**known, "voxel_mm": spacing[::-1]}
 
 
-def score_site(
+def score_workspace(
     workspace: Workspace,
     *,
     settings: ScoringSettings | None = None,
     processes: int,
     on_progress: Progress,
-) -> SiteScores:
-    """Score the cases that a site serves.
+) -> WorkspaceScores:
+    """Score the served cases of a workspace.
 
-    The cases are put in the order of their contents, so that what they are called changes nothing.
+    The cases are sorted by a hash of their contents, so that the scores do not depend on the case ids.
 
     Args:
-        workspace: Whose cases.
-        settings: How they are scored; None for what the settings of the site say.
-        processes: That share the work on a CPU.
-        on_progress: Told the share done and what is being done.
+        workspace: Workspace whose served cases are scored.
+        settings: Settings of the scoring; None takes those of the workspace.
+        processes: Number of processes that share the work on a CPU.
+        on_progress: Called with the share done and a message.
 
     Raises:
         PoolTooSmall: If there are too few patients or modalities.
@@ -85,18 +85,20 @@ def score_site(
     """
     contents = _contents(workspace)
     cases = tuple(sorted(workspace.verdicts.served, key=lambda case: (contents[case.id], case.id)))
-    whose: dict[str, str] = {}  # of cases with one content the patient is one, whatever he is called
-    patients = [whose.setdefault(contents[case.id], case.patient) for case in cases]
+    patient_of: dict[str, str] = {}  # cases with the same content are one patient, whatever the names
+    patients = [patient_of.setdefault(contents[case.id], case.patient) for case in cases]
     keys = PoolKeys(tuple(contents[case.id] for case in cases), tuple(patients))
 
-    def tell_read(done: int) -> None:
+    def report_read(done: int) -> None:
         on_progress(_READ * done / len(cases), f"read {done} of {len(cases)} cases")
 
     gathered = workspace.folders.work / "views.npy"
-    for left in workspace.folders.work.glob(".part-*-views.npy"):  # by a scoring that was killed
-        left.unlink(missing_ok=True)
+    for part in workspace.folders.work.glob(".part-*-views.npy"):  # left by a scoring that was killed
+        part.unlink(missing_ok=True)
     try:
-        views, properties = gather_views(_views(workspace, cases, contents, tell_read), len(cases), gathered)
+        views, properties = gather_views(
+            _views(workspace, cases, contents, report_read), len(cases), gathered
+        )
         scores = score_pool(
             keys, views, properties, workspace.preparation.modalities,
             settings or scoring_settings(workspace),
@@ -106,11 +108,11 @@ def score_site(
         )  # fmt: skip
     finally:
         gathered.unlink(missing_ok=True)
-    return SiteScores(cases, scores, workspace.preparation.modalities, properties)
+    return WorkspaceScores(cases, scores, workspace.preparation.modalities, properties)
 
 
 def scoring_settings(workspace: Workspace) -> ScoringSettings:
-    """How a site's pool is scored."""
+    """Scoring settings of a workspace."""
     large = device_of(workspace.settings.device).type == "cuda"
     settings = ScoringSettings(contrastive=CONTRASTIVE["large" if large else "small"])
     if workspace.settings.scoring == "quick":
@@ -119,21 +121,24 @@ def scoring_settings(workspace: Workspace) -> ScoringSettings:
 
 
 def _contents(workspace: Workspace) -> dict[str, str]:
-    """Hash of what each served case shows the encoders: its files, and how they become a view."""
-    made_how = [VIEW_VERSION, FORMAT_VERSION, asdict(workspace.preparation)]
+    """Hash of what the encoders see of each served case: its files and the preparation of the view."""
+    method = [VIEW_VERSION, FORMAT_VERSION, asdict(workspace.preparation)]
     return {
-        id: hashlib.blake2b(json.dumps([content, made_how]).encode(), digest_size=16).hexdigest()
+        id: hashlib.blake2b(json.dumps([content, method]).encode(), digest_size=16).hexdigest()
         for id, content in workspace.records.content_hashes(workspace.verdicts.served).items()
     }
 
 
 def _views(
-    workspace: Workspace, cases: tuple[Case, ...], contents: dict[str, str], tell: Callable[[int], None]
+    workspace: Workspace,
+    cases: tuple[Case, ...],
+    contents: dict[str, str],
+    report_read: Callable[[int], None],
 ) -> Iterator[CaseView]:
-    """The view of every case; one that was made before is read, one that nobody needs any more removed."""
+    """The view of every case: read where it was saved before; unused views are removed."""
     folder, used = workspace.folders.work / "views", set()
     for done, case in enumerate(cases):
-        tell(done)
+        report_read(done)
         file = folder / f"{contents[case.id]}.npz"
         view = CaseView.load(file)
         if view is None:

@@ -1,4 +1,4 @@
-"""A site's cases segmented by its current model: once for each case, then from disk."""
+"""Segmentation of cases by the current model: computed once for each case, then read from disk."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ SEGMENTATION_VERSION = 1  # raise when a segmentation of the same case by the sa
 
 
 class ModelMismatch(UserError):
-    """A model that was trained for another pool."""
+    """The model was trained for another pool."""
 
 
 @dataclass(frozen=True)
-class Published:
-    """The model that answers now.
+class PublishedModel:
+    """The model that answers requests now.
 
     Attributes:
-        file: Its checkpoint.
-        key: Hash of what the file holds and of the labels that the site expects.
+        file: Checkpoint of the model.
+        key: Hash of the checkpoint and of the modalities and labels that the workspace expects.
     """
 
     file: Path
@@ -51,13 +51,13 @@ class Published:
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """A segmentation and what it took to get it.
+    """A segmentation and the time that it took.
 
     Attributes:
         segmentation: The model's answer.
-        seconds: By stage: `read` the files or the cache, `pre` the box made ready, `infer`, `post` what is
-            kept and painted.
-        cached: Whether it had been made before.
+        seconds: Seconds by stage: `read` (files or cache), `pre` (preparing the box), `infer`, `post`
+            (storing the segmentation and drawing the label map).
+        cached: Whether the segmentation came from the cache.
     """
 
     segmentation: Segmentation
@@ -65,7 +65,7 @@ class Segmented:
     cached: bool
 
     def label_on(self, grid: Grid) -> NDArray[np.uint8]:
-        """Label map (D, H, W) on a grid; its time counts as `post`."""
+        """Label map (D, H, W) on a grid; the time is added to `post`."""
         start = time.monotonic()
         label = self.segmentation.label_on(grid)
         self.seconds["post"] += time.monotonic() - start
@@ -84,37 +84,37 @@ class Segmented:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What is told with the answer: version, modalities used, uncertainty, contributions, fallback."""
+        """Facts for the client: version, modalities used, uncertainty, contributions, fallback."""
         about = dict(self.segmentation.about)
         return {**about, "cached": self.cached, "prefetched": self.cached and about["prefetched"]}
 
 
 class Segmenter:
-    """Segments cases by the site's current model; its weights are loaded once, and again when they change."""
+    """Segments cases with the current model; its weights are loaded once, and again when they change."""
 
     def __init__(self, workspace: Workspace) -> None:
-        """Nothing is loaded yet; `device` may be set to another than the site's."""
+        """Load nothing yet; `device` starts as the workspace's and may be set to another."""
         self.workspace, self.device = workspace, device_of(workspace.settings.device)
         self._working = threading.Lock()  # one case at a time: two would need twice the memory
-        self._known: tuple[tuple[Path, int, int], Published] | None = None
-        self._loaded: tuple[Published, CimlNetwork, dict[str, Any]] | None = None
+        self._current: tuple[tuple[Path, int, int], PublishedModel] | None = None
+        self._loaded: tuple[PublishedModel, CimlNetwork, dict[str, Any]] | None = None
 
     @cached_property
     def cache(self) -> SegmentationCache:
-        """What was segmented before."""
+        """Cache of the segmentations."""
         return SegmentationCache(
             self.workspace.folders.work / "segmentations",
             max_bytes=disk_bytes(self.workspace.settings, "segmentations"),
         )
 
-    def published(self) -> Published | None:
-        """The model that answers now; None before the first training."""
+    def published(self) -> PublishedModel | None:
+        """The model that answers requests now; None before the first training."""
         file = self.workspace.models.current()
         if file is None:
             return None
         stat = file.stat()
         stamp = (file, stat.st_ino, stat.st_mtime_ns)
-        if self._known is None or self._known[0] != stamp:
+        if self._current is None or self._current[0] != stamp:
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
             expected = [
@@ -123,15 +123,15 @@ class Segmenter:
                 self.workspace.decomposition.to_dict(),
             ]
             digest.update(json.dumps(expected).encode())
-            self._known = (stamp, Published(file, digest.hexdigest()))
-        return self._known[1]
+            self._current = (stamp, PublishedModel(file, digest.hexdigest()))
+        return self._current[1]
 
     def serve(self, version: int) -> None:
-        """Let a version of the model answer from now on, in every process of the site; 0: the newest.
+        """Choose the version of the model that answers from now on, in every process; 0 means the newest.
 
         Raises:
-            UserError: If there is no such version.
-            ModelMismatch: If it was trained for other modalities or labels.
+            UserError: If the version does not exist.
+            ModelMismatch: If the model was trained for other modalities or labels.
         """
         workspace = self.workspace
         try:
@@ -142,20 +142,20 @@ class Segmenter:
             raise
         except ValueError as err:
             raise UserError(str(err)) from err
-        logger.info("version %s answers from now on: it was chosen", version or "that is newest")
+        logger.info("version %s was chosen to answer from now on", version or "that is newest")
 
     def take(self, file: Path) -> int:
-        """Make a checkpoint that an administrator sent the newest version; its number.
+        """Publish a checkpoint that an administrator sent as the newest version, and return its number.
 
         Raises:
-            UserError: If it is no checkpoint of this app.
-            ModelMismatch: If it was trained for other modalities or labels.
+            UserError: If the file is no checkpoint of this app.
+            ModelMismatch: If the model was trained for other modalities or labels.
         """
         try:
             network, about = load(file)
         except ValueError as err:
             raise UserError(
-                "a model must be a checkpoint that this app wrote, whole; this file is none."
+                "a model must be a complete checkpoint that this app wrote; this file is none."
             ) from err
         self._check_fits(network)
         version = self.workspace.models.publish(network, {**about, "sent": datetime.now(UTC).isoformat()})
@@ -163,16 +163,16 @@ class Segmenter:
         return version
 
     def is_ready(self, case: Case) -> bool:
-        """Whether the case, as it is now, was segmented by the model that answers now."""
+        """Whether the current model has segmented the case in its current state."""
         model = self.published()
         return model is not None and self.cache.has(model.key, case.id, self.workspace.cache.key(case))
 
     def segment(self, case: Case, *, prefetching: bool = False) -> Segmented | None:
-        """The case as the current model sees it; None before the first training.
+        """Segment a case with the current model; None before the first training.
 
         Args:
-            case: Of the site.
-            prefetching: Nobody has asked for it yet; told with the answer when somebody does.
+            case: Case to segment.
+            prefetching: Whether nobody has asked for the case yet; recorded with the segmentation.
 
         Raises:
             ModelMismatch: If the model was trained for other modalities or labels.
@@ -182,11 +182,11 @@ class Segmenter:
         if (model := self.published()) is None:
             return None
         key = self.workspace.cache.key(case)
-        if (kept := self.cache.get(model.key, case.id, key)) is not None:
-            return _kept(kept, start)
+        if (cached := self.cache.get(model.key, case.id, key)) is not None:
+            return _from_cache(cached, start)
         with self._working:
-            if (kept := self.cache.get(model.key, case.id, key)) is not None:  # who was before us made it
-                return _kept(kept, start)
+            if (cached := self.cache.get(model.key, case.id, key)) is not None:  # made while we waited
+                return _from_cache(cached, start)
             made = self._make(case, model, start, prefetching)
             post = time.monotonic()
             self.cache.put(model.key, case.id, key, made.segmentation)
@@ -194,16 +194,16 @@ class Segmenter:
         return made
 
     def network(self) -> CimlNetwork:
-        """The current model, ready for use.
+        """The network of the current model, ready for use.
 
         Raises:
-            UserError: If there is none, or it was trained for other modalities or labels.
+            UserError: If there is no model, or it was trained for other modalities or labels.
         """
         if (model := self.published()) is None:
             raise UserError("a model must have been trained; there is none. Label cases and train.")
         return self._load(model)[0]
 
-    def _make(self, case: Case, model: Published, start: float, prefetching: bool) -> Segmented:
+    def _make(self, case: Case, model: PublishedModel, start: float, prefetching: bool) -> Segmented:
         network, metadata = self._load(model)
         prepared = self.workspace.cache.get(case)
         read = time.monotonic()
@@ -226,7 +226,7 @@ class Segmenter:
         seconds = {"read": read - start, **answer.seconds, "post": time.monotonic() - post}
         return Segmented(segmentation, seconds, cached=False)
 
-    def _load(self, model: Published) -> tuple[CimlNetwork, dict[str, Any]]:
+    def _load(self, model: PublishedModel) -> tuple[CimlNetwork, dict[str, Any]]:
         if self._loaded is None or self._loaded[0] != model:
             network, metadata = load(model.file, self.device)
             self._check_fits(network)
@@ -245,6 +245,6 @@ class Segmenter:
             )
 
 
-def _kept(segmentation: Segmentation, start: float) -> Segmented:
+def _from_cache(segmentation: Segmentation, start: float) -> Segmented:
     seconds = {"read": time.monotonic() - start, "pre": 0.0, "infer": 0.0, "post": 0.0}
     return Segmented(segmentation, seconds, cached=True)

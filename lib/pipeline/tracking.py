@@ -1,4 +1,4 @@
-"""Where the figures of a training go besides the statistics: TensorBoard, and MLflow if a site has it."""
+"""Tracking of a training's figures: in TensorBoard, and in MLflow where it is set up."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ _Write = Callable[[int, dict[str, float]], None]
 
 @contextmanager
 def tracker(folder: Path, *, run: str, parameters: Mapping[str, Any]) -> Iterator[Tracker]:
-    """Record each epoch of a training: always as TensorBoard's events, and in MLflow where it is set up.
+    """Record each epoch of a training: always as TensorBoard events, and in MLflow where it is set up.
 
     Args:
-        folder: Holds TensorBoard's events.
-        run: Name of the training.
+        folder: Folder of the TensorBoard events.
+        run: Name of the training run.
         parameters: Settings of the training.
 
     Raises:
-        UserError: If MLFLOW_TRACKING_URI is set, and MLflow is not installed or does not answer.
+        UserError: If MLFLOW_TRACKING_URI is set but MLflow is not installed or does not answer.
     """
     with ExitStack() as open_until_done:
         writers = [open_until_done.enter_context(_tensorboard(folder / run))]
         if address := os.environ.get(MLFLOW):
             writers.append(open_until_done.enter_context(_mlflow(address, run, parameters)))
 
-        def tell(report: EpochReport) -> None:
+        def record(report: EpochReport) -> None:
             for write in writers:
                 write(report.epoch, figures(report))
 
-        yield tell
+        yield record
 
 
 def figures(report: EpochReport) -> dict[str, float]:
-    """An epoch's numbers by name; what was not measured is left out."""
+    """Figures of an epoch by name, without those that were not measured."""
     found: dict[str, float | None] = {"train/loss": report.loss, "validation/dice": report.dice}
     found |= {f"train/kl_nats/level_{level}": kl for level, kl in report.kl_by_level.items()}
     found |= {f"validation/dice/{name}": dice for name, dice in report.dice_by_region.items()}
@@ -70,7 +70,7 @@ def _tensorboard(folder: Path) -> Iterator[_Write]:
 
 @contextmanager
 def _mlflow(uri: str, run: str, parameters: Mapping[str, Any]) -> Iterator[_Write]:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves a hospital unasked
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no data leaves a hospital without consent
     try:
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
@@ -94,8 +94,8 @@ def _mlflow(uri: str, run: str, parameters: Mapping[str, Any]) -> Iterator[_Writ
     def write(epoch: int, values: dict[str, float]) -> None:
         try:
             client.log_batch(id, metrics=[Metric(name, value, 0, epoch) for name, value in values.items()])
-        except MlflowException as err:  # a training of hours does not end for it
-            logger.warning("epoch %d was not told to MLflow: %s", epoch, err)
+        except MlflowException as err:  # no reason to end a training of hours
+            logger.warning("epoch %d was not recorded in MLflow: %s", epoch, err)
 
     state = "KILLED"
     try:
@@ -105,4 +105,4 @@ def _mlflow(uri: str, run: str, parameters: Mapping[str, Any]) -> Iterator[_Writ
         try:
             client.set_terminated(id, state)
         except MlflowException as err:
-            logger.warning("the end of the training was not told to MLflow: %s", err)
+            logger.warning("the end of the training was not recorded in MLflow: %s", err)

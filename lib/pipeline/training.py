@@ -1,4 +1,4 @@
-"""From a site's labels to its model: train, judge beside the published model, publish what is not worse."""
+"""From labels to a model: train, compare with the published model, publish what is not worse."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
-    """What a training goes on from.
+class StartingPoint:
+    """The network that a training starts from, and the published model that it is compared with.
 
     Attributes:
-        network: To be trained.
-        version: Of the published model that it is; 0 where it is new.
-        previous: Version to judge the result by; 0 where there is none that fits the pool.
-        validation: Of that one on the validation cases of now.
-        patients: That the previous version learned from.
-        why: A sentence, where the network is new though a model was there.
-        chosen: Version that a person had chosen to answer; 0 where nobody had, or a setting says which.
+        network: Network to train.
+        version: Version of the published model that the network continues; 0 for a new network.
+        previous: Version that the result is compared with; 0 where no published model fits the pool.
+        validation: Validation of the previous version on the current validation cases.
+        patients: Number of patients that the previous version learned from.
+        why: Sentence on why the network is new although there was a model; empty otherwise.
+        chosen: Version that a person had chosen to answer; 0 where the newest answers.
     """
 
     network: CimlNetwork
@@ -58,29 +58,29 @@ class Start:
     chosen: int = 0
 
 
-def train_site(
+def train_workspace(
     workspace: Workspace,
     *,
     epochs: int = 0,
     on_progress: Progress = lambda done, message: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Train on every served case with a final label; publish unless that is worse than what is published.
+    """Train on every served case with a final label; publish the result unless the published model is better.
 
-    A training that was killed goes on after its last whole epoch when the same one is asked for again.
+    A training that was killed resumes after its last complete epoch when it is started again.
 
     Args:
-        workspace: Whose cases; the model, the statistics and the state lie in its work folder.
-        epochs: Of this training; 0 takes the site's setting.
-        on_progress: Told the share done and what is being done.
-        stop: Asked before each step; true ends the training, to be gone on with.
+        workspace: Workspace of the cases; its work folder holds the model, the statistics and the state.
+        epochs: Number of epochs; 0 takes the workspace's setting.
+        on_progress: Called with the share done and a message.
+        stop: Called before each step; true stops the training, which can be resumed later.
 
     Returns:
-        The statistics, as `TrainingStats` keeps them.
+        The statistics, as `TrainingStats` stores them.
 
     Raises:
-        UserError: If there are too few labelled patients, a case cannot be read, or another process trains.
-        TrainingError: If the training came to values that are not finite.
+        UserError: If too few patients are labelled, a case cannot be read, or another process is training.
+        TrainingError: If the training produced values that are not finite.
     """
     stats = TrainingStats(workspace.folders.work / "model")
     with stats.training():
@@ -88,57 +88,59 @@ def train_site(
         begun = {"state": "running", "epoch": 0, "total_epochs": settings.epochs}
         begun |= {"best_metric": stats.read().get("best_metric", 0.0)}
 
-        def tell_read(done: int, of: int) -> None:
+        def report_read(done: int, of: int) -> None:
             message = f"read {done} of {of} cases"
             stats.write({**begun, "message": message})
             on_progress(_READ * done / of, message)
 
-        cases = labelled_cases(workspace, on_progress=tell_read)
+        cases = labelled_cases(workspace, on_progress=report_read)
         chosen = workspace.models.chosen()
-        start = replace(_start(workspace, cases), chosen=chosen)
+        start = replace(_starting_point(workspace, cases), chosen=chosen)
         state_file = workspace.folders.work / "training" / f"{_digest(workspace, cases, settings, start)}.pt"
-        for other in state_file.parent.glob("*.pt"):  # of labels or settings of before
+        for other in state_file.parent.glob("*.pt"):  # states of trainings with other labels or settings
             if other != state_file:
                 other.unlink()
-        told = _TrainingProgress(stats, settings.epochs, start, on_progress)
+        progress = _TrainingProgress(stats, settings.epochs, start, on_progress)
         training = SharedTraining(workspace, cases, start.network, settings, state_file=state_file, stop=stop)
-        result = _tracked(training, start, told)
+        result = _tracked(training, start, progress)
         if result.stopped:
             stats.end_early()
         else:
-            told.end(result, _publish(workspace, cases, settings, start, result))
+            progress.end(result, _publish(workspace, cases, settings, start, result))
             state_file.unlink(missing_ok=True)
         return stats.read()
 
 
-def _tracked(training: SharedTraining, start: Start, told: _TrainingProgress) -> TrainingResult:
-    """Run a training; its epochs go to the statistics and to where the site tracks figures."""
+def _tracked(training: SharedTraining, start: StartingPoint, progress: _TrainingProgress) -> TrainingResult:
+    """Run a training; each epoch goes to the statistics and to the trackers."""
     conf, folder = training.workspace.settings, training.workspace.folders.work / "model" / "events"
     run = f"from-{start.version}-{training.state_file.stem[:8]}"
     parameters = {"seed": conf.seed, "size": conf.network, **asdict(training.settings)}
     with tracker(folder, run=run, parameters=parameters) as track:
-        training.listeners += [track, told]
+        training.listeners += [track, progress]
         return run_shared(training, device_of(conf.device))
 
 
 def training_settings(workspace: Workspace, *, epochs: int = 0) -> TrainingSettings:
-    """How a site's model is trained; `epochs` 0 takes the site's setting."""
+    """Training settings of a workspace; `epochs` 0 takes the workspace's setting."""
     usual, device, size = workspace.settings, device_of(workspace.settings.device), network_size(workspace)
     asked = {"epochs": epochs or usual.train_epochs} if epochs or usual.train_epochs else {}
     return TrainingSettings.of_size(size, precision=precision_for(device), **asked)
 
 
 def network_size(workspace: Workspace) -> str:
-    """Size of the network that a site trains."""
+    """Size of the network that a workspace trains."""
     if workspace.settings.network != "auto":
         return workspace.settings.network
     return "base" if device_of(workspace.settings.device).type == "cuda" else "tiny"
 
 
 class _TrainingProgress:
-    """The statistics while a training runs and when it ended."""
+    """Writes the statistics while a training runs and when it ends."""
 
-    def __init__(self, stats: TrainingStats, epochs: int, start: Start, on_progress: Progress) -> None:
+    def __init__(
+        self, stats: TrainingStats, epochs: int, start: StartingPoint, on_progress: Progress
+    ) -> None:
         self._stats, self._start, self._on_progress = stats, start, on_progress
         self._begun = time.monotonic()
         before = start.validation.dice if start.validation else 0.0
@@ -171,7 +173,7 @@ class _TrainingProgress:
         )
 
     def end(self, result: TrainingResult, outcome: dict[str, Any]) -> None:
-        """Tell what it came to."""
+        """Record the result."""
         passed = {"total_time": round(time.monotonic() - self._begun, 1) or 0.1, "seconds_left": 0.0}
         best = max(self._last["best_metric"], result.dice or 0.0)
         shown = {**self._last["eval"], "best_metric": best, "best_metric_epoch": result.best_epoch}
@@ -186,8 +188,8 @@ class _TrainingProgress:
         self._stats.write(self._last)
 
 
-def _start(workspace: Workspace, cases: LabelledCases) -> Start:
-    """The published network, to go on from, if it fits this pool; else a new one."""
+def _starting_point(workspace: Workspace, cases: LabelledCases) -> StartingPoint:
+    """The published network if it fits this pool, otherwise a new one."""
     modalities, decomposition = workspace.preparation.modalities, workspace.decomposition
     device, size = device_of(workspace.settings.device), workspace.settings.network
     file = workspace.models.current()
@@ -195,39 +197,41 @@ def _start(workspace: Workspace, cases: LabelledCases) -> Start:
         torch.manual_seed(workspace.settings.seed)
         new = CimlNetwork(decomposition, modalities, NetworkSettings.of_size(network_size(workspace)))
     if file is None:
-        return Start(new)
+        return StartingPoint(new)
     try:
         network, about = load(file, device)
     except ValueError as err:
-        return Start(new, why=f"Training began anew: {err}")
+        return StartingPoint(new, why=f"Training started from scratch: {err}")
     if network.modalities != modalities or network.decomposition != decomposition:
-        return Start(new, why="Training began anew: the published model is for other modalities or labels.")
+        return StartingPoint(
+            new, why="Training started from scratch: the published model is for other modalities or labels."
+        )
     known = {case.id: case.patient for case in workspace.pool.cases}
     learned = {known.get(id, id) for id in about.get("trained_on", [])}
     number = int(about.get("version", 1))
     found = validate(network, cases.read(workspace, cases.check), device=device)
     if leaked := sorted(learned & {case.patient for case in cases.check}):
         why = (
-            f"Training began anew: the published model learned from {', '.join(leaked)}, on the validation "
-            "side now."
+            f"Training started from scratch: the published model learned from {', '.join(leaked)}, "
+            "now on the validation side."
         )
-        return Start(new, 0, number, found, len(learned), why)
+        return StartingPoint(new, 0, number, found, len(learned), why)
     if size != "auto" and network.settings != new.settings:
-        why = f"Training began anew: the published model is not of the size {size}."
-        return Start(new, 0, number, found, len(learned), why)
-    return Start(network, number, number, found, len(learned))
+        why = f"Training started from scratch: the published model is not of the size {size}."
+        return StartingPoint(new, 0, number, found, len(learned), why)
+    return StartingPoint(network, number, number, found, len(learned))
 
 
 def _publish(
     workspace: Workspace,
     cases: LabelledCases,
     settings: TrainingSettings,
-    start: Start,
+    start: StartingPoint,
     result: TrainingResult,
 ) -> dict[str, Any]:
-    """Publish if the result is not worse; what the statistics say of it."""
+    """Publish the result if it is not worse; the outcome, as the statistics hold it."""
     learned = {case.patient for case in cases.learn}
-    published, why = _judged(start, result, more=len(learned) > start.patients)
+    published, why = _judge(start, result, more=len(learned) > start.patients)
     outcome: dict[str, Any] = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "training_cases": len(cases.learn),
@@ -256,28 +260,28 @@ def _publish(
         }
         number = workspace.models.publish(start.network, {**outcome, **provenance}, after=start.chosen)
         if kept := workspace.models.chosen():
-            why += f" Version {kept} goes on answering: it was chosen after this training began."
+            why += f" Version {kept} still answers: it was chosen after this training began."
     logger.info("model %s: %s", f"version {number} published" if published else "not published", why)
     return {**outcome, "published": published, "version": number, "message": why}
 
 
-def _judged(start: Start, result: TrainingResult, *, more: bool) -> tuple[bool, str]:
-    """Whether to publish, and why.
+def _judge(start: StartingPoint, result: TrainingResult, *, more: bool) -> tuple[bool, str]:
+    """Decide whether to publish the result, and why.
 
-    At equal Dice the result is published if it learned from more patients: it saw more and loses nothing.
-    Otherwise the published model stays, and what was segmented with it beforehand holds.
+    At equal Dice the result is published if it learned from more patients. Otherwise the published model
+    stays, and the segmentations made with it stay valid.
     """
     if result.dice is None:
         return False, "There was no validation. Label more patients."
     if start.validation is None:
         return True, start.why or "It is the first model."
     after, before = result.dice, start.validation.dice
-    compared = f"validation Dice {after:.3f}, of version {start.previous} {before:.3f} on the same cases."
+    compared = f"validation Dice {after:.3f}; version {start.previous} has {before:.3f} on the same cases."
     if after > before or (after == before and more):
         return True, f"Not worse: {compared}"
     return False, (
-        f"Not better: {compared} Label more cases, or train longer or from other draws (--conf train_epochs, "
-        "seed); the same again gives the same."
+        f"Not better: {compared} Label more cases, train longer or use another seed (--conf train_epochs, "
+        "seed); the same training gives the same result."
     )
 
 
@@ -285,8 +289,10 @@ def _figures(dice: float, by_region: dict[str, float], distances: dict[str, floa
     return {"dice": dice, "dice_by_region": by_region, "surface_distance_by_region": distances}
 
 
-def _digest(workspace: Workspace, cases: LabelledCases, settings: TrainingSettings, start: Start) -> str:
-    """Name of a training: two with one name come to the same weights."""
+def _digest(
+    workspace: Workspace, cases: LabelledCases, settings: TrainingSettings, start: StartingPoint
+) -> str:
+    """Hash that names a training: trainings with the same hash give the same weights."""
     ranks = Ranks.joined()
     parts = [cases.digest, asdict(settings), start.version, workspace.settings.seed, torch.__version__]
     parts += [ranks.size if ranks else 1]

@@ -1,4 +1,4 @@
-"""The cases of a site that a training learns from and those that judge it, with their labels."""
+"""The labelled cases that a training learns from, and those that validate it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 
-LEAST_PATIENTS = 2  # with a final label, one to learn from and one to validate with
-VALIDATION_SHARE = 0.2  # of the labelled patients
-Tell = Callable[[int, int], None]
+LEAST_PATIENTS = 2  # labelled patients: one to learn from and one to validate with
+VALIDATION_SHARE = 0.2  # share of the labelled patients
+ReadProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class LabelledCases:
-    """Both sides of the split.
+    """Training and validation cases, split by patient.
 
     Attributes:
-        learn: To learn from; no patient of these is in `check`.
-        check: To validate with.
-        folder: Of their labels, each on the grid of its case's array.
-        digest: Of what all of these arrays hold.
+        learn: Training cases; none of their patients is in `check`.
+        check: Validation cases.
+        folder: Folder of the labels, each on the grid of its case's array.
+        digest: Hash of the cases and their labels.
     """
 
     learn: tuple[Case, ...]
@@ -39,7 +39,7 @@ class LabelledCases:
     digest: str
 
     def read(self, workspace: Workspace, cases: Sequence[Case]) -> list[TrainingCase]:
-        """Some of the cases, ready for training; images and labels are memory-mapped.
+        """Read some of the cases for training; images and labels are memory-mapped.
 
         Raises:
             UserError: If a case cannot be read.
@@ -50,12 +50,14 @@ class LabelledCases:
         ]
 
 
-def labelled_cases(workspace: Workspace, *, on_progress: Tell = lambda done, of: None) -> LabelledCases:
-    """Split a site's labelled cases by patient, for good, and put every label on its case's grid.
+def labelled_cases(
+    workspace: Workspace, *, on_progress: ReadProgress = lambda done, of: None
+) -> LabelledCases:
+    """Split the labelled cases by patient, permanently, and resample every label to its case's grid.
 
     Args:
-        workspace: Whose served cases.
-        on_progress: Told the cases done and their number.
+        workspace: Workspace of the labelled cases.
+        on_progress: Called with the number of cases done and the number of all.
 
     Raises:
         UserError: If there are too few labelled patients, or a case cannot be read.

@@ -1,4 +1,4 @@
-"""How far a training is: a file that clients are shown, true also after the training was killed."""
+"""Progress of a training: a file that clients read, correct even after the training was killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 from lib.runtime.own_files import recalled
 
-_PATIENCE_S = 5.0  # longer than a look whether somebody trains
+_PATIENCE_S = 5.0  # longer than `_is_written` holds the lock
 
 
 class _Stats(TypedDict, total=False):
@@ -35,19 +35,20 @@ class _Stats(TypedDict, total=False):
 
 
 class TrainingStats:
-    """Statistics with the keys of MONAI Label, and who may write them: one training at a time.
+    """Training statistics with MONAI Label's keys; only one training at a time writes them.
 
-    Slicer and OHIF read `epoch`, `total_epochs` and `best_metric`, and take `total_time` for the end. Without
-    these they show one epoch of one, 100 %, so whatever does not run has a `total_time`.
+    Slicer and OHIF read `epoch`, `total_epochs` and `best_metric`, and take a `total_time` for the end.
+    Without these keys they show epoch 1 of 1, 100 %, so a training that does not run always has a
+    `total_time`.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Keep them in a folder; it need not be there."""
+        """Keep the statistics in a folder, which need not exist yet."""
         self._file, self._lock = folder / "train_stats.json", folder / ".training.lock"
 
     def read(self) -> dict[str, Any]:
-        """The last or running training; without a `state` before the first."""
-        kept = recalled(self._file, _Stats, again="What the last training came to is not shown any more.")
+        """Statistics of the running or last training; without a `state` before the first."""
+        kept = recalled(self._file, _Stats, again="The result of the last training is no longer shown.")
         if kept is None:
             return _ended({})
         stats: dict[str, Any] = {**kept}
@@ -56,16 +57,16 @@ class TrainingStats:
         return stats
 
     def write(self, stats: Mapping[str, Any]) -> None:
-        """Replace them, atomically."""
+        """Replace the statistics, atomically."""
         with replacing(self._file) as part:
             part.write_text(json.dumps(stats, allow_nan=False))
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """While a training writes them; what ends it early is told as `failed` or `stopped`.
+        """Hold the lock of a training; an early end is recorded as `failed` or `stopped`.
 
         Raises:
-            UserError: If another process trains.
+            UserError: If another process is training.
         """
         self._file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock, timeout=_PATIENCE_S)
@@ -76,7 +77,7 @@ class TrainingStats:
                 f"only one training at a time can use {self._file.parent}; another one is running. "
                 "Wait until it is done, or stop it."
             ) from err
-        for part in self._file.parent.glob(".part-*"):  # a training that was killed left it
+        for part in self._file.parent.glob(".part-*"):  # left by a training that was killed
             part.unlink(missing_ok=True)
         try:
             yield
@@ -90,7 +91,7 @@ class TrainingStats:
             lock.release()
 
     def end_early(self) -> None:
-        """Tell that the running training was stopped."""
+        """Record that the running training was stopped."""
         stats = self.read()
         if stats.get("state") == "running":
             self.write(_stopped(stats))
@@ -106,17 +107,17 @@ class TrainingStats:
 
 
 def _stopped(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """What a training that nobody continues left."""
+    """Statistics of a training that was stopped before its last epoch."""
     return {
         **_ended(stats),
         "state": "stopped",
         "message": (
             f"The training was stopped after epoch {stats.get('epoch', 0)} of "
-            f"{stats.get('total_epochs', 0)}; with the same labels and settings the next one goes on there."
+            f"{stats.get('total_epochs', 0)}; with the same labels and settings the next one resumes there."
         ),
     }
 
 
 def _ended(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """With the time by which clients know that nothing runs; to them 0 is none."""
+    """Add the `total_time` by which clients know that nothing runs; they treat 0 as missing."""
     return {"total_time": stats.get("current_time") or 0.1, **stats}

@@ -1,4 +1,4 @@
-"""A studies folder under a clinic's settings: its cases, which of them are served, what is kept of them."""
+"""A workspace: the studies under a clinic's settings, with their cases, labels, plan, models and caches."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ if TYPE_CHECKING:
 
 
 class Workspace:
-    """Studies and what the program keeps of them, opened when it is first needed.
+    """The studies and the program's own files about them; each part is opened on first use.
 
     Attributes:
-        settings: Of the clinic.
-        folders: Where the studies are, and where their labels, plan, models and cache are kept.
-        found: The cases as they were last found.
-        verdicts: Which of them are served.
+        settings: Settings of the clinic.
+        folders: Folders of the studies, and of their labels, plan, models and caches.
+        found: Cases found by the last look at the studies.
+        verdicts: Verdicts of the pool check, which decide whether a case is served.
     """
 
     def __init__(self, studies: Path | str, settings: AppSettings) -> None:
         """Find the cases.
 
         Raises:
-            UserError: If the folder, the layout or the reference does not fit, or the PACS does not answer.
+            UserError: If the folder, layout or reference does not fit, or the PACS does not answer.
         """
         self.settings = settings
         self.folders = Folders.of(studies, settings.work_dir)
@@ -68,20 +68,23 @@ class Workspace:
 
     @property
     def pool(self) -> Pool:
-        """The cases as they were last found, served or not."""
+        """The cases found by the last look at the studies, served or not."""
         return self.found.pool
 
     def refresh(self, *, settled: bool = False) -> bool:
-        """Look for studies again; whether any is new, changed or gone.
+        """Look for new, changed and removed studies.
 
-        A new case is served at once, as the check follows, and a new label beside the images counts. A
-        modality that no case had when this process started waits for the next start.
+        A new case is served at once, because the check follows; a new label beside the images counts too. A
+        modality that no case had when this process started is taken up at the next start.
 
         Args:
-            settled: As `FoundPool.refresh` has it.
+            settled: Passed on to `FoundPool.refresh`.
+
+        Returns:
+            Whether a study is new, changed or gone.
 
         Raises:
-            UserError: As the constructor, or if no case is left; the cases then stay as they were.
+            UserError: As in the constructor, or if no case is left; the cases then stay as they were.
         """
         before = self.found.pool
         changed = self.found.refresh(self.preparation.modalities, settled=settled)
@@ -93,11 +96,9 @@ class Workspace:
         """Refuse now what would fail later: an empty pool, a bad reference, label table, device or database.
 
         Raises:
-            UserError: With what must hold.
+            UserError: If one of them cannot be used; the message says what must hold.
         """
-        from lib.runtime.devices import (
-            device_of,  # torch takes seconds to import, and listing a pool does without
-        )
+        from lib.runtime.devices import device_of  # torch takes seconds to import; listing a pool needs none
 
         device_of(self.settings.device)
         try:
@@ -119,7 +120,7 @@ class Workspace:
 
     @cached_property
     def preparation(self) -> Preparation:
-        """How the pool's cases become arrays."""
+        """Preparation that turns the pool's cases into arrays."""
         modalities = self.found.pool.modalities
         if not modalities:
             raise UserError(
@@ -137,12 +138,12 @@ class Workspace:
 
     @cached_property
     def records(self) -> Records:
-        """What is known of files that were read before."""
+        """Records of the files that were read before."""
         return Records(self.folders.work / "records.sqlite")
 
     @cached_property
     def cache(self) -> VolumeCache:
-        """Prepared cases."""
+        """Cache of the prepared cases."""
         return VolumeCache(
             self.folders.work / "cache",
             self.preparation,
@@ -168,7 +169,7 @@ class Workspace:
 
     @cached_property
     def decomposition(self) -> Decomposition:
-        """Labels, regions and subtasks: a preset's, or the site's own table."""
+        """Labels, regions and subtasks: those of a preset, or of the clinic's own table."""
         return decomposition_for(
             self.found.pool.modalities,
             preset=self.settings.decomposition,
@@ -180,7 +181,7 @@ class Workspace:
         """The readers' labels of the cases.
 
         Raises:
-            Damaged: If their register is.
+            Damaged: If the register of the labels is damaged.
         """
         register = Register(self.folders.studies / REGISTER)
         register.check()
@@ -196,11 +197,11 @@ class Workspace:
     def exchange(
         self, *, on_taken: Callable[[Case], None], on_listed: Callable[[bool], None]
     ) -> SegmentationExchange:
-        """The exchange of labels with the PACS that the studies are in; nothing is asked yet.
+        """Exchange of labels with the PACS that holds the studies; the PACS is not asked yet.
 
         Args:
-            on_taken: Told each case whose final label came from the PACS.
-            on_listed: Told after each listing whether the studies changed.
+            on_taken: Called with each case whose final label came from the PACS.
+            on_listed: Called after each listing with whether the studies changed.
         """
         return SegmentationExchange(
             self.folders.address,
@@ -216,7 +217,7 @@ class Workspace:
         )
 
     def check(self, on_progress: Callable[[int, int], None] | None = None) -> None:
-        """Run the pool check and keep its result; what was measured before is not measured again."""
+        """Run the pool check and store its result; earlier measurements of unchanged files are reused."""
         if not self.pool.cases:
             return
         verdicts = check_pool(
@@ -230,15 +231,15 @@ class Workspace:
         self.verdicts.keep(KeptCheck(self._checked_state(stamps), verdicts, case_stamps(stamps)))
 
     def recall_check(self) -> bool:
-        """Take the result of the last check; whether it is of the pool as it is now."""
+        """Load the result of the last check, and return whether it holds for the current pool."""
         return self.verdicts.recall() == self._checked_state(FileStamps.of(self.pool))
 
     def fingerprint(self) -> str:
-        """Hash of files' names, sizes and times and of the settings: cheap, changes whenever a plan may."""
+        """Hash of the settings and of the files' names, sizes and times; cheap, changes when a plan may."""
         return digest([FileStamps.of(self.pool).images, self.scoring_settings])
 
     def content(self) -> str:
-        """Hash of what the served cases hold and of the settings that change their scores."""
+        """Hash of the content of the served cases and of the settings that their scores depend on."""
         hashes = self.records.content_hashes(self.verdicts.served)
         return digest([sorted(hashes.items()), self.scoring_settings])
 
@@ -246,10 +247,10 @@ class Workspace:
         return digest([MEASURE_VERSION, stamps.images, asdict(self.preparation)])
 
     def find(self) -> Pool:
-        """The cases as they are now; nothing is kept of it.
+        """Find the cases as they are now; the workspace stays unchanged.
 
         Raises:
-            UserError: As the constructor.
+            UserError: As in the constructor.
         """
         settings, rules = self.settings, rules_for(self.settings.series_rules)
         if self.folders.in_pacs:
@@ -269,7 +270,7 @@ class Workspace:
         )
 
     def _tree(self) -> str:
-        """What the folder looks like from outside; empty for a PACS."""
+        """Stamp of the names, sizes and times in the studies folder; empty for a PACS."""
         if self.folders.in_pacs:
             return ""
         return tree_stamp(self.folders.studies, follow_links=self.settings.follow_links)

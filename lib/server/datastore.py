@@ -21,35 +21,36 @@ from lib.runtime.errors import UserError
 from lib.runtime.own_files import Unavailable
 from lib.runtime.temporary import new_file
 from lib.server.errors import ClientError
-from lib.server.image_files import Exports
+from lib.server.image_files import ImageFiles
 
 __all__ = ["FINAL", "ORIGINAL", "CaseDatastore"]
-_RESERVED = {"id", "path", "name", "ts", "mdal", "case", "modality", "modalities"}  # keys of our answers
+# Keys that our own answers use.
+_RESERVED = {"id", "path", "name", "ts", "mdal", "case", "modality", "modalities"}
 
 
 class CaseDatastore(Datastore):
-    """What MONAI Label asks of a datastore, answered by a site and the store of its labels.
+    """MONAI Label's datastore interface over a workspace and its label store.
 
-    Every sibling of a case is an alias of it: a label saved for one is the case's label. A client's name is
-    only ever looked up, so nothing outside the studies can be named.
+    Each volume of a case is an alias of the case: a label saved for a volume is the case's label. A name from
+    a client is only looked up, so no client can name a file outside the studies.
     """
 
     def __init__(self, workspace: Workspace) -> None:
-        """Serve a site's cases.
+        """Serve the cases of a workspace.
 
         Raises:
-            Damaged: If the register of their labels is.
+            Damaged: If the register of the labels is damaged.
         """
         self.workspace = workspace
         self.labels = workspace.labels
-        self._exports = Exports(
+        self._image_files = ImageFiles(
             workspace.folders.work / "images",
             max_voxels=MAX_VOXELS,
             max_bytes=disk_bytes(workspace.settings, "images"),
         )
 
     def name(self) -> str:
-        """Name that a person gave, or the folder's."""
+        """Name that a person gave, otherwise the folder's name."""
         return str(self.labels.title.get("name") or self.workspace.folders.studies.name)
 
     def set_name(self, name: str) -> None:
@@ -65,32 +66,32 @@ class CaseDatastore(Datastore):
         self.labels.set_title(description=description)
 
     def list_images(self) -> list[str]:
-        """Ids of the cases that are served."""
+        """Ids of the served cases."""
         return [case.id for case in self.workspace.verdicts.served]
 
     def get_image_uri(self, image_id: str) -> str:
-        """A uniquely named 3-D file: of the sibling that was named, else of the case's reference."""
-        with _refusing():
+        """Uniquely named 3-D file of the named volume, or of the case's reference."""
+        with _client_errors():
             case, modality = self.resolve(image_id)
-            return str(self._exports.file(case, modality))
+            return str(self._image_files.file(case, modality))
 
     def image_place(self, image_id: str) -> str:
-        """Where that file is, or will be: nothing is fetched or written for it now."""
-        with _refusing():
-            return str(self._exports.place(*self.resolve(image_id)))
+        """Path of that file, without fetching or writing anything."""
+        with _client_errors():
+            return str(self._image_files.place(*self.resolve(image_id)))
 
     def get_image(self, image_id: str, params: Any = None) -> Any:
-        """The same file, opened."""
+        """The file of `get_image_uri`, opened."""
         return Path(self.get_image_uri(image_id)).open("rb")
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """What clients show: the unique file name, the case, its modalities, and stored notes."""
+        """Facts that clients show: the unique file name, the case, its modalities and the stored notes."""
         case, modality = self.resolve(image_id)
         source = case.modalities[modality]
         return {
             **self.labels.case_notes(case),
             **(source.about() if isinstance(source, RemoteSeries) else {}),
-            "name": self._exports.name(case, modality),
+            "name": self._image_files.name(case, modality),
             "case": case.id,
             "modality": modality,
             "modalities": list(case.modalities),
@@ -99,39 +100,39 @@ class CaseDatastore(Datastore):
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Store notes on a case.
 
-        The stamp `strategy` that MONAI Label adds at each Next Sample is left out: the plan's events hold who
-        was offered what, and the register is not rewritten for it.
+        The note `strategy` that MONAI Label adds at each Next Sample is dropped: the plan's history already
+        records every offer, and the register need not be rewritten for it.
         """
-        with _refusing():
+        with _client_errors():
             checked = check_notes(info, reserved=_RESERVED)
         if notes := {key: value for key, value in checked.items() if key != "strategy"}:
             self.labels.note_case(self.resolve(image_id)[0], notes)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Refused: a case is several files."""
+        """Refuse: a case is several files."""
         raise ClientError(
             "images must be put in the studies folder, all volumes of a case together; one file cannot be "
             "uploaded. Copy the case there and restart the server."
         )
 
     def remove_image(self, image_id: str) -> None:
-        """Refused: the server changes nobody's images."""
+        """Refuse: the server never changes images."""
         raise ClientError(
             "images must be removed in the studies folder by a person; the server never deletes them."
         )
 
     def labels_of(self, case: Case) -> dict[str, Path]:
-        """File of each label by tag, saved ones before those found beside the images."""
-        with _refusing():
+        """File of each label by tag; saved labels come before those found beside the images."""
+        with _client_errors():
             return self.labels.files_of(case)
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
-        """Label id by tag; a case's label has the case's id."""
+        """Label ids by tag; a label has the id of its case."""
         case, _ = self.resolve(image_id)
         return {tag: case.id for tag in self.labels_of(case)}
 
     def get_label_by_image_id(self, image_id: str, tag: str) -> str:
-        """Label id for a tag; empty where there is none."""
+        """Label id for a tag; empty if there is no label."""
         return self.get_labels_by_image_id(image_id).get(tag, "")
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
@@ -139,56 +140,56 @@ class CaseDatastore(Datastore):
         case, path = self._label(label_id, label_tag)
         if self.labels.is_saved(path):
             return str(path)
-        return str(self._exports.label(case, path, self.workspace.decomposition))
+        return str(self._image_files.label(case, path, self.workspace.decomposition))
 
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> Any:
         """File of a label, opened."""
         return Path(self.get_label_uri(label_id, label_tag)).open("rb")
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
-        """What was stored with a label, and its file's name."""
+        """Notes stored with a label, and its file name."""
         case, path = self._label(label_id, label_tag)
         return {**self.labels.notes(case, label_tag), "name": f"{case.id}{suffix_of(path)}"}
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Store notes on a saved label."""
         case, _ = self._label(label_id, label_tag)
-        with _refusing():
+        with _client_errors():
             self.labels.note(case, label_tag, info)
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
-        """Store a reader's label, or a model's, as it is, and when it was written.
+        """Store a label of a reader or a model unchanged, with the time of writing.
 
         Raises:
-            Refusal: If the tag, the image or the label cannot be; nothing is written then.
+            ClientError: If the tag, the image or the label is not valid; nothing is written then.
         """
         case, _ = self.resolve(image_id)
-        with _refusing():
+        with _client_errors():
             self.labels.save(case, Path(label_filename), label_tag, label_info or {})
         return case.id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Remove a saved label; one beside the images is a person's file and stays."""
+        """Remove a saved label; a label beside the images belongs to a person and stays."""
         case, _ = self._label(label_id, label_tag)
-        with _refusing():
+        with _client_errors():
             self.labels.remove(case, label_tag)
 
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
-        """Ids of the cases with a label of this tag, `final` by default."""
+        """Ids of the served cases with a label of this tag, `final` by default."""
         labelled = self.labelled(label_tag or FINAL)
         return [case_id for case_id in self.list_images() if case_id in labelled]
 
     def get_unlabeled_images(
         self, label_tag: str | None = None, labels: list[str] | None = None
     ) -> list[str]:
-        """Ids of the served cases without a label of this tag."""
+        """Ids of the served cases without a label of this tag, `final` by default."""
         labelled = self.labelled(label_tag or FINAL)
         return [case_id for case_id in self.list_images() if case_id not in labelled]
 
     def labelled(self, tag: str = FINAL) -> Set[str]:
-        """Ids of all cases with a label of this tag. Not to be modified."""
+        """Ids of all cases with a label of this tag; callers must not modify the set."""
         return self.labels.labelled(tag)
 
     def datalist(self) -> list[dict[str, Any]]:
@@ -204,14 +205,14 @@ class CaseDatastore(Datastore):
         with new_file("dataset-", ".zip") as file, zipfile.ZipFile(file, "w") as archive:
             for case in cases:
                 for modality in case.modalities:
-                    volume = self._exports.file(case, modality)
+                    volume = self._image_files.file(case, modality)
                     archive.write(volume, f"{case.id}/{volume.name}")
                 label = self.labels_of(case)[FINAL]
                 archive.write(label, f"labels/final/{case.id}{suffix_of(label)}")
         return str(file)
 
     def refresh(self) -> None:
-        """Nothing to do: the register is read again whenever it changed."""
+        """Do nothing: the register is reread whenever it changes."""
 
     def status(self) -> dict[str, Any]:
         """Counts that clients show as progress."""
@@ -228,7 +229,7 @@ class CaseDatastore(Datastore):
         for case in self.workspace.verdicts.served:
             objects[case.id] = {
                 "image": {
-                    "ext": suffix_of(Path(self._exports.name(case, self._reference(case)))),
+                    "ext": suffix_of(Path(self._image_files.name(case, self._reference(case)))),
                     "info": self.get_image_info(case.id),
                 },
                 "labels": {
@@ -245,18 +246,18 @@ class CaseDatastore(Datastore):
         return self.workspace.preparation.reference_of(case)
 
     def resolve(self, name: str) -> tuple[Case, str]:
-        """The served case that a name means, and the sibling it names, else the case's reference.
+        """The served case and the modality that a name refers to; the reference where it names no volume.
 
         Raises:
-            Refusal: 404 if no served case has this name.
+            ClientError: 404 if no served case has this name.
         """
-        with _refusing(status=404):
+        with _client_errors(status=404):
             case, modality = self.workspace.verdicts.resolve(name)
             return case, modality or self._reference(case)
 
     def _label(self, label_id: str, tag: str) -> tuple[Case, Path]:
         case, _ = self.resolve(label_id)
-        with _refusing():
+        with _client_errors():
             path = self.labels.files_of(case).get(check_tag(tag))
         if path is None:
             raise ClientError(f"case {case.id} has no label tagged {tag}.", status=404)
@@ -264,8 +265,8 @@ class CaseDatastore(Datastore):
 
 
 @contextmanager
-def _refusing(*, status: int = 400) -> Iterator[None]:
-    """Turn a domain error into what a client understands."""
+def _client_errors(*, status: int = 400) -> Iterator[None]:
+    """Turn a `UserError` into a `ClientError`."""
     try:
         yield
     except UserError as err:

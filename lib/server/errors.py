@@ -1,4 +1,4 @@
-"""What a client gets when it asked for something that cannot be: a status and a sentence."""
+"""The error that a client receives for a bad request: a status and a sentence."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
 
 class ClientError(MONAILabelException, HTTPException):
-    """A MONAI Label error that its HTTP layer answers with 4xx and the sentence.
+    """A MONAI Label error that reaches the client as an HTTP status and a sentence.
 
-    MONAI Label 0.8.5 has no handler for its own exceptions: they reach a client as 500 without a word.
-    Being an HTTPException too, this one reaches it as meant.
+    MONAI Label 0.8.5 has no handler for its own exceptions: they reach a client as 500 without a message.
+    This one is also an HTTPException, so the client receives its status and its sentence.
     """
 
     def __init__(self, sentence: str, *, status: int = 400) -> None:
-        """Refuse with a sentence that says what must hold, what was received and what to do."""
+        """Refuse a request; the sentence says what must hold, what was received and what to do."""
         MONAILabelException.__init__(self, MONAILabelError.INVALID_INPUT, sentence)
         HTTPException.__init__(self, status_code=status, detail=sentence)
 
@@ -26,7 +26,7 @@ def offered(what: str, name: Any, tasks: Mapping[str, Any]) -> Any:
     """The task that a request names.
 
     Raises:
-        Refusal: 404 if there is none.
+        ClientError: 404 if there is no such task.
     """
     task = tasks.get(name) if isinstance(name, str) else None
     if task is None:

@@ -1,4 +1,4 @@
-"""One uniquely named 3-D file for each volume of a case, as viewers need it."""
+"""Uniquely named 3-D files of a case's volumes, as viewers need them."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from lib.ciml.decomposition.table import Decomposition
 from lib.labels.values import imported
 from lib.runtime.disk_cache import evict_least_recently_used
 
-IN_USE_S = 600.0  # a viewer on this machine opens the file itself
+IN_USE_S = 600.0  # a viewer on this machine opens the file directly
 
 
-class Exports:
-    """Files named `CASE_MODALITY`: a link where the original is one 3-D file, else a NIfTI made once.
+class ImageFiles:
+    """Files named `CASE_MODALITY`: a link if the original is one 3-D file, otherwise a NIfTI written once.
 
-    Slicer caches downloads by file name, so `CT.nii.gz` of two patients would be one image to it.
+    Slicer caches downloads by file name: it would take `CT.nii.gz` of two patients for one image.
     """
 
     def __init__(self, folder: Path, *, max_voxels: int, max_bytes: int) -> None:
-        """Keep the files in `folder`, those made here within `max_bytes`."""
+        """Keep the files in `folder`; files written here take at most `max_bytes`."""
         self.folder, self.max_voxels, self.max_bytes = folder, max_voxels, max_bytes
         self._writing = threading.Lock()
 
     def name(self, case: Case, modality: str) -> str:
-        """Name of a volume's file, unique in the pool."""
+        """File name of a volume, unique in the pool."""
         source = case.modalities[modality]
         single = source.channel is None and suffix_of(source.path)
         return f"{case.id}_{modality}{single or '.nii.gz'}"
 
     def place(self, case: Case, modality: str) -> Path:
-        """Where a volume's file is, or will be once somebody asks for it."""
+        """Path of a volume's file, which may not exist yet."""
         source, name = case.modalities[modality], self.name(case, modality)
         if source.channel is None and suffix_of(source.path):
             return self._link(source.path, self.folder / name)
         return self.folder / source.stamp() / name
 
     def file(self, case: Case, modality: str) -> Path:
-        """A volume's file, made now where it is missing or its source changed.
+        """File of a volume, written now if it is missing or its source changed.
 
         Raises:
             UserError: If the volume cannot be read.
@@ -50,7 +50,7 @@ class Exports:
         if path.is_symlink():
             return path
         if not path.exists():
-            source.make_local()  # which may take minutes, and no other case has to wait for
+            source.make_local()  # outside the lock: this may take minutes, and other cases need not wait
         with self._writing:
             if not path.exists():
                 write_nifti(read_volume(source, max_voxels=self.max_voxels), path)
@@ -60,7 +60,7 @@ class Exports:
         return path
 
     def label(self, case: Case, path: Path, decomposition: Decomposition) -> Path:
-        """A uniquely named file for a contour found beside the images, with our values: viewers drop others.
+        """Uniquely named file of a label found beside the images, with our values: viewers drop others.
 
         Raises:
             UserError: If its values follow no numbering that the decomposition knows.

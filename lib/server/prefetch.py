@@ -1,4 +1,4 @@
-"""The next cases of the plan, fetched and segmented before anyone asks."""
+"""Prefetching: the next cases of the plan are fetched and segmented before anyone asks for them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from lib.runtime.periodic import PeriodicTask
 from lib.server.subprocesses import segment_in_background
 
 logger = logging.getLogger(__name__)
-_LOOK_S = 5.0  # plans and models come from other processes, which tell nobody
-_RETRY_S = 60.0  # after which a PACS that did not give a series is asked again
+_LOOK_S = 5.0  # plans and models come from other processes, which do not notify this one
+_RETRY_S = 60.0  # interval after which a PACS that did not send a series is asked again
 
 
 class Prefetcher:
-    """Keeps the first open cases of the plan here and segmented by the current model, one process at a time.
+    """Fetches the next open cases of the plan and segments them with the current model, in one process.
 
-    What an earlier model said, or said of a case that has changed, is not served and is dropped.
+    Segmentations of an earlier model, or of an earlier state of a case, are not served; they are dropped.
     """
 
     def __init__(self, workspace: Workspace, labelled: Callable[[], Set[str]]) -> None:
-        """Nothing is started yet.
+        """Create a prefetcher; it does nothing before `start`.
 
         Args:
-            workspace: Whose plan and model.
-            labelled: Tells the ids of the cases that have a label.
+            workspace: Workspace of the plan and the model.
+            labelled: Returns the ids of the labelled cases.
         """
         self.workspace, self.labelled = workspace, labelled
         self.segmenter = Segmenter(workspace)
@@ -41,21 +41,21 @@ class Prefetcher:
         )
 
     def start(self) -> None:
-        """Look now and then, for as long as this process lives; nothing where the site wants no prefetch."""
+        """Look for work regularly while this process lives; does nothing if the setting `prefetch` is 0."""
         if self.workspace.settings.prefetch:
             self._turns.start()
 
     def look(self, offered: str = "") -> None:
-        """Look now; returns at once.
+        """Look for work now, in the background.
 
         Args:
-            offered: Case that was just offered to somebody; what follows it in the plan is next.
+            offered: Case that was just offered to a reader; the prefetched cases are those that follow it.
         """
         self._offered = offered or self._offered
         self._turns.wake()
 
-    def following(self) -> list[Case]:
-        """The next cases of the plan that have no label; none before there is a plan."""
+    def next_cases(self) -> list[Case]:
+        """The next unlabelled cases of the plan; none before there is a plan."""
         plan = self.workspace.plan.current()
         if plan is None:
             return []
@@ -65,19 +65,19 @@ class Prefetcher:
         ahead = [id for id in (*order[place:], *order[:place]) if id in served and id not in done]
         return [served[id] for id in ahead[: self.workspace.settings.prefetch]]
 
-    def wanted(self) -> list[Case]:
-        """Those of them that are not segmented yet; none before there is a model."""
+    def unsegmented(self) -> list[Case]:
+        """The next cases that are not segmented yet; none before there is a model."""
         model = self.segmenter.published()
         if model is None:
             return []
-        return [case for case in self.following() if not self._is_settled(case, model.key)]
+        return [case for case in self.next_cases() if not self._is_settled(case, model.key)]
 
     def run(self) -> list[Case]:
-        """Fetch what follows, then segment what is wanted in a process of its own; what was wanted."""
-        self._fetch(self.following())
+        """Fetch the next cases, segment them in another process, and return the cases to segment."""
+        self._fetch(self.next_cases())
         if time.monotonic() < self._fetch_after:
             return []
-        wanted, model = self.wanted(), self.segmenter.published()
+        wanted, model = self.unsegmented(), self.segmenter.published()
         if model is None:
             return []
         self.segmenter.cache.keep_only(model.key)
@@ -87,7 +87,9 @@ class Prefetcher:
         for case in wanted:
             if not self.segmenter.is_ready(case) and self.segmenter.published() == model:
                 self._failed.add((model.key, self.workspace.cache.key(case)))
-                logger.warning("%s could not be segmented ahead: %s", case.id, ended.stdout[-500:].strip())
+                logger.warning(
+                    "%s could not be segmented in advance: %s", case.id, ended.stdout[-500:].strip()
+                )
         return wanted
 
     def _fetch(self, cases: Sequence[Case]) -> None:
@@ -96,15 +98,15 @@ class Prefetcher:
         for source in [source for case in cases for source in case.modalities.values()]:
             try:
                 source.make_local()
-            except UserError as err:  # who asks for it is told so too
+            except UserError as err:  # a reader who asks for the case gets the same message
                 self._fetch_after = time.monotonic() + _RETRY_S
-                logger.warning("not fetched ahead: %s", err)
+                logger.warning("prefetch failed: %s", err)
                 return
 
     def _is_settled(self, case: Case, model: str) -> bool:
         try:
             return (model, self.workspace.cache.key(case)) in self._failed or self.segmenter.is_ready(case)
-        except UserError:  # its files are gone; who asks for it is told so
+        except UserError:  # the files are gone; a reader who asks for the case is told
             return True
 
     def _catch_up(self) -> None:

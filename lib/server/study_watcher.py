@@ -1,4 +1,4 @@
-"""Watching the studies of a running server: what comes, changes or goes is checked, then scored."""
+"""Watching the studies of a running server: new, changed and removed cases are checked, then scored."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import time
 from collections.abc import Callable
 from subprocess import CompletedProcess
 
-from lib.pipeline.checking import CHECK
+from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.workspace import Workspace
 from lib.runtime.periodic import PeriodicTask
 from lib.server.subprocesses import check_in_background
 from lib.views.terminal.tables import as_text, check_table, pool_table
 
-CHECKED_FIRST = 64  # cases of a pool in a folder that is not served before it is checked
-RECHECK_S = 600.0  # after which a check that failed, or lacked series of the PACS, is made again
-LISTING_SHARE = 0.01  # of the time that a folder is being listed: computing, which holds up those who ask
+CHECKED_FIRST = 64  # a pool of at most so many cases in a folder is checked before it is served
+RECHECK_S = 600.0  # interval after which a check that failed or lacked series of the PACS is repeated
+LISTING_SHARE = 0.01  # share of the time spent listing a folder: listing slows down the requests of clients
 _TRIED_AGAIN = "the server's log says why. It is tried again within minutes."
-_STOPPED = (-signal.SIGINT, -signal.SIGTERM)  # exit status of a check that somebody ended
+_STOPPED = (-signal.SIGINT, -signal.SIGTERM)  # exit statuses of a check that somebody stopped
 logger = logging.getLogger(__name__)
 
 
 class StudyWatcher:
-    """Checks the pool when a server starts and whenever its studies changed.
+    """Checks the pool when a server starts and whenever its studies change.
 
-    A folder is listed here, every `refresh_s`; a PACS is listed by the exchange of labels, which then calls
-    `listed`.
+    The watcher lists a folder every `refresh_s`. A PACS is listed by the exchange of labels, which then
+    calls `listed`.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class StudyWatcher:
         on_checked: Callable[[], None],
         run_check: Callable[[Workspace], CompletedProcess[str]] = check_in_background,
     ) -> None:
-        """Nothing is checked yet.
+        """Create a watcher; it checks nothing before `start`.
 
         Args:
-            workspace: Whose studies.
-            on_checked: Told when the verdicts are those of the studies as they are.
-            run_check: Runs the pool check in a process of its own and leaves its result in the workspace.
+            workspace: Workspace of the studies.
+            on_checked: Called when the verdicts are those of the current studies.
+            run_check: Runs the pool check in another process, which stores the result in the workspace.
         """
         self._workspace, self._on_checked, self._run_check = workspace, on_checked, run_check
         self._listing: PeriodicTask | None = None
@@ -51,11 +51,11 @@ class StudyWatcher:
 
     @property
     def message(self) -> str:
-        """What keeps new studies from coming in; empty where nothing does."""
+        """Problem that keeps new studies from coming in; empty if there is none."""
         return self._listing.message if self._listing else ""
 
     def start(self) -> None:
-        """Check the pool and look for studies that come; a small pool is checked when this ends."""
+        """Check the pool and start looking for new studies; a small pool is checked when this returns."""
         workspace = self._workspace
         self._start_check()
         if workspace.folders.in_pacs:
@@ -72,7 +72,7 @@ class StudyWatcher:
         self._listing.start(at_once=False)
 
     def listed(self, changed: bool) -> None:
-        """Check what changed now, and some minutes later what was missed or could not be fetched."""
+        """Check the pool after a listing: at once if it changed, otherwise `RECHECK_S` after the last."""
         if changed or time.monotonic() - self._check_started > RECHECK_S:
             self._check_due = True
         if not self._check_due or self._checking.is_alive():
@@ -92,30 +92,30 @@ class StudyWatcher:
         self._check_due = False
 
     def check(self) -> None:
-        """Check the pool if it has to be, and wait for it.
+        """Check the pool if necessary, and wait for the result.
 
-        It fails closed: what was never checked is not served once a check has failed.
+        The check fails closed: after a failed check, cases that were never checked are not served.
         """
         workspace = self._workspace
         try:
             if not self._is_checked():
                 return
         except Exception as err:
-            logger.exception("the pool check could not be started or its result not be read")
+            logger.exception("the pool check could not be started, or its result could not be read")
             workspace.verdicts.fail(f"The pool check failed ({type(err).__name__}); {_TRIED_AGAIN}")
             return
         logger.info("pool\n%s%s", as_text(pool_table(workspace)), as_text(check_table(workspace)))
         self._on_checked()
 
     def _is_checked(self) -> bool:
-        """Check the pool if it has to be; in a process of its own, as it takes minutes and clients wait."""
+        """Check the pool if necessary, in another process: a check takes minutes, and clients would wait."""
         workspace = self._workspace
         if workspace.recall_check() and not workspace.verdicts.unfetched:
             return True
         logger.info("checking %d cases", len(workspace.pool.cases))
         ended = self._run_check(workspace)
         if status := ended.returncode:
-            stopped = status in _STOPPED or workspace.plan.progress(CHECK).get("state") == "interrupted"
+            stopped = status in _STOPPED or workspace.plan.progress(CHECK_JOB).get("state") == "interrupted"
             logger.error("the pool check failed: %s", ended.stdout[-2000:])
             why = "was stopped" if stopped else f"failed with exit status {status}"
             workspace.verdicts.fail(f"The pool check {why}; {_TRIED_AGAIN}", lasting=not stopped)

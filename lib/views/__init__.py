@@ -1,1 +1,1 @@
-"""What people see: documents, pictures, files, tables in a terminal, and the page's own files."""
+"""Output for people: documents, pictures, files, tables in a terminal, and the page's own files."""

@@ -1,4 +1,4 @@
-"""The page's own files, and the policies under which nothing else runs."""
+"""The page's own files, and the security policies that let nothing else run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import re
 from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
-IMPORTS = "mdal/"  # prefix under which a module imports another
+IMPORTS = "mdal/"  # prefix of the page's modules in imports
 _INLINE = re.compile(r"<(script|style)(?![^>]*\bsrc=)[^>]*>(.+?)</\1>", re.DOTALL)
 
 
 def policy(document: str, *, scripts: str = "'self'", styles: str = "'self'", others: str = "") -> str:
-    """A Content-Security-Policy for an HTML document: what stands in it may run, and what is named here.
+    """Content-Security-Policy that allows the inline code of an HTML document, and the given sources.
 
     Args:
-        document: As it is sent; the policy holds a hash of each script and style in it.
+        document: HTML as it is sent; the policy holds a hash of each of its inline scripts and styles.
         scripts: Further sources of scripts.
         styles: Further sources of styles.
         others: Further directives.

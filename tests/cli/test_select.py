@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from lib.cli.main import app, main
 from lib.mdal.selection.strategies import STRATEGIES
-from lib.pipeline.planning import JOB
+from lib.pipeline.planning import SCORING_JOB
 from lib.plan.store import PlanStore
 from tests.conftest import SAMPLES
 
@@ -297,7 +297,7 @@ def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing_behind(
     listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
     started = command("main.py", *words)
     with subprocess.Popen(**started, start_new_session=True, preexec_fn=listening) as running:  # noqa: PLW1509
-        while plan.progress(JOB).get("done", 0.0) < 0.192:  # until every process trains
+        while plan.progress(SCORING_JOB).get("done", 0.0) < 0.192:  # until every process trains
             assert running.poll() is None, running.stdout.read()
             assert time.monotonic() < until
             time.sleep(0.2)
@@ -307,5 +307,5 @@ def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing_behind(
     assert "the next run goes on where this one stopped" in told
     assert "Traceback" not in told
     assert not (work / "views.npy").exists()
-    assert plan.progress(JOB)["state"] == "interrupted"
+    assert plan.progress(SCORING_JOB)["state"] == "interrupted"
     assert select(studies, "--output", tmp_path / "plan.csv", "--no-figure", work=work) == 0

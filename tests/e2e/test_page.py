@@ -43,7 +43,7 @@ def test_a_reader_takes_the_next_case_and_everyone_sees_who_is_at_what(page: Pag
     browser.get_by_label("Your name").fill("Ann")
     browser.get_by_role("button", name="Keep it for me").click()
     browser.get_by_text(f"{case} is yours.").wait_for()
-    readers = browser.locator(".card").filter(has_text="Who is at what")
+    readers = browser.locator(".card").filter(has_text="Cases held by readers")
     readers.get_by_role("cell", name="Ann").wait_for()
     assert readers.get_by_role("link").inner_text() == case
     browser.get_by_role("img", name=re.compile(case)).wait_for()

@@ -33,7 +33,7 @@ def test_what_the_page_shows_is_behind_the_login_of_the_rest(samples: Callable[.
             page.get_by_label("User").fill("ann")
             page.get_by_label("Password").fill("wrong")
             page.get_by_role("button", name="Log in").click()
-            page.get_by_text("does not take this name and password").wait_for()
+            page.get_by_text("does not accept this name and password").wait_for()
             page.get_by_label("Password").fill(PASSWORD)
             page.get_by_role("button", name="Log in").click()
             page.get_by_role("heading", name="The next case").wait_for()

@@ -50,7 +50,7 @@ def test_a_case_is_found_by_mouse_keyboard_and_name_and_opened(page: Page) -> No
     window.get_by_role("button", name="Show it").click()
     assert "No case" in window.locator("form [role=alert]").inner_text()
 
-    window.get_by_role("button", name="Closer").click()
+    window.get_by_role("button", name="Zoom in").click()
     window.get_by_role("button", name="Whole map").click()
     x, y = mark["x"] + mark["width"] / 2, mark["y"] + mark["height"] / 2
     window.mouse.move(x, y)

@@ -88,7 +88,7 @@ def test_a_version_chosen_by_a_click_answers_the_next_inference(page: Page, mode
 def test_the_check_shows_the_misregistered_patient(page: Page) -> None:
     page.open("check")
     shown = page.window.page.locator("main")
-    assert "16 cases: 15 without doubt" in shown.locator(".headline").inner_text()
+    assert "16 cases: 15 without findings" in shown.locator(".headline").inner_text()
     patient = shown.locator("article").filter(has_text="STS_019")
     assert "do not lie on each other" in patient.inner_text()
     assert patient.get_by_label("Setting that releases STS_019").input_value() == "--conf released=STS_019"

@@ -7,7 +7,7 @@ import pytest
 import lib.mdal.scoring.score_pool
 from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.disk import SHARES
-from lib.pipeline.planning import JOB, QUICK, is_current, plan_pool
+from lib.pipeline.planning import QUICK, SCORING_JOB, is_current, plan_pool
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 
@@ -48,7 +48,7 @@ def test_every_strategy_orders_the_whole_pool_and_every_case_has_a_score(workspa
         followed = {name for name in gates if name.startswith("follows ") and "protocol" not in name}
         assert {f"follows {name}" for name in measured} == followed
     assert len(workspace.plan.pair_scores("STS_002")) == 3 * 2
-    assert workspace.plan.progress(JOB)["state"] == "done"
+    assert workspace.plan.progress(SCORING_JOB)["state"] == "done"
 
 
 def test_the_same_pool_settings_and_seed_give_the_same_plan(
@@ -63,7 +63,7 @@ def test_the_same_pool_settings_and_seed_give_the_same_plan(
 
 def test_nothing_changed_means_nothing_to_do(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     first = plan_pool(workspace)
-    monkeypatch.setattr("lib.pipeline.planning._make", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr("lib.pipeline.planning._make_plan", lambda *_: pytest.fail("scored again"))
     assert plan_pool(open_site(workspace.folders.studies)) == first
 
 
@@ -162,8 +162,8 @@ def test_a_scoring_that_fails_says_why_and_leaves_the_old_plan(workspace: Worksp
     (later.folders.work / "views").write_text("a file where the views should be")
     with pytest.raises(OSError, match="views"):
         plan_pool(later)
-    assert later.plan.progress(JOB)["state"] == "failed"
-    assert "views" in later.plan.progress(JOB)["message"]
+    assert later.plan.progress(SCORING_JOB)["state"] == "failed"
+    assert "views" in later.plan.progress(SCORING_JOB)["message"]
     assert later.plan.order("mdal") == before
 
 

@@ -16,7 +16,7 @@ from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.train import EpochReport, TrainingResult, TrainingSettings
 from lib.ciml.training.validation import Validation
 from lib.pipeline.settings import AppSettings
-from lib.pipeline.training import train_site
+from lib.pipeline.training import train_workspace
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
@@ -51,7 +51,7 @@ def learn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
 
         monkeypatch.setattr("lib.pipeline.distributed_training.train", stand_in)
         monkeypatch.setattr("lib.pipeline.training.validate", lambda *_, **__: Validation({"lesion": before}))
-        return train_site(workspace)
+        return train_workspace(workspace)
 
     return run
 
@@ -81,7 +81,7 @@ def test_a_worse_model_is_never_published(workspace: Workspace, learn: Callable[
     before = workspace.models.current().read_bytes()
     worse = learn(workspace, dice=0.8, before=0.9)
     assert (worse["published"], worse["version"], worse["previous_dice"]) == (False, 1, 0.9)
-    assert "validation Dice 0.800, of version 1 0.900 on the same cases" in worse["message"]
+    assert "validation Dice 0.800; version 1 has 0.900 on the same cases" in worse["message"]
     assert workspace.models.current().read_bytes() == before
     assert learn(workspace, dice=0.95, before=0.9)["version"] == 2
 
@@ -111,7 +111,7 @@ def test_no_patient_is_on_both_sides_as_labels_arrive(
 def test_too_few_labels_are_refused_with_how_many_are_missing(samples: Callable[..., Path]) -> None:
     workspace = Workspace(samples("STS_025", "STS_008", labels=False), AppSettings())
     with pytest.raises(UserError, match=r"at least 2 patients; there are 0\. Label 2 more"):
-        train_site(workspace)
+        train_workspace(workspace)
     assert "Label 2 more" in TrainingStats(workspace.folders.work / "model").read()["message"]
 
 
@@ -145,11 +145,11 @@ def test_a_choice_made_while_a_training_runs_stays(
     learn(workspace, dice=0.5)
     learn(workspace, dice=0.6, before=0.5)
     monkeypatch.setattr(
-        "lib.pipeline.training._judged", lambda *_, **__: (workspace.models.choose(1) or True, "Better.")
+        "lib.pipeline.training._judge", lambda *_, **__: (workspace.models.choose(1) or True, "Better.")
     )
     stats = learn(workspace, dice=0.7, before=0.6)
     assert (stats["went_on_from"], stats["version"], workspace.models.chosen()) == (2, 3, 1)
-    assert "Version 1 goes on answering: it was chosen after this training began" in stats["message"]
+    assert "Version 1 still answers: it was chosen after this training began" in stats["message"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_size_that_nobody_asked_for_is_kept(workspace: Workspace) -> None:
         workspace.decomposition, workspace.preparation.modalities, NetworkSettings.of_size("base")
     )
     workspace.models.publish(network, {"trained_on": []})
-    stats = train_site(workspace, stop=lambda: True)
+    stats = train_workspace(workspace, stop=lambda: True)
     assert stats["state"] == "stopped"
     assert not stats["warnings"]
 
@@ -183,7 +183,7 @@ def test_a_model_that_learned_from_a_validation_patient_is_not_gone_on_from(
         json.dumps({id: "validation" if id == learned[0] else "training" for id in THREE})
     )
     stats = learn(workspace, dice=0.6, before=0.9)
-    assert f"learned from {learned[0]}, on the validation side now" in stats["warnings"][0]
+    assert f"learned from {learned[0]}, now on the validation side" in stats["warnings"][0]
     assert stats["went_on_from"] is None
 
 
@@ -208,15 +208,15 @@ def test_a_stopped_training_goes_on_and_ends_as_if_nothing_had_stopped_it(
     def stop() -> bool:
         return any(message.startswith("epoch 1 ") for message in told)
 
-    cut = train_site(workspace, on_progress=lambda _, said: told.append(said), stop=stop)
+    cut = train_workspace(workspace, on_progress=lambda _, said: told.append(said), stop=stop)
     assert (cut["state"], cut["epoch"]) == ("stopped", 1)
     assert cut["total_time"] > 0
     assert workspace.models.current() is None
     told.clear()
-    resumed = train_site(workspace, on_progress=lambda _, said: told.append(said))
+    resumed = train_workspace(workspace, on_progress=lambda _, said: told.append(said))
     assert not any(message.startswith("epoch 1 ") for message in told)
     whole_site = with_settings(workspace, work_dir=str(tmp_path / "whole"))
-    whole = train_site(whole_site)
+    whole = train_workspace(whole_site)
     assert resumed["dice"] == whole["dice"]
     weights = [load(each.models.current())[0].state_dict() for each in (workspace, whole_site)]
     for name, tensor in weights[0].items():
@@ -240,7 +240,7 @@ def test_with_another_label_a_killed_training_starts_again(
             drawn = label_for(workspace, "STS_008", tmp_path / "drawn.nii.gz")
             labels.save(workspace.pool.by_id["STS_008"], drawn, "final", {})
         with pytest.raises(KeyboardInterrupt):
-            train_site(workspace)
+            train_workspace(workspace)
     assert files[0] == files[1] != files[2]
     assert list((workspace.folders.work / "training").glob("*.pt")) == [
         files[2]

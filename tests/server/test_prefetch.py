@@ -43,7 +43,7 @@ def publish(workspace: Workspace, seed: int = 0) -> None:
 
 
 def names(prefetcher: Prefetcher) -> list[str]:
-    return [case.id for case in prefetcher.wanted()]
+    return [case.id for case in prefetcher.unsegmented()]
 
 
 def test_nothing_is_wanted_before_there_is_a_plan_and_a_model(workspace: Workspace) -> None:
@@ -72,7 +72,7 @@ def test_what_is_segmented_is_not_wanted_again_until_the_model_changes(workspace
     plan(workspace)
     publish(workspace)
     prefetcher = Prefetcher(workspace, set)
-    for case in prefetcher.wanted():
+    for case in prefetcher.unsegmented():
         prefetcher.segmenter.segment(case, prefetching=True)
     assert names(prefetcher) == []
     assert prefetcher.run() == []

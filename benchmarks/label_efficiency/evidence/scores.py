@@ -20,7 +20,7 @@ from lib.mdal.scoring.pmi import assign_folds, standardise_folds
 from lib.mdal.scoring.score_pool import ScoringSettings
 from lib.mdal.selection.candidates import Candidates, Rows
 from lib.pipeline.planning import candidates_of
-from lib.pipeline.scoring import score_site
+from lib.pipeline.scoring import score_workspace
 from lib.runtime.digest import digest
 from lib.runtime.files import replacing
 
@@ -85,7 +85,7 @@ def know(
     content = digest([workspace.content(), asdict(settings)])
     if (kept := _kept(file, content)) is not None:
         return kept
-    scored = score_site(
+    scored = score_workspace(
         workspace,
         settings=settings,
         processes=processes,

@@ -78,9 +78,7 @@ def assign_folds(groups: NDArray[Any], *, folds: int, seed: int) -> Rows:
     _, first, inverse, cases = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     patients = len(first)
     if not 2 <= folds <= patients:
-        raise ValueError(
-            f"folds must be from 2 to the number of patients ({patients}); got {folds}."
-        )
+        raise ValueError(f"folds must be from 2 to the number of patients ({patients}); got {folds}.")
     dealt = np.argsort(first)[np.random.default_rng(seed).permutation(patients)]
     fold, size = np.empty(patients, dtype=np.intp), np.zeros(folds, dtype=np.intp)
     for start in range(0, patients, folds):  # each round gives a fold one patient, the smallest the largest

@@ -1,1 +1,1 @@
-"""What every request passes before an endpoint sees it, and every answer before a client does."""
+"""Checks of every request before an endpoint runs, and of every response before it is sent."""

@@ -1,7 +1,7 @@
-"""Arguments of MONAI Label's endpoints, looked at before anything is written, queued or run with them.
+"""Checks of the arguments of MONAI Label's endpoints, before anything is written, queued or run.
 
-MONAI Label 0.8.5 parses some of them in its endpoints, where what does not fit is a 500, and hands others on
-to processes that then never start.
+MONAI Label 0.8.5 parses some arguments in its endpoints, where an invalid one ends in a 500. It hands others
+on to processes, which then never start.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from lib.runtime.errors import UserError
 from lib.server.errors import ClientError, offered
 from lib.server.upstream.ohif import VIEWER
 
-Arguments = dict[str, Any]  # of an endpoint, by name
-_CHECKSUMS = ("SHA256", "SHA512", "MD5")  # that MONAI Label knows
-_LINES = 100_000  # of a log, at most
+Arguments = dict[str, Any]  # arguments of an endpoint, by name
+_CHECKSUMS = ("SHA256", "SHA512", "MD5")  # algorithms that MONAI Label knows
+_LINES = 100_000  # most lines of a log in one answer
 _ONE_FILE = (
     "a case is several volumes, so one file cannot be segmented. Put the case into the studies and ask for "
     "it by its id."
@@ -28,10 +28,10 @@ _ONE_FILE = (
 
 
 def checked(endpoint: Callable[..., Any], arguments: Arguments) -> Arguments:
-    """The arguments with which an endpoint may be called.
+    """Check the arguments of an endpoint; returns those to call it with.
 
     Raises:
-        Refusal: If they do not fit.
+        ClientError: If an argument is not valid.
     """
     module = endpoint.__module__.rpartition(".")[2]
     check = _CHECKS.get(f"{module}.{endpoint.__name__}", _CHECKS.get(module))
@@ -39,10 +39,10 @@ def checked(endpoint: Callable[..., Any], arguments: Arguments) -> Arguments:
 
 
 def json_object(text: Any, name: str) -> dict[str, Any]:
-    """A JSON object that came as text; empty text is an empty one.
+    """Parse a JSON object; empty text gives an empty object.
 
     Raises:
-        Refusal: If it is something else, or holds NaN or infinity, which are no JSON.
+        ClientError: If the text is anything else, or holds NaN or infinity, which are not JSON.
     """
     try:
         found = json.loads(text or "{}", parse_constant=_refuse_constant)
@@ -77,7 +77,7 @@ def _no_slides(_: Arguments) -> Arguments:
 
 
 def _train(arguments: Arguments) -> Arguments:
-    """Keep what the task uses: clients also send devices and folders, which the site's settings decide."""
+    """Keep the arguments of the task; clients also send devices and folders, which the settings decide."""
     from lib.server.tasks.train import check_epochs  # with torch, takes seconds to import
 
     trainers = _app().info()["trainers"]
@@ -92,14 +92,14 @@ def _train(arguments: Arguments) -> Arguments:
 
 
 def _scoring(arguments: Arguments) -> Arguments:
-    """Keep nothing: scoring is as the settings say."""
+    """Keep no parameter: the settings decide how the pool is scored."""
     if "method" in arguments:
         offered("method", arguments["method"], _app().info()["scoring"])
     return {**arguments, "params": {}}
 
 
 def _batch(arguments: Arguments) -> Arguments:
-    """Keep what the task uses."""
+    """Keep the arguments of the task."""
     offered("model", arguments["model"], _app().info()["models"])
     sent = arguments.get("params") or {}
     kept: dict[str, Any] = {
@@ -142,7 +142,7 @@ def _info(arguments: Arguments) -> Arguments:
 
 
 def _no_images(_: Arguments) -> Arguments:
-    _app().datastore().add_image("", "", {})  # which says why not
+    _app().datastore().add_image("", "", {})  # raises, with the reason
     raise AssertionError("a datastore of cases takes no single image")
 
 
@@ -174,7 +174,7 @@ def _app() -> Any:
     return app_instance()
 
 
-# By module and function of MONAI Label's endpoints, or by module for all of its own.
+# Keys: module and function of a MONAI Label endpoint, or the module alone for all of its endpoints.
 _CHECKS: dict[str, Callable[[Arguments], Arguments]] = {
     "infer": _infer,
     "wsi_infer": _no_slides,

@@ -1,7 +1,7 @@
-"""Endpoints of MONAI Label that are closed, and those that only an administrator may use.
+"""Endpoints of MONAI Label that are closed, and endpoints that only an administrator may use.
 
-Without the login everybody is an administrator to MONAI Label 0.8.5. Here, only a client on the server's own
-machine is one then.
+While the login is off, MONAI Label 0.8.5 treats everybody as an administrator. Here, only a client on the
+server's own machine is then treated as one.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from starlette.requests import Request
 
 from lib.runtime.errors import UserError
 
-HOST = "MDAL_CIML_HOST"  # in the environment: what `main.py serve` listens on
+HOST = "MDAL_CIML_HOST"  # environment variable with the address that `main.py serve` listens on
 
 _NO_SESSIONS = (
     "this server keeps no images that a client sends: a case is several volumes, and a session holds one. "
     "Put the case into the studies and ask for it by its id."
 )
-_NO_RELOAD = "the app cannot be loaded anew while it serves. Restart the server."
+_NO_RELOAD = "the app cannot be reloaded while it serves. Restart the server."
 _NO_UPLOAD = (
-    "models are not taken from clients. Train here, copy model/versions, or set --conf model_upload=true "
+    "clients cannot upload models. Train here, copy model/versions, or set --conf model_upload=true "
     "for administrators."
 )
-_NO_REMOVAL = "models are not removed by clients. Choose another version on the page, under Model."
+_NO_REMOVAL = "clients cannot remove models. Choose another version on the page, under Model."
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Some endpoints, and what is told who may not use them.
+    """A group of endpoints, and the reason why they are closed.
 
     Attributes:
         methods: HTTP methods; empty for all.
-        path: Regular expression of the whole path.
-        sentence: Why they are closed; empty where administrators may use them.
+        path: Regular expression for the whole path.
+        sentence: Reason for closing them, as clients read it; empty where administrators may use them.
     """
 
     methods: frozenset[str]
@@ -47,7 +47,7 @@ class Endpoints:
     sentence: str = ""
 
     def include(self, method: str, path: str) -> bool:
-        """Whether a request is to one of them."""
+        """Whether a request goes to one of the endpoints."""
         return (not self.methods or method in self.methods) and bool(self.path.fullmatch(path))
 
 
@@ -63,7 +63,7 @@ ADMINISTRATION = (
 
 
 def closed_endpoints(*, model_upload: bool) -> tuple[Endpoints, ...]:
-    """Endpoints that nobody may use: no supported client needs them, or what they do is not safe."""
+    """Endpoints that nobody may use: no supported client needs them, or they are not safe."""
     upload = () if model_upload else (_endpoints("PUT", r"/model/.*", _NO_UPLOAD),)
     return (
         _endpoints("", r"/session(/.*)?", _NO_SESSIONS),
@@ -74,12 +74,12 @@ def closed_endpoints(*, model_upload: bool) -> tuple[Endpoints, ...]:
 
 
 async def administrator(request: Request) -> None:
-    """Where the login is on, only MONAI Label's administrators go on from here.
+    """Let only MONAI Label's administrators pass where the login is on; everybody where it is off.
 
     Raises:
         HTTPException: 401 without a valid token, 403 for anybody else.
     """
-    from monailabel.config import settings  # only a server has them
+    from monailabel.config import settings  # exists in a server process only
     from monailabel.endpoints.user.auth import RBAC, get_current_user, oauth2_scheme
 
     if settings.MONAI_LABEL_AUTH_ENABLE:
@@ -88,7 +88,7 @@ async def administrator(request: Request) -> None:
 
 
 async def administrator_or_this_machine(request: Request) -> None:
-    """As `administrator`; where the login is off, only who asks from the server's own machine goes on.
+    """Let only administrators pass; where the login is off, only clients on the server's own machine.
 
     Raises:
         HTTPException: 401 without a valid token, 403 for anybody else.
@@ -98,20 +98,20 @@ async def administrator_or_this_machine(request: Request) -> None:
     if not is_login_on() and not is_this_machine(client):
         raise HTTPException(
             403,
-            "while the login is off, this may be asked from the server's own machine only. Switch the login "
+            "while the login is off, only the server's own machine may ask for this. Switch the login "
             "on (MONAI_LABEL_AUTH_ENABLE=true), or ask from there.",
         )
 
 
 def is_login_on() -> bool:
-    """Whether MONAI Label asks who its users are."""
+    """Whether MONAI Label's login is on."""
     from monailabel.config import settings  # takes seconds to import
 
     return bool(settings.MONAI_LABEL_AUTH_ENABLE)
 
 
 def is_this_machine(name: str) -> bool:
-    """Whether an address is only reached from the machine that it is on."""
+    """Whether an address can be reached only from its own machine."""
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
@@ -121,10 +121,10 @@ def is_this_machine(name: str) -> bool:
 
 
 def warning_of_open_door(host: str, *, require_login: bool) -> str:
-    """One line where other machines reach a server that asks nobody who they are; empty where they do not.
+    """Warning for a server that other machines reach without a login; empty if it does not apply.
 
     Raises:
-        UserError: If the site wants no such server.
+        UserError: If the setting `require_login` forbids such a server.
     """
     if is_this_machine(host) or is_login_on():
         return ""
@@ -141,9 +141,9 @@ def warning_of_open_door(host: str, *, require_login: bool) -> str:
 
 
 def listening_host() -> str:
-    """Address that this process listens on, as its command line says; this machine where it says nothing."""
-    if told := os.environ.get(HOST):
-        return told
+    """Address that this process listens on, from its command line; 127.0.0.1 if none is given."""
+    if host := os.environ.get(HOST):
+        return host
     if "start_server" not in sys.argv:
         return "127.0.0.1"
     from monailabel.main import Main

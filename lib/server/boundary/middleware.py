@@ -1,4 +1,4 @@
-"""What every request passes before an endpoint sees it, and every answer before a client does."""
+"""Middleware that checks every request before an endpoint runs."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from lib.server.boundary.exposure import (
 from lib.server.boundary.origins import Origins
 from lib.server.boundary.peers import peer
 from lib.server.boundary.response_headers import ResponseHeaders
-from lib.server.boundary.unexpected_errors import UnexpectedErrors, tell_of_known_errors
+from lib.server.boundary.unexpected_errors import UnexpectedErrors, handle_known_errors
 from lib.server.upstream.application import running_application
 
-IN_MEMORY_BYTES = 16 * 2**20  # of a body that an endpoint reads whole: JSON, or a form without files
-PROXIED_BYTES = 512 * 2**20  # of what OHIF stores in the PACS, which MONAI Label's proxy holds in memory
+IN_MEMORY_BYTES = 16 * 2**20  # largest body that an endpoint reads whole: JSON, or a form without files
+PROXIED_BYTES = 512 * 2**20  # largest upload to the PACS, which MONAI Label's proxy holds in memory
 
 
 class Boundary:
-    """Middleware that refuses requests of foreign pages, to closed endpoints, and of too many bytes."""
+    """Middleware that refuses requests from foreign pages, to closed endpoints, or with too many bytes."""
 
     def __init__(
         self, app: ASGIApp, *, origins: Origins, closed: Sequence[Endpoints], upload_bytes: int
     ) -> None:
-        """Stand before an application.
+        """Wrap an application.
 
         Args:
             app: The application.
-            origins: Pages that may ask.
+            origins: Web pages that may send requests.
             closed: Endpoints that nobody may use.
-            upload_bytes: Most that a form with files may hold.
+            upload_bytes: Maximum size of a form with files, in bytes.
         """
         self.app, self.origins, self.closed, self.upload_bytes = app, origins, closed, upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Check one request, then pass it on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -61,10 +61,10 @@ class Boundary:
         await RequestBodyLimitMiddleware(self.app, limit)(scope, receive, send)
 
     async def _check(self, request: Request, limit: int) -> None:
-        """Let a request pass.
+        """Check whether a request may pass.
 
         Raises:
-            HTTPException: If it may not.
+            HTTPException: If it may not pass.
         """
         method, path = request.method, request.scope["path"]
         if objection := self.origins.objection(method, request.headers):
@@ -82,7 +82,7 @@ class Boundary:
             )
 
     def _limit(self, request: Request) -> int:
-        """Most bytes that the body of a request may have."""
+        """Maximum number of bytes in the body of a request."""
         if request.scope["path"].startswith("/proxy/"):
             return min(PROXIED_BYTES, self.upload_bytes)
         files = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
@@ -90,23 +90,22 @@ class Boundary:
 
 
 def set_boundary(settings: AppSettings) -> bool:
-    """Stand before the running application, in place of MONAI Label's rule that every web page may ask.
+    """Wrap the running application; this replaces MONAI Label's rule that every web page may send requests.
 
-    Its application is complete, and its middleware made, before it makes an app; so the middleware is made
-    anew here.
+    MONAI Label builds its application and middleware before it creates an app, so the middleware is rebuilt.
 
     Returns:
-        False outside a server process, where there is nothing to stand before.
+        False outside a server process, where there is no application.
     """
     application = running_application()
     if application is None:
         return False
     origins = Origins.of_this_machine(settings.allowed_hosts, settings.allowed_origins)
-    _stand_before(application, origins, settings)
+    _wrap(application, origins, settings)
     return True
 
 
-def _stand_before(application: FastAPI, origins: Origins, settings: AppSettings) -> None:
+def _wrap(application: FastAPI, origins: Origins, settings: AppSettings) -> None:
     boundary = Middleware(
         Boundary,
         origins=origins,
@@ -126,5 +125,5 @@ def _stand_before(application: FastAPI, origins: Origins, settings: AppSettings)
         *([others] if origins.allowed else []),
         boundary,
     ]
-    tell_of_known_errors(application)
+    handle_known_errors(application)
     application.middleware_stack = application.build_middleware_stack()

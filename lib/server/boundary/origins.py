@@ -1,7 +1,8 @@
-"""Which web pages may use the server: its own, and those that the site lists.
+"""Web pages that may use the server: its own, and those that the settings list.
 
-A reader's browser opens many pages, and each of them can send requests to a server that the browser reaches.
-A browser says in `Origin` and `Sec-Fetch-Site` which page asks; 3D Slicer and other programs send neither.
+A reader's browser opens many pages, and each of them can send requests to any server that the browser can
+reach. A browser names the requesting page in `Origin` and `Sec-Fetch-Site`; 3D Slicer and other programs send
+neither.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-SAFE = {"GET", "HEAD", "OPTIONS"}  # methods that change nothing
-_HERE = {"same-origin", "none"}  # of Sec-Fetch-Site: this server's page, or a person at the address bar
+SAFE = {"GET", "HEAD", "OPTIONS"}  # HTTP methods that change nothing
+_HERE = {"same-origin", "none"}  # Sec-Fetch-Site of this server's page, or of a person at the address bar
 
 
 @dataclass(frozen=True)
 class Origins:
-    """Names of this server, and pages from elsewhere that may ask it.
+    """Names of this server, and pages from elsewhere that may send requests to it.
 
     Attributes:
-        hosts: Lower-case names by which clients reach the server, without ports.
-        allowed: Lower-case origins of other pages, such as `https://viewer.example.org`.
+        hosts: Names by which clients reach the server, lower case, without ports.
+        allowed: Origins of other pages, lower case, such as `https://viewer.example.org`.
     """
 
     hosts: frozenset[str]
@@ -32,7 +33,7 @@ class Origins:
 
     @classmethod
     def of_this_machine(cls, hosts: Sequence[str], allowed: Sequence[str]) -> Origins:
-        """The machine's own names and those that the site lists."""
+        """The machine's own names, and the hosts and origins that the settings list."""
         own = socket.gethostname().lower()
         names = {"localhost", own, own.partition(".")[0], *(host.lower() for host in hosts)}
         return cls(frozenset(names), frozenset(allowed))
@@ -40,8 +41,8 @@ class Origins:
     def is_own_host(self, host: str) -> bool:
         """Whether a `Host` header names this server.
 
-        A name that anybody can point at this machine (DNS rebinding) makes a foreign page look like an own
-        one. An IP address cannot be pointed elsewhere.
+        An attacker can point a name of theirs at this machine (DNS rebinding), and a foreign page then looks
+        like one of ours. An IP address cannot be pointed elsewhere.
         """
         try:
             name = urlsplit(f"//{host}").hostname or ""
@@ -50,7 +51,7 @@ class Origins:
         return name in self.hosts or _is_ip(name)
 
     def objection(self, method: str, headers: Headers) -> str:
-        """Why a request is refused; empty where it is not."""
+        """Reason for refusing a request; empty if it may pass."""
         host = headers.get("host", "")
         if not self.is_own_host(host):
             return (
@@ -75,11 +76,11 @@ class Origins:
 
     def _may_ask(self, origin: str, host: str) -> bool:
         page = origin.lower().partition("://")[2]
-        return origin.lower() in self.allowed or _place(page) == _place(host)
+        return origin.lower() in self.allowed or _host_and_port(page) == _host_and_port(host)
 
 
-def _place(netloc: str) -> str:
-    """Host and port without a port that goes without saying; the server may stand behind another's TLS."""
+def _host_and_port(netloc: str) -> str:
+    """Host and port without a default port; the server may run behind a proxy that adds TLS."""
     return netloc.lower().removesuffix(":80").removesuffix(":443")
 
 

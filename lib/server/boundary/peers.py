@@ -1,4 +1,4 @@
-"""Machines that ask, and how many cases each of them may keep from the others."""
+"""Client machines, and the limit on the cases that each of them holds."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from contextvars import ContextVar
 
 from lib.server.errors import ClientError
 
-MOST = 32  # cases that the clients of one machine hold at once
-peer: ContextVar[str] = ContextVar("peer", default="")  # address of the machine whose request is answered
+MAX_HELD_CASES = 32  # cases that the clients of one machine may hold at once
+peer: ContextVar[str] = ContextVar("peer", default="")  # address of the requesting machine
 
 
 class HeldCases:
-    """Names under which each machine was given a case.
+    """Annotator names under which each machine holds a case.
 
-    A name costs a client nothing, and each name holds a case. Without a bound one machine could take every
-    case out of the readers' hands.
+    A client can send any number of names, and each name can hold a case. Without a limit, one machine could
+    keep every case from the readers.
     """
 
     def __init__(self) -> None:
-        """Nobody was given anything."""
+        """Start with no held case."""
         self._names: dict[str, set[str]] = {}
         self._changing = threading.Lock()
 
     def take(self, address: str, name: str, holders: Callable[[], Iterable[str]]) -> None:
-        """Let a client of a machine have a case.
+        """Let a client of a machine hold a case.
 
         Args:
-            address: The machine; empty where it is not known, as in a process without clients.
-            name: The client's.
-            holders: Tells the names of all clients that hold a case; asked only where it matters.
+            address: Address of the machine; empty if it is not known, as in a process without clients.
+            name: Annotator name that the client sent.
+            holders: Returns the names of all clients that hold a case; called only near the limit.
 
         Raises:
-            Refusal: 429 if other clients of the machine hold as many cases as they may.
+            ClientError: 429 if other clients of the machine hold as many cases as they may.
         """
         if not address:
             return
         with self._changing:
             names = self._names.setdefault(address, set())
-            if name not in names and len(names) >= MOST:
+            if name not in names and len(names) >= MAX_HELD_CASES:
                 names.intersection_update(holders())
-                if len(names) >= MOST:
+                if len(names) >= MAX_HELD_CASES:
                     raise ClientError(
-                        f"the clients of one machine may hold {MOST} cases at once; those of {address} hold "
-                        "as many. Submit a label, or wait until a lease ends.",
+                        f"the clients of one machine may hold {MAX_HELD_CASES} cases at once; those of "
+                        f"{address} hold as many. Submit a label, or wait until a lease ends.",
                         status=429,
                     )
             names.add(name)

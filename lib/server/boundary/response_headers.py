@@ -1,4 +1,4 @@
-"""Headers that every answer carries, so that a browser neither keeps nor misreads what it got."""
+"""Headers of every response, so that a browser neither caches nor misreads it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ _ALWAYS = {
     "X-Frame-Options": "SAMEORIGIN",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_POLICY = (
-    "frame-ancestors 'self'; base-uri 'self'; form-action 'self'"  # of pages that bring none of their own
-)
-_PROGRAM = ("/static/", "/ohif/")  # files of the viewer, the same for everybody
+_POLICY = "frame-ancestors 'self'; base-uri 'self'; form-action 'self'"  # for pages without their own policy
+_PROGRAM = ("/static/", "/ohif/")  # paths of the viewer's files, the same for everybody
 
 
 class ResponseHeaders:
-    """Middleware that adds them; answers about patients are not kept unless they say for how long."""
+    """Middleware that adds the headers; a response is not cached unless it sets `Cache-Control` itself."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand before an application."""
+        """Wrap an application."""
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, with the headers added."""
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Files on their way to a client: what was opened is sent whole, whatever happens to its name meanwhile."""
+"""File responses: an opened file is sent whole, even if it is removed or replaced meanwhile."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from lib.server.errors import ClientError
 
 
 class HeldFile(FileResponse):
-    """A file that is open from the start; caches may remove it, and a temporary one is removed at once.
+    """A response that keeps its file open from the start; a cache may remove the file meanwhile.
 
-    The name of an open file under `/dev/fd` reaches it also when it has no other name any more.
+    A temporary file is removed at once. The path of an open file under `/dev/fd` works even after that.
     """
 
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """Open it.
+        """Open the file.
 
         Args:
-            path: The file.
-            options: As `FileResponse` takes them.
+            path: Path of the file.
+            options: Options of `FileResponse`.
 
         Raises:
-            Refusal: If it was removed just before.
+            ClientError: 503 if the file was removed just before.
         """
         try:
             self._file = Path(path).open("rb")
         except FileNotFoundError as err:
-            raise ClientError("what was asked for has just been removed. Ask again.", status=503) from err
+            raise ClientError("the requested file has just been removed. Ask again.", status=503) from err
         if is_temporary(Path(path)):
             Path(path).unlink(missing_ok=True)
         number = self._file.fileno()
@@ -40,12 +40,12 @@ class HeldFile(FileResponse):
 
     @classmethod
     def of(cls, answer: FileResponse) -> HeldFile:
-        """An endpoint's answer, opened now."""
+        """Open the file of an endpoint's response now."""
         return cls(
             answer.path, media_type=answer.media_type, filename=answer.filename, background=answer.background
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the file."""
         with self._file:
             await super().__call__(scope, receive, send)

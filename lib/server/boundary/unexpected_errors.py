@@ -1,4 +1,4 @@
-"""What a client is told when something went wrong that nobody foresaw: a sentence, never a traceback."""
+"""Responses to exceptions that no endpoint caught: a sentence for the client, never a traceback."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from lib.runtime.errors import UserError
 from lib.runtime.own_files import Unavailable
 from lib.server.errors import ClientError
 
-Answer = Callable[[Request, Any], Awaitable[Response]]
+ErrorHandler = Callable[[Request, Any], Awaitable[Response]]
 logger = logging.getLogger(__name__)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class UnexpectedErrors:
-    """Middleware that answers an exception nobody caught with 500 and an id; the log has the traceback."""
+    """Middleware that answers an uncaught exception with 500 and an error id; the log has the traceback."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand before an application."""
+        """Wrap an application."""
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +45,7 @@ class UnexpectedErrors:
         try:
             await self.app(scope, receive, watched)
         except ClientDisconnect:
-            return  # nobody waits for an answer
+            return  # the client no longer waits
         except Exception:
             id = secrets.token_hex(4)
             logger.exception("error %s in %s %s", id, scope.get("method"), scope.get("path"))
@@ -55,44 +55,44 @@ class UnexpectedErrors:
             await JSONResponse({"detail": sentence}, 500)(scope, receive, send)
 
 
-def tell_of_known_errors(application: FastAPI) -> None:
-    """Have exceptions with a cause that people can mend answered with a status and a sentence."""
-    answers: tuple[tuple[type[Exception], Answer], ...] = (
-        (ClientError, http_exception_handler),  # which are MONAI Label's exceptions too, with another status
-        (MONAILabelException, _of_monai_label),
-        (Unavailable, _of_what_is_kept),
-        (UserError, _of_a_case),
-        (SQLAlchemyError, _of_the_database),
-        (OSError, _of_the_system),
+def handle_known_errors(application: FastAPI) -> None:
+    """Answer exceptions whose cause people can correct with a status and a sentence."""
+    answers: tuple[tuple[type[Exception], ErrorHandler], ...] = (
+        (ClientError, http_exception_handler),  # also a MONAILabelException, so it comes first
+        (MONAILabelException, _answer_monai_label_error),
+        (Unavailable, _answer_unavailable),
+        (UserError, _answer_user_error),
+        (SQLAlchemyError, _answer_database_error),
+        (OSError, _answer_os_error),
     )
     for kind, answer in answers:
         application.add_exception_handler(kind, answer)
 
 
-async def _of_monai_label(_: Request, error: MONAILabelException) -> JSONResponse:
-    return _told(400, str(error.msg))
+async def _answer_monai_label_error(_: Request, error: MONAILabelException) -> JSONResponse:
+    return _sentence(400, str(error.msg))
 
 
-async def _of_a_case(_: Request, error: UserError) -> JSONResponse:
-    return _told(409, str(error))
+async def _answer_user_error(_: Request, error: UserError) -> JSONResponse:
+    return _sentence(409, str(error))
 
 
-async def _of_what_is_kept(_: Request, error: Unavailable) -> JSONResponse:
-    return _told(503, str(error))
+async def _answer_unavailable(_: Request, error: Unavailable) -> JSONResponse:
+    return _sentence(503, str(error))
 
 
-async def _of_the_database(_: Request, error: SQLAlchemyError) -> JSONResponse:
-    logger.error("the plan's database does not answer: %s", error)  # not for clients: names hosts
-    return _told(
+async def _answer_database_error(_: Request, error: SQLAlchemyError) -> JSONResponse:
+    logger.error("the plan's database does not answer: %s", error)  # not for clients: the message names hosts
+    return _sentence(
         503, "the plan's database must answer; it does not. Try again later; the server's log says more."
     )
 
 
-async def _of_the_system(_: Request, error: OSError) -> JSONResponse:
-    """A full or read-only disk is told; anything else is unexpected.
+async def _answer_os_error(_: Request, error: OSError) -> JSONResponse:
+    """Answer for a full or read-only disk.
 
     Raises:
-        OSError: Where it is.
+        OSError: If the error has another cause.
     """
     if error.errno in _NO_ROOM:
         sentence = "the server's disk must have room; it has none left. Nothing was stored. Make room there."
@@ -104,8 +104,8 @@ async def _of_the_system(_: Request, error: OSError) -> JSONResponse:
     else:
         raise error
     logger.error("%s", error)
-    return _told(507, sentence)
+    return _sentence(507, sentence)
 
 
-def _told(status: int, sentence: str) -> JSONResponse:
+def _sentence(status: int, sentence: str) -> JSONResponse:
     return JSONResponse({"detail": sentence}, status)

@@ -1,4 +1,4 @@
-"""Files that clients send: written under a name of the server's own, removed once they are dealt with."""
+"""Uploaded files: written under a name that the server chooses, removed after use."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ logger = logging.getLogger(__name__)
 
 
 def save_label(image: str, params: Any, tag: str | None, label: UploadFile) -> dict[str, Any]:
-    """Store a reader's label; in place of MONAI Label's `api_save_label`.
+    """Store a reader's label; replaces MONAI Label's `api_save_label`.
 
-    MONAI Label 0.8.5 writes it to a file with the end of the client's file name, in the system's folder.
+    MONAI Label 0.8.5 writes the label to the system's temporary folder, with a suffix from the client's file
+    name.
 
     Raises:
-        Refusal: If the label, the image, the tag or the notes cannot be; nothing is stored then.
+        ClientError: If the label, the image, the tag or the notes are not valid; nothing is stored then.
     """
     from monailabel.interfaces.utils.app import app_instance
 
     app, notes = app_instance(), json_object(params, "params")
     suffix = suffix_of(Path(label.filename or "")) or Path(label.filename or "label").suffix[:10]
-    with received(label, suffix) as file:
+    with received_file(label, suffix) as file:
         label_id = app.datastore().save_label(image, str(file), tag or "final", notes)
     try:
         app.on_save_label(image, label_id)
-    except Exception:  # the label is stored, and the client must hear so
-        logger.exception("what follows a saved label failed for %s", label_id)
+    except Exception:  # the label is stored, and the client must learn that
+        logger.exception("the label of %s was saved, but the steps after saving failed", label_id)
     return {"image": image, "label": label_id}
 
 
 def take_model(model: str, file: UploadFile) -> dict[str, Any]:
-    """Make a checkpoint the newest version; in place of MONAI Label's `api_update_model`.
+    """Publish a checkpoint as the newest version; replaces MONAI Label's `api_update_model`.
 
     Raises:
-        Refusal: If it is no checkpoint of this app, or was trained for other modalities or labels.
+        ClientError: If the file is no checkpoint of this app, or was trained for other modalities or labels.
     """
     from monailabel.interfaces.utils.app import app_instance
 
     app = app_instance()
-    with received(file, ".pt") as sent:
+    with received_file(file, ".pt") as sent:
         try:
             version = app.segmenter.take(sent)
         except ValueError as err:
@@ -58,8 +59,8 @@ def take_model(model: str, file: UploadFile) -> dict[str, Any]:
 
 
 @contextmanager
-def received(sent: UploadFile, suffix: str) -> Iterator[Path]:
-    """What a client sent, as a file with this suffix while the block lasts."""
+def received_file(sent: UploadFile, suffix: str) -> Iterator[Path]:
+    """Uploaded content as a file with this suffix, which exists while the block lasts."""
     with tempfile.TemporaryDirectory(prefix="received-") as folder:
         file = Path(folder) / f"file{suffix}"
         with file.open("wb") as stream:

@@ -1,1 +1,1 @@
-"""The page's endpoints."""
+"""Endpoints of the page."""

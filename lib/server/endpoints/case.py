@@ -1,4 +1,4 @@
-"""What the page asks of one case: what is known, a still picture, and the volumes of its viewer."""
+"""Endpoints of one case: its facts, a still picture, and the volumes for the page's viewer."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
 from lib.cases.case import Case
-from lib.server.endpoints.context import answering, sent, served
+from lib.server.endpoints.context import client_errors, file_response, served
 from lib.views.documents.case_document import case_document
 from lib.views.documents.case_files import CaseFiles
 
 router = APIRouter(prefix="/cases/{id}")
 
-# Plain functions: FastAPI runs them in its threads, so that viewers are answered meanwhile.
+# Plain functions: FastAPI runs them in threads, so that the event loop stays free for other requests.
 
 
-@router.get("", summary="What is known of a case")
+@router.get("", summary="Facts about a case")
 def case(id: str, request: Request) -> dict[str, Any]:
-    """JSON: why it was chosen, its check, its modalities, its history."""
+    """JSON: the reason for its rank, the pool check, the modalities, the history."""
     app = served(request)
-    with answering():
+    with client_errors():
         return case_document(CaseFiles(app.workspace, app.segmenter), app.case(id))
 
 
@@ -39,7 +39,7 @@ def image(id: str, modality: str, request: Request) -> FileResponse:
     return _file(id, request, lambda files, case: files.image(case, modality))
 
 
-@router.get("/segmentation.nii.gz", summary="The model's outline", response_class=FileResponse)
+@router.get("/segmentation.nii.gz", summary="The model's segmentation", response_class=FileResponse)
 def segmentation(id: str, request: Request) -> FileResponse:
     """A NIfTI with the label values, on the grid of the case's reference."""
     return _file(id, request, CaseFiles.segmentation)
@@ -47,13 +47,17 @@ def segmentation(id: str, request: Request) -> FileResponse:
 
 @router.get("/labels/{tag}.nii.gz", summary="A reader's label", response_class=FileResponse)
 def label(id: str, tag: str, request: Request) -> FileResponse:
-    """A NIfTI with the label values, on the grid that it was drawn on."""
+    """A NIfTI with the label values, on the grid on which the reader drew."""
     return _file(id, request, lambda files, case: files.label(case, tag))
 
 
-@router.get("/difference/{first}/{second}.nii.gz", summary="Where two disagree", response_class=FileResponse)
+@router.get(
+    "/difference/{first}/{second}.nii.gz",
+    summary="Where two modalities disagree",
+    response_class=FileResponse,
+)
 def difference(id: str, first: str, second: str, request: Request) -> FileResponse:
-    """A NIfTI with -PMI in nats in blocks, on the grid of the case's reference."""
+    """A NIfTI with -PMI in nats, constant within blocks, on the grid of the case's reference."""
     return _file(id, request, lambda files, case: files.difference(case, f"{first}/{second}"))
 
 
@@ -65,5 +69,5 @@ def _file(
 ) -> FileResponse:
     app = served(request)
     case = app.case(id)
-    with answering():
-        return sent(find(CaseFiles(app.workspace, app.segmenter), case), media_type)
+    with client_errors():
+        return file_response(find(CaseFiles(app.workspace, app.segmenter), case), media_type)

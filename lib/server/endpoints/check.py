@@ -1,4 +1,4 @@
-"""The pool check, for the page."""
+"""Endpoints of the pool check."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
-from lib.server.endpoints.context import answering, sent, served
+from lib.server.endpoints.context import client_errors, file_response, served
 from lib.views.documents.pool_check import pool_check
 from lib.views.pictures.checkerboard import Checkerboards
 
 router = APIRouter()
 
 
-@router.get("/check", summary="What the pool check says")
+@router.get("/check", summary="Result of the pool check")
 def check(request: Request) -> dict[str, Any]:
-    """Counts, and every case with doubts, worst first."""
-    with answering():
+    """JSON: counts, and every case with findings, worst first."""
+    with client_errors():
         return pool_check(served(request).workspace)
 
 
-@router.get("/cases/{id}/checkerboard.jpg", summary="Two images on each other", response_class=FileResponse)
+@router.get(
+    "/cases/{id}/checkerboard.jpg", summary="Two images as a checkerboard", response_class=FileResponse
+)
 def checkerboard(id: str, first: str, second: str, request: Request) -> FileResponse:
-    """A JPEG of both, alone and as a checkerboard, with the body's outlines."""
+    """A JPEG of both images, alone and as a checkerboard, with the outlines of the body."""
     app = served(request)
     case = app.case(id)
-    with answering():
-        return sent(Checkerboards(app.workspace).file(case, first, second), "image/jpeg")
+    with client_errors():
+        return file_response(Checkerboards(app.workspace).file(case, first, second), "image/jpeg")

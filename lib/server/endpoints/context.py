@@ -1,4 +1,4 @@
-"""What the page's endpoints answer from."""
+"""Context shared by the page's endpoints: the running app, its errors and its files."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from lib.views.documents.case_files import NotThere
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """One running app.
+    """The running app.
 
     Attributes:
-        workspace: Its cases, plan and models.
-        datastore: Its labels.
-        segmenter: Its current model.
-        trouble: Tells what keeps studies from coming in or labels from going out; empty where nothing does.
+        workspace: Workspace with the cases, the plan and the models.
+        datastore: Datastore with the labels.
+        segmenter: Segmenter with the current model.
+        trouble: Returns the problem that keeps studies from coming in or labels from going out, or "".
     """
 
     workspace: Workspace
@@ -41,17 +41,17 @@ class Served:
 
     @cached_property
     def explanations(self) -> Explanations:
-        """Made one at a time."""
+        """Explanations of the cases, computed one at a time."""
         return Explanations(self.segmenter)
 
     def case(self, name: str) -> Case:
-        """A case, in quarantine too: the page shows why.
+        """A case by name; quarantined cases too, as the page shows the reason.
 
         Args:
-            name: Of a case or of one of its volumes; it is looked up, never opened.
+            name: Name of a case or of one of its volumes; it is only looked up, never opened.
 
         Raises:
-            Refusal: 404 if there is none.
+            ClientError: 404 if there is no such case.
         """
         try:
             return self.workspace.pool.resolve(name)[0]
@@ -60,18 +60,18 @@ class Served:
 
 
 def served(request: Request) -> Served:
-    """The app that answers."""
+    """The app that answers a request."""
     app: Served = request.app.state.served
     return app
 
 
 @contextmanager
-def answering() -> Iterator[None]:
-    """Turn what the domain refuses into a status and its sentence.
+def client_errors() -> Iterator[None]:
+    """Turn errors of the domain into an HTTP status and a sentence.
 
     Raises:
-        Refusal: 404 for what a case does not have, 409 where a file of the case or the model does not fit,
-            503 where what we keep cannot be used.
+        ClientError: 404 for something that a case does not have, 409 where a file of the case or the model
+            does not fit, 503 where a file or the database of the program cannot be used.
     """
     try:
         yield
@@ -85,6 +85,6 @@ def answering() -> Iterator[None]:
         raise ClientError(str(err), status=409) from err
 
 
-def sent(path: Path, media_type: str, **options: Any) -> HeldFile:
-    """A file that one person's browser may keep, if it asks each time whether it is still the same."""
+def file_response(path: Path, media_type: str, **options: Any) -> HeldFile:
+    """Response with a file; the browser may cache it but must revalidate it each time."""
     return HeldFile(path, media_type=media_type, headers={"Cache-Control": "private, no-cache"}, **options)

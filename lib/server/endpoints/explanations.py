@@ -1,4 +1,4 @@
-"""Explanations: made once for a case and a model, then answered from disk."""
+"""Explanations of cases: computed once for a case and a model, then read from disk."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from lib.views.exports.explanation_files import NUMBERS, map_name, write_explana
 
 logger = logging.getLogger(__name__)
 EXPLANATION_VERSION = 1  # raise when an explanation of the same case and model changes
-IN_USE_S = 60.0  # while its files are perhaps still being sent
-PATIENCE = 120.0  # seconds that a request waits for another one's explanation
+IN_USE_S = 60.0  # an explanation used so recently may still be sending its files
+PATIENCE_S = 120.0  # how long a request waits while another explanation is computed
 _BUSY = "Another explanation is being made and takes long. Ask again in a minute."
 
 
 class Explanations:
-    """Explanations of a site's cases by its current model, one made at a time."""
+    """Explanations of the cases by the current model, computed one at a time."""
 
     def __init__(self, segmenter: Segmenter) -> None:
-        """Nothing is loaded or made yet."""
+        """Load and compute nothing yet."""
         self.segmenter, self.workspace = segmenter, segmenter.workspace
         self._making = threading.Lock()
 
     def file(self, name: str, file: str) -> Path:
-        """One file of a case's explanation, made now if it is not there.
+        """One file of a case's explanation, computed now if it does not exist.
 
         Args:
-            name: Of a case or of one of its volumes; it is looked up, never opened.
-            file: As `lib.views.exports.explanation_files` names it.
+            name: Name of a case or of one of its volumes; it is only looked up, never opened.
+            file: File name, as `lib.views.exports.explanation_files` defines it.
 
         Raises:
-            Refusal: 404 for another name, 409 for a case or a model that cannot answer, 503 when busy.
+            ClientError: 404 for an unknown name, 409 if the case or the model cannot be used, 503 when busy.
         """
         try:
             case, _ = self.workspace.verdicts.resolve(name)
@@ -55,7 +55,7 @@ class Explanations:
             raise ClientError(str(err), status=404) from err
         try:
             return self._folder(case) / file
-        except ValueError as err:  # a file of the case or the model that does not fit
+        except ValueError as err:  # a file of the case, or the model, does not fit
             raise ClientError(str(err), status=409) from err
         except torch.OutOfMemoryError as err:
             raise ClientError(
@@ -63,10 +63,10 @@ class Explanations:
             ) from err
 
     def map_file(self, name: str, sender: str, subtask: str, measure: str) -> Path:
-        """The map of one measure from a modality to a subtask.
+        """Map of one measure from a sending modality to a subtask.
 
         Raises:
-            Refusal: As `file`; 404 too where there is no such map.
+            ClientError: As in `file`; also 404 if there is no such map.
         """
         if measure not in MEASURES:
             raise ClientError(
@@ -90,10 +90,10 @@ class Explanations:
         key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         folder = self.workspace.folders.work / "explanations" / key
         if not (folder / NUMBERS).exists():
-            if not self._making.acquire(timeout=PATIENCE):
+            if not self._making.acquire(timeout=PATIENCE_S):
                 raise ClientError(_BUSY, status=503)
             try:
-                if not (folder / NUMBERS).exists():  # who was before us may have made it
+                if not (folder / NUMBERS).exists():  # another request may have computed it
                     self._make(case, model.file, folder)
             finally:
                 self._making.release()

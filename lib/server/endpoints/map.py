@@ -1,4 +1,4 @@
-"""The map of the pool over HTTP: made once for a plan, then answered as it is kept."""
+"""Endpoints of the pool's map, which is computed once for a plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
 from lib.pipeline.workspace import Workspace
-from lib.server.endpoints.context import answering, sent, served
+from lib.server.endpoints.context import client_errors, file_response, served
 from lib.views.documents.pool_map import pool_map, pool_states
 from lib.views.pictures.strips import Strips
 
@@ -21,54 +21,54 @@ router = APIRouter()
 
 
 @dataclass(frozen=True)
-class Packed:
-    """A document as it is sent.
+class CompressedJson:
+    """A compressed document with its ETag.
 
     Attributes:
-        content: JSON, compressed.
-        tag: Changes with the content.
+        content: JSON, compressed with gzip.
+        tag: ETag, which changes with the content.
     """
 
     content: bytes
     tag: str
 
 
-@router.get("/map", summary="Where each case of the plan lies")
+@router.get("/map", summary="Position of each case on the map")
 def the_map(request: Request) -> Response:
-    """JSON with a column a quantity; not sent again to a client that has it."""
+    """JSON with one column per quantity; 304 for a client that already has it."""
     workspace = served(request).workspace
     plan = workspace.plan.current()
-    packed = _map_of(workspace, plan.id) if plan else _packed(pool_map(workspace))
-    headers = {"ETag": packed.tag, "Cache-Control": "private, no-cache", "Vary": "Accept-Encoding"}
-    if packed.tag in request.headers.get("if-none-match", ""):
+    compressed = _map_of(workspace, plan.id) if plan else _compressed(pool_map(workspace))
+    headers = {"ETag": compressed.tag, "Cache-Control": "private, no-cache", "Vary": "Accept-Encoding"}
+    if compressed.tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     if "gzip" not in request.headers.get("accept-encoding", ""):
-        return Response(gzip.decompress(packed.content), headers=headers, media_type="application/json")
+        return Response(gzip.decompress(compressed.content), headers=headers, media_type="application/json")
     return Response(
-        packed.content, headers={**headers, "Content-Encoding": "gzip"}, media_type="application/json"
+        compressed.content, headers={**headers, "Content-Encoding": "gzip"}, media_type="application/json"
     )
 
 
-@router.get("/states", summary="What happens to the cases now")
+@router.get("/states", summary="Current state of the cases")
 def states(request: Request) -> dict[str, Any]:
-    """Labelled, leased and quarantined cases, and whether the plan has expired."""
+    """JSON: the labelled, leased and quarantined cases, and whether the plan has expired."""
     now = served(request)
     return pool_states(now.workspace, now.workspace.labels.labelled())
 
 
 @router.get("/cases/{id}/strip.jpg", summary="A case in every modality", response_class=FileResponse)
 def strip(id: str, request: Request) -> FileResponse:
-    """A JPEG: one slice through the place where the modalities differ most."""
+    """A JPEG: one slice per modality, through the position where the modalities differ most."""
     now = served(request)
     case = now.case(id)
-    with answering():
-        now.workspace.verdicts.resolve(case.id)  # refuses what is in quarantine, and says why
-        return sent(_strips(now.workspace).file(case), "image/jpeg")
+    with client_errors():
+        now.workspace.verdicts.resolve(case.id)  # refuses a quarantined case, with the reason
+        return file_response(_strips(now.workspace).file(case), "image/jpeg")
 
 
 @lru_cache(maxsize=1)
-def _map_of(workspace: Workspace, plan: int) -> Packed:
-    return _packed(pool_map(workspace))
+def _map_of(workspace: Workspace, plan: int) -> CompressedJson:
+    return _compressed(pool_map(workspace))
 
 
 @lru_cache(maxsize=1)
@@ -76,9 +76,9 @@ def _strips(workspace: Workspace) -> Strips:
     return Strips(workspace)
 
 
-def _packed(document: dict[str, Any]) -> Packed:
+def _compressed(document: dict[str, Any]) -> CompressedJson:
     content = json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
-    return Packed(
+    return CompressedJson(
         gzip.compress(content, compresslevel=6, mtime=0),
         f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"',
     )

@@ -1,4 +1,4 @@
-"""Whether the model is getting better, and which version of it answers, for the page."""
+"""Endpoints of the model: its learning curve, and the choice of the version that answers."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from lib.server.boundary.exposure import administrator
-from lib.server.endpoints.context import answering, served
+from lib.server.endpoints.context import client_errors, served
 from lib.views.documents.learning_curve import learning_curve
 
 router = APIRouter()
 
 
 class Choice(BaseModel):
-    """Which version is to answer; 0 is the newest."""
+    """Choice of the version that answers; 0 means the newest."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     version: int = Field(ge=0)
 
 
-@router.get("/model", summary="Versions of the model and how good each is")
+@router.get("/model", summary="Versions of the model and their quality")
 def model(request: Request) -> dict[str, Any]:
-    """Dice by region against labelled patients, failures worst first, the running training."""
-    with answering():
+    """JSON: Dice by region against labelled patients, validation patients worst first, the training."""
+    with client_errors():
         return learning_curve(served(request).workspace)
 
 
@@ -33,8 +33,8 @@ def model(request: Request) -> dict[str, Any]:
     "/model/served", summary="Choose the version that answers", dependencies=[Depends(administrator)]
 )
 def choose(choice: Choice, request: Request) -> dict[str, Any]:
-    """As `model`, after the choice."""
+    """JSON as in `model`, after the choice."""
     app = served(request)
-    with answering():
+    with client_errors():
         app.segmenter.serve(choice.version)
         return learning_curve(app.workspace)

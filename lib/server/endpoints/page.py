@@ -1,4 +1,4 @@
-"""The page at `/mdal/`: its files, its policy, and the endpoints that it asks."""
+"""The page at `/mdal/`: its files, its security policy and its endpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lib.views.static_files import STATIC, policy
 
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 
-# The shell holds no data: a browser has to get it before it can log in.
+# The shell holds no data, because a browser must load it before the login.
 shell = APIRouter(prefix="/mdal", include_in_schema=False)
 api = APIRouter(prefix="/mdal/api", tags=["MDAL"])
 api.include_router(case_router)
@@ -33,19 +33,19 @@ api.include_router(check_router)
 
 
 def offer_page(served: Served) -> bool:
-    """Serve the page beside MONAI Label's endpoints; what it shows is behind the login of the others.
+    """Serve the page beside MONAI Label's endpoints; its data is behind the same login as the others.
 
-    MONAI Label 0.8.5 has no place for an app's own endpoints. Its application is complete when it makes the
-    app, so these come last; none of its routes takes a path under `/mdal`. Where it makes the app anew
-    (`/reload`), the endpoints stay and answer for the new one.
+    MONAI Label 0.8.5 has no place for an app's own endpoints. Its application is complete before it creates
+    the app, so the page's routes come last; none of MONAI Label's routes takes a path under `/mdal`. When
+    MONAI Label creates the app again (`/reload`), the routes stay and answer for the new app.
 
     Returns:
-        False outside a server process, where there is nothing to add to.
+        False outside a server process, where there is no application.
     """
     application = running_application()
     if application is None:
         return False
-    from monailabel.config import settings  # only a server has them
+    from monailabel.config import settings  # exists in a server process only
     from monailabel.endpoints.user.auth import RBAC
 
     fresh = not hasattr(application.state, "served")
@@ -60,7 +60,7 @@ def offer_page(served: Served) -> bool:
 
 @shell.get("")
 def bare(request: Request) -> RedirectResponse:
-    """The page's files are addressed relative to it."""
+    """Redirect to the page's folder, because its files have relative addresses."""
     return RedirectResponse("/mdal/")
 
 
@@ -82,7 +82,7 @@ def static(path: str) -> FileResponse:
 
 def _headers() -> dict[str, str]:
     return {
-        "Cache-Control": "no-cache",  # the next release is seen at once; unchanged files answer 304
+        "Cache-Control": "no-cache",  # a new release is seen at once; unchanged files answer 304
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
     }
@@ -90,7 +90,7 @@ def _headers() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _index() -> tuple[str, str]:
-    """The page and its policy."""
+    """The page's HTML and its Content-Security-Policy."""
     content = (STATIC / "index.html").read_text()
     others = "connect-src 'self'; worker-src 'self' blob:; form-action 'self'; frame-ancestors 'self'"
     return content, policy(content, others=others)

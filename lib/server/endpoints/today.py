@@ -1,4 +1,4 @@
-"""What the page shows first."""
+"""Endpoint of the page's first view."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lib.views.documents.today import today_document
 router = APIRouter()
 
 
-@router.get("/today", summary="The next case, how far the plan is, what runs, who is at what")
+@router.get("/today", summary="The next case, progress of the plan, running jobs, readers at work")
 def today(request: Request, annotator: str = "") -> dict[str, Any]:
-    """For one annotator; nothing is leased."""
+    """JSON for one annotator; no case is leased."""
     app = served(request)
     document = today_document(app.workspace, annotator_of(annotator))
     if trouble := app.trouble():

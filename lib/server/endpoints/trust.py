@@ -1,4 +1,4 @@
-"""Whether the plan is to be trusted, for the page."""
+"""Endpoint of the checks by which to judge the plan."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from lib.server.endpoints.context import answering, served
+from lib.server.endpoints.context import client_errors, served
 from lib.views.documents.trust import trust
 
 router = APIRouter()
 
 
-@router.get("/trust", summary="What there is to judge the plan by")
+@router.get("/trust", summary="Checks of the plan")
 def trust_of_plan(request: Request) -> dict[str, Any]:
-    """The gates with their figures, what the order follows, coverage, agreement of seeds."""
-    with answering():
+    """JSON: the gates with their figures, correlations of the order, coverage, agreement of seeds."""
+    with client_errors():
         return trust(served(request).workspace)

@@ -1,1 +1,1 @@
-"""MONAI Label's tasks: which case next, scoring, pre-segmentation, training."""
+"""MONAI Label's tasks: Next Sample, scoring, pre-segmentation, training."""

@@ -1,4 +1,4 @@
-"""Pre-segmentation of a case, on the grid of the image that was asked for."""
+"""Pre-segmentation of a case, on the grid of the requested image."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _UNTRAINED = (
 
 
 class CimlInfer(InferTask):
-    """CIML as reconstructed from its abstract."""
+    """Segmentation with CIML as reconstructed from its abstract."""
 
     def __init__(self, workspace: Workspace) -> None:
-        """Answer with the site's current model."""
+        """Answer with the workspace's current model."""
         super().__init__(
             InferType.SEGMENTATION,
             dict(workspace.decomposition.labels),
@@ -37,7 +37,7 @@ class CimlInfer(InferTask):
         self.workspace, self.segmenter = workspace, Segmenter(workspace)
 
     def is_valid(self) -> bool:
-        """Listed from the start: before the first training it answers with an empty label that says so."""
+        """Always valid: before the first training the answer is an empty label and a message that says so."""
         return True
 
     def get_path(self, validate: bool = True) -> str | None:
@@ -46,11 +46,11 @@ class CimlInfer(InferTask):
         return str(published.file) if published else None
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Label file on the asked grid, and what clients show with it.
+        """Label file on the grid of the requested image, and the facts that clients show with it.
 
         Args:
-            request: `case` and `modality` as the app resolved them; `result_extension` and
-                `result_compress` as OHIF sends them. The label is uint8 whatever else is asked.
+            request: Request with `case` and `modality` as the app resolved them, and with `result_extension`
+                and `result_compress` as OHIF sends them. The label is always uint8.
         """
         start = time.monotonic()
         case, modality = request["case"], request["modality"]
@@ -64,7 +64,7 @@ class CimlInfer(InferTask):
         except ModelMismatch as err:
             raise ClientError(str(err), status=409) from err
         grid = read_grid(case.modalities[modality])
-        label, about = self._empty(grid) if segmented is None else _answer(segmented, grid)
+        label, about = self._empty_label(grid) if segmented is None else _segmented_label(segmented, grid)
         writing = time.monotonic()
         with new_file(f"{case.id}_{modality}_", suffix) as path:
             if suffix == ".nrrd":
@@ -82,7 +82,7 @@ class CimlInfer(InferTask):
             "latencies": {stage: round(value, 3) for stage, value in seconds.items()},
         }
 
-    def _empty(self, grid: Grid) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    def _empty_label(self, grid: Grid) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         message = _UNTRAINED.format(count=LEAST_PATIENTS)
         return np.zeros(grid.shape, dtype=np.uint8), {
             "volumes_ml": dict.fromkeys(self.workspace.decomposition.labels, 0.0),
@@ -91,7 +91,7 @@ class CimlInfer(InferTask):
         }
 
 
-def _answer(segmented: Segmented, grid: Grid) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+def _segmented_label(segmented: Segmented, grid: Grid) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     label = segmented.label_on(grid)
     about = {
         **segmented.volumes_ml(label, grid),

@@ -9,7 +9,7 @@ from typing import Any
 
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
-from lib.pipeline.planning import JOB, plan_pool
+from lib.pipeline.planning import SCORING_JOB, plan_pool
 from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import spare_cores
 from lib.server.datastore import CaseDatastore
@@ -23,22 +23,22 @@ class ModalityDifferenceScoring(ScoringMethod):
     """Check the pool, score every case's modality difference, write the plan."""
 
     def __init__(self, workspace: Workspace) -> None:
-        """Score a site's pool."""
+        """Score the pool of a workspace."""
         super().__init__(
             "MDAL as reconstructed from its abstract: one-shot plan of which cases to label first"
         )
         self.workspace = workspace
 
     def info(self) -> dict[str, Any]:
-        """Description and how far a running scoring is."""
-        return {"description": self.description, "progress": self.workspace.plan.progress(JOB)}
+        """Description, and progress of a running scoring."""
+        return {"description": self.description, "progress": self.workspace.plan.progress(SCORING_JOB)}
 
     def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
-        """Bring the plan up to date; at once where nothing changed."""
+        """Bring the plan up to date; returns at once if nothing changed."""
         start = time.monotonic()
         progress = ProgressLog("scoring", logger)
         plan = plan_pool(self.workspace, processes=spare_cores(), on_progress=progress)
-        Strips(self.workspace).keep_chosen()  # whoever looks at the map finds them there
+        Strips(self.workspace).keep_chosen()  # the map shows them without delay
         current = self.workspace.plan.current()
         return {
             "plan": plan,

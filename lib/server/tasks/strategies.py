@@ -1,4 +1,4 @@
-"""Next Sample: reads the plan, leases a case, says why."""
+"""Next Sample: choose a case from the plan, lease it and give the reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from lib.cases.case import Case
 from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.plan_document import budgeted, plan_warnings, reason
-from lib.pipeline.planning import JOB, uniform_order
+from lib.pipeline.planning import SCORING_JOB, uniform_order
 from lib.pipeline.workspace import Workspace
 from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore
@@ -22,7 +22,7 @@ from lib.server.errors import ClientError
 
 
 class PlannedStrategy(Strategy):
-    """The best-ranked case of a strategy's order that is free for the annotator who asks."""
+    """Offers the best-ranked case of a strategy's order that is free for the annotator."""
 
     def __init__(self, workspace: Workspace, strategy: str) -> None:
         """Answer from the orders of `strategy`."""
@@ -32,10 +32,10 @@ class PlannedStrategy(Strategy):
         self._left_out: tuple[object, ...] = ()
 
     def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
-        """The next case and the reason for it; empty when the budget is spent or nothing is left.
+        """The next case and the reason for it; empty if the budget is spent or no case is left.
 
         Raises:
-            Refusal: If the database cannot be used.
+            ClientError: If the database cannot be used.
         """
         try:
             return self._next(request, datastore)
@@ -47,7 +47,7 @@ class PlannedStrategy(Strategy):
         store, settings = self.workspace.plan, self.workspace.settings
         plan = store.current()
         order = store.order(self.strategy, plan=plan.id) if plan else ()
-        state = self._of_plan(plan, order) if plan and order else self._without_plan()
+        state = self._with_plan(plan, order) if plan and order else self._without_plan()
         cases, served = budgeted(self.workspace, plan, self.strategy), self._served_ids()
         offer = store.lease_next(
             order or uniform_order(tuple(case.id for case in self.workspace.verdicts.served), settings.seed),
@@ -69,15 +69,15 @@ class PlannedStrategy(Strategy):
         return {"id": offer.case_id, "mdal": {**facts, **state, "strategy": self.strategy}}
 
     def _served_ids(self) -> frozenset[str]:
-        if self._served[0] is not self.workspace.verdicts.served:  # the pool check is done
+        if self._served[0] is not self.workspace.verdicts.served:  # a pool check changed the served cases
             self._served = (
                 self.workspace.verdicts.served,
                 frozenset(case.id for case in self.workspace.verdicts.served),
             )
         return self._served[1]
 
-    def _of_plan(self, plan: PlanRow, order: tuple[str, ...]) -> dict[str, Any]:
-        """That there is a plan, and in what it may mislead."""
+    def _with_plan(self, plan: PlanRow, order: tuple[str, ...]) -> dict[str, Any]:
+        """State and warnings where there is a plan."""
         warnings = plan_warnings(plan, self.strategy)
         served = self._served_ids()
         if self._left_out[:2] != (order, served):  # compared by identity first
@@ -87,7 +87,7 @@ class PlannedStrategy(Strategy):
                 f"The plan is older than the pool: {missing} of its cases are not offered until it is scored "
                 "again."
             )
-        progress = self.workspace.plan.progress(JOB)
+        progress = self.workspace.plan.progress(SCORING_JOB)
         if progress.get("state") == "running":
             warnings.append(f"A newer plan is being computed: {100 * progress['done']:.0f} % done.")
         return {"state": "planned", "plan": plan.id, "warnings": warnings}
@@ -95,7 +95,7 @@ class PlannedStrategy(Strategy):
     def _without_plan(self) -> dict[str, Any]:
         if self.strategy == "uniform":
             return {"state": "uniform", "warnings": []}
-        progress = self.workspace.plan.progress(JOB) or {"state": "unscored", "done": 0.0}
+        progress = self.workspace.plan.progress(SCORING_JOB) or {"state": "unscored", "done": 0.0}
         warnings = ["There is no plan yet: this is a random unlabelled case."]
         if not self.workspace.verdicts.by_case and not self.workspace.verdicts.unchecked:
             warnings.append("The pool check is not finished: this case may be found unusable.")
@@ -106,16 +106,16 @@ class PlannedStrategy(Strategy):
         }
 
     def _warnings(self, offer: Offer) -> list[str]:
-        """What to look at in this case before it is labelled."""
-        trouble = [self.workspace.verdicts.trouble] if self.workspace.verdicts.trouble else []
-        return [*trouble, *self.workspace.verdicts.findings(offer.case_id), *offer.score.warnings()]
+        """Warnings to read before the case is labelled."""
+        problem = [self.workspace.verdicts.trouble] if self.workspace.verdicts.trouble else []
+        return [*problem, *self.workspace.verdicts.findings(offer.case_id), *offer.score.warnings()]
 
 
 def annotator_of(name: Any) -> str:
-    """Who asks, by the name that a client gave.
+    """Name of the annotator, as the client gave it; `anonymous` by default.
 
     Raises:
-        Refusal: If it is no name.
+        ClientError: If it is not a printable name of at most 160 characters.
     """
     name = name or "anonymous"
     if not isinstance(name, str) or not name.isprintable() or len(name) > 160:

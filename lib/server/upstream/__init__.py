@@ -1,1 +1,1 @@
-"""What MONAI Label's own endpoints, viewer and login need mended."""
+"""Corrections of MONAI Label's own endpoints, viewer and login."""

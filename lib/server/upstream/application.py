@@ -1,4 +1,4 @@
-"""The server's FastAPI application, which MONAI Label makes before it makes an app."""
+"""The server's FastAPI application, which MONAI Label creates before it creates an app."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 
 from fastapi import FastAPI
 
-_SERVER = "monailabel.app"  # what uvicorn imports; a child process of MONAI Label never does
+_SERVER = "monailabel.app"  # imported by uvicorn, never by a child process of MONAI Label
 
 
 def running_application() -> FastAPI | None:
-    """The application of this process; None outside a server process, where nobody is answered."""
+    """The application of this process; None outside a server process."""
     application = getattr(sys.modules.get(_SERVER), "app", None)
     return application if isinstance(application, FastAPI) else None

@@ -1,17 +1,17 @@
-"""OHIF's two panels for labels: an answer is drawn on the series that it is for, and a label can be stored.
+"""Corrections of OHIF's two label panels: answers are drawn on their own series, and labels can be stored.
 
-The MONAI Label panel of MONAI Label 0.8.5 (`MonaiLabelPanel.tsx`) makes one labelmap, for the series that is
-shown when it connects, and `updateView` copies every later answer into it without looking whose it is: after
-a change of series a reader sees no outline, or one in the wrong place.
+The MONAI Label panel of MONAI Label 0.8.5 (`MonaiLabelPanel.tsx`) creates one labelmap, for the series that
+is shown when the panel connects. `updateView` copies every later answer into it without checking the series:
+after a change of series a reader sees no outline, or an outline in the wrong place.
 
-The segmentation panel (`PanelSegmentation.tsx`) stores by the command `storeSegmentation`, a name that two of
-OHIF's extensions use; without a context the one is run that has to be told a data source, so that Export
-DICOM SEG ends in an error (OHIF's issue 4584). What it would store is wrong for every series that is numbered
-along its slice normal (issue 5038): `generateSegmentation` hands the slices over in the viewer's order, dcmjs
-sorts the images by falling position but not the labels, and each slice's label lands on the mirrored slice.
+The segmentation panel (`PanelSegmentation.tsx`) stores with the command `storeSegmentation`, a name that two
+of OHIF's extensions use. Without a context, OHIF runs the command that needs a data source, and Export DICOM
+SEG ends in an error (OHIF's issue 4584). The stored file would also be wrong for every series that is
+numbered along its slice normal (issue 5038): `generateSegmentation` passes the slices in the viewer's order,
+dcmjs sorts the images by falling position but not the labels, and each label lands on the mirrored slice.
 
-The viewer is served from the installed package; the files with these functions are changed in a few lines on
-the way to the browser.
+The viewer is served from the installed package; a few lines of its files are changed on the way to the
+browser.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ VIEWER = Path(monailabel.__file__).parent / "endpoints" / "static" / "ohif"
 
 
 @dataclass(frozen=True)
-class _Mend:
-    """What is changed in the viewer's files for one purpose: all of it, or nothing.
+class _Patch:
+    """A change of the viewer's files for one purpose, applied completely or not at all.
 
     Attributes:
-        places: Lines as they are installed, with what is served for them.
-        otherwise: For the log, where the installed viewer does not have each of them once.
+        replacements: Installed lines, with the lines served in their place.
+        warning: Sentence for the log, where the installed viewer does not have each of the lines once.
     """
 
-    places: Mapping[str, str]
-    otherwise: str
+    replacements: Mapping[str, str]
+    warning: str
 
 
 _COPIES = """      const volumeLoadObject = segmentationService.getLabelmapVolume('1');
       if (volumeLoadObject) {
 """
-_LOOKS_WHOSE = """      const { displaySet } = this.getActiveViewportInfo();
+_CHECKS_SERIES = """      const { displaySet } = this.getActiveViewportInfo();
       const asked = new URL(response.config.url).searchParams.get('image');
       if (asked && displaySet.SeriesInstanceUID !== asked) {
         this.notification.show({
@@ -75,9 +75,9 @@ _STORES = """      commandsManager.run('storeSegmentation', {
       });
 """
 _COMMAND = "{ commandName: 'storeSegmentation', context: 'CORNERSTONE' }"
-_HANDS_OVER = """      const segImages = imageIds.map(imageId => esm.cache.getImage(imageId));
+_PASSES_SLICES = """      const segImages = imageIds.map(imageId => esm.cache.getImage(imageId));
 """
-_SORTS = """      const along = image => {
+_SORTS_SLICES = """      const along = image => {
         const instance = esm.metaData.get('instance', image.referencedImageId);
         const [x, y, z] = instance.ImagePositionPatient;
         const [a, b, c, d, e, f] = instance.ImageOrientationPatient;
@@ -85,16 +85,16 @@ _SORTS = """      const along = image => {
       };
       segImages.sort((one, other) => along(other) - along(one));
 """
-_MENDS = (
-    _Mend(
-        {_COPIES: _LOOKS_WHOSE + _COPIES},
+_PATCHES = (
+    _Patch(
+        {_COPIES: _CHECKS_SERIES + _COPIES},
         "this release of MONAI Label has another OHIF panel; it may draw an answer on the wrong series. "
         "After a change of series, open the study again.",
     ),
-    _Mend(
+    _Patch(
         {
             _STORES: _STORES.replace("'storeSegmentation'", _COMMAND),
-            _HANDS_OVER: _HANDS_OVER + _SORTS,
+            _PASSES_SLICES: _PASSES_SLICES + _SORTS_SLICES,
         },
         "this release of MONAI Label has another OHIF panel for segmentations; Export DICOM SEG may fail or "
         "store each slice's label on another slice. Submit from Slicer.",
@@ -103,19 +103,20 @@ _MENDS = (
 
 
 def patch_panel() -> bool:
-    """Serve those files as changed, in place of MONAI Label's endpoint and behind the same login.
+    """Serve the changed files, ahead of MONAI Label's endpoint and behind the same login.
 
     Returns:
-        False outside a server process, or where the installed viewer is another one: what is not as expected
-        there is served as it is.
+        False outside a server process, or if the installed viewer is another version; files that are not as
+        expected are served unchanged.
     """
     application = running_application()
     if application is None:
         return False
-    scripts, missed = _mended()
-    for mend in missed:
-        logger.warning(mend.otherwise)
-    there = {getattr(route, "path", "") for route in application.routes}  # `/reload` makes the app anew
+    scripts, missed = _patched()
+    for patch in missed:
+        logger.warning(patch.warning)
+    # Routes of an earlier call stay when `/reload` creates the app again.
+    there = {getattr(route, "path", "") for route in application.routes}
     for name, script in scripts.items():
         if (path := f"/ohif/{name}") not in there:
             _serve_first(application, path, script)
@@ -123,35 +124,35 @@ def patch_panel() -> bool:
 
 
 def _serve_first(application: FastAPI, path: str, script: str) -> None:
-    from monailabel.config import settings  # only a server has them
+    from monailabel.config import settings  # exists in a server process only
     from monailabel.endpoints.user.auth import RBAC
 
     def panel() -> Response:
-        fresh = {"Cache-Control": "no-cache"}  # the name stays when another release changes other lines
+        fresh = {"Cache-Control": "no-cache"}  # a new release changes lines but not the file name
         return Response(script, media_type="text/javascript", headers=fresh)
 
     login = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
     application.add_api_route(path, panel, dependencies=[login], include_in_schema=False)
     routes = application.router.routes
-    routes.insert(0, routes.pop())  # MONAI Label's takes every path under /ohif
+    routes.insert(0, routes.pop())  # MONAI Label's route takes every path under /ohif
 
 
 @cache
-def _mended() -> tuple[dict[str, str], tuple[_Mend, ...]]:
-    """Text of each changed file by its name, and the mends for which there is not exactly one place each."""
+def _patched() -> tuple[dict[str, str], tuple[_Patch, ...]]:
+    """Text of each changed file by its name, and the patches whose lines do not each occur exactly once."""
     files = {file.name: file.read_text("utf-8") for file in VIEWER.glob("*.bundle.*.js")}
     changed: dict[str, str] = {}
     missed = []
-    for mend in _MENDS:
+    for patch in _PATCHES:
         found = [
             (name, before)
-            for before in mend.places
+            for before in patch.replacements
             for name, text in files.items()
             for _ in range(text.count(before))
         ]
-        if [before for _, before in found] != list(mend.places):
-            missed.append(mend)
+        if [before for _, before in found] != list(patch.replacements):
+            missed.append(patch)
             continue
         for name, before in found:
-            files[name] = changed[name] = files[name].replace(before, mend.places[before])
+            files[name] = changed[name] = files[name].replace(before, patch.replacements[before])
     return changed, tuple(missed)

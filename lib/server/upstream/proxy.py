@@ -1,7 +1,7 @@
-"""MONAI Label's `/proxy`, by which OHIF reads the PACS: it stays within DICOMweb and never waits for ever.
+"""MONAI Label's `/proxy`, through which OHIF reads the PACS, limited to DICOMweb paths and with a timeout.
 
 In MONAI Label 0.8.5 (`monailabel.endpoints.proxy`) a path with `..` reaches everything else on the PACS's
-host with the server's own password, and a request has no limit in time.
+host with the server's own password, and a request has no timeout.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import requests
 from fastapi import HTTPException
 from urllib3.exceptions import HTTPError
 
-TIMEOUT_S = (5.0, 60.0)  # to connect, and between two pieces of an answer
+TIMEOUT_S = (5.0, 60.0)  # for the connection, and between two parts of the answer
 
-Endpoint = Callable[..., Coroutine[Any, Any, Any]]
+ProxyEndpoint = Callable[..., Coroutine[Any, Any, Any]]
 
 
-def guarded(endpoint: Endpoint) -> Endpoint:
-    """The endpoint, answering 404 to a path that leaves DICOMweb and 502 where the PACS does not answer."""
-    from monailabel.endpoints import proxy  # only a server has it
+def guarded(endpoint: ProxyEndpoint) -> ProxyEndpoint:
+    """Wrap the endpoint: 404 for a path that leaves DICOMweb, 502 if the PACS does not answer."""
+    from monailabel.endpoints import proxy  # exists in a server process only
 
-    proxy.requests = SimpleNamespace(get=_in_time(requests.get), post=_in_time(requests.post))
+    proxy.requests = SimpleNamespace(get=_with_timeout(requests.get), post=_with_timeout(requests.post))
 
     @functools.wraps(endpoint)
     async def call(**arguments: Any) -> Any:
         _check_path(str(arguments.get("path", "")))
         if not proxy.settings.MONAI_LABEL_STUDIES.startswith(("http://", "https://")):
-            raise HTTPException(404, "the studies lie in a folder; there is no PACS to ask.")
+            raise HTTPException(404, "the studies are in a folder; there is no PACS to ask.")
         try:
             return await endpoint(**arguments)
         except (requests.RequestException, HTTPError) as err:
@@ -42,7 +42,7 @@ def guarded(endpoint: Endpoint) -> Endpoint:
     return call
 
 
-def _in_time(ask: Callable[..., Any]) -> Callable[..., Any]:
+def _with_timeout(ask: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments, **options: ask(*arguments, **{"timeout": TIMEOUT_S, **options})
 
 

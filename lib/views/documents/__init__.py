@@ -1,1 +1,1 @@
-"""What the page says, as plain data."""
+"""Contents of the page, as plain data."""

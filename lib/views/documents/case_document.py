@@ -1,4 +1,4 @@
-"""What the page says of one case."""
+"""Content of the page about one case."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from lib.views.documents.viewer_links import viewer_links
 from lib.views.pictures.display_presets import display_window
 from lib.views.pictures.patch_map import pairs_of, patches_of, scale_of
 
-_SHOWN_MAPS = ("attention", "kl")  # of the contribution; the others are in the explanation's folder
+_SHOWN_MAPS = ("attention", "kl")  # contribution maps on the page; the explanation's folder has all
 
 
 def case_document(files: CaseFiles, case: Case) -> dict[str, Any]:
-    """All that is known of a case, as JSON; nothing but its id says whose it is."""
+    """Facts about a case as JSON; only the id identifies the patient."""
     workspace = files.workspace
     score = workspace.plan.score(case.id)
     labels = files.workspace.labels.files_of(case)
@@ -30,7 +30,7 @@ def case_document(files: CaseFiles, case: Case) -> dict[str, Any]:
     return {
         "id": case.id,
         **_verdict(workspace, case),
-        **_place(workspace, case, score),
+        **_rank(workspace, case, score),
         "difference": score.difference,
         "difference_nats": score.difference_nats,
         "percentile": score.percentile,
@@ -43,7 +43,7 @@ def case_document(files: CaseFiles, case: Case) -> dict[str, Any]:
         "nearest_labelled": None if nearest is None else {"id": nearest[0], "distance": nearest[1]},
         "modalities": [_modality(case, name, source) for name, source in case.modalities.items()],
         "reference": workspace.preparation.reference_of(case),
-        "labels": [{"tag": tag, **_written(files, case, tag)} for tag in sorted(labels)],
+        "labels": [{"tag": tag, **_written_at(files, case, tag)} for tag in sorted(labels)],
         "label_names": dict(workspace.decomposition.labels),
         "differences": _differences(files, case),
         "model": _model(files),
@@ -67,17 +67,17 @@ def _verdict(workspace: Workspace, case: Case) -> dict[str, Any]:
     }
 
 
-def _place(workspace: Workspace, case: Case, score: CaseScore) -> dict[str, Any]:
-    """Rank in the site's order, and why."""
+def _rank(workspace: Workspace, case: Case, score: CaseScore) -> dict[str, Any]:
+    """Rank of the case in the current order, and the reason."""
     strategy, plan = workspace.settings.strategy, workspace.plan.current()
     order = workspace.plan.order(strategy, plan=plan.id) if plan else ()
     known = {"rank": None, "of": len(order), "chosen": False, "strategy": strategy}
     if case.id in workspace.verdicts.quarantined:
-        return {**known, "reason": "Held back by the pool check: it is offered once someone released it."}
+        return {**known, "reason": "Held back by the pool check: it is offered once someone releases it."}
     if not order:
-        return {**known, "reason": "No plan yet: the pool is not scored, so nothing is known of its place."}
+        return {**known, "reason": "No plan yet: the pool is not scored, so its rank is not known."}
     if case.id not in order:
-        return {**known, "reason": "Not in the plan: the case is newer. It is once the pool is scored again."}
+        return {**known, "reason": "Not in the plan: the case is newer. Score the pool again to rank it."}
     rank = order.index(case.id) + 1
     return {
         **known,
@@ -93,7 +93,7 @@ def _modality(case: Case, name: str, source: Source) -> dict[str, Any]:
 
 
 def _grid(source: Source) -> dict[str, Any]:
-    """Voxels along W, H, D, as viewers show them; what of it is known without fetching anything."""
+    """Shape and voxel size along W, H, D, as viewers show them; unknown for a series not fetched yet."""
     if isinstance(source, RemoteSeries) and not source.path.exists():
         return {"shape": None, "voxel_mm": None, "problem": None}
     try:
@@ -104,12 +104,12 @@ def _grid(source: Source) -> dict[str, Any]:
     return {"shape": list(reversed(grid.shape)), "voxel_mm": voxel_mm, "problem": None}
 
 
-def _written(files: CaseFiles, case: Case, tag: str) -> dict[str, Any]:
+def _written_at(files: CaseFiles, case: Case, tag: str) -> dict[str, Any]:
     return {"written": files.workspace.labels.notes(case, tag).get("written")}
 
 
 def _differences(files: CaseFiles, case: Case) -> list[dict[str, Any]]:
-    """The maps of where modalities disagree: what of them is coloured, and where they do most."""
+    """Maps of where modalities disagree: the colour range, and the position of most disagreement."""
     patches = patches_of(files.workspace)
     return [
         {
@@ -123,7 +123,7 @@ def _differences(files: CaseFiles, case: Case) -> list[dict[str, Any]]:
 
 
 def _model(files: CaseFiles) -> dict[str, Any] | None:
-    """Version of the model that answers, and the maps of who told whom."""
+    """Version of the model that answers, and the contribution maps that can be shown."""
     model = files.segmenter.published()
     if model is None:
         return None

@@ -1,4 +1,4 @@
-"""The volumes of a case that the page's viewer loads, each a NIfTI file."""
+"""Files of a case for the page: the volumes of the viewer as NIfTI, and a still picture."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
-from lib.views.pictures.kept_pictures import KeptPictures
 from lib.views.pictures.patch_map import pairs_of, patch_map, patches_of, place_of
+from lib.views.pictures.picture_cache import PictureCache
 from lib.views.pictures.planes import readable_case, write_planes
 
 CASE_FILES_VERSION = 1  # raise when a file of the same case changes
 NIFTI = ".nii.gz"
-Place = tuple[float, float, float]
+PatientPoint = tuple[float, float, float]  # RAS mm
 
 
 class NotThere(UserError):
-    """A file that the case does not have."""
+    """The case does not have the requested file."""
 
 
 class CaseFiles:
-    """Files of a site's cases, made when they are asked for."""
+    """Files of the cases, made on request and then cached."""
 
     def __init__(self, workspace: Workspace, segmenter: Segmenter) -> None:
-        """Nothing is made yet."""
+        """Make no file yet."""
         self.workspace, self.segmenter = workspace, segmenter
-        self._pictures = KeptPictures(
+        self._pictures = PictureCache(
             workspace.folders.work / "pictures", max_bytes=disk_bytes(workspace.settings, "pictures")
         )
-        self._volumes = KeptPictures(
+        self._volumes = PictureCache(
             workspace.folders.work / "viewed", max_bytes=disk_bytes(workspace.settings, "viewed")
         )
 
@@ -47,7 +47,7 @@ class CaseFiles:
         """A modality in HU, SUV or the MR's own numbers, on its own grid.
 
         Raises:
-            NotThere: If the case has no such modality.
+            NotThere: If the case does not have the modality.
             UserError: If it cannot be read.
         """
         source = case.modalities.get(modality)
@@ -58,7 +58,7 @@ class CaseFiles:
             )
         source.make_local()
         if source.channel is None and source.scale == 1.0 and suffix_of(source.path) == NIFTI:
-            read_grid(source)  # refuses what is no volume
+            read_grid(source)  # refuses a file that is not a volume
             return source.path
 
         def make() -> Volume:
@@ -67,7 +67,7 @@ class CaseFiles:
         return self._volume(["image", case.id, modality, source.stamp(), source.scale], make)
 
     def segmentation(self, case: Case) -> Path:
-        """What the current model outlines, on the grid of the case's reference.
+        """Segmentation by the current model, on the grid of the case's reference.
 
         Raises:
             UserError: If there is no model yet, or it does not fit the case.
@@ -75,7 +75,7 @@ class CaseFiles:
         model = self.segmenter.published()
         if model is None:
             raise UserError(
-                "there is no trained model yet, so nothing is outlined. Label "
+                "there is no trained model yet, so nothing is segmented. Label "
                 f"{LEAST_PATIENTS} cases and press Train."
             )
 
@@ -89,10 +89,10 @@ class CaseFiles:
         return self._volume(["segmentation", model.key, self.workspace.cache.key(case)], make)
 
     def label(self, case: Case, tag: str) -> Path:
-        """A reader's label, on the grid that it was drawn on.
+        """A reader's label, on the grid on which it was drawn.
 
         Raises:
-            NotThere: If there is none of this tag.
+            NotThere: If the case has no label with this tag.
             UserError: If it cannot be read.
         """
         path = self.workspace.labels.files_of(case).get(tag)
@@ -105,24 +105,24 @@ class CaseFiles:
         )
 
     def difference(self, case: Case, pair: str) -> Path:
-        """Where the two modalities of a pair disagree, on the grid of the case's reference.
+        """Map of where the two modalities of a pair disagree, on the grid of the case's reference.
 
         Raises:
-            NotThere: If that is not known.
+            NotThere: If there is no such map for the case.
             UserError: If the case cannot be read.
         """
         patches = patches_of(self.workspace)
         if pair not in (known := pairs_of(patches, case.id)):
             raise NotThere(
-                f"where modalities disagree is known of {', '.join(known) or 'no pair'} of case {case.id}; "
-                f"got {pair[:40]!r}. Score the pool again if it should be."
+                f"maps of disagreement exist for {', '.join(known) or 'no pair'} of case {case.id}; "
+                f"got {pair[:40]!r}. Score the pool again to make them."
             )
         found = patch_map(self.workspace.cache.get(case), patches, pair)
         values = hashlib.blake2b(found.array.tobytes(), digest_size=16).hexdigest()
         return self._volume(["difference", pair, self.workspace.cache.key(case), values], lambda: found)
 
     def planes(self, case: Case) -> Path:
-        """A still picture of every modality in three planes through the same place.
+        """A still picture of every modality in three planes through the same point.
 
         Raises:
             UserError: If no image of the case can be read.
@@ -141,12 +141,12 @@ class CaseFiles:
         shown = ["planes", CASE_FILES_VERSION, case.id, list(prepared.modalities), stamps]
         return self._pictures.file(*shown, through, label and label.name, suffix=".jpg", make=make)
 
-    def most_different(self, case: Case, pair: str | None = None) -> Place | None:
-        """RAS mm of where two modalities of a case fit each other least; None where that is not known.
+    def most_different(self, case: Case, pair: str | None = None) -> PatientPoint | None:
+        """Point where two modalities of a case disagree most, in RAS mm; None if it is not known.
 
         Args:
-            case: Of the pool.
-            pair: Of modalities; by default the one that differs most.
+            case: Case of the pool.
+            pair: Pair of modalities; by default the pair that differs most.
         """
         pair = pair or self.workspace.plan.score(case.id).details.get("most_different_pair")
         position = patches_of(self.workspace).most_different(case.id, pair)
@@ -167,7 +167,7 @@ class CaseFiles:
 
 
 def _compact(volume: Volume) -> Volume:
-    """Whole numbers in two bytes instead of four, where nothing is lost."""
-    with np.errstate(invalid="ignore"):  # what does not fit is not equal below
+    """Store whole numbers in two bytes instead of four, if no value changes."""
+    with np.errstate(invalid="ignore"):  # a value that overflows fails the comparison below
         whole = volume.array.astype(np.int16)
     return Volume(whole, volume.grid) if (whole == volume.array).all() else volume

@@ -1,4 +1,4 @@
-"""Whether a plan is still of its pool."""
+"""Expiry of a plan: whether it still fits the pool and the settings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lib.pipeline.planning import is_current
 from lib.pipeline.workspace import Workspace
 from lib.plan.orm import PlanRow
 
-_LOOK_S = 5  # after which files are looked at again
+_LOOK_S = 5  # interval between two looks at the files
 SCORE_AGAIN = "Score the pool again: restart the server, or run `python main.py select` on the studies."
 
 
 def expiry(workspace: Workspace, plan: PlanRow) -> list[str]:
-    """Why a plan is not of this pool and these settings, and what to do; empty where it is."""
+    """Reason why a plan no longer fits the pool and the settings, and what to do; empty if it fits."""
     if _is_current(workspace, plan, int(time.monotonic() / _LOOK_S)):
         return []
     now = json.loads(json.dumps(workspace.scoring_settings))
@@ -30,7 +30,7 @@ def expiry(workspace: Workspace, plan: PlanRow) -> list[str]:
     served = {case.id for case in workspace.verdicts.served}
     counts = [
         f"{len(ids):,} {'case is' if len(ids) == 1 else 'cases are'} {what}"
-        for ids, what in ((served - planned, "not in it"), (planned - served, "not served any more"))
+        for ids, what in ((served - planned, "not in it"), (planned - served, "no longer served"))
         if ids and planned
     ]
     why = "; ".join([*changed, *counts]) or "files of the studies changed since"
@@ -39,7 +39,7 @@ def expiry(workspace: Workspace, plan: PlanRow) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _is_current(workspace: Workspace, plan: PlanRow, _period: int) -> bool:
-    """Looks at every file of the pool: not at each request."""
+    """Cached for a period, as it looks at every file of the pool."""
     return is_current(workspace, plan)
 
 

@@ -1,4 +1,4 @@
-"""Whether the model is getting better: its versions, what they were judged on, which one answers."""
+"""Learning curve of the model: its versions, their validation, and the version that answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
 
-_TOLD = (
+_VERSION_KEYS = (
     "created",
     "dice",
     "dice_by_region",
@@ -19,27 +19,27 @@ _TOLD = (
     "went_on_from",
     "problem",
 )
-_OF_TRAINING = ("state", "message", "epoch", "total_epochs", "seconds_left", "current_time", "warnings")
+_TRAINING_KEYS = ("state", "message", "epoch", "total_epochs", "seconds_left", "current_time", "warnings")
 RULE = (
-    "A training goes on from the version that answers. Where a version was chosen here, the choice ends when "
-    "a training that began with it publishes a version that is not worse on the same validation patients; "
-    "that one answers then. A choice made while a training runs stays."
+    "A training starts from the version that answers. If you choose a version here, it answers until a "
+    "training that started from it publishes a version that is not worse on the same validation patients; "
+    "then the new version answers. A choice made while a training runs stays."
 )
 
 
 def learning_curve(workspace: Workspace) -> dict[str, Any]:
-    """The versions of a site's model, oldest first, and a training that runs; JSON."""
+    """Versions of the model, oldest first, and the running or last training; JSON."""
     versions = workspace.models.versions()
     newest = versions[-1]["version"] if versions else 0
     answers = _answers(workspace, newest)
-    groups: list[frozenset[str]] = []  # validation patients, in the order in which they were first used
-    told = [_version(workspace, about, groups, answers["version"]) for about in versions]
+    groups: list[frozenset[str]] = []  # sets of validation patients, in the order of first use
+    shown = [_version(workspace, about, groups, answers["version"]) for about in versions]
     current = next((about for about in versions if about["version"] == answers["version"]), {})
     return {
         "sentence": _sentence(workspace, versions),
         "answers": {**answers, "rule": RULE},
         "regions": [region.name for region in workspace.decomposition.regions],
-        "versions": told,
+        "versions": shown,
         "validations": [{"name": _letter(n), "patients": sorted(group)} for n, group in enumerate(groups)],
         "cases": _failures(workspace, current),
         "training": _training(workspace),
@@ -56,7 +56,7 @@ def _sentence(workspace: Workspace, versions: Sequence[Mapping[str, Any]]) -> st
 
 
 def _answers(workspace: Workspace, newest: int) -> dict[str, Any]:
-    """Which version answers, and why."""
+    """Version that answers, and the reason."""
     chosen = workspace.models.chosen()
     why = "It was chosen on this page." if chosen else "It is the newest."
     return {"version": chosen or newest, "why": why, "chosen": chosen}
@@ -74,12 +74,12 @@ def _version(
         "learned_patients": len(learned),
         "validation_patients": len(validated),
         "validation": _letter(groups.index(validated)) if validated else None,
-        **{key: about[key] for key in _TOLD if about.get(key) not in (None, {})},
+        **{key: about[key] for key in _VERSION_KEYS if about.get(key) not in (None, {})},
     }
 
 
 def _patients(workspace: Workspace, case_ids: Sequence[str]) -> frozenset[str]:
-    """Whose cases they are; a case that is gone counts as a patient of its own."""
+    """Patients of some cases; a case that is gone counts as a separate patient."""
     cases = workspace.pool.by_id
     return frozenset(cases[id].patient if id in cases else id for id in case_ids)
 
@@ -90,10 +90,10 @@ def _letter(number: int) -> str:
 
 
 def _failures(workspace: Workspace, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Dice of each validation patient of the version that answers, worst first."""
+    """Dice of the version that answers on each validation patient, worst first."""
     dice = about.get("dice_by_case")
     if not dice:
-        kept = "The figures of single cases were not kept with this version. The next training keeps them."
+        kept = "This version has no figures of single cases. The next training records them."
         return {"rows": [], "sentence": kept if about else ""}
     return {
         "rows": [
@@ -105,6 +105,6 @@ def _failures(workspace: Workspace, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _training(workspace: Workspace) -> dict[str, Any]:
-    """The last or running training; empty before the first."""
+    """Statistics of the running or last training; empty before the first."""
     stats = TrainingStats(workspace.folders.work / "model").read()
-    return {key: stats[key] for key in _OF_TRAINING if key in stats}
+    return {key: stats[key] for key in _TRAINING_KEYS if key in stats}

@@ -1,4 +1,4 @@
-"""What the pool check says of each case, worst first, and which two images show it."""
+"""Result of the pool check: findings of each case, worst first, and the two images that show them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from lib.cases.case import Case
 from lib.cases.quality.check import PoolReport
 from lib.cases.quality.rules import Finding, Verdict
-from lib.pipeline.checking import CHECK
+from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.workspace import Workspace
 from lib.views.documents.today import empty_sentence
 
-KINDS = {  # code of a finding -> what it is called
+FINDING_NAMES = {  # names of findings by code
     "missing": "modality missing",
     "unfetched": "not fetched from the PACS",
     "unreadable": "unreadable",
@@ -36,25 +36,19 @@ KINDS = {  # code of a finding -> what it is called
     "duplicate": "duplicate case",
     "duplicate_image": "duplicate image",
 }
-SEEN = ("outlines", "displaced", "mirrored", "unrelated", "no_overlap", "coverage")  # on two images together
-UNREADABLE = (
-    "unfetched",
-    "unreadable",
-    "not_finite",
-    "value",
-    "geometry",
-    "empty",
-    "constant",
-)  # nothing to be shown of it
-_REASONS = 20  # for which something in the studies is no case; those of a large PACS are many
+# Findings that a picture of two images together shows.
+PAIR_FINDINGS = ("outlines", "displaced", "mirrored", "unrelated", "no_overlap", "coverage")
+# Findings of an image that cannot be shown.
+UNDISPLAYABLE = ("unfetched", "unreadable", "not_finite", "value", "geometry", "empty", "constant")
+_REASONS = 20  # reasons listed for skipped files, most frequent first; a large PACS has many
 
 
 def pool_check(workspace: Workspace) -> dict[str, Any]:
-    """Result of a site's last check; JSON.
+    """Result of the last pool check; JSON.
 
     Returns:
-        `state`: running, unchecked, failed or done, with `sentences`; `counts` by status; `kinds` with their
-        cases; `cases` with doubts, worst first.
+        `state`: running, unchecked, failed or done, with `sentences`; `counts` by status; `kinds` of findings
+        with the number of cases; `cases` with findings, worst first.
     """
     pool, verdicts = workspace.pool, workspace.verdicts.by_case
     state, sentences = _state(workspace)
@@ -75,20 +69,22 @@ def pool_check(workspace: Workspace) -> dict[str, Any]:
 
 
 def _state(workspace: Workspace) -> tuple[str, list[str]]:
-    """Where the check is, and what that means."""
+    """State of the check, with sentences for the page."""
     if trouble := workspace.verdicts.trouble:
         return "failed", [trouble]
     if nothing := empty_sentence(workspace):
         return "done", [nothing]
     if workspace.verdicts.by_case:
         new = len({case.id for case in workspace.pool.cases} - workspace.verdicts.by_case.keys())
-        return "done", [f"{new:,} cases came since the last check; they are served meanwhile."] if new else []
-    progress = workspace.plan.progress(CHECK)
+        return "done", [
+            f"{new:,} cases are newer than the last check; they are served meanwhile."
+        ] if new else []
+    progress = workspace.plan.progress(CHECK_JOB)
     if progress.get("state") == "running":
         return "running", [f"The check is running ({progress['message']}); every case is served meanwhile."]
     return "unchecked", [
-        "Not checked yet: the check begins when the server starts, and its result is here once it has ended. "
-        "Every case is served meanwhile. If nothing comes, the server's log says why."
+        "Not checked yet: the check starts with the server, and this page shows its result when it ends. "
+        "Every case is served meanwhile. If no result appears, the server's log says why."
     ]
 
 
@@ -98,10 +94,10 @@ def _row(workspace: Workspace, case: Case, verdict: Verdict) -> dict[str, Any]:
         "case": case.id,
         "status": verdict.status,
         "released": quarantined and case.id not in workspace.verdicts.quarantined,
-        "kinds": sorted({KINDS.get(finding.code, finding.code) for finding in verdict.findings}),
+        "kinds": sorted({FINDING_NAMES.get(finding.code, finding.code) for finding in verdict.findings}),
         "findings": [
             {"severity": finding.severity, "sentence": finding.sentence}
-            for finding in sorted(verdict.findings, key=lambda finding: finding.severity)  # the graver first
+            for finding in sorted(verdict.findings, key=lambda finding: finding.severity)  # more severe first
         ],
         "pictured": _pictured(case, verdict.findings),
         "release": _release(workspace, case.id) if case.id in workspace.verdicts.quarantined else "",
@@ -114,9 +110,9 @@ def _worst_first(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _pictured(case: Case, findings: Sequence[Finding]) -> list[str]:
-    """The two modalities that do not lie on each other; none where that is not the doubt."""
-    lost = {name for finding in findings if finding.code in UNREADABLE for name in finding.modalities}
-    for code in SEEN:
+    """Two modalities that show the finding when drawn together; empty if no finding is about two images."""
+    lost = {name for finding in findings if finding.code in UNDISPLAYABLE for name in finding.modalities}
+    for code in PAIR_FINDINGS:
         for finding in findings:
             shown = [name for name in finding.modalities if name in case.modalities and name not in lost]
             if finding.code == code and len(shown) > 1:
@@ -125,5 +121,5 @@ def _pictured(case: Case, findings: Sequence[Finding]) -> list[str]:
 
 
 def _release(workspace: Workspace, id: str) -> str:
-    """The setting that serves a case although the check holds it back."""
+    """Setting that releases a case from quarantine."""
     return "--conf " + shlex.quote(f"released={','.join([*workspace.settings.released, id])}")

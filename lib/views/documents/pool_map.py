@@ -1,4 +1,4 @@
-"""The pool on a map: where each case lies, how much its modalities differ, what happens to it now."""
+"""The pool on a map: position and modality difference of each case, and its current state."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from numpy.typing import NDArray
 from lib.mdal.representation.projection import projected
 from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.plan_document import PlanDocument, PlannedCase
-from lib.pipeline.planning import JOB
+from lib.pipeline.planning import SCORING_JOB
 from lib.pipeline.workspace import Workspace
 from lib.views.documents.expiry import expiry
 
 NOTE = (
-    "2-D projection; distances on it are approximate: cases that lie far apart differ, "
-    "cases that lie close together need not be alike."
+    "The map is a 2-D projection, so distances are approximate: cases that lie far apart differ, "
+    "but cases that lie close together need not be alike."
 )
 _DECIMALS = 4
 
 
 def pool_map(workspace: Workspace) -> dict[str, Any]:
-    """A site's plan as columns, best case first; the same for as long as the plan is.
+    """The plan as columns, best case first; the document changes only with the plan.
 
     Returns:
-        `plan`, its version or None; `sentence`, what to know or do first, empty where nothing is; and of a
-        plan `id`, `x`, `y`, `difference`, `percentile`, `cluster` and `by_pair`, each with an entry a case
-        (None where not known), `chosen`, how many of the first are within the budget, and `lacking`, the
-        modalities that a case has not, by id.
+        `plan`, the version or None; `sentence`, a message to read first, or "". With a plan also `id`, `x`,
+        `y`, `difference`, `percentile`, `cluster` and `by_pair`, each with one entry per case (None where not
+        known); `chosen`, the number of cases within the budget; and `lacking`, the missing modalities by id.
     """
     plan = workspace.plan.current()
     if plan is None or not workspace.plan.order(workspace.settings.strategy, plan=plan.id):
@@ -57,11 +56,11 @@ def pool_map(workspace: Workspace) -> dict[str, Any]:
 
 
 def pool_states(workspace: Workspace, labelled: Set[str]) -> dict[str, Any]:
-    """What changes from minute to minute: labels, who is at what, whether the plan still fits the pool.
+    """State of the cases now: labels, leases, quarantine, and whether the plan still fits the pool.
 
     Args:
-        workspace: Whose pool.
-        labelled: Ids of the cases with a label.
+        workspace: Workspace of the pool.
+        labelled: Ids of the labelled cases.
     """
     plan = workspace.plan.current()
     order = set(workspace.plan.order(workspace.settings.strategy, plan=plan.id)) if plan else set()
@@ -79,29 +78,31 @@ def pool_states(workspace: Workspace, labelled: Set[str]) -> dict[str, Any]:
 
 
 def _why_none(workspace: Workspace) -> str:
-    progress = workspace.plan.progress(JOB)
+    progress = workspace.plan.progress(SCORING_JOB)
     match progress.get("state"):
         case "running":
             share = f"{100 * progress['done']:.0f} % done: {progress['message']}"
             return (
-                f"No plan yet: the pool is being scored, {share}. The map comes by itself when it is there."
+                f"No plan yet: the pool is being scored, {share}. The map appears by itself when it is ready."
             )
         case "failed":
-            return f"No plan: the scoring failed. {progress['message']} Mend that, then score the pool again."
+            return (
+                f"No plan: the scoring failed. {progress['message']} Correct this, then score the pool again."
+            )
         case _:
             return (
-                "No plan yet: nothing says which case is unlike the others. Score the pool: restart the "
+                "No plan yet: the modality difference of the cases is not known. Score the pool: restart the "
                 "server, or run `python main.py select` on the studies."
             )
 
 
 def _why_unscored(document: PlanDocument) -> str:
     reasons = " ".join(document.about.get("warnings", []))
-    return f"The pool was not scored, so there is no map of it. {reasons}".strip()
+    return f"The pool was not scored, so there is no map. {reasons}".strip()
 
 
 def _points(cases: tuple[PlannedCase, ...]) -> tuple[list[list[float | None]], list[float]]:
-    """X and y of each case within -1 to 1, and the share of the differences that each axis shows."""
+    """X and y of each case, from -1 to 1, and the share of the variance that each axis shows."""
     known = [row for row, case in enumerate(cases) if case.score.features is not None]
     places: list[list[float | None]] = [[None, None] for _ in cases]
     if not known:

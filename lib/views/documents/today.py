@@ -1,13 +1,13 @@
-"""What to do now: the next case, how far the plan is, what runs, who is at what."""
+"""Today's view: the next case, progress of the plan, running jobs, cases held by readers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from lib.pipeline.checking import CHECK
-from lib.pipeline.plan_document import METHOD, budgeted, plan_warnings, reason
-from lib.pipeline.planning import JOB, uniform_order
+from lib.pipeline.checking import CHECK_JOB
+from lib.pipeline.plan_document import MDAL_METHOD, budgeted, plan_warnings, reason
+from lib.pipeline.planning import SCORING_JOB, uniform_order
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
 from lib.plan.leases import Desk, PoolState, first_free
@@ -19,7 +19,7 @@ from lib.views.documents.viewer_links import viewer_links
 def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
     """JSON for the page: warnings, the next case for an annotator, counts, jobs and readers.
 
-    Nothing is leased for it: the next case is the one that Next Sample would give now.
+    No case is leased: the next case is the one that Next Sample would offer now.
     """
     plan, desk = workspace.plan.current(), workspace.plan.desk(annotator)
     served = {case.id for case in workspace.verdicts.served}
@@ -29,7 +29,7 @@ def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
     spent = len(pool.labelled) + len(held - {desk.of(annotator)})
     jobs = _jobs(workspace)
     return {
-        "method": METHOD,
+        "method": MDAL_METHOD,
         "empty": empty_sentence(workspace),
         "warnings": [*_plan_warnings(workspace, plan, jobs), *_check_warnings(workspace)],
         "next": None if spent >= budget else _next(workspace, plan, desk, pool, annotator),
@@ -51,22 +51,22 @@ def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
 
 
 def empty_sentence(workspace: Workspace) -> str | None:
-    """What to do where no case is served; None where one is. Without any case no server starts."""
+    """Sentence on what to do if no case is served, otherwise None; a server starts only with a case."""
     if workspace.verdicts.served:
         return None
     if workspace.verdicts.unchecked:
         return f"There is nothing to label now. {workspace.verdicts.trouble}"
     return (
         f"There is nothing to label: the pool check holds back all {len(workspace.pool.cases)} cases found. "
-        "It says why. Mend their files, or release those that a person found good with --conf released, and "
-        "start the server again."
+        "The view Check says why. Correct the files, or release cases that someone has looked at with "
+        "--conf released, and restart the server."
     )
 
 
 def _next(
     workspace: Workspace, plan: PlanRow | None, desk: Desk, pool: PoolState, annotator: str
 ) -> dict[str, Any] | None:
-    """The case in the annotator's hands, else the one that comes next."""
+    """The case that the annotator holds, otherwise the next free case."""
     strategy = workspace.settings.strategy
     planned = workspace.plan.order(strategy, plan=plan.id) if plan else ()
     order = planned or uniform_order(
@@ -86,23 +86,21 @@ def _next(
         "reason": reason(score, rank, len(order), strategy=strategy if planned else "uniform"),
         "warnings": [*workspace.verdicts.findings(id), *score.warnings()],
         "yours_until": until,
-        "modalities": list(workspace.preparation.modalities),  # as in the picture of it
+        "modalities": list(workspace.preparation.modalities),  # in the order of the picture
         **viewer_links(case),
     }
 
 
 def _jobs(workspace: Workspace) -> list[dict[str, Any]]:
-    """What runs, or how it ended: state, share done, message, seconds left."""
+    """Jobs that run or have ended: state, share done, message, seconds left."""
     jobs = []
-    check = workspace.plan.progress(CHECK)
-    if not workspace.verdicts.by_case and check.get("state") in (
-        None,
-        "done",
-    ):  # of an earlier state of the pool
+    check = workspace.plan.progress(CHECK_JOB)
+    # Without verdicts, a recorded end belongs to an earlier state of the pool.
+    if not workspace.verdicts.by_case and check.get("state") in (None, "done"):
         check = {"state": "running", "done": None, "message": "looking at the cases"}
     if check and check["state"] != "done":
         jobs.append({"name": "Pool check", **check})
-    if scoring := workspace.plan.progress(JOB):
+    if scoring := workspace.plan.progress(SCORING_JOB):
         jobs.append({"name": "Scoring", **scoring})
     stats = TrainingStats(workspace.folders.work / "model").read()
     if stats.get("state"):
@@ -123,15 +121,15 @@ def _plan_warnings(workspace: Workspace, plan: PlanRow | None, jobs: list[dict[s
     scoring = next((job for job in jobs if job["name"] == "Scoring"), {})
     if plan is None:
         if scoring.get("state") == "running":
-            return ["There is no plan yet: until the scoring is done, cases come in a random order."]
-        return ["There is no plan: cases come in a random order. Score the pool."]
+            return ["There is no plan yet: until the scoring is done, cases are offered in random order."]
+        return ["There is no plan: cases are offered in random order. Score the pool."]
     sentences = plan_warnings(plan, workspace.settings.strategy)
     if reasons := expiry(workspace, plan):
         if scoring.get("state") == "running":
-            reasons[1:] = ["It is being made again."]
+            reasons[1:] = ["A new plan is being made."]
         sentences.insert(0, " ".join(reasons))
     if scoring.get("state") in ("failed", "interrupted"):
-        sentences.insert(0, f"The last scoring {scoring['state']}: {scoring['message']}")
+        sentences.insert(0, f"Last scoring {scoring['state']}: {scoring['message']}")
     return sentences
 
 

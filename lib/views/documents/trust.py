@@ -1,4 +1,4 @@
-"""Whether a plan is to be trusted: its checks, what its order follows, where more labels are worth little."""
+"""Checks of a plan: the gates, correlations of its order, coverage, agreement of seeds."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from lib.mdal.selection.strategies import STRATEGIES
-from lib.pipeline.planning import JOB
+from lib.pipeline.planning import SCORING_JOB
 from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
 from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore
 from lib.views.documents.expiry import SCORE_AGAIN, expiry
 
-SHOWN = 500  # cases drawn as dots; figures are of all
-GROUPS = 12  # protocols told apart; the rest are counted
-LEAST_IN_GROUP = 3  # cases of a protocol; fewer say nothing of it
-UNITS = {"foreground volume": "ml", "lesion proxy": "ml"}
+DRAWN_CASES = 500  # most cases drawn as dots; the figures are of all cases
+GROUPS = 12  # protocols shown; the rest are only counted
+LEAST_IN_GROUP = 3  # cases; a protocol with fewer is not shown
+PROPERTY_UNITS = {"foreground volume": "ml", "lesion proxy": "ml"}
 _LIGHTS = {True: "passed", False: "failed", None: "not known"}
 
 
 def trust(workspace: Workspace) -> dict[str, Any]:
-    """What there is to judge a site's newest plan by; JSON.
+    """Checks by which to judge the newest plan; JSON.
 
     Returns:
-        `state`: none, unscored (the pool was too small), expired or current; `sentences` that say what that
-        means and what to do; where there is a plan also what the views of it need.
+        `state`: none, unscored (the pool was too small), expired or current; `sentences` on what the state
+        means and what to do; if there is a plan, also the data of the charts and tables.
     """
     plan = workspace.plan.current()
-    progress = workspace.plan.progress(JOB)
+    progress = workspace.plan.progress(SCORING_JOB)
     if plan is None:
-        sentence = "No plan yet: the pool has not been scored, and cases are offered at random."
+        sentence = "No plan yet: the pool has not been scored, and cases are offered in random order."
         return {"state": "none", "sentences": [sentence, SCORE_AGAIN], "progress": progress}
     expired = expiry(workspace, plan)
     gates = _gates(plan.about.get("gates", []))
@@ -45,21 +45,21 @@ def trust(workspace: Workspace) -> dict[str, Any]:
         "coverage": _coverage(workspace, plan),
     }
     if not gates:
-        said = plan.about.get("warnings") or ["The pool was not scored."]
-        return {"state": "unscored", "sentences": [*said, *expired], **known}
+        reasons = plan.about.get("warnings") or ["The pool was not scored."]
+        return {"state": "unscored", "sentences": [*reasons, *expired], **known}
     return {
         "state": "expired" if expired else "current",
         "sentences": expired,
         **known,
         "headline": _headline(gates, workspace.settings.strategy),
         "gates": gates,
-        **_of_cases(workspace, plan),
+        **_case_charts(workspace, plan),
     }
 
 
 @lru_cache(maxsize=1)
-def _of_cases(workspace: Workspace, plan: PlanRow) -> dict[str, Any]:
-    """What is drawn of a plan's cases; a plan never changes, and that of a large pool takes a second."""
+def _case_charts(workspace: Workspace, plan: PlanRow) -> dict[str, Any]:
+    """Data of the charts; cached, as a plan never changes and a large pool takes a second."""
     every = workspace.plan.scores(plan=plan.id)
     scores = {id: score for id, score in every.items() if score.difference is not None}
     return {
@@ -70,14 +70,14 @@ def _of_cases(workspace: Workspace, plan: PlanRow) -> dict[str, Any]:
 
 
 def _gates(gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Those that the order hangs on first, of these the failed first."""
+    """Gates of the order first, and failed gates first among them."""
     worst_first = [False, None, True]
     ordered = sorted(gates, key=lambda gate: (not gate["of_the_order"], worst_first.index(gate["passed"])))
     return [{**gate, "light": _LIGHTS[gate["passed"]], "title": _title(gate["name"])} for gate in ordered]
 
 
 def _title(name: str) -> str:
-    """A gate's name in words; that of a modality in it stays."""
+    """A gate's name in words; the name of a modality in it stays unchanged."""
     if name.startswith("follows "):
         return name
     return name.replace("_nats", " (nats)").replace("_", " ")
@@ -86,18 +86,18 @@ def _title(name: str) -> str:
 def _headline(gates: Sequence[Mapping[str, Any]], strategy: str) -> str:
     asked = [gate["passed"] for gate in gates if gate["of_the_order"]]
     failed, unknown = asked.count(False), asked.count(None)
-    said = f"All {len(asked)} checks of the difference passed."
+    sentence = f"All {len(asked)} checks of the difference passed."
     if failed:
-        said = f"{failed} of {len(asked)} checks failed: read them before labels are spent by the difference."
+        sentence = f"{failed} of {len(asked)} checks failed: read them before you label by the difference."
     elif unknown:
-        said = f"No check failed, but {unknown} of {len(asked)} could not be computed on this pool."
+        sentence = f"No check failed, but {unknown} of {len(asked)} could not be computed on this pool."
     if STRATEGIES[strategy].by_difference:
-        return said
-    return f"{said} The order in use, {strategy}, does not rank by it."
+        return sentence
+    return f"{sentence} The order in use, {strategy}, does not rank by the difference."
 
 
 def _coverage(workspace: Workspace, plan: PlanRow) -> dict[str, Any] | None:
-    """Curves of every strategy, with the stop rule and the budget in cases."""
+    """Coverage curve of every strategy, with the stop rule and the budget in cases."""
     stored, plateaus = plan.about.get("coverage"), plan.about.get("plateau", {})
     if not stored:
         return None
@@ -125,7 +125,7 @@ def _coverage(workspace: Workspace, plan: PlanRow) -> dict[str, Any] | None:
 
 
 def _follows(scores: Mapping[str, CaseScore], gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each measured property of the cases beside their difference."""
+    """Each measured property of the cases, with their modality difference."""
     correlations = {gate["name"]: gate["value"] for gate in gates}
     names = sorted({name for score in scores.values() for name in score.details.get("measured", {})})
     found = []
@@ -141,7 +141,7 @@ def _follows(scores: Mapping[str, CaseScore], gates: Sequence[Mapping[str, Any]]
         found.append(
             {
                 "name": name,
-                "unit": UNITS.get(name, ""),
+                "unit": PROPERTY_UNITS.get(name, ""),
                 "correlation": correlations.get(f"follows {name}"),
                 "of": len(measured),
                 "cases": shown,
@@ -153,7 +153,7 @@ def _follows(scores: Mapping[str, CaseScore], gates: Sequence[Mapping[str, Any]]
 
 
 def _protocols(scores: Mapping[str, CaseScore]) -> dict[str, Any]:
-    """The difference of the cases of each voxel size, the most frequent first."""
+    """Quartiles of the difference for each voxel size, the most frequent size first."""
     groups: dict[tuple[float, ...], list[float]] = {}
     for score in scores.values():
         spacing = score.details.get("measured", {}).get("voxel_mm")
@@ -176,7 +176,7 @@ def _protocols(scores: Mapping[str, CaseScore]) -> dict[str, Any]:
 
 
 def _seeds(nats: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[dict[str, Any]]:
-    """For each pair of modalities how alike trainings from different seeds see the cases."""
+    """Agreement of trainings from different seeds, for each pair of modalities."""
     found = []
     for pair, by_seed in sorted(nats.items()):
         seeds = sorted(by_seed)
@@ -195,11 +195,11 @@ def _seeds(nats: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[dict[s
 
 
 def _sample(ids: Sequence[str]) -> list[str]:
-    """At most `SHOWN` of them, the same each time."""
+    """At most `DRAWN_CASES` of the ids, the same each time."""
     ordered = sorted(ids)
-    if len(ordered) <= SHOWN:
+    if len(ordered) <= DRAWN_CASES:
         return ordered
-    rows = np.random.default_rng(0).choice(len(ordered), SHOWN, replace=False)
+    rows = np.random.default_rng(0).choice(len(ordered), DRAWN_CASES, replace=False)
     return [ordered[row] for row in np.sort(rows)]
 
 

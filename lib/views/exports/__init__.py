@@ -1,1 +1,1 @@
-"""Files that a person takes away: plans, labels, explanations, the report."""
+"""Files for people to keep: plans, labels, explanations, the report."""

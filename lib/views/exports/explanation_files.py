@@ -1,4 +1,4 @@
-"""The files that an explanation is written to: maps, a picture, the numbers."""
+"""Files of an explanation: contribution maps, a picture, the numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lib.ciml.network.ciml_network import CimlNetwork
 from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import device_of
 from lib.runtime.files import replacing
-from lib.views.pictures.montage import METHOD, write_montage
+from lib.views.pictures.montage import CIML_METHOD, write_montage
 
 MONTAGE, NUMBERS = "montage.png", "explanation.json"
 
@@ -25,17 +25,17 @@ MONTAGE, NUMBERS = "montage.png", "explanation.json"
 def explain_case(
     workspace: Workspace, case: Case, network: CimlNetwork, folder: Path, *, version: int | None = None
 ) -> list[Path]:
-    """Explain a case into `folder`/CASE_explain: every map on the reference grid, a montage, the numbers.
+    """Explain a case into `folder`/CASE_explain: maps on the reference grid, a montage, the numbers.
 
     Args:
-        workspace: Whose case it is.
-        case: To explain.
-        network: Trained for the site's modalities.
-        folder: Where to put the case's folder.
-        version: Of the network, for the picture and the numbers.
+        workspace: Workspace of the case.
+        case: Case to explain.
+        network: Network trained for the workspace's modalities.
+        folder: Parent of the case's folder.
+        version: Version of the network, shown in the picture and the numbers.
 
     Returns:
-        What was written, the numbers last: where they are, everything is.
+        The files written. The numbers come last: once they exist, the explanation is complete.
 
     Raises:
         ValueError: If the case cannot be read or does not fit the network.
@@ -47,7 +47,7 @@ def explain_case(
 def write_explanation(
     workspace: Workspace, case: Case, network: CimlNetwork, folder: Path, *, version: int | None
 ) -> list[Path]:
-    """As `explain_case`, into this folder itself."""
+    """Write the files of `explain_case` directly into `folder`."""
     prepared = workspace.cache.get(case)
     explanation = explain(network, prepared, device=device_of(workspace.settings.device))
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,13 +64,13 @@ def write_explanation(
 
 
 def map_name(link: Link, measure: str) -> str:
-    """File name of a map; a site may name its subtasks with what no file name can hold."""
+    """File name of a map; characters of a subtask's name that a file name cannot hold become `_`."""
     sender, subtask = (re.sub(r"[^\w.+-]", "_", name) for name in link)
     return f"{sender}_to_{subtask}_{measure}.nii.gz"
 
 
 def _rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """To the 10 bits that a float16 has behind the point, with float32's range: half as large compressed."""
+    """Round to float16's 10 fraction bits with float32's range; the compressed file is half as large."""
     fraction, exponent = np.frexp(values)
     return np.ldexp(np.round(fraction * 2048.0) / 2048.0, exponent).astype(np.float32)
 
@@ -79,7 +79,7 @@ def _numbers(case: Case, explanation: Explanation, version: int | None) -> dict[
     return {
         "case": case.id,
         "model_version": version,
-        "method": METHOD,
+        "method": CIML_METHOD,
         "sentence": explanation.sentence(),
         "shares": explanation.shares,
         "absent": list(explanation.absent),

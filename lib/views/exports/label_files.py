@@ -1,4 +1,4 @@
-"""What `segment` leaves of a case in a folder: the label, its figures and, on request, the explanation."""
+"""Files that `segment` writes for a case: the label, its figures and, on request, the explanation."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """Writes CASE.nii.gz and then CASE.json; a case is done once the second is there and still holds.
+    """Writes CASE.nii.gz, then CASE.json; a case is done once a current CASE.json exists.
 
-    A job for `lib.runtime.distributed.share_out`; a piece is the number of a served case.
+    A job for `lib.runtime.distributed.share_out`; a piece is the index of a served case.
 
     Attributes:
-        studies: Address of the site.
-        settings: Of the site.
-        output: Folder.
-        threads: Of a process on a CPU.
-        explain: Also write what each modality told the others.
-        export_values: Write the values of the decomposition's export map.
+        studies: Address of the studies.
+        settings: Settings of the workspace.
+        output: Folder to write to.
+        threads: Number of threads of a process on a CPU.
+        explain: Whether to write explanations too.
+        export_values: Whether to write the values of the decomposition's export map.
     """
 
     studies: str
@@ -46,42 +46,42 @@ class LabelFiles:
     export_values: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Without what each process makes for itself."""
+        """Pickle without the workspace and the segmenter, which each process creates for itself."""
         return LabelFiles, tuple(getattr(self, field.name) for field in fields(self))
 
     def __call__(self, piece: int, device: torch.device, tell: Callable[[float], None]) -> None:
-        """Segment a case; one that cannot be used leaves its reason in place of figures."""
+        """Segment a case; for an unusable case, write the reason instead of the figures."""
         if device.type == "cpu":
-            torch.set_num_threads(self.threads)  # one piece a process: nothing else wants them
+            torch.set_num_threads(self.threads)  # one piece per process: no other work needs the threads
         self.segmenter.device = device
         case = self.workspace.verdicts.served[piece]
         try:
             self._write(case)
         except (UserError, OSError, RuntimeError) as err:
-            self._label(case).unlink(missing_ok=True)  # of an earlier state of the case
-            self._tell(case, {"case": case.id, "error": str(err)})
+            self._label(case).unlink(missing_ok=True)  # the label of an earlier state of the case
+            self._record(case, {"case": case.id, "error": str(err)})
         tell(1.0)
 
     def is_done(self, case: Case) -> bool:
-        """Whether the files are there, of the case as it is now and by the model that answers now."""
+        """Whether both files exist, for the current state of the case and the current model."""
         try:
             return self._label(case).exists() and self.figures(case).get("of") == self._state(case)
         except (FileNotFoundError, json.JSONDecodeError, UserError):
             return False
 
     def figures(self, case: Case) -> dict[str, Any]:
-        """What was told of a case."""
+        """Figures recorded for a case."""
         figures: dict[str, Any] = json.loads(self._figures(case).read_text())
         return figures
 
     @cached_property
     def workspace(self) -> Workspace:
-        """Built anew in each process."""
+        """Workspace, created in each process."""
         return Workspace(self.studies, self.settings)
 
     @cached_property
     def segmenter(self) -> Segmenter:
-        """One a process, so that the weights are loaded once."""
+        """Segmenter, one per process, so that the weights are loaded once."""
         return Segmenter(self.workspace)
 
     def _write(self, case: Case) -> None:
@@ -100,20 +100,18 @@ class LabelFiles:
             label = segmented.segmentation.decomposition.exported(label)
         write_nifti(Volume(label, grid), self._label(case))
         if self.explain:
-            from lib.views.exports.explanation_files import (
-                explain_case,  # with matplotlib, takes seconds to import
-            )
+            from lib.views.exports.explanation_files import explain_case  # with matplotlib, slow to import
 
             version = figures["version"]
             explain_case(self.workspace, case, self.segmenter.network(), self.output, version=version)
-        self._tell(case, {**figures, "of": self._state(case)})
+        self._record(case, {**figures, "of": self._state(case)})
 
     def _state(self, case: Case) -> list[Any]:
         published = self.segmenter.published()
         model = published.key if published else ""
         return [model, self.workspace.cache.key(case), self.explain, self.export_values]
 
-    def _tell(self, case: Case, figures: dict[str, Any]) -> None:
+    def _record(self, case: Case, figures: dict[str, Any]) -> None:
         with replacing(self._figures(case)) as part:
             part.write_text(json.dumps(figures, indent=1, allow_nan=False))
 

@@ -1,4 +1,4 @@
-"""The files that a plan is written to."""
+"""Files of a plan."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SUFFIXES = {"output": (".csv", ".json"), "figure": (".png",)}
 
 @dataclass(frozen=True)
 class PlanFiles:
-    """A table or a document, and a figure.
+    """A plan as a table or a document, and as a figure.
 
     Attributes:
-        output: `.csv` or `.json`.
-        figure: `.png`; None for no figure.
+        output: Path of the table, `.csv`, or the document, `.json`.
+        figure: Path of the figure, `.png`; None for no figure.
     """
 
     output: Path
     figure: Path | None
 
     def __post_init__(self) -> None:
-        """Refuse now what could not be written after the scoring."""
+        """Refuse a path now that could not be written after the scoring."""
         for option, path in self._named():
             if path.suffix.lower() not in _SUFFIXES[option]:
                 raise UserError(
@@ -42,7 +42,7 @@ class PlanFiles:
                 )
 
     def write(self, document: PlanDocument, workspace: Workspace) -> list[Path]:
-        """Write them, each atomically; what was written."""
+        """Write the files, each atomically; returns their paths."""
         as_table = self.output.suffix.lower() == ".csv"
         with replacing(self.output) as part:
             part.write_text(

@@ -1,4 +1,4 @@
-"""report.html: what the page shows, in one file that needs no server and no network."""
+"""report.html: the page in one file that needs no server and no network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lib.views.pictures.strips import Strips
 from lib.views.static_files import IMPORTS, STATIC, policy
 
 logger = logging.getLogger(__name__)
-_LIVE_ONLY = ("live.js", "login.js", "vendor/niivue")  # what needs a server
+_LIVE_ONLY = ("live.js", "login.js", "vendor/niivue")  # modules that need a server
 _START = 'import "mdal/report.js";'
 
 Progress = Callable[[float, str], None]
@@ -36,34 +36,34 @@ Progress = Callable[[float, str], None]
 
 @dataclass
 class Report:
-    """What the views ask for, by the path under which the server answers it.
+    """Content of the views, by the path under which the server would answer.
 
     Attributes:
-        documents: JSON.
-        pictures: Addresses that hold the picture itself.
+        documents: JSON documents.
+        pictures: Pictures as data URLs.
     """
 
     documents: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
 
     def picture(self, path: str, make: Callable[[], Path]) -> None:
-        """Take a JPEG, or the sentence that says why there is none."""
+        """Add a JPEG, or the sentence that says why there is none."""
         try:
-            self.pictures[path] = _data("image/jpeg", make().read_bytes())
+            self.pictures[path] = _data_url("image/jpeg", make().read_bytes())
         except (UserError, OSError) as err:
             self.documents[path] = {"detail": str(err)}
-            logger.warning("no %s: %s", path, err)
+            logger.warning("the report has no %s: %s", path, err)
 
 
 def write_report(
     workspace: Workspace, path: Path, *, on_progress: Progress = lambda done, message: None
 ) -> None:
-    """Write the report of a checked site, atomically.
+    """Write the report of a checked workspace, atomically.
 
     Args:
-        workspace: Whose plan, cases, models and check are shown, as they are now.
+        workspace: Workspace whose current plan, cases, models and check are shown.
         path: File to write.
-        on_progress: Told the share done and what is being done.
+        on_progress: Called with the share done and a message.
 
     Raises:
         OSError: If the file cannot be written.
@@ -74,7 +74,7 @@ def write_report(
 
 
 def gather(workspace: Workspace, on_progress: Progress) -> Report:
-    """What the views show of a site."""
+    """Collect the content of the views."""
     files = CaseFiles(workspace, Segmenter(workspace))
     check = pool_check(workspace)
     report = Report(
@@ -106,9 +106,9 @@ def gather(workspace: Workspace, on_progress: Progress) -> Report:
 
 
 def as_html(report: Report, *, title: str) -> str:
-    """The file: styles, modules and data in it, and a policy that lets nothing else in."""
+    """The report as HTML, with its styles, modules and data, and a policy that lets nothing else load."""
     modules = {
-        f"{IMPORTS}{file.relative_to(STATIC).as_posix()}": _data("text/javascript", file.read_bytes())
+        f"{IMPORTS}{file.relative_to(STATIC).as_posix()}": _data_url("text/javascript", file.read_bytes())
         for file in sorted(STATIC.rglob("*.js"))
         if not file.relative_to(STATIC).as_posix().startswith(_LIVE_ONLY)
     }
@@ -131,10 +131,10 @@ def as_html(report: Report, *, title: str) -> str:
 
 
 def _inert(value: Any) -> str:
-    """JSON that cannot end the element it stands in, whatever a file called itself."""
+    """JSON that cannot close the element around it, whatever a file name holds."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 
-def _data(media_type: str, content: bytes) -> str:
+def _data_url(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

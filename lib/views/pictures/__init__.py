@@ -1,1 +1,1 @@
-"""What the page shows of the images."""
+"""Pictures of cases and plans."""

@@ -1,4 +1,4 @@
-"""Two modalities of a case on each other: a checkerboard of both with the body's outline in each."""
+"""Two modalities of a case in one picture: a checkerboard of both, with the outline of the body in each."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from lib.cases.quality.measurements import coarsen
 from lib.pipeline.disk import disk_bytes
 from lib.pipeline.workspace import Workspace
 from lib.views.documents.case_files import NotThere
-from lib.views.pictures.kept_pictures import KeptPictures
+from lib.views.pictures.picture_cache import PictureCache
 from lib.views.pictures.thumbnails import displayed
 
 CHECKERBOARD_VERSION = 1  # raise when a picture of the same files changes
 _PIXELS = 420  # along the longer side of a plane
-_TILES = 9  # likewise
-_OUTSIDE = 0.22  # grey of what an image does not reach
-_MARGIN = 0.15  # around what both reach: as much as that is shown of what only one does
+_TILES = 9  # along the longer side of a plane
+_OUTSIDE = 0.22  # grey level outside an image's field of view
+_MARGIN = 0.15  # margin around the common field of view, as a share of its size
 _OUTLINES: tuple[tuple[str, Literal["-", "--"]], ...] = (("#00e5ff", "-"), ("#ffb000", "--"))
 _DPI, _INCHES, _QUALITY = 100, 3.2, 80
 
@@ -40,7 +40,7 @@ Picture = NDArray[np.float32]  # (rows, columns)
 
 @dataclass(frozen=True, eq=False)
 class _Image:
-    """One modality: its voxels, and the body in it on a coarse grid."""
+    """One modality: its voxels, and its body mask on a coarse grid."""
 
     name: str
     volume: Volume
@@ -55,19 +55,19 @@ class _Image:
 
     @property
     def field(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The corners of the field of view with the smallest and the largest RAS mm."""
+        """Smallest and largest RAS coordinates of the field of view, in mm."""
         d, h, w = self.volume.grid.shape
         indices = np.array([[i, j, k, 1.0] for i in (0, w - 1) for j in (0, h - 1) for k in (0, d - 1)])
         corners = (self.volume.grid.affine @ indices.T)[:3]  # (3, 8)
         return corners.min(axis=1), corners.max(axis=1)
 
     def on(self, plane: Grid, preparation: Preparation) -> tuple[Picture, Picture]:
-        """The image, black 0 to white 1 and NaN outside its field, and the body in it from 0 to 1."""
+        """Grey values, 0 black to 1 white and NaN outside the field of view, and the body from 0 to 1."""
         values = resample(self.volume, plane, fill=np.nan).array.squeeze()
         body = resample(self.body, plane, fill=0.0).array.squeeze()
         inside, known = body >= 0.5, np.nan_to_num(values)
         shown = normalise(known, self.name, inside, preparation).astype(np.float32)
-        if kind(self.name) == "PET":  # dark outside the body as the others, with its skin to be seen
+        if kind(self.name) == "PET":  # dark outside the body like the others, with a visible skin
             grey = np.sqrt(np.clip(shown, 0.0, 1.0))
         else:
             grey = displayed(shown, inside, self.name)
@@ -75,22 +75,22 @@ class _Image:
 
 
 class Checkerboards:
-    """Checkerboards of a site's cases, made once for their files, then answered from disk."""
+    """Checkerboards of the cases, made once for their files, then read from disk."""
 
     def __init__(self, workspace: Workspace) -> None:
-        """Nothing is made yet."""
+        """Make no picture yet."""
         self.workspace = workspace
-        self._kept = KeptPictures(
+        self._kept = PictureCache(
             workspace.folders.work / "checkerboards",
             max_bytes=disk_bytes(workspace.settings, "checkerboards"),
         )
 
     def file(self, case: Case, first: str, second: str) -> Path:
-        """A JPEG of two modalities of a case, made now if it is not there.
+        """A JPEG of two modalities of a case, made now if it does not exist.
 
         Raises:
-            NotThere: If the case does not have two such modalities.
-            UserError: If one of them cannot be read.
+            NotThere: If the case does not have both modalities, or they are the same.
+            UserError: If one of the images cannot be read.
         """
         if first == second or not {first, second} <= case.modalities.keys():
             raise NotThere(
@@ -108,17 +108,17 @@ class Checkerboards:
 
 
 def write_checkerboard(path: Path, case: Case, first: str, second: str, preparation: Preparation) -> None:
-    """JPEG of two modalities, alone and as a checkerboard, in an axial and a coronal plane through the body.
+    """Write a JPEG of two modalities, alone and as a checkerboard, in an axial and a coronal plane.
 
-    Each plane lies at the same place in both. Where their fields of view do not meet there is no such
-    place: each is shown in its own, without a checkerboard.
+    Each plane lies at the same position in both modalities. If their fields of view do not overlap, there is
+    no such position: each modality is then shown in its own planes, without a checkerboard.
 
     Args:
-        path: Where to.
-        case: Whose images.
+        path: File to write.
+        case: Case of the images.
         first: Modality with the solid outline.
-        second: With the dashed one.
-        preparation: How grey values are shown.
+        second: Modality with the dashed outline.
+        preparation: Preparation that maps values to grey levels.
 
     Raises:
         UserError: If one of the images cannot be read.
@@ -153,7 +153,7 @@ def write_checkerboard(path: Path, case: Case, first: str, second: str, preparat
 
 @dataclass(frozen=True, eq=False)
 class _Planes:
-    """A box in the patient's axes, RAS mm, and the place in it that planes go through."""
+    """A box along the patient's axes in RAS mm, and the point that the planes go through."""
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
@@ -161,7 +161,7 @@ class _Planes:
 
     @classmethod
     def of_both(cls, first: _Image, second: _Image) -> _Planes | None:
-        """Around what both fields of view hold; None where they do not meet."""
+        """Planes around the common field of view; None if the fields of view do not overlap."""
         (a, b), (c, d) = first.field, second.field
         low, high = np.maximum(a, c), np.minimum(b, d)
         reached = np.isfinite(resample(second.body, first.body.grid, fill=np.nan).array)
@@ -174,12 +174,12 @@ class _Planes:
 
     @classmethod
     def of_one(cls, image: _Image) -> _Planes:
-        """The whole field of view."""
+        """Planes of one image's whole field of view."""
         body = image.body.array >= 0.5
         return cls(*image.field, _middle(image.body.grid, body if body.any() else ~body))
 
     def grids(self) -> dict[str, Grid]:
-        """The patient's right on the left; front or head at the top."""
+        """Grids of the planes: the patient's right on the left, anterior or superior at the top."""
         size, (_, y, z) = self.high - self.low, self.middle
         step = float(size.max()) / _PIXELS
         columns, rows, levels = (max(2, int(length / step)) for length in size)
@@ -199,7 +199,7 @@ def _tall(grid: Grid) -> float:
 
 
 def _board(first: Picture, second: Picture) -> Picture:
-    """Tiles of one and of the other in turn."""
+    """Checkerboard with tiles of the two pictures in turn."""
     rows, columns = np.indices(first.shape) // max(1, _PIXELS // _TILES)
     return np.asarray(np.where((rows + columns) % 2 == 0, first, second))
 

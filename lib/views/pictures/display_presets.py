@@ -1,4 +1,4 @@
-"""Which grey values a reader is used to see of a modality."""
+"""Windows in which radiologists usually view a modality."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 from lib.cases.modalities import kind
 
-UNITS = {"CT": "HU", "PET": "SUV", "MR": ""}
+DISPLAY_UNITS = {"CT": "HU", "PET": "SUV", "MR": ""}
 
-# The first one is shown at once. CT in HU, PET in SUV, MR in percentiles of its values other than 0.
+# The first preset is the default. CT in HU, PET in SUV, MR in percentiles of the values other than 0.
 _WINDOWS: dict[str, tuple[tuple[str, float, float], ...]] = {
     "CT": (
         ("soft tissue", -160.0, 240.0),
@@ -22,17 +22,17 @@ _WINDOWS: dict[str, tuple[tuple[str, float, float], ...]] = {
 
 
 def display_window(modality: str) -> dict[str, Any]:
-    """How a modality is shown.
+    """Display window of a modality, with its presets.
 
     Returns:
-        `kind`, `unit`, `inverted` (white is little), and the presets: `name`, `low` and `high` in the unit,
-        or in percentiles of the values other than 0 where `percentiles` is true.
+        `kind`, `unit`, `inverted` (low values are white), and the presets: `name`, `low` and `high` in the
+        unit, or in percentiles of the values other than 0 where `percentiles` is true.
     """
-    its = kind(modality)
+    modality_kind = kind(modality)
     return {
-        "kind": its,
-        "unit": UNITS[its],
-        "inverted": its == "PET",
-        "percentiles": its == "MR",
-        "presets": [{"name": name, "low": low, "high": high} for name, low, high in _WINDOWS[its]],
+        "kind": modality_kind,
+        "unit": DISPLAY_UNITS[modality_kind],
+        "inverted": modality_kind == "PET",
+        "percentiles": modality_kind == "MR",
+        "presets": [{"name": name, "low": low, "high": high} for name, low, high in _WINDOWS[modality_kind]],
     }

@@ -1,4 +1,4 @@
-"""A case as a reader is used to it, with what the modalities told each other drawn over it: a PNG."""
+"""Montage of a case as a PNG: each modality, with the contributions of the other modalities over it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from lib.ciml.inference.predict import bounding_box
 from lib.runtime.files import replacing
 from lib.views.pictures.thumbnails import displayed
 
-METHOD = "CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670)"
+CIML_METHOD = "CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670)"
 _CELL_INCHES, _DPI = 3.1, 120
-_LETTERS_PER_INCH = 11  # of the caption
+_LETTERS_PER_INCH = 11  # in the caption
 _OUTLINE, _GREY = "#00e5ff", "#9aa5b1"
 _FOR, _AGAINST = "#ff6d00", "#2962ff"
 LEGENDS = {
     "attention": "attention A to the sender",
-    "magnitude": "size of the message z",
+    "magnitude": "magnitude of the message z",
     "kl": "information in the message",
-    "addition": "size of what the message adds",
-    "gradient": "what the message adds to the logit; orange for, blue against",
+    "addition": "magnitude of the message's addition",
+    "gradient": "effect of the message on the logit; orange for, blue against",
     "grad_cam": "Grad-CAM of the sender",
 }
 
@@ -46,10 +46,10 @@ class Plane:
 
     Attributes:
         turn: Orientation of an array (W, H, D) relative to left, posterior, superior.
-        level: Of the slice, counted from the feet.
+        level: Index of the slice, counted from the feet.
         window: Columns and rows that hold the body.
         size_mm: Height and width of the window.
-        height_mm: Of the middle of the slice, towards the head, in the header's coordinates.
+        height_mm: Superior coordinate of the middle of the slice, in the header's coordinates.
     """
 
     turn: NDArray[np.float64]
@@ -60,7 +60,7 @@ class Plane:
 
     @classmethod
     def through(cls, case: PreparedCase, region: NDArray[np.bool_]) -> Plane:
-        """The slice with most of a region; with most of the body where the region is empty."""
+        """The slice with the largest part of a region, or of the body if the region is empty."""
         turn = ornt_transform(nib.io_orientation(case.grid.affine), axcodes2ornt(("L", "P", "S")))
         body = np.asarray(case.foreground)
         shown = _turned(region if region.any() else body, turn)
@@ -82,7 +82,7 @@ class Plane:
         )
 
     def of(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """(rows, columns) of a volume (D, H, W)."""
+        """Pixels (rows, columns) of a volume (D, H, W) in this plane."""
         return np.asarray(_turned(volume, self.turn)[:, :, self.level][self.window].T)
 
 
@@ -104,13 +104,13 @@ def write_montage(
 def draw_montage(
     case: PreparedCase, explanation: Explanation, *, version: int | None = None, measure: str = "addition"
 ) -> Figure:
-    """A row a modality: its image with the outline, then what each other modality told its subtask there.
+    """Draw a row per modality: the image with the outline, then the contribution map of each other modality.
 
     Args:
-        case: On the grid of the explanation.
-        explanation: With the measure.
-        version: Of the model, for the title.
-        measure: Which maps to draw; one colour scale holds for all of them.
+        case: Case on the grid of the explanation.
+        explanation: Explanation with the maps of `measure`.
+        version: Version of the model, for the caption.
+        measure: Measure of the maps; all maps share one colour scale.
     """
     region = (explanation.probabilities >= 0.5).any(axis=0)
     plane, links = Plane.through(case, region), _links_by_row(case, explanation)
@@ -143,7 +143,7 @@ def draw_montage(
 
 
 def _links_by_row(case: PreparedCase, explanation: Explanation) -> dict[str, list[Link]]:
-    """Messages to the subtask that each modality leads, of the modalities that the case has."""
+    """Links to the subtask that each modality leads, from the other modalities that the case has."""
     had = [name for name, here in zip(case.modalities, case.present, strict=True) if here]
     return {
         name: [
@@ -163,7 +163,7 @@ def _image(case: PreparedCase, plane: Plane, name: str) -> NDArray[np.float32]:
 
 
 def _scale(shown: list[NDArray[Any]], *, signed: bool) -> ScalarMappable:
-    """Transparent at zero; the strongest half percent of the shown voxels is not told apart."""
+    """Colour scale, transparent at zero; the strongest half percent of the shown voxels share one colour."""
     values = np.abs(np.concatenate([part.ravel() for part in shown])) if shown else np.zeros(1)
     limit = max(float(np.percentile(values, 99.5)), 1e-6)
     strong, clear = (to_rgba(_FOR, 0.9), to_rgba(_FOR, 0.0))
@@ -227,10 +227,10 @@ def _caption(case: PreparedCase, explanation: Explanation, plane: Plane, version
     region = "the largest outline" if (explanation.probabilities >= 0.5).any() else "most of the body"
     return (
         f"{case.id}{model}: axial slice with {region}, z = {plane.height_mm:.0f} mm\n"
-        f"{explanation.sentence()}\n{METHOD}"
+        f"{explanation.sentence()}\n{CIML_METHOD}"
     )
 
 
 def _turned(volume: NDArray[Any], turn: NDArray[np.float64]) -> NDArray[Any]:
-    """(left, posterior, superior) of a volume (D, H, W)."""
+    """Volume (D, H, W) reordered to (left, posterior, superior)."""
     return np.asarray(apply_orientation(np.asarray(volume).transpose(2, 1, 0), turn))

@@ -1,4 +1,4 @@
-"""Where two modalities of a case disagree: -PMI of each position, as blocks on the case's grid."""
+"""Maps of where two modalities of a case disagree: -PMI of each position, as blocks on the case's grid."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from lib.cases.formats.image import Volume
 from lib.cases.preprocessing import PreparedCase
 from lib.mdal.representation.positions import position_box
-from lib.pipeline.planning import PATCHES
+from lib.pipeline.planning import PATCH_FILE
 from lib.pipeline.workspace import Workspace
 from lib.views.pictures.thumbnails import Patches
 
-OUTSIDE = -1000.0  # below any -PMI: no position lies there; NaN would not survive a viewer
-_COLOURED = (50.0, 98.0)  # percentiles of the pool between which a map is coloured
+OUTSIDE = -1000.0  # value outside all positions, below any -PMI; viewers do not handle NaN
+_COLOURED = (50.0, 98.0)  # range of the colours, in percentiles of the pool
 
 
 @dataclass(frozen=True)
 class PatchScale:
-    """What of a pair is coloured, the same for every case of the pool.
+    """Range of the colours for a pair, the same for every case of the pool.
 
     Attributes:
-        low: Median of the pool's positions, -PMI in nats; what differs less is not coloured.
-        high: 98th percentile, coloured most.
+        low: Median -PMI of the pool's positions in nats; smaller values are not coloured.
+        high: 98th percentile of -PMI in nats, with the strongest colour.
     """
 
     low: float
@@ -33,8 +33,8 @@ class PatchScale:
 
 
 def patches_of(workspace: Workspace) -> Patches:
-    """PMI at every position of the newest plan's cases; of none where that is not known."""
-    plan, path = workspace.plan.current(), workspace.folders.work / PATCHES
+    """PMI at every position of the newest plan's cases; empty if it is not known."""
+    plan, path = workspace.plan.current(), workspace.folders.work / PATCH_FILE
     try:
         stamp = path.stat().st_mtime_ns
     except FileNotFoundError:
@@ -43,7 +43,7 @@ def patches_of(workspace: Workspace) -> Patches:
 
 
 def pairs_of(patches: Patches, id: str) -> tuple[str, ...]:
-    """The pairs of modalities for which it is known where a case's differ."""
+    """Pairs of modalities for which a case has PMI at any position."""
     if id not in patches.rows:
         return ()
     known = np.isfinite(patches.nats[patches.rows[id]]).any(axis=1)
@@ -51,17 +51,17 @@ def pairs_of(patches: Patches, id: str) -> tuple[str, ...]:
 
 
 def scale_of(patches: Patches, pair: str) -> PatchScale:
-    """Which values of a pair are coloured."""
+    """Range of the colours for a pair."""
     return _scales(patches)[pair]
 
 
 def patch_map(case: PreparedCase, patches: Patches, pair: str) -> Volume:
-    """-PMI in nats of each position, the same over its whole block; `OUTSIDE` where there is none.
+    """-PMI of each position in nats, constant over its block; `OUTSIDE` elsewhere.
 
     Args:
-        case: On its grid.
-        patches: With the case and the pair.
-        pair: One of `pairs_of`.
+        case: Prepared case.
+        patches: PMI of the case and the pair.
+        pair: Pair of modalities, one of `pairs_of`.
     """
     map = np.full(case.grid.shape, OUTSIDE, dtype=np.float32)
     nats = patches.nats[patches.rows[case.id], patches.pairs.index(pair)]
@@ -71,7 +71,7 @@ def patch_map(case: PreparedCase, patches: Patches, pair: str) -> Volume:
 
 
 def place_of(case: PreparedCase, position: int) -> tuple[float, float, float]:
-    """RAS mm of the middle of a position's block."""
+    """Middle of a position's block, in RAS mm."""
     box = position_box(position, case.foreground)
     middle = [(part.start + part.stop - 1) / 2.0 for part in reversed(box)]
     x, y, z = (case.grid.affine @ [*middle, 1.0])[:3]
@@ -80,7 +80,7 @@ def place_of(case: PreparedCase, position: int) -> tuple[float, float, float]:
 
 @lru_cache(maxsize=1)
 def _patches(path: Path, content: str, stamp: int) -> Patches:
-    """Kept while the file stays as it is: it holds the whole pool."""
+    """Read the file, which holds the whole pool; cached until the file changes."""
     return Patches.load(path, of=content)
 
 

@@ -15,15 +15,15 @@ from matplotlib.ticker import MaxNLocator
 
 from lib.mdal import pair_names
 from lib.mdal.representation.projection import projected
-from lib.pipeline.plan_document import METHOD, PlanDocument, PlannedCase
-from lib.pipeline.planning import PATCHES
+from lib.pipeline.plan_document import MDAL_METHOD, PlanDocument, PlannedCase
+from lib.pipeline.planning import PATCH_FILE
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 from lib.views.pictures.thumbnails import Patches, Thumbnail, thumbnail
 
-SHOWN = 8  # cases with thumbnails
-NUMBERED = 20  # cases whose rank stands on the map
+PICTURED_CASES = 8  # cases with thumbnails
+NUMBERED = 20  # cases with their rank on the map
 _COLUMNS = 4
 _CHOSEN, _GREY, _WARNING = "#d1345b", "#9aa5b1", "#b45309"
 _SIZE_INCHES, _DPI = (15.0, 12.5), 110
@@ -33,13 +33,13 @@ def write_figure(document: PlanDocument, workspace: Workspace, path: Path) -> No
     """Draw a plan and put it into a PNG file, atomically; the same plan gives the same bytes."""
     figure = draw(document, workspace)
     with replacing(path) as part, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script shows boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script is shown as boxes
         figure.savefig(part, format="png", metadata={"Software": None})
 
 
 def draw(document: PlanDocument, workspace: Workspace) -> Figure:
     """The figure: a map and a histogram above, thumbnails of the first chosen cases below."""
-    shown = document.chosen[:SHOWN]
+    shown = document.chosen[:PICTURED_CASES]
     rows = -(-len(shown) // _COLUMNS)
     width, height = _SIZE_INCHES
     figure = Figure((width, height * (0.52 + 0.24 * rows)), dpi=_DPI, layout="constrained")
@@ -62,7 +62,7 @@ def _title(document: PlanDocument) -> str:
     title = f"Plan by {document.strategy}, {rule}: {len(document.chosen)} of {len(document.cases)} cases"
     if failed:
         title += f"; {failed} of {len(document.gates)} gates failed, read them first"
-    return f"{title}\n{METHOD}"
+    return f"{title}\n{MDAL_METHOD}"
 
 
 def _draw_map(axes: Axes, document: PlanDocument) -> None:
@@ -99,7 +99,8 @@ def _draw_map(axes: Axes, document: PlanDocument) -> None:
     axes.figure.colorbar(found, ax=axes, label="modality difference (standardised)", pad=0.01, aspect=30)
     ranked = ", with their rank" if chosen.sum() <= NUMBERED else f", the first {NUMBERED} with their rank"
     axes.set_title(
-        f"Map of the pool: near is alike; ringed are the {chosen.sum()} chosen{ranked}", fontsize=12
+        f"Map of the pool: near means similar; rings mark the {chosen.sum()} chosen{ranked}",
+        fontsize=12,
     )
     axes.set_xlabel(f"first principal component of the features ({share[0]:.0%})")
     axes.set_ylabel(f"second ({share[1]:.0%})")
@@ -145,9 +146,9 @@ def _draw_sentence(part: SubFigure, sentence: str) -> None:
 
 
 def _draw_cases(part: SubFigure, shown: tuple[PlannedCase, ...], workspace: Workspace) -> None:
-    """Two slices a case; a case that can't be read any more says so in its place."""
+    """Draw two slices per case; for a case that can no longer be read, the reason."""
     plan = workspace.plan.current()
-    patches = Patches.load(workspace.folders.work / PATCHES, of=plan.content if plan else "")
+    patches = Patches.load(workspace.folders.work / PATCH_FILE, of=plan.content if plan else "")
     part.suptitle(
         "The first chosen cases, in the two modalities that differ most, boxed where they agree least"
         if patches.rows

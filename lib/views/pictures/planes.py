@@ -1,4 +1,4 @@
-"""A still picture of a case: every modality in three planes through the same place."""
+"""A still picture of a case: every modality in three planes through the same point."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class _View:
     """One of the three planes as radiologists hang it.
 
     Attributes:
-        name: Shown above it.
-        axes: Of (left, posterior, inferior): down the picture, across it, and along which it is cut.
-        sides: At the left and the right edge.
+        name: Name of the plane, shown above it.
+        axes: Axes of (left, posterior, inferior): down the picture, across it, and through the plane.
+        sides: Letters at the left and the right edge.
     """
 
     name: str
@@ -51,10 +51,10 @@ _VIEWS = (
 
 
 def readable_case(workspace: Workspace, case: Case) -> PreparedCase:
-    """A case ready to be shown, with those of its modalities that can be read.
+    """A prepared case with its readable modalities.
 
     Raises:
-        UserError: If none can.
+        UserError: If no modality can be read.
     """
     with suppress(UserError):
         return workspace.cache.get(case)
@@ -75,13 +75,13 @@ def write_planes(
     through: tuple[float, float, float] | None = None,
     label: Volume | None = None,
 ) -> None:
-    """Draw a row a modality and a column a plane into a JPEG file.
+    """Write a JPEG with a row per modality and a column per plane.
 
     Args:
-        path: Where to.
-        case: On its grid.
-        through: RAS mm of the place; the middle of the label or of the body where it is None.
-        label: Drawn as an outline.
+        path: File to write.
+        case: Prepared case.
+        through: Point in RAS mm; None for the middle of the label, or of the body without a label.
+        label: Label to draw as an outline.
     """
     figure = draw_planes(case, through=through, label=label)
     with warnings.catch_warnings():
@@ -92,10 +92,10 @@ def write_planes(
 def draw_planes(
     case: PreparedCase, *, through: tuple[float, float, float] | None = None, label: Volume | None = None
 ) -> Figure:
-    """As `write_planes`, not yet in a file."""
+    """Draw the figure that `write_planes` saves."""
     region = None if label is None else resample(label, case.grid, nearest=True).array > 0
     turn = ornt_transform(nib.io_orientation(case.grid.affine), axcodes2ornt(("L", "P", "I")))
-    place = _place(case, turn, through, region)
+    place = _voxel(case, turn, through, region)
     body = _turned(case.foreground, turn)
     window = list(view_box(body))
     across = np.argsort(turn[:, 0])
@@ -123,7 +123,7 @@ def draw_planes(
 
 @dataclass(frozen=True)
 class _Cut:
-    """A plane through a place, limited to the body."""
+    """A plane through a voxel, cropped to the body."""
 
     view: _View
     place: list[int]
@@ -131,14 +131,14 @@ class _Cut:
     step: list[float]
 
     def of(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """(rows, columns) of a volume along (left, posterior, inferior)."""
+        """Pixels (rows, columns) of a volume along (left, posterior, inferior) in this plane."""
         down, across, along = self.view.axes
         cut = np.moveaxis(volume, (down, across), (0, 1))[:, :, self.place[along]]
         return np.asarray(cut[self.window[down], self.window[across]])
 
     @property
     def size_mm(self) -> tuple[float, float]:
-        """Height and width."""
+        """Height and width in mm."""
         down, across, _ = self.view.axes
         height, width = (
             (self.window[axis].stop - self.window[axis].start) * self.step[axis] for axis in (down, across)
@@ -147,7 +147,7 @@ class _Cut:
 
     @property
     def cross_mm(self) -> tuple[float, float]:
-        """Of the place, from the top and from the left."""
+        """Distance of the point from the top and from the left, in mm."""
         down, across = (
             (self.place[axis] - self.window[axis].start + 0.5) * self.step[axis]
             for axis in self.view.axes[:2]
@@ -158,7 +158,7 @@ class _Cut:
 def _images(
     volume: NDArray[Any], body: NDArray[np.bool_], name: str, cuts: list[_Cut]
 ) -> list[NDArray[np.float32]]:
-    """The three planes of a modality in one window."""
+    """The three planes of a modality, with one window for all."""
     planes = [cut.of(volume).astype(np.float32) for cut in cuts]
     inside = np.concatenate([cut.of(body).ravel() for cut in cuts])
     shown = displayed(np.concatenate([plane.ravel() for plane in planes]), inside, name)
@@ -186,13 +186,13 @@ def _draw(axes: Axes, cut: _Cut, image: NDArray[np.float32], outline: NDArray[np
         mark.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
-def _place(
+def _voxel(
     case: PreparedCase,
     turn: NDArray[np.float64],
     through: tuple[float, float, float] | None,
     region: NDArray[np.bool_] | None,
 ) -> list[int]:
-    """Index along (left, posterior, inferior)."""
+    """Index of the point along (left, posterior, inferior)."""
     shape = case.grid.shape[::-1]
     if through is not None:
         voxel = (np.linalg.inv(case.grid.affine) @ [*through, 1.0])[:3]
@@ -208,5 +208,5 @@ def _place(
 
 
 def _turned(volume: NDArray[Any], turn: NDArray[np.float64]) -> NDArray[Any]:
-    """(left, posterior, inferior) of a volume (D, H, W)."""
+    """Volume (D, H, W) reordered to (left, posterior, inferior)."""
     return np.asarray(apply_orientation(np.asarray(volume).transpose(2, 1, 0), turn))

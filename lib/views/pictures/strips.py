@@ -1,4 +1,4 @@
-"""Pictures of a case in every modality side by side, through the place where they differ most."""
+"""Strips: every modality of a case side by side, through the position where the modalities differ most."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lib.cases.preprocessing import PreparedCase
 from lib.pipeline.disk import disk_bytes
 from lib.pipeline.plan_document import budgeted
 from lib.pipeline.workspace import Workspace
-from lib.views.pictures.kept_pictures import KeptPictures
 from lib.views.pictures.patch_map import patches_of
+from lib.views.pictures.picture_cache import PictureCache
 from lib.views.pictures.thumbnails import thumbnail
 
 logger = logging.getLogger(__name__)
-STRIP_VERSION = 1  # raise when a strip of the same case and place looks different
-_FOLDERS = 256  # by two hexadecimal digits: each time a strip is made, all sizes in its folder are looked at
+STRIP_VERSION = 1  # raise when a strip of the same case and position looks different
+_FOLDERS = 256  # named by two hexadecimal digits: making a strip looks at all sizes in its folder
 PANEL = 180  # pixels of the longer side of one modality's slice
 _GAP = 3  # pixels between two modalities
 _QUALITY = 82
@@ -29,71 +29,71 @@ _BACK, _ABSENT, _MARK = (5, 8, 12), (70, 82, 96), (255, 122, 156)
 
 
 class Strips:
-    """Strips of a site's cases, made once for a content and a place, then answered from disk."""
+    """Strips of the cases, made once for a content and a position, then read from disk."""
 
     def __init__(self, workspace: Workspace) -> None:
-        """Nothing is made yet."""
+        """Make no picture yet."""
         self.workspace = workspace
         self._making = threading.Lock()
 
     def file(self, case: Case) -> Path:
-        """A JPEG of a case, made now if it is not there; one at a time, as a volume takes memory.
+        """A JPEG of a case, made now if it does not exist; one at a time, as a volume takes memory.
 
         Raises:
             UserError: If a file of the case cannot be used.
         """
-        key, place = self.workspace.cache.key(case), self._place(case)
+        key, position = self.workspace.cache.key(case), self._position(case)
 
         def make(path: Path) -> None:
             with self._making:
-                path.write_bytes(strip(self.workspace.cache.get(case), place))
+                path.write_bytes(strip(self.workspace.cache.get(case), position))
 
-        kept = KeptPictures(
+        kept = PictureCache(
             self.workspace.folders.work / "strips" / key[:2],
             max_bytes=disk_bytes(self.workspace.settings, "strips") / _FOLDERS,
         )
-        return kept.file(STRIP_VERSION, key, place, suffix=".jpg", make=make)
+        return kept.file(STRIP_VERSION, key, position, suffix=".jpg", make=make)
 
     def keep_chosen(self, *, limit: int = 200) -> int:
-        """Make the strips of the cases that the plan chose, best first, as far as they can be read.
+        """Make the strips of the chosen cases, best first.
 
-        They are looked at and labelled before the others, so their volumes are wanted soon anyway. A plan is
-        of use without them: what cannot be made is left out and logged.
+        The chosen cases are viewed and labelled first, so their volumes are needed soon anyway. A plan works
+        without strips: a strip that cannot be made is skipped and logged.
 
         Args:
-            limit: More are made when they are asked for.
+            limit: Maximum number of strips; the others are made on request.
 
         Returns:
-            How many are there now.
+            Number of strips that exist now.
         """
-        plan, strategy, there = self.workspace.plan.current(), self.workspace.settings.strategy, 0
+        plan, strategy, count = self.workspace.plan.current(), self.workspace.settings.strategy, 0
         if plan is None:
             return 0
         order = self.workspace.plan.order(strategy, plan=plan.id)
         for id in order[: min(limit, budgeted(self.workspace, plan, strategy))]:
             try:
                 self.file(self.workspace.pool.by_id[id])
-                there += 1
+                count += 1
             except (KeyError, OSError, ValueError) as err:
                 logger.warning("no picture of %s: %s", id, err)
-        return there
+        return count
 
-    def _place(self, case: Case) -> int | None:
+    def _position(self, case: Case) -> int | None:
         pair = self.workspace.plan.score(case.id).details.get("most_different_pair")
         return patches_of(self.workspace).most_different(case.id, pair)
 
 
-def strip(case: PreparedCase, place: int | None) -> bytes:
-    """A JPEG: an axial slice in every modality of the pool, an equal part of the width each.
+def strip(case: PreparedCase, position: int | None) -> bytes:
+    """A JPEG with an axial slice in every modality of the pool, each with an equal part of the width.
 
-    A modality that the case lacks is crossed out in its place.
+    A modality that the case lacks is shown as a cross.
 
     Args:
-        case: On its grid.
-        place: Position of the features to go through and to box; None for the middle of the body.
+        case: Prepared case.
+        position: Position of the features to cut through and to box; None for the middle of the body.
     """
     had = [name for name, present in zip(case.modalities, case.present, strict=True) if present]
-    shown = thumbnail(case, had, place)
+    shown = thumbnail(case, had, position)
     height_mm, width_mm = shown.size_mm
     scale = PANEL / max(height_mm, width_mm)  # pixels a mm
     width, height = max(1, round(width_mm * scale)), max(1, round(height_mm * scale))

@@ -1,4 +1,4 @@
-"""A case as a reader knows it: axial slices, the patient's right on the left, anterior at the top."""
+"""Thumbnails of a case: axial slices with the patient's right on the left and anterior at the top."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _MR_SHOWN = (1.0, 99.5)  # percentiles of the slice inside the body
 
 @dataclass(frozen=True, eq=False)
 class Thumbnail:
-    """One axial slice in the modalities that a case is told by.
+    """One axial slice of a case in one or more modalities.
 
     Attributes:
-        modalities: Names, one or two.
-        images: (rows, columns) of each, black 0 to white 1.
-        size_mm: Height and width.
-        marked_mm: Left, top, width and height of where they differ most; None where that is not known.
+        modalities: Names of the modalities.
+        images: Grey values of each modality, (rows, columns), from 0 (black) to 1 (white).
+        size_mm: Height and width of the slice.
+        marked_mm: Left, top, width and height of the marked block; None for no mark.
     """
 
     modalities: tuple[str, ...]
@@ -42,12 +42,12 @@ class Thumbnail:
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """PMI at every position of a scored pool's cases.
+    """PMI at every position of the cases of a scored pool.
 
     Attributes:
         rows: Row of each case id.
-        pairs: Of modalities, as `CT/PET`.
-        nats: (N, P, positions); NaN outside the body.
+        pairs: Pairs of modalities, as `CT/PET`.
+        nats: PMI in nats, (N, P, positions); NaN outside the body.
     """
 
     rows: dict[str, int]
@@ -56,22 +56,22 @@ class Patches:
 
     @classmethod
     def load(cls, path: Path, *, of: str) -> Patches:
-        """Those of the plan with the content `of`; of no case where they are another's or none."""
-        nowhere = cls({}, (), np.empty((0, 0, 0), np.float16))
+        """Read the patches of the plan with the content `of`; empty if the file holds another plan."""
+        empty = cls({}, (), np.empty((0, 0, 0), np.float16))
         try:
             with np.load(path) as stored:
                 if str(stored["content"]) != of:
-                    return nowhere
+                    return empty
                 ids, pairs, nats = (stored[name] for name in ("ids", "pairs", "nats"))
             return cls({str(id): row for row, id in enumerate(ids)}, tuple(map(str, pairs)), nats)
         except FileNotFoundError:
-            return nowhere
+            return empty
         except UNREADABLE as err:
-            set_aside(path, f"{err}. Places are marked again after the next scoring.")
-            return nowhere
+            set_aside(path, f"{err}. Positions are marked again after the next scoring.")
+            return empty
 
     def most_different(self, id: str, pair: str | None) -> int | None:
-        """The position where the two modalities of a case fit each other least; None where not known."""
+        """Position where the two modalities of a case disagree most; None if it is not known."""
         if id not in self.rows or pair not in self.pairs:
             return None
         nats = self.nats[self.rows[id], self.pairs.index(pair)]
@@ -79,12 +79,12 @@ class Patches:
 
 
 def thumbnail(case: PreparedCase, modalities: Sequence[str], position: int | None) -> Thumbnail:
-    """The axial slice through a position of the features, or through the middle of the body.
+    """Cut the axial slice through a position of the features, or through the middle of the body.
 
     Args:
-        case: On its grid.
-        modalities: To show, of those that it has.
-        position: Where to mark it; None for no mark.
+        case: Prepared case.
+        modalities: Modalities to show, among those of the case.
+        position: Position to cut through and to mark; None for the middle of the body and no mark.
     """
     turn = ornt_transform(nib.io_orientation(case.grid.affine), axcodes2ornt(("L", "P", "S")))
     shape, spacing = case.grid.shape[::-1], case.grid.spacing[::-1]  # along i, j, k of the affine
@@ -96,7 +96,7 @@ def thumbnail(case: PreparedCase, modalities: Sequence[str], position: int | Non
     level, window = (up.start + up.stop) // 2, (seen[0], seen[1])
 
     def layer(array: NDArray[Any]) -> NDArray[Any]:
-        """Rows to posterior, columns to the left, without a copy of the volume."""
+        """The slice of an array, rows towards posterior, columns towards left, without copying the volume."""
         turned: NDArray[Any] = apply_orientation(array.transpose(2, 1, 0), turn)
         return turned[:, :, level][window].T
 
@@ -119,15 +119,15 @@ def thumbnail(case: PreparedCase, modalities: Sequence[str], position: int | Non
 
 
 def displayed(image: NDArray[np.float32], body: NDArray[np.bool_], modality: str) -> NDArray[np.float32]:
-    """A slice as a reader is used to it: CT and MR grey, PET from white to black at its ceiling.
+    """A slice as radiologists view it: CT and MR in grey, PET from white to black at its ceiling.
 
     Args:
-        image: (rows, columns) prepared values.
-        body: (rows, columns), inside the patient.
-        modality: Its name.
+        image: Prepared values, (rows, columns).
+        body: Body mask, (rows, columns).
+        modality: Name of the modality.
 
     Returns:
-        (rows, columns), black 0 to white 1.
+        Grey values, (rows, columns), from 0 (black) to 1 (white).
     """
     match kind(modality):
         case "CT":
@@ -141,7 +141,7 @@ def displayed(image: NDArray[np.float32], body: NDArray[np.bool_], modality: str
 
 
 def _turned(box: Box, turn: NDArray[np.float64], shape: tuple[int, ...]) -> Box:
-    """A box along (D, H, W) as one along (left, posterior, superior)."""
+    """Box along (D, H, W) reordered to (left, posterior, superior)."""
     turned = [slice(0)] * 3
     for part, (axis, direction), length in zip(box[::-1], turn, shape, strict=True):
         flipped = slice(length - part.stop, length - part.start)

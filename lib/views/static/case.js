@@ -1,4 +1,4 @@
-// One case: why it was chosen, its images at the same place, what is known of it.
+// One case: the reason for its rank, its images side by side, the pool check, the history.
 
 import { h, table } from "mdal/dom.js";
 import { count, signed, when } from "mdal/format.js";
@@ -7,9 +7,9 @@ import { placeholder, viewer } from "mdal/viewer.js";
 
 const STATUS = {
   ok: ["good", "The pool check found nothing."],
-  warned: ["doubt", "The pool check warns of this case; it is offered all the same."],
-  quarantined: ["bad", "The pool check holds this case back: it is not offered until someone has looked."],
-  released: ["doubt", "The pool check held this case back; someone looked and released it."],
+  warned: ["doubt", "The pool check warns about this case; it is offered nevertheless."],
+  quarantined: ["bad", "The pool check holds this case back: it is not offered until someone has checked and released it."],
+  released: ["doubt", "The pool check held this case back; someone checked and released it."],
   unchecked: ["quiet", "The pool check has not looked at this case yet."],
 };
 
@@ -55,7 +55,7 @@ function nearest({ nearest_labelled: found }) {
 function pairs(about) {
   if (about.pairs.length === 0) return null;
   return h("section", {}, h("h2", {}, "How much the modalities differ"), table({
-    caption: "By pair: standardised over the pool, and as mean −PMI in nats; more means they fit each other less",
+    caption: "Each pair: standardised over the pool, and as mean −PMI in nats; higher values mean less agreement",
     columns: ["Pair", "Difference", "−PMI, nats"],
     right: ["Difference", "−PMI, nats"],
     rows: about.pairs.map(pair => [pair.pair, signed(pair.difference), signed(pair.difference_nats, 3)]),
@@ -71,12 +71,12 @@ function check(about) {
   return h("section", {}, h("h2", {}, "Check"), h("p", { class: colour }, sentence),
     table({
       caption: "Images",
-      columns: ["Modality", "Voxels", "Found"],
-      rows: about.modalities.map(modality => [modality.name, voxels(modality), sentences(modality) || "nothing"]),
+      columns: ["Modality", "Voxels", "Findings"],
+      rows: about.modalities.map(modality => [modality.name, voxels(modality), sentences(modality) || "none"]),
     }));
 }
 
-// An explanation takes seconds to minutes: it is made when it is asked for.
+// An explanation takes seconds to minutes, so it is computed on request.
 function contributions(source, about) {
   const place = h("div", {});
   const make = h("button", { type: "button", onclick: async () => {
@@ -92,26 +92,26 @@ function contributions(source, about) {
       place.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message));
       make.disabled = false;
     }
-  } }, "Show who told whom what");
-  return h("section", {}, h("h2", {}, "What each modality contributed to the model's outline"), make, place);
+  } }, "Show the contributions");
+  return h("section", {}, h("h2", {}, "Contribution of each modality to the model's segmentation"), make, place);
 }
 
 function history(about) {
-  const rows = about.history.map(event => [when(event.at), said(event)]);
+  const rows = about.history.map(event => [when(event.at), describe(event)]);
   return h("section", {}, h("h2", {}, "History"), rows.length === 0
-    ? h("p", { class: "quiet" }, "Nothing happened to this case yet.")
-    : table({ caption: "Newest first", columns: ["When", "What"], rows }));
+    ? h("p", { class: "quiet" }, "No events yet.")
+    : table({ caption: "Newest first", columns: ["Time", "Event"], rows }));
 }
 
-function said({ kind, who, rank, strategy, plan, cases }) {
+function describe({ kind, who, rank, strategy, plan, cases }) {
   const by = who ? ` by ${who}` : "";
-  const place = rank ? `, as number ${rank} of the order ${strategy}` : "";
+  const place = rank ? `, rank ${rank} in the order ${strategy}` : "";
   switch (kind) {
     case "planned": return `Plan ${plan} was made for ${count(cases, "case")}`;
     case "offered": return `Offered to ${who ?? "a reader"}${place}`;
     case "labelled": return `Labelled${by}`;
     case "set aside": return `Set aside${by}`;
-    case "expired": return `Kept${by} for too long: offered to others again`;
+    case "expired": return `Lease${who ? ` of ${who}` : ""} expired: offered to others again`;
     default: return `${kind}${by}`;
   }
 }

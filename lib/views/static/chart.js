@@ -1,13 +1,13 @@
-// Small charts as SVG: axes, dots, lines, marks. What a chart says is also said in text beside it.
+// Small charts as SVG: axes, dots, lines, marks. Text beside each chart gives the same facts.
 
 import { scaleLinear } from "mdal/d3.js";
 import { s } from "mdal/dom.js";
 
 const EDGE = { left: 66, right: 26, top: 22, bottom: 46 };
-const SERIES = 8;  // kinds of line that style.css tells apart, by colour and by dashes
+const SERIES = 8;  // line styles in style.css, by colour and by dashes
 
 export class Chart {
-  // `x` and `y`: {label, values or range, hidden?}; `label` says the whole chart to who cannot see it.
+  // `x` and `y`: {label, values or range, hidden?}; `label` describes the chart to screen readers.
   constructor({ label, x, y, width = 460, height = 300 }) {
     this.width = width;
     this.height = height;
@@ -22,7 +22,7 @@ export class Chart {
     return this;
   }
 
-  // One dot a case; `titles` are shown where the pointer rests.
+  // One dot per case; `titles` are shown as tooltips.
   dots(xs, ys, titles = []) {
     const radius = xs.length > 200 ? 2 : 3.5;
     return this.add(xs.map((value, place) =>
@@ -39,7 +39,7 @@ export class Chart {
     return this.add(s("text", { x: at(x), y: at(y), ...attributes }, words));
   }
 
-  // A vertical line at a value, with its name at the top, above it or, as the second, below.
+  // A vertical line at a value, with its name at the top; `row` 1 puts the name one line lower.
   mark(value, words, kind = "mark", row = 0) {
     const place = at(this.x(value));
     const late = place > this.width / 2;
@@ -66,7 +66,7 @@ export class Chart {
   }
 }
 
-// The sample of a line for a legend.
+// A short line for a legend.
 export function lineSample(series) {
   return s("svg", { viewBox: "0 0 40 12", "aria-hidden": "true" },
     s("path", { class: `line series-${series % SERIES}`, d: "M0,6L40,6" }));

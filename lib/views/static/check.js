@@ -1,13 +1,13 @@
-// The pool check: every case with doubts and why, and pictures of images that do not lie on each other.
+// The pool check: every case with findings, and pictures of images that do not lie on each other.
 
 import { h } from "mdal/dom.js";
 import { count } from "mdal/format.js";
 
 export const label = "Check";
-const LISTED = 200;  // cases before somebody asks for the rest
-const RELEASE = "A case in quarantine is not offered, segmented or learned from. Once somebody looked at it and "
-  + "found it good, the setting beside it serves it: for python main.py serve as it stands, for monailabel "
-  + "start_server with a space in place of the equals sign.";
+const LISTED = 200;  // cases listed before the button that shows all
+const RELEASE = "A case in quarantine is not offered, not segmented and not used for training. If you have checked the "
+  + "case and it is good, release it with the setting beside it. For python main.py serve, use the setting as shown; "
+  + "for monailabel start_server, put a space in place of the equals sign.";
 
 export async function view(source) {
   const check = await source.json("check");
@@ -19,7 +19,7 @@ export async function view(source) {
     skipped(check.skipped),
   ];
   if (check.cases.length) {
-    node.push(h("h2", {}, "Cases with doubts, worst first"), h("p", {}, RELEASE), filter(check, show), list);
+    node.push(h("h2", {}, "Cases with findings, worst first"), h("p", {}, RELEASE), filter(check, show), list);
   }
   show("");
 
@@ -40,7 +40,7 @@ function summary({ cases, ok, warned, quarantined }, rows) {
   const released = rows.filter(row => row.released).length;
   const note = released ? ` (${released} of them released by a setting, and served)` : "";
   return h("p", { class: "headline" },
-    `${count(cases, "case")}: ${ok} without doubt, ${warned} warned of and served, ${quarantined} quarantined${note}.`);
+    `${count(cases, "case")}: ${ok} without findings, ${warned} warned and served, ${quarantined} quarantined${note}.`);
 }
 
 function skipped(reasons) {
@@ -52,7 +52,7 @@ function skipped(reasons) {
 }
 
 function filter({ kinds }, show) {
-  const choice = h("select", { onchange: () => show(choice.value) }, h("option", { value: "" }, "everything"),
+  const choice = h("select", { onchange: () => show(choice.value) }, h("option", { value: "" }, "all findings"),
     kinds.map(({ name, cases }) => h("option", { value: name }, `${name} (${cases})`)));
   return h("label", {}, "Show", choice);
 }
@@ -76,7 +76,7 @@ function row(doubted, pictures) {
     pictured.length ? pictures.of(id, pictured) : null);
 }
 
-// Pictures are asked for when they come into sight: the server makes each from two whole volumes.
+// Pictures are requested when they scroll into view: the server makes each from two whole volumes.
 class Pictures {
   #source; #watch;
   #wanted = new Map();
@@ -88,7 +88,7 @@ class Pictures {
   }
 
   of(id, [first, second]) {
-    const frame = h("figure", { class: "board" }, h("p", { class: "quiet" }, "The picture is being made \u2026"));
+    const frame = h("figure", { class: "board" }, h("p", { class: "quiet" }, "Making the picture \u2026"));
     this.#wanted.set(frame, { id, first, second });
     this.#watch.observe(frame);
     return frame;
@@ -106,8 +106,8 @@ class Pictures {
       const address = await this.#source.picture(`cases/${encodeURIComponent(id)}/checkerboard.jpg?${query}`);
       frame.replaceChildren(
         h("img", { src: address, alt: `${first} and ${second} of ${id}, with the body's outlines` }),
-        h("figcaption", {}, `${first} and ${second}, alone and in turn. Where they lie on each other, edges go on `,
-          "from tile to tile; where their fields of view do not meet there are no tiles."));
+        h("figcaption", {}, `${first} and ${second}, alone and as a checkerboard. Where they are aligned, edges `,
+          "continue from tile to tile. If their fields of view do not overlap, there is no checkerboard."));
     } catch (error) {
       frame.replaceChildren(h("p", { class: "warning" }, error.message));
     }

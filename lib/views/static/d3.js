@@ -1,4 +1,4 @@
-// The parts of d3 that the views use. Its one file is no module: it puts everything into the global object.
+// The parts of d3 that the views use. d3 is not a module: its file puts everything into the global object.
 
 import "mdal/vendor/d3/d3.min.js";
 

@@ -1,4 +1,4 @@
-// Elements without markup in strings: what comes from a file is text, never HTML.
+// Elements built without HTML strings: content from files is always text, never markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 

@@ -1,4 +1,4 @@
-// Where the views of a report get what they show: it carries everything with it.
+// The data source of a report, which carries all documents and pictures with it.
 
 import { Refused } from "mdal/source.js";
 
@@ -22,12 +22,12 @@ export class Embedded {
   }
 
   #found(kept, path) {
-    if (!(path in kept)) throw new Refused(404, "The report does not hold this. Open the server's page for it.");
+    if (!(path in kept)) throw new Refused(404, "The report does not include this. Open the page on the server.");
     return kept[path];
   }
 }
 
-// A path as it was before it became part of an address.
+// A path without the encoding of addresses.
 function plain(path) {
   return decodeURIComponent(path.replaceAll("+", " "));
 }

@@ -1,4 +1,4 @@
-// Numbers and times as people read them.
+// Formats for numbers and times.
 
 export function signed(value, digits = 2) {
   if (value === null || value === undefined) return "not known";

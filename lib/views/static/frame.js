@@ -1,4 +1,4 @@
-// The page's frame: which view is shown, and what is said when something is wrong.
+// The page's frame: navigation, the current view, and error messages.
 
 import { h } from "mdal/dom.js";
 import * as caseView from "mdal/case.js";
@@ -37,7 +37,7 @@ export async function start(source) {
       if (!error.status && error.status !== 0) throw error;
       return;
     }
-    if (number !== shown) return view.close?.();  // another view was asked for meanwhile
+    if (number !== shown) return view.close?.();  // the user opened another view meanwhile
     close = view.close;
     document.title = `${view.title} - MDAL-CIML`;
     main.replaceChildren(h("h1", {}, view.title), ...[view.node].flat());
@@ -47,7 +47,7 @@ export async function start(source) {
   await show();
 }
 
-// The view that the address names, and what of it: #case/STS_001.
+// The view in the address, and its argument: #case/STS_001.
 function place() {
   const [name, ...rest] = location.hash.slice(1).split("/");
   return name in VIEWS ? [name, decodeURIComponent(rest.join("/"))] : ["today", ""];

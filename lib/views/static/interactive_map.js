@@ -1,4 +1,4 @@
-// The map that a person goes about on, by mouse, by keyboard or by the name of a case.
+// The interactive map: cases are found by mouse, by keyboard or by id.
 
 import { h, s } from "mdal/dom.js";
 import { count } from "mdal/format.js";
@@ -9,13 +9,13 @@ import { legend } from "mdal/map_legend.js";
 const OFFERED = 20;  // ids under the search field
 
 export class InteractiveMap {
-  #cases; #card; #said; #mark; #place = null;
+  #cases; #card; #spoken; #mark; #place = null;
 
   constructor(source, cases) {
     this.#cases = cases;
-    this.#said = h("p", { class: "spoken", "aria-live": "polite" });
-    const name = `Map of ${count(cases.count, "case")}. Arrow keys go through them in the plan's order, ` +
-      "Enter opens one, plus and minus zoom.";
+    this.#spoken = h("p", { class: "spoken", "aria-live": "polite" });
+    const name = `Map of ${count(cases.count, "case")}. Arrow keys step through the cases in the plan's order, ` +
+      "Enter opens a case, plus and minus zoom.";
     this.canvas = h("canvas", { tabindex: 0, role: "application", "aria-label": name });
     this.#mark = h("div", { class: "map-mark", hidden: true }, s("svg", { viewBox: "0 0 40 40", "aria-hidden": true },
       s("path", { d: "M20 0v10M20 30v10M0 20h10M30 20h10" })));
@@ -24,7 +24,7 @@ export class InteractiveMap {
     this.node = h("div", { class: "map" },
       h("div", { class: "map-box" }, this.canvas, this.#mark, this.#card.node),
       h("section", { class: "map-side" }, this.#search(), this.#buttons(), legend(cases)),
-      this.#said);
+      this.#spoken);
     this.#listen();
   }
 
@@ -64,12 +64,12 @@ export class InteractiveMap {
     act();
   }
 
-  // Show a case, and say it to those who do not see it.
+  // Show a case, and announce it to screen readers.
   go(place) {
     if (this.#cases.isMapped(place)) this.chart.reveal(place);
     this.#look(place);
-    const told = ["id", "rank", "words", "state"].map(what => this.#cases[what](place));
-    this.#said.textContent = told.join("; ");
+    const parts = ["id", "rank", "words", "state"].map(what => this.#cases[what](place));
+    this.#spoken.textContent = parts.join("; ");
   }
 
   #look(place) {
@@ -115,8 +115,8 @@ export class InteractiveMap {
   #buttons() {
     const button = (text, act) => h("button", { type: "button", onclick: act }, text);
     return h("div", { class: "map-zoom", role: "group", "aria-label": "Zoom of the map" },
-      button("Closer", () => this.chart.zoomBy(1.5)),
-      button("Farther", () => this.chart.zoomBy(1 / 1.5)),
+      button("Zoom in", () => this.chart.zoomBy(1.5)),
+      button("Zoom out", () => this.chart.zoomBy(1 / 1.5)),
       button("Whole map", () => this.chart.showAll()));
   }
 }

@@ -1,8 +1,8 @@
-// The login of MONAI Label, where its operator switched it on.
+// The login of MONAI Label, if it is switched on.
 
 import { h } from "mdal/dom.js";
 
-// Ask for name and password until the server takes them; the token.
+// Ask for name and password until the server accepts them; resolves to the token.
 export function logIn() {
   return new Promise(resolve => {
     const problem = h("p", { role: "alert" });

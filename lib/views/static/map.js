@@ -1,4 +1,4 @@
-// The pool on a map: which case is unlike the others, which are chosen, which are done.
+// The pool on a map: how much each case differs, which cases are chosen, which are labelled.
 
 import { h, table } from "mdal/dom.js";
 import { count, percent, signed } from "mdal/format.js";
@@ -9,8 +9,8 @@ export const label = "Map";
 
 const TITLE = "Map of the pool";
 const LISTED = 50;  // chosen cases in the table
-const NAMED = 5;  // cases in quarantine
-const ASK_MS = 5000;  // between two looks at who is at what
+const NAMED = 5;  // quarantined cases named in the message
+const ASK_MS = 5000;  // interval between two requests for the states of the cases
 
 export async function view(source) {
   const columns = await source.json("map");
@@ -21,7 +21,7 @@ export async function view(source) {
   const map = columns.scored ? new InteractiveMap(source, cases) : null;
   const show = states => {
     cases.take(states);
-    news.replaceChildren(...told(states, columns));
+    news.replaceChildren(...messages(states, columns));
     list.update();
     map?.chart.redraw();
   };
@@ -32,7 +32,7 @@ export async function view(source) {
   return { title: TITLE, node, close };
 }
 
-// There is no plan: say what to do or what is being done, and show the map when there is one.
+// There is no plan: say what to do or what is running, and show the map once there is a plan.
 function nothing(source, { sentence }) {
   const node = h("p", { class: "warning", role: "status" }, sentence);
   const stop = follow(source, "map", ({ plan, sentence: now }) => {
@@ -42,13 +42,13 @@ function nothing(source, { sentence }) {
   return { title: TITLE, node, close: stop };
 }
 
-// Ask for a document now and then, and show it when it changes; a report has it once.
+// Request a document regularly, and show it when it changes; a report shows it once.
 function follow(source, path, show) {
   let timer = 0;
   let open = true;
   let before = "";
   const ask = async () => {
-    const document = await source.json(path).catch(() => null);  // the next time, perhaps
+    const document = await source.json(path).catch(() => null);  // try again next time
     if (!open) return;
     const now = JSON.stringify(document);
     if (document && now !== before) show(document);
@@ -68,22 +68,22 @@ function summary({ id, chosen: number, budget, order, explained, note }) {
     : `No budget: all ${all} cases are chosen`;
   const [first, second] = explained.map(percent);
   return `${rule}, in this order: ${order}. ` +
-    `Across: ${first} of what tells the cases apart; upwards: ${second}. ${note}`;
+    `The horizontal axis shows ${first} of the variance, the vertical axis ${second}. ${note}`;
 }
 
-function told({ expired, quarantined, plan }, columns) {
+function messages({ expired, quarantined, plan }, columns) {
   const sentences = [...expired];
   if (quarantined.length) {
     const named = quarantined.slice(0, NAMED).join(", ") + (quarantined.length > NAMED ? " …" : "");
     const are = quarantined.length === 1 ? "is" : "are";
     sentences.push(`${count(quarantined.length, "case")} in quarantine ${are} not offered: ${named}.`);
   }
-  const newer = plan !== columns.plan && h("p", { class: "warning" }, "A newer plan is there. ",
+  const newer = plan !== columns.plan && h("p", { class: "warning" }, "There is a newer plan. ",
     h("button", { onclick: again }, "Show it"));
   return [newer || null, ...sentences.map(sentence => h("p", { class: "warning" }, sentence))].filter(Boolean);
 }
 
-// A table whose links stay the same elements while the states change: the keyboard may be on one.
+// A table whose links stay the same elements while the states change, so that the keyboard focus stays.
 class ChosenCases {
   #cases; #states;
 
@@ -96,7 +96,7 @@ class ChosenCases {
       h("h2", {}, "The chosen cases"),
       table({
         caption: left ? `The first ${LISTED} of ${cases.columns.chosen}` : `All ${places.length}, best first`,
-        columns: ["Rank", "Case", "MD", "Against the pool", "Most different pair", "State"],
+        columns: ["Rank", "Case", "MD", "Compared with the pool", "Most different pair", "State"],
         right: ["Rank", "MD"],
         rows: places.map(place => [
           place + 1, h("a", { href: cases.address(place) }, cases.id(place)), signed(cases.difference(place)),

@@ -1,9 +1,9 @@
-// What is known of one case, beside its dot: the text at once, the picture when it comes.
+// A card with the facts of a case beside its dot: the text at once, the picture when it is loaded.
 
 import { h } from "mdal/dom.js";
 import { signed } from "mdal/format.js";
 
-const REST_MS = 12;  // a pointer on its way over many dots asks for none of their pictures
+const REST_MS = 12;  // a pointer that moves across many dots requests none of their pictures
 
 export class MapCard {
   #source; #cases; #wait = 0; #place = null;
@@ -30,7 +30,7 @@ export class MapCard {
     this.node.hidden = false;
   }
 
-  // To beside a point of the box that holds this card.
+  // Move the card beside a point of the box that holds it.
   move(x, y) {
     const { clientWidth: width, clientHeight: height } = this.node.parentElement;
     const gap = 18;
@@ -45,14 +45,14 @@ export class MapCard {
 
   #fill(place) {
     const cases = this.#cases;
-    const strip = h("div", { class: "strip" }, h("p", { class: "quiet" }, "The picture comes …"));
+    const strip = h("div", { class: "strip" }, h("p", { class: "quiet" }, "Loading the picture …"));
     const modalities = cases.columns.modalities;
     this.node.replaceChildren(...[
       h("strong", {}, cases.id(place)),
       h("p", {}, cases.words(place)),
       h("p", { class: "quiet" }, `${cases.rank(place)}; ${cases.state(place)}`),
       h("figure", {}, strip, h("figcaption", {}, modalities.map(name =>
-        h("span", {}, cases.lacks(place, name) ? `${name}: not there` : name)))),
+        h("span", {}, cases.lacks(place, name) ? `${name}: missing` : name)))),
       pairTable(cases.pairs(place)),
     ].filter(Boolean));
     clearTimeout(this.#wait);
@@ -61,7 +61,8 @@ export class MapCard {
 
   async #picture(place, strip) {
     const id = this.#cases.id(place);
-    const picture = h("img", { alt: `${id} in ${this.#cases.columns.modalities.join(", ")}, where they differ most` });
+    const modalities = this.#cases.columns.modalities.join(", ");
+    const picture = h("img", { alt: `${id} in ${modalities}, where the modalities differ most` });
     try {
       picture.src = await this.#source.picture(`cases/${encodeURIComponent(id)}/strip.jpg`);
       await picture.decode();

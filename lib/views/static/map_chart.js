@@ -1,16 +1,16 @@
-// Dots on a canvas: where each case lies, coloured by its modality difference.
+// Dots on a canvas: the position of each case, coloured by its modality difference.
 
 import { interpolateViridis, quadtree, scaleLinear, select, zoom, zoomIdentity } from "mdal/d3.js";
 
 const DRAWN = "map drawn";
-const LEVELS = 24;  // colours: dots of one colour are drawn together
-const NUMBERED = 20;  // of the chosen cases, those with their rank on the map
-const DARKEST = 0.28;  // viridis from here: darker cannot be told from the background
-const REACH = 1.2;  // em around a dot in which the pointer means it
+const LEVELS = 24;  // number of colours; dots of one colour are drawn together
+const NUMBERED = 20;  // chosen cases with their rank on the map
+const DARKEST = 0.28;  // start of viridis; darker colours look like the background
+const REACH = 1.2;  // em around a dot in which the pointer selects it
 
 export const colour = share => interpolateViridis(DARKEST + (1 - DARKEST) * Math.min(1, Math.max(0, share)));
 
-// The modality difference at which the colours end, the same on both sides of 0.
+// The modality difference at the ends of the colour scale, symmetric around 0.
 export function limit(differences) {
   const sizes = differences.filter(value => value !== null).map(Math.abs).sort((a, b) => a - b);
   return Math.max(sizes[Math.floor(0.98 * (sizes.length - 1))] ?? 0, 1e-6);
@@ -49,12 +49,12 @@ export class MapChart {
     return this.#tree?.find(left, top, REACH * this.#em / this.#transform.k) ?? null;
   }
 
-  // Where a case is drawn on the canvas; one that is not, where the map begins.
+  // Position of a case on the canvas; the top left corner of the map for a case that is not drawn.
   position(place) {
     return this.#transform.apply(this.#dots[place] ?? [0, 0]);
   }
 
-  // Move the map so that a case is within it.
+  // Move the map so that a case is visible.
   reveal(place) {
     const [x, y] = this.position(place);
     const { clientWidth: width, clientHeight: height } = this.canvas;
@@ -117,7 +117,7 @@ export class MapChart {
     context.stroke();
     context.setLineDash([]);
     this.#number(shown, radius, style);
-    if (!performance.getEntriesByName(DRAWN).length) performance.mark(DRAWN);  // the benchmark asks when
+    if (!performance.getEntriesByName(DRAWN).length) performance.mark(DRAWN);  // the benchmark reads the time
   }
 
   // The least different first, so that the most different lie on top.

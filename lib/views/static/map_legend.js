@@ -1,4 +1,4 @@
-// What the colours and signs of the map mean.
+// Legend of the map's colours and signs.
 
 import { h, s } from "mdal/dom.js";
 import { signed } from "mdal/format.js";
@@ -10,15 +10,15 @@ const [WIDTH, HEIGHT] = [260, 44];
 export function legend(cases) {
   const end = limit(cases.columns.difference);
   return [
-    h("h2", {}, "What it shows"),
-    h("p", {}, "One dot is one case. Its colour is the modality difference (MD): how much its modalities disagree, ",
-      "against what is usual in this pool."),
+    h("h2", {}, "Legend"),
+    h("p", {}, "One dot is one case. The colour is the modality difference (MD): how much the modalities of the case ",
+      "disagree, compared with the pool."),
     bar(end),
     h("ul", { class: "signs" },
       sign("labelled", dot({ fill: true })),
       sign("not labelled", dot({})),
-      sign("chosen by the budget; the first have their rank", dot({ ring: "chosen" })),
-      sign("with somebody now", dot({ ring: "leased" }))),
+      sign("chosen by the budget; the first show their rank", dot({ ring: "chosen" })),
+      sign("held by a reader", dot({ ring: "leased" }))),
   ];
 }
 

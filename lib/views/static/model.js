@@ -1,26 +1,26 @@
-// Is the model getting better? Its versions, what they were judged on, and which one answers.
+// Is the model getting better? Its versions, their validation, and the version that answers.
 
 import { Chart, lineSample } from "mdal/chart.js";
 import { h, table } from "mdal/dom.js";
 import { count, duration, when } from "mdal/format.js";
 
 export const label = "Model";
-const LOOK_MS = 5000;  // between two looks at a running training
+const LOOK_MS = 5000;  // interval between two requests during a training
 
 export async function view(source) {
   const node = h("div", {});
   let timer = 0;
-  let told = "";
+  let message = "";
   let open = true;
 
   async function choose(version) {
     for (const button of node.querySelectorAll("button")) button.disabled = true;
     try {
       const model = await source.send("model/served", { version });
-      told = `Version ${model.answers.version} answers from now on, for every reader.`;
+      message = `Version ${model.answers.version} answers from now on, for every reader.`;
       show(model);
     } catch (error) {
-      told = error.message;
+      message = error.message;
       show(await source.json("model"));
     }
     node.querySelector("#answering").focus();
@@ -28,7 +28,7 @@ export async function view(source) {
 
   function show(model) {
     clearTimeout(timer);
-    node.replaceChildren(...parts(model, told, source.live ? choose : null));
+    node.replaceChildren(...parts(model, message, source.live ? choose : null));
     if (source.live && open && model.training.state === "running") timer = setTimeout(look, LOOK_MS);
   }
 
@@ -38,7 +38,7 @@ export async function view(source) {
       if (!open) return;
       if (model.training.state !== "running") return show(model);
       node.querySelector("#training").replaceWith(training(model.training));
-    } catch { /* the server is busy or gone: the next look tells */ }
+    } catch { /* the server is busy or gone: ask again next time */ }
     if (open) timer = setTimeout(look, LOOK_MS);
   }
 
@@ -46,13 +46,13 @@ export async function view(source) {
   return { title: "Is the model getting better?", node, close: () => { open = false; clearTimeout(timer); } };
 }
 
-function parts(model, told, choose) {
+function parts(model, message, choose) {
   if (!model.versions.length) return [training(model.training), h("p", {}, model.sentence)];
   return [
     training(model.training),
     h("p", { id: "answering", class: "headline", tabindex: -1 },
       `Version ${model.answers.version} answers. ${model.answers.why}`),
-    h("p", { role: "status" }, told),
+    h("p", { role: "status" }, message),
     ...curve(model),
     ...versions(model, choose),
     ...failures(model),
@@ -70,12 +70,12 @@ function training(stats) {
   if (!stats.state) return node;
   for (const sentence of stats.warnings ?? []) node.append(h("p", { class: "warning" }, sentence));
   if (stats.state !== "running") {
-    const told = `${STATES[stats.state] ?? stats.state}. ${stats.message ?? ""}`;
-    node.append(h("p", { class: stats.state === "failed" ? "problem" : null }, told));
+    const sentence = `${STATES[stats.state] ?? stats.state}. ${stats.message ?? ""}`;
+    node.append(h("p", { class: stats.state === "failed" ? "problem" : null }, sentence));
     return node;
   }
   const left = stats.seconds_left ? `, ${duration(stats.seconds_left)} left` : "";
-  node.append(h("label", { class: "job" }, `A training runs: epoch ${stats.epoch} of ${stats.total_epochs}${left}`,
+  node.append(h("label", { class: "job" }, `Training runs: epoch ${stats.epoch} of ${stats.total_epochs}${left}`,
     h("progress", { max: stats.total_epochs, value: stats.epoch })));
   return node;
 }
@@ -84,12 +84,12 @@ function curve({ regions, versions: every, validations }) {
   const judged = every.filter(version => version.dice_by_region && version.validation);
   const heading = h("h2", {}, "Dice against labelled patients");
   if (!judged.length) {
-    return [heading, h("p", {}, "No version was judged on validation patients, so there is nothing to draw.")];
+    return [heading, h("p", {}, "No version has been validated, so there is no curve to draw.")];
   }
   const labelled = judged.map(patients);
   const chart = new Chart({
-    label: "Dice of each region against labelled patients, a point a version; the table below has the figures.",
-    x: { range: [0, Math.max(...labelled) + 1], label: "labelled patients, of training and validation", whole: true },
+    label: "Dice of each region against labelled patients, one point per version; the table below has the figures.",
+    x: { range: [0, Math.max(...labelled) + 1], label: "labelled patients, training and validation", whole: true },
     y: { range: [0, 1], label: "Dice on the validation patients" },
     width: 760, height: 360,
   });
@@ -110,9 +110,9 @@ function curve({ regions, versions: every, validations }) {
     heading,
     h("div", { class: "wide-chart" }, chart.svg,
       h("ul", { class: "series" }, regions.map((region, series) => h("li", {}, lineSample(series), region)))),
-    h("p", {}, "Only versions judged on the same validation patients, which share a letter and a line, can be ",
-      "compared: the others' figures are of other patients. ",
-      "A training is published by such a comparison: before and after, on the same patients."),
+    h("p", {}, "Compare only versions with the same validation patients; they share a letter and a line. ",
+      "A training is published after such a comparison: the new version is compared with the previous one on the ",
+      "same patients."),
     h("ul", {}, validations.map(({ name, patients: ids }) => h("li", {}, `${name}: ${ids.join(", ")}`))),
   ];
 }
@@ -123,7 +123,7 @@ const dice = value => value?.toFixed(3) ?? "\u2013";
 function versions({ versions: every, regions, answers }, choose) {
   const may = choose;
   const named = regions.length > 1 ? regions : [];
-  const right = ["Patients learned from", "Dice", ...named];
+  const right = ["Training patients", "Dice", ...named];
   const rows = every.toReversed().map(version => [
     `${version.version}`,
     version.created ? when(version.created) : "\u2013",
@@ -137,8 +137,8 @@ function versions({ versions: every, regions, answers }, choose) {
       ? button(`Let version ${version.version} answer`, () => choose(version.version)) : "",
   ]);
   const columns = [
-    "Version", "Made", "Patients learned from", "Judged on", "Dice", ...named, "Before it, same patients",
-    "Began with", "Which answers",
+    "Version", "Made", "Training patients", "Validated on", "Dice", ...named, "Previous version, same patients",
+    "Started from", "Answers",
   ];
   return [
     h("h2", {}, "Versions"),
@@ -156,13 +156,13 @@ function before({ previous_dice: value, previous_version: version }) {
 
 function failures({ cases, answers }) {
   if (!cases.rows.length && !cases.sentence) return [];
-  const heading = h("h2", {}, `Where version ${answers.version} fails`);
+  const heading = h("h2", {}, `Validation patients of version ${answers.version}`);
   if (!cases.rows.length) return [heading, h("p", {}, cases.sentence)];
   return [heading, h("div", { class: "wide-chart" }, table({
-    caption: "Validation patients, worst first: Dice, mean of the regions",
+    caption: "Validation patients, worst first; Dice is the mean over the regions",
     columns: ["Case", "Dice"],
     rows: cases.rows.map(({ case: id, dice: value, here }) => [
-      here ? h("a", { href: `#case/${encodeURIComponent(id)}` }, id) : `${id} (not in the pool any more)`, dice(value),
+      here ? h("a", { href: `#case/${encodeURIComponent(id)}` }, id) : `${id} (no longer in the pool)`, dice(value),
     ]),
     right: ["Dice"],
   }))];

@@ -1,4 +1,4 @@
-// How a case is opened in a viewer: a link to OHIF where it is in a PACS, else the names that it answers to.
+// Opening a case in a viewer: a link to OHIF if the case is in a PACS, otherwise the names for Slicer.
 
 import { h } from "mdal/dom.js";
 
@@ -8,7 +8,7 @@ export function opening({ study, ids }) {
     return [h("p", {}, h("a", { class: "button", href: address, target: "_blank", rel: "noopener" }, "Open in OHIF"))];
   }
   return [
-    h("p", {}, "Its names, for a client that asks for one:"),
+    h("p", {}, "Names of this case for 3D Slicer and other clients:"),
     h("ul", { class: "ids" }, ids.map(id => h("li", {}, h("code", {}, id), " ", copying(id)))),
   ];
 }
@@ -16,7 +16,7 @@ export function opening({ study, ids }) {
 function copying(text) {
   const button = h("button", { "aria-label": `Copy ${text}` }, "Copy");
   button.addEventListener("click", async () => {
-    if (!navigator.clipboard) {  // browsers have it over TLS and on this computer only
+    if (!navigator.clipboard) {  // browsers offer it only over TLS and on this computer
       getSelection().selectAllChildren(button.previousElementSibling);
       return;
     }

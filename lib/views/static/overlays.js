@@ -1,18 +1,18 @@
-// What is drawn over the images: outlines, where the modalities disagree, who told whom.
+// Overlays on the images: labels, maps of disagreement, contributions of the modalities.
 
 import { h, s } from "mdal/dom.js";
 import { signed } from "mdal/format.js";
 
 const OUTLINED = { R: [0, 0], G: [0, 229], B: [0, 255] };
-const HEAT = {  // clear where there is less than what is coloured
+const HEAT = {  // transparent below the coloured range
   R: [0, 150, 255, 255], G: [0, 0, 110, 240], B: [0, 60, 0, 120], A: [0, 110, 190, 230], I: [0, 1, 128, 255],
 };
-const MEASURES = { attention: "attention to it", kl: "information in its message" };
+const MEASURES = { attention: "attention to the sender", kl: "information in the message" };
 
 // Controls for the overlays of every screen; one is shown at a time.
 export function overlays({ source, about, screens, goTo, kit }) {
   const files = new Map();  // path -> promise of its bytes
-  const said = h("p", { role: "status", class: "quiet" });
+  const message = h("p", { role: "status", class: "quiet" });
   const legend = h("div", { class: "legend" });
   const opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.6, oninput: () => draw() });
   const outlined = h("input", { type: "checkbox", checked: true, onchange: () => choose(chosen) });
@@ -39,7 +39,7 @@ export function overlays({ source, about, screens, goTo, kit }) {
     const number = ++asked;
     chosen = choice;
     legend.replaceChildren();
-    said.textContent = choice?.path ? `Loading ${choice.name} …` : "";
+    message.textContent = choice?.path ? `Loading ${choice.name} …` : "";
     try {
       const file = choice?.path ? await bytes(choice.path) : null;
       for (const screen of screens) {
@@ -49,25 +49,25 @@ export function overlays({ source, about, screens, goTo, kit }) {
         screen.overlay(volume);
       }
     } catch (error) {
-      if (number === asked) said.textContent = error.message;
+      if (number === asked) message.textContent = error.message;
       return;
     }
     if (number !== asked) return;
     draw();
-    said.textContent = choice?.note ?? "";
+    message.textContent = choice?.note ?? "";
     if (choice?.scale) legend.replaceChildren(...scaleOf(choice.scale));
   }
 
   async function toRegion() {
     const choice = choices.find(({ tag }) => tag);
     if (!choice) return;
-    said.textContent = `Loading ${choice.name} …`;
+    message.textContent = `Loading ${choice.name} …`;
     try {
       const middle = middleOf(await volumeOf(kit, choice, await bytes(choice.path), false));
-      said.textContent = middle ? "" : `${choice.name}: nothing is outlined.`;
+      message.textContent = middle ? "" : `${choice.name}: it is empty.`;
       if (middle) goTo(middle);
     } catch (error) {
-      said.textContent = error.message;
+      message.textContent = error.message;
     }
   }
 
@@ -80,7 +80,7 @@ export function overlays({ source, about, screens, goTo, kit }) {
     const select = h("select", { "aria-label": "Which contribution", onchange: show },
       maps.map(({ name }) => h("option", {}, name)));
     const one = h("input", { type: "radio", name: "overlay", onchange: show });
-    return [h("label", {}, one, "What a modality told another"), select];
+    return [h("label", {}, one, "Contribution of a modality"), select];
   };
 
   return h("div", { class: "overlays" },
@@ -88,12 +88,12 @@ export function overlays({ source, about, screens, goTo, kit }) {
       choices.filter(({ map }) => !map).map(radio), maps.length > 0 && contribution()),
     h("div", {},
       h("label", {}, "Opacity", opacity),
-      h("label", {}, outlined, "Labels as an outline")),
+      h("label", {}, outlined, "Labels as outlines")),
     h("div", {},
       about.differences.filter(({ most_mm: mm }) => mm).map(({ pair, most_mm: mm }) =>
-        h("button", { type: "button", onclick: () => goTo(mm) }, `To where ${pair} differ most`)),
-      choices.some(({ tag }) => tag) && h("button", { type: "button", onclick: toRegion }, "To the segmentation")),
-    legend, said);
+        h("button", { type: "button", onclick: () => goTo(mm) }, `Go to where ${pair} differ most`)),
+      choices.some(({ tag }) => tag) && h("button", { type: "button", onclick: toRegion }, "Go to the segmentation")),
+    legend, message);
 }
 
 function found(about) {
@@ -102,7 +102,7 @@ function found(about) {
   return [
     { name: "Nothing" },
     about.model && {
-      name: "Pre-segmentation of the model", tag: "model", path: `${folder}/segmentation.nii.gz`,
+      name: "Pre-segmentation by the model", tag: "model", path: `${folder}/segmentation.nii.gz`,
       note: about.model.version ? `By version ${about.model.version} of the model.` : "",
     },
     ...about.labels.map(({ tag }) => ({
@@ -112,14 +112,14 @@ function found(about) {
       name: `Where ${pair} disagree`,
       path: `${folder}/difference/${pair.split("/").map(encodeURIComponent).join("/")}.nii.gz`,
       scale: { low, high, unit: "nats" },
-      note: "−PMI of each block; what is below the median of the pool is not coloured.",
+      note: "−PMI of each block; values below the median of the pool are not coloured.",
     })),
     ...maps.map(({ measure, unit, sender, subtask }) => ({
       map: true,
       name: `${sender} → ${subtask}, ${MEASURES[measure] ?? measure}`,
       path: `/mdal/explanation/${[about.id, sender, subtask, measure].map(encodeURIComponent).join("/")}.nii.gz`,
       scale: { low: null, high: null, unit },
-      note: `${sender} to the part of the model that ${subtask} leads.`,
+      note: `Contribution of ${sender} to the subtask ${subtask}.`,
     })),
   ].filter(Boolean);
 }
@@ -128,7 +128,7 @@ async function volumeOf({ NVImage }, choice, file, outlined) {
   const volume = await NVImage.loadFromUrl({ url: file.slice(0), name: "overlay.nii.gz", opacity: 0.6 });
   if (choice.tag) {
     const filled = outlined ? 0 : 255;
-    volume.hdr.intent_code = 1002;  // a label: outlines are drawn of it
+    volume.hdr.intent_code = 1002;  // a label volume, for which NiiVue draws outlines
     volume.setColormapLabel({ ...OUTLINED, A: [0, filled], I: [0, 1], labels: ["", "outlined"] });
   } else {
     const { scale } = choice;
@@ -139,14 +139,14 @@ async function volumeOf({ NVImage }, choice, file, outlined) {
   return volume;
 }
 
-// From a twentieth of the most to the most: what is near nothing stays clear.
+// Colour range from a twentieth of the maximum to the maximum; smaller values stay transparent.
 function strongest(volume) {
   let most = 0;
   for (const value of volume.img) if (value > most) most = value;
   return [most / 20, most || 1];
 }
 
-// RAS mm of the outlined voxel that is nearest to the middle of all of them; null where there is none.
+// RAS mm of the labelled voxel nearest to the centre of all labelled voxels; null if there is none.
 function middleOf(volume) {
   const [, width, height] = volume.hdr.dims;
   const at = place => [place % width, Math.floor(place / width) % height, Math.floor(place / (width * height))];

@@ -1,4 +1,4 @@
-// The cases of a plan, by their place in its order (from 0), and what happens to them now.
+// The cases of a plan, by their place in its order (from 0), and their current states.
 
 import { signed, when } from "mdal/format.js";
 
@@ -42,26 +42,27 @@ export class PlannedCases {
     return `rank ${place + 1} of ${this.count}${this.isChosen(place) ? ", chosen by the budget" : ""}`;
   }
 
-  // Where its modality difference stands in the pool.
+  // The modality difference of a case compared with the pool.
   comparison(place) {
     const percentile = this.columns.percentile[place];
     if (percentile === null) return "not known";
-    return percentile === 100 ? "differs most of all" : `differs more than ${Math.floor(percentile)} % of the pool`;
+    if (percentile === 100) return "differs more than all others";
+    return `differs more than ${Math.floor(percentile)} % of the pool`;
   }
 
   words(place) {
     const difference = this.difference(place);
-    if (difference === null) return "its modality difference is not known";
+    if (difference === null) return "the modality difference is not known";
     return `MD ${signed(difference)}: ${this.comparison(place)}`;
   }
 
   state(place) {
     if (this.isLabelled(place)) return "labelled";
     const lease = this.#leased[this.id(place)];
-    return lease ? `with ${lease.who || "somebody"} until ${when(lease.until)}` : "not labelled";
+    return lease ? `held by ${lease.who || "a reader"} until ${when(lease.until)}` : "not labelled";
   }
 
-  // Places of the first cases with a text in their id, an exact one before the others.
+  // Places of the first cases whose id contains a text; an exact match comes first.
   find(text, most) {
     const wanted = text.trim().toLowerCase();
     if (!wanted) return [];

@@ -1,4 +1,4 @@
-// The page in a report, where everything that it shows came with it.
+// The page in a report, which carries all its data with it.
 
 import { Embedded } from "mdal/embedded.js";
 import { start } from "mdal/frame.js";

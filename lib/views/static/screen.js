@@ -11,12 +11,12 @@ export class Screen {
   #move;
   #settled = false;
 
-  // `moved(mm)` is told when a person moves the cross here.
+  // `moved(mm)` is called when a person moves the cross on this screen.
   constructor({ Niivue, NVImage, SLICE_TYPE, DRAG_MODE, MULTIPLANAR_TYPE }, modality, moved) {
     this.modality = modality;
     this.#NVImage = NVImage;
     this.#move = moved;
-    const look = () => this.#look();  // NiiVue does not tell when it is dragged
+    const look = () => this.#look();  // NiiVue has no event for dragging
     this.canvas = h("canvas", {
       onmousemove: look,
       onmouseup: look,
@@ -33,7 +33,7 @@ export class Screen {
     this.#nv = new Niivue({
       isRadiologicalConvention: true,
       sagittalNoseLeft: true,
-      isSliceMM: true,  // planes of the patient, whatever way the voxels lie
+      isSliceMM: true,  // planes along the patient's axes, however the voxels lie
       sliceType: SLICE_TYPE.MULTIPLANAR,
       multiplanarLayout: MULTIPLANAR_TYPE.AUTO,
       multiplanarShowRender: 0,
@@ -60,7 +60,7 @@ export class Screen {
     this.#settled = true;
   }
 
-  // Voxel size along left-right, front-back, head-feet.
+  // Voxel size in mm along left-right, anterior-posterior, superior-inferior.
   get stepMm() {
     return [1, 2, 3].map(axis => this.#nv.volumes[0].pixDimsRAS[axis]);
   }
@@ -69,12 +69,12 @@ export class Screen {
     return [...this.#nv.frac2mm([0.5, 0.5, 0.5])].slice(0, 3);
   }
 
-  // Where the cross is, in mm.
+  // Position of the cross in RAS mm.
   get place() {
     return [...this.#nv.frac2mm(this.#nv.scene.crosshairPos)].slice(0, 3);
   }
 
-  // What the image holds there, in its unit; null outside it.
+  // Value of the image at the cross, in its unit; null outside the image.
   get value() {
     if (this.#nv.scene.crosshairPos.some(share => share < 0 || share > 1)) return null;
     const image = this.#nv.volumes[0];
@@ -89,7 +89,7 @@ export class Screen {
 
   readOut() {
     const value = this.value;
-    const number = Number.isFinite(value) ? minus(value.toFixed(Math.abs(value) < 20 ? 1 : 0)) : "nothing";
+    const number = Number.isFinite(value) ? minus(value.toFixed(Math.abs(value) < 20 ? 1 : 0)) : "no value";
     this.read.textContent = `at the cross ${number} ${this.modality.unit}`;
   }
 
@@ -106,7 +106,7 @@ export class Screen {
     this.#say(image.cal_min, image.cal_max, this.modality.presets[place].name);
   }
 
-  // Show this overlay and no other; null for none.
+  // Show only this overlay; null for no overlay.
   overlay(volume) {
     const nv = this.#nv;
     for (const old of nv.volumes.slice(1)) nv.removeVolume(old);
@@ -126,7 +126,7 @@ export class Screen {
     this.canvas.replaceWith(h("p", { class: "problem" }, sentence));
   }
 
-  // The picture is gone, and the browser has the context back: it allows few.
+  // Remove the picture and release the WebGL context: browsers allow only a few.
   close() {
     const { gl } = this.#nv;
     this.#settled = false;
@@ -134,7 +134,7 @@ export class Screen {
     gl?.getExtension("WEBGL_lose_context")?.loseContext();
   }
 
-  // Whether the window was changed by hand.
+  // Show whether the window was changed by hand.
   #look() {
     if (!this.#settled) return;
     const { cal_min: low, cal_max: high } = this.#nv.volumes[0];

@@ -1,6 +1,6 @@
-// Where the views get what they show: here the server; a report carries everything with it instead.
+// The data source of the page on a server; a report uses `Embedded` instead.
 
-const TOKEN = "mdal-token";  // of the session's login, gone with the tab
+const TOKEN = "mdal-token";  // key of the login token, which is gone when the tab closes
 
 export class Refused extends Error {
   constructor(status, sentence) {
@@ -20,7 +20,7 @@ export class Server {
     return (await this.#fetch(`api/${path}`)).json();
   }
 
-  // Address of a picture under api/, for <img src>; kept, as the same one is shown again and again.
+  // Address of a picture under api/, for <img src>; kept, as the same picture is shown repeatedly.
   async picture(path) {
     if (!this.#pictures.has(path)) {
       const made = this.#fetch(`api/${path}`).then(answer => answer.blob()).then(blob => URL.createObjectURL(blob));
@@ -30,12 +30,12 @@ export class Server {
     return this.#pictures.get(path);
   }
 
-  // A file as ArrayBuffer; `path` under api/, or from the server's root where it starts with a slash.
+  // A file as an ArrayBuffer; `path` is under api/, or from the server's root if it starts with a slash.
   async bytes(path) {
     return (await this.#fetch(path.startsWith("/") ? path : `api/${path}`)).arrayBuffer();
   }
 
-  // Post JSON, and the JSON answer; `path` as for `bytes`.
+  // Post JSON and return the JSON answer; `path` as for `bytes`.
   async send(path, body) {
     const address = path.startsWith("/") ? path : `api/${path}`;
     const headers = { "Content-Type": "application/json" };

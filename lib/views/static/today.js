@@ -1,4 +1,4 @@
-// What to do now: the next case, how far the plan is, what runs, who is at what.
+// Today's view: the next case, progress of the plan, running jobs, cases held by readers.
 
 import { h, table } from "mdal/dom.js";
 import { count, duration, percent, when } from "mdal/format.js";
@@ -7,12 +7,12 @@ import { opening } from "mdal/opening.js";
 export const label = "Today";
 
 const POLL_MS = 5000;
-const NAME = "mdal-annotator";  // of the reader at this computer
+const NAME = "mdal-annotator";  // key of the reader's name on this computer
 
 export async function view(source) {
   const parts = Object.fromEntries(["warnings", "next", "counts", "jobs", "readers"].map(name => [name, h("div")]));
   const name = h("input", { value: localStorage.getItem(NAME) ?? "", maxlength: 160, autocomplete: "nickname" });
-  const said = h("div", { "aria-live": "polite" });
+  const message = h("div", { "aria-live": "polite" });
   const picture = h("div");
   let drawn = "";
   let pictured = "";
@@ -20,7 +20,7 @@ export async function view(source) {
   async function refresh() {
     const today = await source.json(`today?annotator=${encodeURIComponent(name.value)}`);
     const state = JSON.stringify([name.value, today]);
-    if (state === drawn) return;  // nothing is redrawn under a reader's fingers
+    if (state === drawn) return;  // no redraw while a reader is typing or clicking
     drawn = state;
     parts.warnings.replaceChildren(...warnings(today));
     parts.next.replaceChildren(...next(today, source.live ? take : null, name.value));
@@ -38,10 +38,10 @@ export async function view(source) {
     event.target.disabled = true;
     try {
       const sample = await source.send("/activelearning/random", { client_id: name.value });
-      said.replaceChildren(...taken(sample));
-      said.querySelector("a, button")?.focus();
+      message.replaceChildren(...taken(sample));
+      message.querySelector("a, button")?.focus();
     } catch (error) {
-      said.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message));
+      message.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message));
     }
     drawn = "";
     await refresh();
@@ -61,10 +61,10 @@ export async function view(source) {
       h("div", { class: "cards" },
         h("section", { class: "card" }, h("h2", {}, "The next case"),
           source.live ? h("label", { class: "above" }, "Your name", name) : null,
-          parts.next, said, picture),
+          parts.next, message, picture),
         h("section", { class: "card" }, h("h2", {}, "The plan so far"), parts.counts),
-        h("section", { class: "card" }, h("h2", {}, "What runs"), parts.jobs),
-        h("section", { class: "card" }, h("h2", {}, "Who is at what"), parts.readers)),
+        h("section", { class: "card" }, h("h2", {}, "Running jobs"), parts.jobs),
+        h("section", { class: "card" }, h("h2", {}, "Cases held by readers"), parts.readers)),
     ],
   };
 }
@@ -77,21 +77,21 @@ function warnings({ empty, warnings: sentences }) {
 function next({ next: found, counts: { labelled, left, budget, cases } }, take, reader) {
   if (!found) {
     const done = labelled < cases && labelled >= budget ? `The budget of ${count(budget, "case")} is spent.`
-      : left ? "The budget is spent or in other readers' hands." : "No case is left to be labelled.";
+      : left ? "The budget is spent, or other readers hold its last cases." : "No case is left to label.";
     return [h("p", {}, done)];
   }
   const { yours_until: until, study, reason, warnings: sentences } = found;
   return [
-    h("p", {}, until ? `In your hands until ${when(until)}: ` : null, link(found.id), `. ${reason}`),
+    h("p", {}, until ? `Yours until ${when(until)}: ` : null, link(found.id), `. ${reason}`),
     sentences.map(sentence => h("p", { class: "warning" }, sentence)),
     until || !study ? opening(found) : [],
-    until || study ? [] : [h("p", {}, "In 3D Slicer, Next Sample under your name gives this case.")],
+    until || study ? [] : [h("p", {}, "In 3D Slicer, Next Sample offers this case if you use the same name.")],
     take ? button(found, take, reader) : [],
   ].flat();
 }
 
 function button({ yours_until: until, study }, take, reader) {
-  if (!reader) return [h("p", { class: "quiet" }, "Enter your name to keep it from other readers.")];
+  if (!reader) return [h("p", { class: "quiet" }, "Enter your name to reserve the case for yourself.")];
   const text = until ? "Set it aside and take the next one" : study ? "Take this case" : "Keep it for me";
   return [h("p", {}, h("button", { class: until ? null : "main", onclick: take }, text))];
 }
@@ -120,14 +120,14 @@ function counts({ cases, labelled, leased, set_aside: aside, left, quarantined, 
     h("p", {}, labelled > goal ? `${labelled} of ${cases} labelled, more than the budget of ${budget}`
       : [`${labelled} of ${count(goal, "case")} labelled`, goal < cases && ` (the budget; ${cases} in all)`]),
     h("progress", { max: Math.max(1, goal), value: Math.min(labelled, goal), "aria-label": "Labelled cases" }),
-    h("dl", { class: "figures" }, [["Labelled", labelled], ["In readers' hands", leased], ["Set aside by you", aside],
+    h("dl", { class: "figures" }, [["Labelled", labelled], ["Held by readers", leased], ["Set aside by you", aside],
       ["Left", left], ["Held back by the check", quarantined]]
       .map(([what, number]) => h("div", {}, h("dt", {}, what), h("dd", {}, String(number))))),
   ];
 }
 
 function jobs(all) {
-  if (!all.length) return [h("p", {}, "Nothing was started yet.")];
+  if (!all.length) return [h("p", {}, "No job has run yet.")];
   return all.map(({ name, state, done, message, seconds_left: left }) => h("div", { class: "job" },
     h("p", {}, h("strong", {}, name), ` ${state}`, message ? `: ${message}` : "",
       state === "running" && left ? `, ${duration(left)} left` : ""),
@@ -137,9 +137,9 @@ function jobs(all) {
 }
 
 function readers(all) {
-  if (!all.length) return [h("p", {}, "No case is in a reader's hands.")];
+  if (!all.length) return [h("p", {}, "No reader holds a case.")];
   return [table({
-    caption: "Cases in readers' hands",
+    caption: "Cases held by readers",
     columns: ["Reader", "Case", "Until"],
     rows: all.map(({ annotator, case: id, until }) => [annotator, link(id), when(until)]),
   })];

@@ -1,4 +1,4 @@
-// Is the plan to be trusted? Its checks, and how much of the pool its first cases stand for.
+// Can the plan be trusted? Its checks, and how much of the pool its first cases cover.
 
 import { Chart, lineSample } from "mdal/chart.js";
 import { h, table } from "mdal/dom.js";
@@ -6,13 +6,13 @@ import { count, when } from "mdal/format.js";
 import { agreement, properties, protocols } from "mdal/trust_charts.js";
 
 export const label = "Trust";
-const TITLE = "Is the plan to be trusted?";
+const TITLE = "Can the plan be trusted?";
 
 export async function view(source) {
   const trust = await source.json("trust");
   const node = trust.sentences.map(sentence => h("p", { class: "problem" }, sentence));
   if (trust.progress.state === "running") {
-    node.push(h("p", { role: "status" }, `Scoring runs: ${trust.progress.message}.`));
+    node.push(h("p", { role: "status" }, `Scoring is running: ${trust.progress.message}.`));
   }
   if (trust.headline) node.push(h("p", { class: "headline" }, trust.headline));
   if (trust.plan) {
@@ -32,16 +32,16 @@ function light(word) {
 }
 
 function gates(every) {
-  const columns = ["Result", "Check", "Figure", "Limit", "What it says"];
+  const columns = ["Result", "Check", "Value", "Limit", "Meaning"];
   const rows = of => every.filter(gate => gate.of_the_order === of).map(gate =>
     [light(gate.light), gate.title, gate.value === null ? "\u2013" : figure(gate.value), gate.limit, gate.sentence]);
   const tables = [
-    { caption: "An order by the difference hangs on these", rows: rows(true) },
-    { caption: "On these hangs how a figure is read, and what paced looks at", rows: rows(false) },
+    { caption: "Checks that an order by the difference depends on", rows: rows(true) },
+    { caption: "Checks on how to read single figures, and on what the strategy paced uses", rows: rows(false) },
   ];
   return [
     h("h2", {}, "Checks of the scoring"),
-    ...tables.filter(part => part.rows.length).map(part => table({ ...part, columns, right: ["Figure"] })),
+    ...tables.filter(part => part.rows.length).map(part => table({ ...part, columns, right: ["Value"] })),
   ];
 }
 
@@ -49,16 +49,16 @@ const figure = value => value.toFixed(2).replace("-", "\u2212");
 
 function coverage({ at, cases, curves, strategy, budget }) {
   return [
-    h("h2", {}, "How much of the pool do the first cases stand for?"),
-    h("p", {}, "Coverage is 0 for one case drawn at random and 1 when every case is labelled. The stop rule marks ",
-      `where a further label tells of hardly more than its own case. The budget is ${budgeted(budget)}.`),
+    h("h2", {}, "How much of the pool do the first cases cover?"),
+    h("p", {}, "Coverage is 0 for one random case and 1 when every case is labelled. The stop rule marks the point ",
+      `after which a further label covers little more than its own case. The budget is ${budgeted(budget)}.`),
     h("div", { class: "wide-chart" }, coverageChart({ at, cases, curves, strategy, budget }),
       h("ul", { class: "series" }, curves.map((curve, place) => h("li", {}, lineSample(place), curve.strategy))),
       table({
         caption: "Coverage by strategy",
         columns: ["Strategy", "Coverage at the budget", "Stop rule after", "Order"],
         rows: curves.map(curve => [
-          curve.strategy === strategy ? `${curve.strategy} (this site's)` : curve.strategy,
+          curve.strategy === strategy ? `${curve.strategy} (in use)` : curve.strategy,
           figure(reached(at, curve.values, budget.cases)), curve.plateau ?? "\u2013", curve.description,
         ]),
         right: ["Coverage at the budget", "Stop rule after"],
@@ -73,7 +73,7 @@ function budgeted({ rule, cases }) {
 
 function coverageChart({ at, cases, curves, strategy, budget }) {
   const chart = new Chart({
-    label: "Coverage of the pool against labelled cases, a line a strategy; the table below has the figures.",
+    label: "Coverage of the pool against labelled cases, one line per strategy; the table below has the figures.",
     x: { range: [0, cases], label: "labelled cases, in the order of the plan" },
     y: { values: [...curves.flatMap(curve => curve.values), 0, 1], label: "coverage of the pool" },
     width: 760, height: 380,
@@ -86,7 +86,7 @@ function coverageChart({ at, cases, curves, strategy, budget }) {
   return chart.svg;
 }
 
-// At the last stored number of cases that is not larger.
+// Value at the largest stored number of cases that is not above `cases`.
 function reached(at, values, cases) {
   return values[Math.max(0, at.findLastIndex(stored => stored <= cases))];
 }

@@ -1,4 +1,4 @@
-// What the order of a plan may follow, and how much of it is chance: small charts of its cases.
+// Charts of a plan's cases: agreement of trainings, correlations of the order, MD by protocol.
 
 import { Chart } from "mdal/chart.js";
 import { h, s, table } from "mdal/dom.js";
@@ -12,13 +12,14 @@ export function agreement(pairs) {
     [pair, seeds.map(seed => seed + 1).join(" and "), signed(spearman), of]));
   const heading = h("h2", {}, "Do trainings from different seeds agree?");
   if (!rows.length) {
-    return [heading, h("p", {}, "There was one training only, so this is not known. Raise --conf repeats.")];
+    const missing = "There was only one training, so this is not known. Set --conf scoring=full and score again.";
+    return [heading, h("p", {}, missing)];
   }
   return [
     heading,
-    h("p", {}, "Each dot is a case, scored by two trainings that differ in nothing but chance. The nearer the dots to ",
-      "a rising line, the less of the order is luck. The check above takes the mean over the pairs, with each fold ",
-      "on one scale."),
+    h("p", {}, "Each dot is a case, scored by two trainings that differ only in their random seed. The closer the dots ",
+      "lie to a rising line, the less of the order is chance. The check above takes the mean over the pairs, with ",
+      "each fold on one scale."),
     h("div", { class: "cards charts" }, pairs.filter(({ cases }) => cases.length).map(pairCard)),
     h("div", { class: "wide-chart" }, table({
       caption: "Rank correlation of two trainings",
@@ -28,53 +29,53 @@ export function agreement(pairs) {
 }
 
 function pairCard({ pair, agreement: [{ spearman }], cases, of, nats: [first, second] }) {
-  const told = spearman === null ? "Spearman not known." : `Spearman ${signed(spearman)}.`;
+  const note = spearman === null ? "Spearman not known." : `Spearman ${signed(spearman)}.`;
   const chart = new Chart({
-    label: `Difference of ${pair} by two trainings, one dot a case. ${told}`,
+    label: `Difference of ${pair} by two trainings, one dot per case. ${note}`,
     x: { values: first, label: "training 1, difference in nats" },
     y: { values: second, label: "training 2, difference in nats" },
   }).dots(first, second, cases);
-  return card(pair, chart, told, drawn(cases, of));
+  return card(pair, chart, note, drawn(cases, of));
 }
 
 // For each measured property: the difference against it.
 export function properties(measured) {
   const heading = h("h2", {}, "Does the order follow something simpler?");
   if (!measured.length) {
-    const missing = "What was measured of the cases was not kept with this plan. Score the pool again to see it.";
+    const missing = "This plan has no measured properties of the cases. Score the pool again to see them.";
     return [heading, h("p", {}, missing)];
   }
   return [
     heading,
-    h("p", {}, "Each dot is a case. Where the dots rise or fall along a line, the plan may rank that property instead ",
-      "of what the modalities tell; beyond a correlation of \u00b10.5 the check fails."),
+    h("p", {}, "Each dot is a case. If the dots rise or fall along a line, the plan may rank by that property instead ",
+      "of the modality difference; the check fails beyond a correlation of \u00b10.5."),
     h("div", { class: "cards charts" }, measured.map(propertyCard)),
   ];
 }
 
 function propertyCard({ name, unit, correlation, of, cases, values, differences }) {
-  const told = correlation === null ? "Correlation not known." : `Correlation ${signed(correlation)}.`;
+  const note = correlation === null ? "Correlation not known." : `Correlation ${signed(correlation)}.`;
   const titles = cases.map((id, place) => `${id}: ${values[place]} ${unit}, MD ${signed(differences[place])}`);
   const chart = new Chart({
-    label: `MD against ${name}, one dot a case. ${told}`,
+    label: `MD against ${name}, one dot per case. ${note}`,
     x: { values, label: unit ? `${name} (${unit})` : name },
     y: { values: differences, label: DIFFERENCE },
   }).dots(values, differences, titles);
-  return card(name, chart, told, drawn(cases, of));
+  return card(name, chart, note, drawn(cases, of));
 }
 
 // The difference of the cases of each voxel size.
 export function protocols({ groups, sizes, cases }) {
   if (!sizes) return [];
   const heading = h("h2", {}, "MD by scanner protocol");
-  const told = "The voxel size of the reference modality tells protocols apart: "
+  const note = "Protocols are distinguished by the voxel size of the reference modality: "
     + `${count(sizes, "size")} in ${count(cases, "case")}.`;
-  if (!groups.length) return [heading, h("p", {}, `${told} No size has three cases, so none can be compared.`)];
+  if (!groups.length) return [heading, h("p", {}, `${note} No size has three cases, so no sizes can be compared.`)];
   const figures = ["Least", "Lower quarter", "Median", "Upper quarter", "Most"];
   return [
     heading,
-    h("p", {}, told, " Shown are sizes of three cases and more. A box holds the middle half of the cases, its stroke ",
-      "is the median."),
+    h("p", {}, note, " Sizes with at least three cases are shown. A box holds the middle half of the cases; the line ",
+      "in it is the median."),
     h("div", { class: "wide-chart" }, protocolChart(groups), table({
       caption: "MD by voxel size",
       columns: ["Voxel size", "Cases", ...figures],
@@ -111,5 +112,5 @@ function card(name, chart, ...said) {
 
 function drawn(cases, of) {
   if (cases.length === of) return "";
-  return ` ${count(cases.length, "case")} of ${of.toLocaleString("en")} drawn; the figure is of all.`;
+  return ` ${count(cases.length, "case")} of ${of.toLocaleString("en")} drawn; the figure is for all cases.`;
 }

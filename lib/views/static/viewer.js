@@ -1,18 +1,18 @@
-// The images of a case: every modality in three planes, all at the same place in mm.
+// The images of a case: every modality in three planes, all at the same position in mm.
 
 import { h } from "mdal/dom.js";
 import { overlays } from "mdal/overlays.js";
 import { Screen } from "mdal/screen.js";
 
-const HINT = "Click, scroll, or use the arrow keys, Page Up and Page Down on an image: all move together. "
-  + "Drag with the right button for window and level.";
+const HINT = "Click, scroll, or use the arrow keys, Page Up and Page Down on an image: all images move together. "
+  + "Drag with the right mouse button to change window and level.";
 const KEYS = {
   ArrowLeft: [1, 0, 0], ArrowRight: [-1, 0, 0],  // radiological: the patient's right is on the left
   ArrowUp: [0, 1, 0], ArrowDown: [0, -1, 0],
   PageUp: [0, 0, 1], PageDown: [0, 0, -1],
 };
 
-// The picture instead: in a report, or where the browser has no WebGL2.
+// A still picture in place of the viewer: in a report, or if the browser has no WebGL2.
 export function placeholder(source, about, sentence = null) {
   const names = about.modalities.map(({ name }) => name).join(", ");
   const image = h("img", { class: "planes", alt: `${names} in three planes` });
@@ -21,19 +21,19 @@ export function placeholder(source, about, sentence = null) {
     .catch(error => image.replaceWith(h("p", { class: "problem" }, error.message)));
   return {
     node: h("section", {}, h("h2", {}, "Images"), sentence && h("p", { class: "quiet" }, sentence), image,
-      h("p", { class: "quiet" }, `Patient's right on the left. Through ${through(about)}.`)),
+      h("p", { class: "quiet" }, `The patient's right is on the left. The planes go through ${through(about)}.`)),
     close: () => {},
   };
 }
 
 function through(about) {
-  if (about.labels.some(({ tag }) => tag === "final")) return "the label, outlined";
-  return about.differences.length > 0 ? "where the modalities differ most" : "the middle of the body";
+  if (about.labels.some(({ tag }) => tag === "final")) return "the label, which is outlined";
+  return about.differences.length > 0 ? "the point where the modalities differ most" : "the middle of the body";
 }
 
 export function viewer(source, about) {
   if (!document.createElement("canvas").getContext("webgl2")) {
-    return placeholder(source, about, "This browser has no WebGL2, so this is a still picture.");
+    return placeholder(source, about, "This browser has no WebGL2, so a still picture is shown.");
   }
   const place = h("output", { class: "place" }, "Loading …");
   const progress = h("p", { role: "status", class: "quiet" }, "Loading the viewer …");
@@ -41,12 +41,12 @@ export function viewer(source, about) {
   const controls = h("div", {});
   const node = h("section", { class: "viewer" },
     h("h2", {}, "Images"), progress, h("div", { class: "places" }, place, buttons()), grid, controls);
-  node.addEventListener("keydown", byKey, true);  // before NiiVue, whose keys do other things
+  node.addEventListener("keydown", byKey, true);  // before NiiVue, which uses the keys differently
   const screens = [];
   let closed = false;
   let here = null;
 
-  // Everything moves together: the place in mm is handed to every screen, whatever its grid.
+  // All screens move together: each is given the position in mm, whatever its grid.
   function goTo(mm, from = null) {
     here = mm;
     place.textContent = words(mm);
@@ -61,22 +61,22 @@ export function viewer(source, about) {
     move(KEYS[event.key]);
   }
 
-  // By a voxel of the first image.
+  // Move by one voxel of the first image.
   function move(step) {
     if (here) goTo(here.map((mm, axis) => mm + step[axis] * screens[0].stepMm[axis]));
   }
 
   function buttons() {
     const moves = [
-      ["Up a slice", [0, 0, 1]], ["Down a slice", [0, 0, -1]],
-      ["Forward", [0, 1, 0]], ["Back", [0, -1, 0]],
+      ["Slice up", [0, 0, 1]], ["Slice down", [0, 0, -1]],
+      ["Anterior", [0, 1, 0]], ["Posterior", [0, -1, 0]],
       ["Patient's left", [-1, 0, 0]], ["Patient's right", [1, 0, 0]],
     ];
     return moves.map(([name, step]) => h("button", { type: "button", onclick: () => move(step) }, name));
   }
 
   async function load() {
-    const kit = await import("mdal/vendor/niivue/niivue.js");  // 3 MB: only for who looks at images
+    const kit = await import("mdal/vendor/niivue/niivue.js");  // 3 MB: loaded only when images are viewed
     for (const modality of about.modalities) {
       progress.textContent = `Loading ${modality.name} …`;
       const screen = new Screen(kit, modality, mm => goTo(mm, screen));
@@ -105,7 +105,7 @@ export function viewer(source, about) {
   }
 
   load().catch(error => { progress.textContent = `The viewer cannot be shown: ${error.message}`; });
-  node.screens = screens;  // a test reads where each of them is
+  node.screens = screens;  // read by a test
   return {
     node,
     close: () => {
@@ -115,7 +115,7 @@ export function viewer(source, about) {
   };
 }
 
-// RAS mm as radiologists say it.
+// RAS mm in the radiologists' form, such as L 12.0.
 function words(mm) {
   const sides = [["L", "R"], ["P", "A"], ["I", "S"]];
   return mm.map((value, axis) => `${sides[axis][value < 0 ? 0 : 1]} ${Math.abs(value).toFixed(1)}`).join("  ") + " mm";

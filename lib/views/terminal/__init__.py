@@ -1,1 +1,1 @@
-"""What a person reads in a terminal."""
+"""Tables and progress in a terminal."""

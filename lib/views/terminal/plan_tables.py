@@ -1,4 +1,4 @@
-"""What a person reads in a terminal of a plan: the chosen cases, the gates, the warnings."""
+"""A plan in the terminal: the chosen cases, the gates, the warnings."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lib.pipeline.plan_document import METHOD, PlanDocument
+from lib.pipeline.plan_document import MDAL_METHOD, PlanDocument
 
-_LISTED = 20  # chosen cases before the rest is counted
+_LISTED = 20  # chosen cases listed; the rest are only counted
 _MARKS = {True: ("passed", "green"), False: ("failed", "red"), None: ("not known", "yellow")}
 
 
 def plan_summary(document: PlanDocument) -> RenderableType:
-    """The plan as a reader needs it before labels are spent."""
+    """Summary of a plan, to read before labelling starts."""
     parts: list[RenderableType] = [chosen_table(document)]
     parts += [
         Text(f"look at {case.id}: {' '.join(case.warnings)}", style="yellow")
@@ -22,17 +22,17 @@ def plan_summary(document: PlanDocument) -> RenderableType:
     ]
     if document.gates:
         parts.append(gates_table(document))
-    told = {gate["sentence"] for gate in document.gates}
+    shown = {gate["sentence"] for gate in document.gates}
     parts += [
         Text(f"warning: {sentence}", style="yellow")
         for sentence in document.about.get("warnings", [])
-        if sentence not in told
+        if sentence not in shown
     ]
     if held := len(document.quarantined):
         cases = "1 case is" if held == 1 else f"{held} cases are"
         parts.append(
             Text(
-                f"{cases} in quarantine and in no order; the file lists the reasons at its end",
+                f"{cases} in quarantine and not in the order; the end of the file lists the reasons",
                 style="yellow",
             )
         )
@@ -40,11 +40,11 @@ def plan_summary(document: PlanDocument) -> RenderableType:
 
 
 def chosen_table(document: PlanDocument) -> Table:
-    """The first of the chosen cases."""
+    """Table of the first chosen cases."""
     chosen, rule = document.chosen, str(document.budget) or "the whole pool"
     table = Table(
         title=Text(f"{len(chosen)} of {len(document.cases)} cases by {document.strategy}, budget {rule}"),
-        caption=Text(METHOD),
+        caption=Text(MDAL_METHOD),
         title_justify="left",
         caption_justify="left",
     )
@@ -63,16 +63,16 @@ def chosen_table(document: PlanDocument) -> Table:
             Text(case.id),
         )
     if len(chosen) > _LISTED:
-        table.caption = Text(f"… and {len(chosen) - _LISTED} more in the file. {METHOD}")
+        table.caption = Text(f"… and {len(chosen) - _LISTED} more in the file. {MDAL_METHOD}")
     return table
 
 
 def gates_table(document: PlanDocument) -> Table:
-    """Whether the scoring is to be trusted."""
+    """Table of the gates that judge the scoring."""
     table = Table(title="Gates: whether to trust this", title_justify="left")
     table.add_column("gate", no_wrap=True)
     table.add_column("", no_wrap=True)
-    table.add_column("what was found", overflow="fold")
+    table.add_column("result", overflow="fold")
     for gate in document.gates:
         word, colour = _MARKS[gate["passed"]]
         table.add_row(Text(gate["name"].replace("_", " ")), Text(word, style=colour), Text(gate["sentence"]))

@@ -1,4 +1,4 @@
-"""How far a command is, for whoever waits for it."""
+"""Progress of a command in the terminal."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ EVERY_S = 10.0  # between two lines where there is no terminal to draw a bar in
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Callable[[float, str], None]]:
-    """A bar with the time left, gone at the end; in a log file a line every ten seconds at most.
+    """Show a progress bar with the time left, removed at the end; in a log file a line every ten seconds.
 
     Yields:
-        Shows the share done, 0 to 1, and what is being done.
+        A function to call with the share done, 0 to 1, and a message.
     """
-    printed = -math.inf
+    written = -math.inf
 
     def write(done: float, message: str) -> None:
-        nonlocal printed
-        if time.monotonic() - printed >= EVERY_S:
-            printed = time.monotonic()
+        nonlocal written
+        if time.monotonic() - written >= EVERY_S:
+            written = time.monotonic()
             console.print(f"{done:4.0%} {message}", markup=False, highlight=False)
 
     if not console.is_terminal:

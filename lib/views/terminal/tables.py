@@ -1,4 +1,4 @@
-"""What a person reads in a terminal: the pool, its check, the settings."""
+"""Tables for the terminal: the pool, its check, the settings."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lib.pipeline.settings import AppSettings, unit_of
 from lib.pipeline.workspace import Workspace
 
 _MARKS = {"ok": "[green]ok[/]", "warned": "[yellow]warned[/]", "quarantined": "[red]quarantined[/]"}
-_LISTED = 40  # rows of a table before the rest is counted
+_LISTED = 40  # rows of a table; the rest are only counted
 
 
 def pool_table(workspace: Workspace) -> Table:
-    """The pool in one row, and what was skipped."""
+    """Table of the pool in one row, with the skipped files as caption."""
     pool, states = workspace.pool, Counter(verdict.status for verdict in workspace.verdicts.by_case.values())
     table = Table(title=f"Pool {workspace.folders.address}", title_justify="left", caption_justify="left")
     for column in ("layout", "cases", "modalities", "incomplete", "warned", "quarantined", "skipped"):
@@ -40,7 +40,7 @@ def pool_table(workspace: Workspace) -> Table:
 
 
 def _skipped(pool: Pool) -> list[str]:
-    """A line for each, or for each kind where a PACS has many alike."""
+    """A line per skipped file; for a PACS a line per reason, as many series share one."""
     lines = [f"skipped {item}" for item in pool.skipped]
     if pool.layout == "dicomweb":
         alike = Counter(item.reason for item in pool.skipped).most_common()
@@ -49,7 +49,7 @@ def _skipped(pool: Pool) -> list[str]:
 
 
 def series_table(workspace: Workspace) -> Table:
-    """Which series of a PACS became which modality of which case."""
+    """Table of the PACS series that became the modalities of each case."""
     rows = [
         (case.id, name, source.found)
         for case in workspace.pool.cases
@@ -61,9 +61,9 @@ def series_table(workspace: Workspace) -> Table:
     )
     for column in ("case", "modality", "series", "DICOM", "slices", "made"):
         table.add_column(column, overflow="fold", no_wrap=column in ("modality", "DICOM"))
-    told = ""
+    previous = ""
     for id, name, found in rows[:_LISTED]:
-        shown, told = "" if id == told else id, id
+        shown, previous = "" if id == previous else id, id
         table.add_row(
             shown, name, escape(found.description), found.modality, str(found.instances), found.made[:8]
         )
@@ -73,7 +73,7 @@ def series_table(workspace: Workspace) -> Table:
 
 
 def check_table(workspace: Workspace) -> Table:
-    """Each case that is warned or quarantined, with its reasons."""
+    """Table of the warned and quarantined cases, with the reasons."""
     table = Table(title="Pool check", title_justify="left", caption_justify="left")
     table.add_column("case", no_wrap=True)
     table.add_column("state", no_wrap=True)
@@ -89,12 +89,12 @@ def check_table(workspace: Workspace) -> Table:
     if not workspace.verdicts.by_case:
         table.add_row("none", "", f"no case was found under {workspace.folders.address}")
     elif not flagged:
-        table.add_row("all", _MARKS["ok"], f"{len(workspace.verdicts.by_case)} cases, nothing found")
+        table.add_row("all", _MARKS["ok"], f"{len(workspace.verdicts.by_case)} cases, no findings")
     return table
 
 
 def settings_table() -> Table:
-    """Every `--conf` key."""
+    """Table of every `--conf` key."""
     table = Table(title="Settings: --conf KEY VALUE", title_justify="left")
     for column in ("key", "default", "unit", "meaning"):
         table.add_column(column, overflow="fold", no_wrap=column == "key")
@@ -113,7 +113,7 @@ def settings_markdown() -> str:
 
 
 def as_text(content: RenderableType, *, width: int = 140) -> str:
-    """A table as plain text, for a log."""
+    """Render a table as plain text, for a log."""
     stream = io.StringIO()
     Console(file=stream, width=width, color_system=None).print(content)
     return stream.getvalue()

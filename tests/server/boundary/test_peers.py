@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from lib.app import MdalCimlApp
-from lib.server.boundary.peers import MOST, HeldCases, peer
+from lib.server.boundary.peers import MAX_HELD_CASES, HeldCases, peer
 from lib.server.errors import ClientError
 
 
 def test_a_machine_holds_a_bounded_number_of_cases_under_whatever_names() -> None:
-    hands, held = HeldCases(), {f"name {number}" for number in range(MOST)}
+    hands, held = HeldCases(), {f"name {number}" for number in range(MAX_HELD_CASES)}
     for name in sorted(held):
         hands.take("10.0.0.7", name, lambda: held)
         hands.take("10.0.0.7", name, lambda: held)  # who asks again passes a case over
@@ -31,7 +31,7 @@ def test_a_machine_holds_a_bounded_number_of_cases_under_whatever_names() -> Non
 def test_one_machine_cannot_lease_every_case(
     samples: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lib.server.boundary.peers.MOST", 1)
+    monkeypatch.setattr("lib.server.boundary.peers.MAX_HELD_CASES", 1)
     app = MdalCimlApp(str(tmp_path), str(samples("STS_008", "STS_025")), {"study_labels": "ignore"})
 
     async def ask(address: str, name: str) -> str:

@@ -19,7 +19,7 @@ from lib.cases.quality.check import Verdict
 from lib.cases.quality.kept_check import KeptCheck
 from lib.cases.quality.rules import Finding
 from lib.mdal.representation.views import VIEW_SHAPE
-from lib.pipeline.planning import PATCHES
+from lib.pipeline.planning import PATCH_FILE
 from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
@@ -51,7 +51,7 @@ def workspace(samples: Callable[..., Path]) -> Workspace:
     nats = np.full((2, 1, POSITIONS), 0.25, np.float16)
     nats[0, 0, 100] = -3.0
     np.savez(
-        workspace.folders.work / PATCHES,
+        workspace.folders.work / PATCH_FILE,
         content="x",
         ids=np.array(IDS),
         pairs=np.array(["CT/PET"]),
@@ -161,7 +161,7 @@ def test_a_quarantined_case_says_why_and_is_shown(workspace: Workspace, client: 
         ("nobody", "which none of 2 cases answers to"),
         ("STS_002/images/T2.nii.gz", "modality must be one of"),
         ("STS_002/labels/wibble.nii.gz", "has no label tagged"),
-        ("STS_002/difference/CT/wibble.nii.gz", "is known of CT/PET"),
+        ("STS_002/difference/CT/wibble.nii.gz", "exist for CT/PET"),
         ("..%2f..%2fetc%2fpasswd", ""),
     ],
 )

@@ -148,7 +148,7 @@ def test_who_would_wait_too_long_is_told_to_come_again(
     workspace: Workspace, network: CimlNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace.models.publish(network, {})
-    monkeypatch.setattr(web, "PATIENCE", 0.05)
+    monkeypatch.setattr(web, "PATIENCE_S", 0.05)
     explanations = web.Explanations(Segmenter(workspace))
     with explanations._making, pytest.raises(ClientError, match="Another explanation is being") as caught:
         explanations.file("STS_008", NUMBERS)

@@ -12,7 +12,7 @@ import pytest
 
 from lib.cases.quality.check import Finding, Verdict
 from lib.pipeline.plan_document import reason
-from lib.pipeline.planning import JOB
+from lib.pipeline.planning import SCORING_JOB
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.plan.store import CaseScore
@@ -155,7 +155,7 @@ def test_what_may_mislead_is_said_with_the_case(workspace: Workspace) -> None:
     workspace.plan.write(
         content="y", seed=0, scores={"STS_002": extreme}, orders={"mdal": ["STS_002"]}, about={}
     )
-    workspace.plan.report(JOB, state="running", done=0.25, message="training")
+    workspace.plan.report(SCORING_JOB, state="running", done=0.25, message="training")
     assert facts_of(ask(workspace))["warnings"] == [
         "The plan is older than the pool: 2 of its cases are not offered until it is scored again.",
         "A newer plan is being computed: 25 % done.",
@@ -188,7 +188,7 @@ def test_the_budget_holds_without_a_plan_too(workspace: Workspace) -> None:
 
 
 def test_without_a_plan_the_answer_is_a_random_case_that_says_so(workspace: Workspace) -> None:
-    workspace.plan.report(JOB, state="running", done=0.4, message="training 2 of 5")
+    workspace.plan.report(SCORING_JOB, state="running", done=0.4, message="training 2 of 5")
     facts = ask(workspace)["mdal"]
     assert isinstance(facts, dict)
     assert (facts["state"], facts["done"]) == ("scoring", 0.4)

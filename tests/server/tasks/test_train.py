@@ -36,7 +36,7 @@ def stats_instead(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         asked.append(options)
         return {"published": True}
 
-    monkeypatch.setattr("lib.server.tasks.train.train_site", stand_in)
+    monkeypatch.setattr("lib.server.tasks.train.train_workspace", stand_in)
     return asked
 
 
@@ -74,7 +74,7 @@ def test_a_quarantined_case_is_not_trained_on_in_a_process_that_did_not_check(
         seen.extend(case.id for case in workspace.verdicts.served if case.id in workspace.labels.labelled())
         return {}
 
-    monkeypatch.setattr("lib.server.tasks.train.train_site", stand_in)
+    monkeypatch.setattr("lib.server.tasks.train.train_workspace", stand_in)
     workspace = Workspace(studies, AppSettings())
     CimlTrain(workspace)({}, CaseDatastore(workspace))
     assert sorted(seen) == ["STS_008", "STS_025", "STS_042"]

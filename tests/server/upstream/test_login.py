@@ -45,7 +45,7 @@ def test_a_password_that_the_realm_refuses_is_a_401_with_a_sentence(
     with realm({"ann": ["monailabel-user"]}) as address:
         monkeypatch.setattr(settings, "MONAI_LABEL_AUTH_REALM_URI", address)
         assert ask(client) == (200, "")
-        assert ask(client, "wrong") == (401, "the login's realm does not take this name and password.")
+        assert ask(client, "wrong") == (401, "the login's realm does not accept this name and password.")
 
 
 def test_a_realm_that_is_not_there_is_a_503_and_asked_again_the_next_time(

@@ -20,7 +20,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     module.app = FastAPI()
     module.app.include_router(ohif.router)
     monkeypatch.setitem(sys.modules, "monailabel.app", module)
-    panel._mended.cache_clear()
+    panel._patched.cache_clear()
     return module.app
 
 
@@ -37,8 +37,8 @@ def test_the_panels_are_served_with_a_few_lines_changed(server: FastAPI) -> None
         if answer.content != file.read_bytes():
             changed.append(answer.content.decode())
     assert len(changed) == 3
-    for mend in panel._MENDS:
-        for after in mend.places.values():
+    for patch in panel._PATCHES:
+        for after in patch.replacements.values():
             assert sum(script.count(after) for script in changed) == 1
     assert "<!doctype html>" in client.get("/ohif/").text.lower()
 
@@ -52,22 +52,22 @@ def test_another_release_of_the_viewer_is_left_alone_and_that_is_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / "1.bundle.0.js").write_text(
-        "".join(before for mend in panel._MENDS for before in mend.places) * places
+        "".join(before for patch in panel._PATCHES for before in patch.replacements) * places
     )
     monkeypatch.setattr(panel, "VIEWER", tmp_path)
     assert not panel.patch_panel()
-    assert [record.message for record in caplog.records] == [mend.otherwise for mend in panel._MENDS]
-    panel._mended.cache_clear()
+    assert [record.message for record in caplog.records] == [patch.warning for patch in panel._PATCHES]
+    panel._patched.cache_clear()
 
 
 def test_a_panel_that_is_as_expected_is_mended_whatever_the_other_is(
     server: FastAPI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one, other = panel._MENDS
-    (before, after), (half, _) = *one.places.items(), next(iter(other.places.items()))
+    one, other = panel._PATCHES
+    (before, after), (half, _) = *one.replacements.items(), next(iter(other.replacements.items()))
     (tmp_path / "1.bundle.0.js").write_text(before + half)
     monkeypatch.setattr(panel, "VIEWER", tmp_path)
     assert not panel.patch_panel()
-    assert [record.message for record in caplog.records] == [other.otherwise]
+    assert [record.message for record in caplog.records] == [other.warning]
     assert TestClient(server).get("/ohif/1.bundle.0.js").text == after + half
-    panel._mended.cache_clear()
+    panel._patched.cache_clear()

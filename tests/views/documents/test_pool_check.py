@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from lib.cases.quality.rules import RULES, Finding, Verdict
-from lib.pipeline.checking import CHECK
+from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.views.documents.case_files import NotThere
-from lib.views.documents.pool_check import KINDS, pool_check
+from lib.views.documents.pool_check import FINDING_NAMES, pool_check
 from lib.views.pictures.checkerboard import Checkerboards
 
 THREE = ("STS_008", "STS_019", "STS_025")
@@ -30,7 +30,7 @@ def workspace(samples: Callable[..., Path]) -> Workspace:
 
 def test_before_the_check_it_is_said_what_will_come(workspace: Workspace) -> None:
     assert pool_check(workspace)["state"] == "unchecked"
-    workspace.plan.report(CHECK, state="running", done=0.1, message="checked 1 of 3 cases")
+    workspace.plan.report(CHECK_JOB, state="running", done=0.1, message="checked 1 of 3 cases")
     told = pool_check(workspace)
     assert told["state"] == "running"
     assert "checked 1 of 3 cases" in told["sentences"][0]
@@ -84,7 +84,7 @@ def test_a_setting_is_quoted_where_a_shell_would_split_it(workspace: Workspace) 
 def test_every_finding_has_a_name() -> None:
     source = Path(RULES[0].__code__.co_filename).read_text()
     codes = {line.split('"')[1] for line in source.split("Finding(")[1:] if line.lstrip().startswith('"')}
-    assert {"outlines", "displaced", "no_overlap"} <= codes <= KINDS.keys()
+    assert {"outlines", "displaced", "no_overlap"} <= codes <= FINDING_NAMES.keys()
 
 
 def test_a_checkerboard_is_a_picture_that_is_made_once(

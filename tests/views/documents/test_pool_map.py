@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.pipeline.planning import JOB
+from lib.pipeline.planning import SCORING_JOB
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.plan.store import PoolState
@@ -48,9 +48,9 @@ def test_each_case_has_its_place_and_its_numbers_in_the_plans_order(workspace: W
 def test_without_a_plan_it_says_what_to_do_or_what_is_being_done(workspace: Workspace) -> None:
     assert pool_map(workspace)["plan"] is None
     assert "Score the pool" in pool_map(workspace)["sentence"]
-    workspace.plan.report(JOB, state="running", done=0.4, message="training 2 of 5")
+    workspace.plan.report(SCORING_JOB, state="running", done=0.4, message="training 2 of 5")
     assert "40 % done: training 2 of 5" in pool_map(workspace)["sentence"]
-    workspace.plan.report(JOB, state="failed", done=0.0, message="the disk is full.")
+    workspace.plan.report(SCORING_JOB, state="failed", done=0.0, message="the disk is full.")
     assert "the disk is full." in pool_map(workspace)["sentence"]
     assert pool_states(workspace, {"STS_002"})["plan"] is None
 
@@ -82,6 +82,6 @@ def test_a_plan_that_does_not_fit_the_pool_any_more_says_so(workspace: Workspace
     shutil.rmtree(workspace.folders.studies / "STS_008")
     workspace.refresh()
     told = " ".join(pool_states(workspace, set())["expired"])
-    assert "has expired: 1 case is not in it; 1 case is not served any more." in told
+    assert "has expired: 1 case is not in it; 1 case is no longer served." in told
     changed = Workspace(workspace.folders.studies, AppSettings(budget="2", seed=7))
     assert "seed was 0, now 7" in " ".join(pool_states(changed, set())["expired"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lib.pipeline.checking import CHECK, check_site
+from lib.pipeline.checking import CHECK_JOB, check_workspace
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.plan.leases import PoolState
@@ -120,7 +120,7 @@ def test_while_the_check_runs_it_is_said_how_far_it_is(
     assert (job()["state"], job()["done"]) == ("running", None)
     monkeypatch.setattr("lib.plan.jobs._KEEP_S", 0.0)
     told = []
-    check_site(workspace, lambda done, message: told.append((done, message, job()["message"])))
+    check_workspace(workspace, lambda done, message: told.append((done, message, job()["message"])))
     assert told[-1][:2] == (1.0, "checked 3 of 3 cases")
     assert all(message == seen for _, message, seen in told)
     assert today_document(workspace, "ann")["jobs"] == []
@@ -134,7 +134,7 @@ def test_a_check_that_fails_says_why_and_is_not_called_running(
 
     monkeypatch.setattr(Workspace, "check", full)
     with pytest.raises(OSError, match="no space"):
-        check_site(workspace)
-    assert workspace.plan.progress(CHECK)["state"] == "failed"
+        check_workspace(workspace)
+    assert workspace.plan.progress(CHECK_JOB)["state"] == "failed"
     (job,) = today_document(workspace, "ann")["jobs"]
     assert (job["state"], job["message"]) == ("failed", "no space is left")

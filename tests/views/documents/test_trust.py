@@ -14,7 +14,7 @@ from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.plan.scores import CaseScore, PairScore
 from lib.views.documents import trust as overview
-from lib.views.documents.trust import SHOWN, trust
+from lib.views.documents.trust import DRAWN_CASES, trust
 from tests.support.written_plan import write_plan
 
 QUICK = {"scoring": "quick", "workers": 1}
@@ -88,7 +88,7 @@ def test_what_the_order_hangs_on_comes_first_and_of_that_what_failed(workspace: 
         ("nats calibrated", "failed"),
     ]
     assert told["headline"].startswith("1 of 3 checks failed")
-    assert told["headline"].endswith("The order in use, paced, does not rank by it.")
+    assert told["headline"].endswith("The order in use, paced, does not rank by the difference.")
     by_difference = Workspace(workspace.folders.studies, AppSettings(**{**QUICK, "strategy": "diversemd"}))
     assert "The order in use" not in trust(by_difference)["headline"]
 
@@ -110,14 +110,14 @@ def test_a_plan_made_with_other_settings_has_expired_and_names_them(workspace: W
     told = trust(later)
     assert told["state"] == "expired"
     assert "seed was 0, now 3" in told["sentences"][0]
-    assert "3 cases are not in it; 5 cases are not served any more" in told["sentences"][0]
+    assert "3 cases are not in it; 5 cases are no longer served" in told["sentences"][0]
 
 
 def test_of_a_large_pool_a_sample_is_drawn_and_the_figures_are_of_all(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "SHOWN", 10)
-    assert SHOWN > 10
+    monkeypatch.setattr(overview, "DRAWN_CASES", 10)
+    assert DRAWN_CASES > 10
     write(workspace, [gate("follows signal to noise of PET", False, value=0.9)], cases=40)
     told = trust(workspace)
     (follows,) = told["follows"]

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lib.cases.formats.image import read_grid
-from lib.pipeline.plan_document import METHOD, PlanDocument, PlannedCase
-from lib.pipeline.planning import PATCHES
+from lib.pipeline.plan_document import MDAL_METHOD, PlanDocument, PlannedCase
+from lib.pipeline.planning import PATCH_FILE
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
@@ -29,7 +29,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = Workspace(studies, AppSettings())
     workspace.folders.work.mkdir(exist_ok=True)
     np.savez(
-        workspace.folders.work / PATCHES,
+        workspace.folders.work / PATCH_FILE,
         content="",  # of a site without a plan
         ids=np.array([f"p{number}" for number in range(9)]),
         pairs=np.array([PAIR]),
@@ -57,7 +57,7 @@ def words(figure: Figure) -> str:
 def test_the_figure_shows_the_first_eight_chosen_and_says_what_it_is(workspace: Workspace) -> None:
     figure = draw(document(*map(planned, range(9))), workspace)
     told = words(figure)
-    assert METHOD in told
+    assert MDAL_METHOD in told
     assert "reconstructed from its abstract" in told
     assert "1.  p0   MD +2.00, percentile 100" in told
     assert "8.  p7" in told
@@ -103,7 +103,7 @@ def test_a_pool_without_a_difference_is_shown_with_the_reason(workspace: Workspa
     told = words(draw(document(*cases, warnings=["at least 6 patients are needed"]), workspace))
     assert "at least 6 patients are needed" in told
     assert "1.  p0" in told
-    assert "MD" not in told.replace(METHOD, "").replace("diversemd", "")
+    assert "MD" not in told.replace(MDAL_METHOD, "").replace("diversemd", "")
 
 
 def test_a_case_whose_file_is_gone_says_so_in_its_place(workspace: Workspace, tmp_path: Path) -> None:

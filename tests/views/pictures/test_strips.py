@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.pipeline.planning import PATCHES
+from lib.pipeline.planning import PATCH_FILE
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.plan.scores import CaseScore
@@ -34,7 +34,7 @@ def workspace(samples: Callable[..., Path]) -> Workspace:
         about={},
     )
     np.savez(
-        workspace.folders.work / PATCHES,
+        workspace.folders.work / PATCH_FILE,
         content="c",
         ids=np.array(["STS_008"]),
         pairs=np.array(["CT/PET"]),
@@ -79,7 +79,7 @@ def test_a_strip_is_made_once_until_the_case_or_its_place_changes(workspace: Wor
     assert marked(pixels(file.read_bytes())).any()  # the plan's place
     file.write_bytes(b"kept")
     assert Strips(workspace).file(case).read_bytes() == b"kept"
-    (workspace.folders.work / PATCHES).unlink()
+    (workspace.folders.work / PATCH_FILE).unlink()
     assert Strips(workspace).file(case) != file
     assert not marked(pixels(Strips(workspace).file(case).read_bytes())).any()
 

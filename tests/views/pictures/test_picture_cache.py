@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lib.views.pictures import kept_pictures
-from lib.views.pictures.kept_pictures import KeptPictures
+from lib.views.pictures import picture_cache
+from lib.views.pictures.picture_cache import PictureCache
 
 
 def test_a_picture_is_made_once_for_what_it_shows(tmp_path: Path) -> None:
-    kept, made = KeptPictures(tmp_path, max_bytes=1e6), []
+    kept, made = PictureCache(tmp_path, max_bytes=1e6), []
 
     def make(path: Path) -> None:
         made.append(path)
@@ -30,13 +30,13 @@ def test_a_picture_that_fails_leaves_nothing(tmp_path: Path) -> None:
         raise ValueError("no image")
 
     with pytest.raises(ValueError, match="no image"):
-        KeptPictures(tmp_path, max_bytes=1e6).file("a", suffix=".jpg", make=fail)
+        PictureCache(tmp_path, max_bytes=1e6).file("a", suffix=".jpg", make=fail)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_only_so_many_bytes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_pictures, "IN_USE_S", 0.0)
-    kept = KeptPictures(tmp_path, max_bytes=250)
+    monkeypatch.setattr(picture_cache, "IN_USE_S", 0.0)
+    kept = PictureCache(tmp_path, max_bytes=250)
     for number in range(5):
         last = kept.file(number, suffix=".jpg", make=lambda path: path.write_bytes(bytes(100)))
     assert len(list(tmp_path.iterdir())) == 2

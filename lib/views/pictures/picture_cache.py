@@ -1,4 +1,4 @@
-"""What the page shows of the images: made once, then answered from disk."""
+"""Cache of the pictures and volumes that the page shows."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from lib.runtime.disk_cache import PART, evict_least_recently_used
 from lib.runtime.files import replacing
 from lib.runtime.own_files import set_aside
 
-IN_USE_S = 60.0  # while a file is perhaps still being sent
+IN_USE_S = 60.0  # a file used so recently may still be being sent
 
 
-class KeptPictures:
-    """Pictures or volumes in a folder, each under what it shows, bounded in bytes."""
+class PictureCache:
+    """Pictures or volumes in a folder, named by a hash of their inputs and bounded in bytes."""
 
     def __init__(self, folder: Path, *, max_bytes: float) -> None:
-        """Keep the files in `folder`; the one longest unused goes first."""
+        """Keep the files in `folder`; the least recently used file is evicted first."""
         self.folder, self.max_bytes = folder, max_bytes
 
     def file(self, *shown: object, suffix: str, make: Callable[[Path], object]) -> Path:
-        """A file, made now if it is not there.
+        """Path of a file, made now if it does not exist.
 
         Args:
-            shown: All that the file depends on, as JSON can say it: ids, stamps, versions.
-            suffix: Of the file.
-            make: Writes it to the path that it is given.
+            shown: Inputs that the file depends on, as JSON values: ids, stamps, versions.
+            suffix: Suffix of the file.
+            make: Writes the file to the given path.
         """
         key = hashlib.blake2b(json.dumps(shown).encode(), digest_size=16).hexdigest()
         path = self.folder / f"{key}{suffix}"
         if path.exists() and not (path.is_file() and path.stat().st_size):
-            set_aside(path, "it is no picture. It is made again.")
+            set_aside(path, "it is not a picture. It is made again.")
         try:
             os.utime(path)
         except FileNotFoundError:
