@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_pixel_data_frame
 from pydicom.uid import RLELossless
 
 from lib.cases.case import CaseError
@@ -22,6 +21,7 @@ from lib.cases.dicom_seg.timestamps import read_moment
 from lib.cases.formats.dicom_file import read_within
 from lib.cases.formats.headers import RAS_LPS
 from lib.cases.formats.image import Grid, Volume
+from lib.cases.formats.pydicom_versions import generate_frames
 from lib.cases.unexpected import looking_at
 from lib.runtime.errors import UserError
 
@@ -265,7 +265,8 @@ def _check_compressed(dataset: Dataset) -> None:
     """Refuse frames that unfold to more than their header says."""
     rows, columns = dataset.Rows, dataset.Columns
     run_lengths = dataset.file_meta.TransferSyntaxUID == RLELossless
-    for frame in generate_pixel_data_frame(dataset.PixelData, len(dataset.PerFrameFunctionalGroupsSequence)):
+    frames = len(dataset.PerFrameFunctionalGroupsSequence)
+    for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
         if run_lengths and len(frame) > 2 * rows * columns + 128:  # the worst case is one byte in 128 more
             raise ValueError(f"a frame of {len(frame):,} bytes for {rows} x {columns} pixels")
         if not run_lengths:

@@ -39,6 +39,8 @@ def write_moment(dataset: Dataset, written: datetime, *, source: Dataset) -> Non
     for event in ("Content", "Series", "InstanceCreation"):
         dataset[f"{event}Date"] = DataElement(f"{event}Date", "DA", f"{local:%Y%m%d}")
         dataset[f"{event}Time"] = DataElement(f"{event}Time", "TM", f"{local:%H%M%S.%f}")
+    for equipment in list(dataset.get("ContributingEquipmentSequence", ()))[-1:]:  # highdicom's own entry
+        equipment.ContributionDateTime = f"{local:%Y%m%d%H%M%S.%f%z}"
     dataset.TimezoneOffsetFromUTC = f"{local:%z}"
 
 

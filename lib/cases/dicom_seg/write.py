@@ -122,8 +122,8 @@ def write_segmentation(
             "again from the scanner or the PACS."
         ) from err
     dataset.SpecificCharacterSet = UTF_8
-    if author.version is None:
-        dataset.ContentCreatorName = PersonName(_text(author.name.replace("=", " ")))
+    reader = author.name if author.version is None else ""
+    dataset.ContentCreatorName = PersonName(_text(reader.replace("=", " ")))  # type 2: empty for a model
     return dataset
 
 

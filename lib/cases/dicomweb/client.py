@@ -20,12 +20,12 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.pixel_data_handlers.util import get_expected_length
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from lib.cases.case import CaseError
 from lib.cases.formats.image import MAX_VOXELS
+from lib.cases.formats.pydicom_versions import WHOLE_FILE, get_expected_length
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 
@@ -222,7 +222,7 @@ class Pacs:
             raise ValueError(f"instance {uid} was asked for and another one sent")
         _check_pixels(series, instance)
         with replacing(folder / f"{uid}.dcm") as part:
-            pydicom.dcmwrite(part, instance, write_like_original=False)
+            pydicom.dcmwrite(part, instance, **WHOLE_FILE)
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[None]:

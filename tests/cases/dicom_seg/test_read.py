@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
-from pydicom.pixel_data_handlers.rle_handler import rle_encode_frame
 from pydicom.uid import RLELossless
 
 from lib.cases.case import CaseError
@@ -60,9 +58,7 @@ def test_a_compressed_mask_of_dcmjs_is_not_taken_for_a_faint_probability(mr: Stu
     dataset.SegmentationType, dataset.MaximumFractionalValue = "FRACTIONAL", 255
     dataset.BitsAllocated = dataset.BitsStored = 8
     dataset.HighBit = 7
-    dataset.file_meta.TransferSyntaxUID = RLELossless
-    dataset.PixelData = encapsulate([rle_encode_frame(frame) for frame in frames])
-    dataset["PixelData"].is_undefined_length = True
+    dataset.compress(RLELossless, frames)
     np.testing.assert_array_equal(read_segmentation(dataset, mr.grid, labels=GTV).array, mr.gtv)
 
 
