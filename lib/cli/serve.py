@@ -16,6 +16,7 @@ from lib import ROOT
 from lib.cases.discovery.studies import REGISTER
 from lib.cli.options import Conf, Studies, console, pairs_of
 from lib.labels.register import Register
+from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
