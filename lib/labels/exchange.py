@@ -19,7 +19,8 @@ from pydicom.dataset import Dataset
 from lib.cases.case import Case
 from lib.cases.dicom_seg.read import Description, describe, parse, read_segmentation
 from lib.cases.dicom_seg.write import Author, write_segmentation
-from lib.cases.dicomweb.client import FoundSeries, pacs_at
+from lib.cases.dicomweb.client import pacs_at
+from lib.cases.dicomweb.listing import FoundSeries
 from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.formats.dicom import read_series

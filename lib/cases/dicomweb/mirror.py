@@ -15,7 +15,8 @@ import numpy as np
 from filelock import FileLock
 
 from lib.cases.case import CaseError, Place, Source
-from lib.cases.dicomweb.client import FoundSeries, pacs_at
+from lib.cases.dicomweb.client import pacs_at
+from lib.cases.dicomweb.listing import FoundSeries
 from lib.cases.formats.dicom import list_series, read_series
 from lib.cases.formats.headers import RAS_LPS
 from lib.cases.formats.image import MAX_VOXELS

@@ -10,7 +10,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from lib.cases.case import Case
-from lib.cases.dicomweb.client import FoundSeries, pacs_at
+from lib.cases.dicomweb.client import pacs_at
+from lib.cases.dicomweb.listing import FoundSeries
 from lib.cases.dicomweb.mirror import Mirror, RemoteSeries
 from lib.cases.discovery.series_rules import SeriesRules
 from lib.cases.pool import Pool, Skipped, make_pool, with_patients

@@ -20,12 +20,11 @@ import SimpleITK as sitk
 
 from lib.cases.case import Case
 from lib.cases.preprocessing import Preparation
+from lib.cases.quality.findings import Verdict
 from lib.cases.quality.measurements import MEASURE_VERSION, measure, unmeasured
-from lib.cases.quality.rules import Finding, Verdict, apply_rules
+from lib.cases.quality.rules import apply_rules
 from lib.cases.records import Records
 from lib.runtime.processes import processes
-
-__all__ = ["Finding", "PoolReport", "Verdict", "check_pool"]
 
 EACH = 8  # cases for which another process is started; it takes as long to start as some of them to measure
 BATCH = 64  # cases measured between two transactions: what a kill loses at most

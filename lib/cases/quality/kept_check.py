@@ -12,8 +12,8 @@ from typing import NotRequired
 from typing_extensions import TypedDict
 
 from lib.cases.discovery.file_stamps import FileStamps
-from lib.cases.quality.check import Finding, PoolReport, Verdict
-from lib.cases.quality.rules import Status
+from lib.cases.quality.check import PoolReport
+from lib.cases.quality.findings import Finding, Status, Verdict
 from lib.runtime.files import replacing
 from lib.runtime.own_files import Damaged, read_document, set_aside
 

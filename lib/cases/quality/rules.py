@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.quality.alignment import EVIDENCE_LEAST, SHARED_LEAST, Fit
+from lib.cases.quality.findings import UNFETCHED, Finding, Severity, Status, Verdict
 from lib.cases.quality.plausibility import doubts
 from lib.cases.quality.pool_statistics import (
     GRID_USUAL,
@@ -29,11 +28,7 @@ from lib.cases.quality.pool_statistics import (
 from lib.cases.unexpected import looking_at
 from lib.runtime.errors import UserError
 
-UNFETCHED = "unfetched"  # code of a finding: a PACS did not give a series
 _REGISTER = "Check the registration or leave the case out."
-
-Severity = Literal["warned", "quarantined"]
-Status = Literal["ok", "warned", "quarantined"]
 
 OUTLINE_WARNED, OUTLINE_QUARANTINED = 0.80, 0.75  # Dice of body outlines; registered ones have 0.83 and more
 OUTLINE_BELOW_POOL = 0.10  # where outlines differ by protocol, the limit is the pool's median less this
@@ -44,35 +39,6 @@ MIRROR_WARNED, MIRROR_QUARANTINED = 1.06, 1.25  # see Fit.mirror
 UNRELATED_MIRROR, UNRELATED_LEVEL = 0.90, 0.75  # fits like its own mirror image, and below the pool's median
 COVERED = 0.6  # shared field of view, as part of the pool's median
 SPACING_FACTOR, EXTENT_FACTOR, DEVIATIONS = 1.25, 4.0, 6.0  # off the pool's median by both is an outlier
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One reason for doubt.
-
-    Attributes:
-        code: Stable word for programs.
-        severity: What it makes of the case.
-        modalities: Those concerned, the likely culprit first.
-        sentence: For a radiographer: what is wrong, by how much, what to do.
-        value: What was measured, in the sentence's unit.
-        limit: What it was held against.
-    """
-
-    code: str
-    severity: Severity
-    modalities: tuple[str, ...]
-    sentence: str
-    value: float | None = None
-    limit: float | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`ok`, `warned` (served, with its reasons) or `quarantined` (not served until someone has looked)."""
-
-    status: Status
-    findings: tuple[Finding, ...] = ()
 
 
 Rule = Callable[[str, Facts, PoolStatistics], Iterator[Finding]]

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from lib.cases.case import Case, CaseError
 from lib.cases.discovery.found_pool import FoundPool
-from lib.cases.quality.check import Verdict
+from lib.cases.quality.findings import UNFETCHED, Verdict
 from lib.cases.quality.kept_check import KeptCheck
-from lib.cases.quality.rules import UNFETCHED
 
 logger = logging.getLogger(__name__)
 

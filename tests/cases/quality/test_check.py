@@ -23,7 +23,8 @@ from lib.cases.discovery.layouts import find_pool
 from lib.cases.formats.image import Grid, Volume, read_volume, write_nifti
 from lib.cases.preprocessing import Preparation
 from lib.cases.quality.alignment import BINS, align, grey_levels, mutual_information
-from lib.cases.quality.check import BATCH, PoolReport, Verdict, check_pool
+from lib.cases.quality.check import BATCH, PoolReport, check_pool
+from lib.cases.quality.findings import Verdict
 from lib.cases.quality.measurements import measure
 from lib.cases.quality.rules import apply_rules
 from lib.cases.records import Records

@@ -15,9 +15,8 @@ import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from lib.cases.quality.check import Verdict
+from lib.cases.quality.findings import Finding, Verdict
 from lib.cases.quality.kept_check import KeptCheck
-from lib.cases.quality.rules import Finding
 from lib.mdal.representation.views import VIEW_SHAPE
 from lib.pipeline.planning import PATCHES
 from lib.pipeline.segmentation import Segmenter
