@@ -17,7 +17,7 @@ from rich.markup import escape
 from typer.core import TyperCommand
 
 from lib import ROOT
-from lib.cases.discovery.studies import REGISTER
+from lib.cases.discovery.studies import REGISTER_FILE
 from lib.cases.quality.check import PoolReport
 from lib.cli.options import Conf, Studies, console, device_among, pairs_of
 from lib.cli.report import EPILOG as REPORT_EPILOG
@@ -180,7 +180,7 @@ def serve(
     settings = read_settings(pairs)
     workspace = Workspace(studies, settings)
     workspace.validate()  # before anything is started
-    Register(workspace.folders.studies / REGISTER).check()
+    Register(workspace.folders.studies / REGISTER_FILE).check()
     if warning := warning_of_open_door(host, require_login=settings.require_login):
         console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
     with socket.socket() as probe:

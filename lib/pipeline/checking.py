@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib.pipeline.workspace import Workspace
-from lib.plan.jobs import Progress, telling
+from lib.plan.jobs import Progress, recording_progress
 
 CHECK = "check"
 
@@ -15,8 +15,8 @@ def check_site(workspace: Workspace, on_progress: Progress | None = None) -> Non
         workspace: Whose pool.
         on_progress: Told the share done and how many cases that is, also kept for the page.
     """
-    cases, goes_on = len(workspace.pool.cases), "the next check goes on where this one was"
-    with telling(workspace.plan.report, CHECK, on_progress, goes_on=goes_on) as tell:
+    cases, after_stop = len(workspace.pool.cases), "the next check goes on where this one was"
+    with recording_progress(workspace.plan.report, CHECK, on_progress, after_stop=after_stop) as tell:
         tell(0.0, f"looking at {cases:,} cases")
         workspace.check(lambda done, of: tell(done / of, f"checked {done:,} of {of:,} cases"))
     workspace.plan.report(CHECK, state="done", done=1.0, message=f"checked {cases:,} cases")

@@ -24,7 +24,7 @@ from lib.pipeline.checking import check_site
 from lib.pipeline.scoring import SiteScores, score_site
 from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
-from lib.plan.jobs import Progress, telling
+from lib.plan.jobs import Progress, recording_progress
 from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore, PairScore
 from lib.runtime.files import replacing
@@ -55,8 +55,8 @@ def plan_pool(workspace: Workspace, *, processes: int = 1, on_progress: Progress
     Raises:
         UserError: If the studies hold no case.
     """
-    told = telling(
-        workspace.plan.report, JOB, on_progress, goes_on="the next scoring goes on where this one was"
+    told = recording_progress(
+        workspace.plan.report, JOB, on_progress, after_stop="the next scoring goes on where this one was"
     )
     with (
         FileLock(workspace.folders.work / "scoring.lock"),

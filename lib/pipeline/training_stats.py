@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
-from lib.runtime.own_files import recalled
+from lib.runtime.own_files import read_or_set_aside
 
 _PATIENCE_S = 5.0  # longer than a look whether somebody trains
 
@@ -47,7 +47,9 @@ class TrainingStats:
 
     def read(self) -> dict[str, Any]:
         """The last or running training; without a `state` before the first."""
-        kept = recalled(self._file, _Stats, again="What the last training came to is not shown any more.")
+        kept = read_or_set_aside(
+            self._file, _Stats, consequence="What the last training came to is not shown any more."
+        )
         if kept is None:
             return _ended({})
         stats: dict[str, Any] = {**kept}

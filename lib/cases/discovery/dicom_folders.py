@@ -13,7 +13,7 @@ from lib.cases.formats.dicom import Series, list_series, read_series
 from lib.cases.formats.image import suffix_of
 from lib.cases.modalities import parse_modality
 from lib.cases.pool import Pool, with_patients
-from lib.cases.unexpected import looking_at
+from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 from lib.runtime.walk import Entries
 
@@ -25,7 +25,7 @@ def find_dicom(studies: Studies) -> Pool:
     cases: list[Case] = []
     for patient in (Path(entry.path) for entry in studies.folders()):
         try:
-            with looking_at(str(patient)):
+            with as_case_error(str(patient)):
                 cases += _cases_of(studies, patient)
         except UserError as err:
             studies.skip(patient, str(err))
@@ -76,7 +76,7 @@ def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
     for folder, entries in studies.folders_below(patient):
         if not any(entry.is_file() and not suffix_of(Path(entry.name)) for entry in entries):
             continue
-        if foreign := _left_out(folder, entries):
+        if foreign := _unusable_file(folder, entries):
             studies.skip(
                 folder,
                 f"every file in a folder of slices must be used or none; {foreign} cannot be. Copy it "
@@ -95,7 +95,7 @@ def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
                 studies.skip(folder, str(err))
 
 
-def _left_out(folder: Path, entries: Entries) -> str | None:
+def _unusable_file(folder: Path, entries: Entries) -> str | None:
     """A visible file of a folder that is none of its usable entries, such as a link to elsewhere."""
     used = {entry.name for entry in entries}
     names = (name for name in sorted(os.listdir(folder)) if not name.startswith(".") and name not in used)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.cases.case import Source
-from lib.cases.discovery.studies import REGISTER, SERVERS_OWN
+from lib.cases.discovery.studies import REGISTER_FILE, SERVERS_OWN
 from lib.cases.pool import Pool
 from lib.runtime.errors import UserError
 from lib.runtime.walk import Entries, below, is_folder
@@ -57,7 +57,7 @@ def tree_stamp(root: Path, *, follow_links: bool = False) -> str:
 
     for _, entries, _ in below(root, wanted):
         for entry in entries:
-            if is_folder(entry) or entry.name.startswith(REGISTER):
+            if is_folder(entry) or entry.name.startswith(REGISTER_FILE):
                 continue
             try:
                 file = entry.stat()

@@ -9,17 +9,17 @@ from lib.cases.case import CaseError
 from lib.cases.discovery.file_stamps import FileStamps
 from lib.cases.pool import Pool
 
-_HELD = "MDAL_CIML_MODALITIES"  # of a server, in the environment of its child processes
+_MODALITIES_VARIABLE = "MDAL_CIML_MODALITIES"  # of a server, in the environment of its child processes
 
 
 def hold_modalities(modalities: Sequence[str]) -> None:
     """Have every process that this one starts leave out other modalities, as `FoundPool.refresh` does."""
-    os.environ[_HELD] = ",".join(modalities)
+    os.environ[_MODALITIES_VARIABLE] = ",".join(modalities)
 
 
 def release_modalities() -> None:
     """Undo `hold_modalities`: a server starts anew."""
-    os.environ.pop(_HELD, None)
+    os.environ.pop(_MODALITIES_VARIABLE, None)
 
 
 class FoundPool:
@@ -43,7 +43,7 @@ class FoundPool:
         """
         self._find, self._tree_now, self._where = find, tree, where
         self._tree = self._seen_tree = tree()  # as it was taken, and as it was last seen
-        held = [name for name in os.environ.get(_HELD, "").split(",") if name]
+        held = [name for name in os.environ.get(_MODALITIES_VARIABLE, "").split(",") if name]
         self.pool = find().limited_to(held) if held else find()
         self.stamps = FileStamps.of(self.pool)
 

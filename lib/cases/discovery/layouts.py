@@ -15,7 +15,7 @@ from lib.cases.discovery.studies import SERVERS_OWN, Studies, case_or_skip
 from lib.cases.formats.image import stem_of, suffix_of
 from lib.cases.modalities import is_label_name, parse_modality
 from lib.cases.pool import Pool, Skipped
-from lib.cases.unexpected import looking_at
+from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
 _BRATS = re.compile(r"(?P<patient>BraTS.*?-\d{5}|BraTS\w*?_\d+)(?:-\d{3})?", re.IGNORECASE)
@@ -45,7 +45,7 @@ def find_pool(
     Raises:
         CaseError: If the folder is not there, or a named layout does not fit it.
     """
-    with looking_at(str(root)):
+    with as_case_error(str(root)):
         root, there = root.resolve(), root.is_dir()
     if not there:
         raise CaseError(f"studies must be a folder; {root} is none. Give the folder that holds the patients.")
@@ -54,12 +54,12 @@ def find_pool(
             raise CaseError(
                 f"layout must be auto or one of {', '.join(LAYOUTS)}; got {layout!r}. Set --conf layout."
             )
-        with looking_at(f"{root} by the layout {layout}"):
+        with as_case_error(f"{root} by the layout {layout}"):
             return LAYOUTS[layout](Studies(root, modalities, follow_links, rules))
     skipped: dict[Path, Skipped] = {}
     for name, finder in LAYOUTS.items():
         try:
-            with looking_at(f"{root} by the layout {name}"):
+            with as_case_error(f"{root} by the layout {name}"):
                 pool = finder(Studies(root, modalities, follow_links, rules))
         except UserError:
             continue  # an explicit layout says why; here the next one is tried

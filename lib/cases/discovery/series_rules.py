@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lib.cases.case import CaseError
-from lib.runtime.search_cost import LONGEST, check_cost
-from lib.runtime.yaml_table import SUFFIXES, read_table
+from lib.runtime.search_cost import MAX_TEXT_LENGTH, check_cost
+from lib.runtime.yaml_table import YAML_SUFFIXES, read_table
 
 LEFT_OUT = ""  # as a rule's name: a series that it fits is no part of a case
 
@@ -31,7 +31,7 @@ class SeriesRule:
 
     def fits(self, modality: str, description: str) -> bool:
         """Whether a series with these headers is meant; of the description the first 64 characters count."""
-        text = description[:LONGEST]
+        text = description[:MAX_TEXT_LENGTH]
         return modality == self.modality and bool(re.search(self.description, text, re.IGNORECASE))
 
 
@@ -105,7 +105,7 @@ def rules_for(name: str) -> SeriesRules:
     """
     if name in PRESETS:
         return PRESETS[name]
-    if not name.endswith(SUFFIXES):
+    if not name.endswith(YAML_SUFFIXES):
         raise CaseError(
             f"series_rules must be one of {', '.join(PRESETS)}, or the absolute path of your own in a .yaml "
             f"file; got {name!r}. Set --conf series_rules."

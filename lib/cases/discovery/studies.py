@@ -12,9 +12,9 @@ from lib.cases.discovery.series_rules import PRESETS, SeriesRules
 from lib.cases.formats.image import FILE_SUFFIXES, suffix_of
 from lib.cases.pool import Pool, Skipped, make_pool
 from lib.runtime.errors import UserError
-from lib.runtime.walk import DEEPEST, Entries, below
+from lib.runtime.walk import MAX_DEPTH, Entries, below
 
-REGISTER = "datastore_v2.json"  # as MONAI Label names its own
+REGISTER_FILE = "datastore_v2.json"  # as MONAI Label names its own
 SERVERS_OWN = {"labels", "model", "logs", "bin"}  # written beside the studies by the server
 
 
@@ -42,7 +42,7 @@ class Studies:
         """A folder and all below it, with what lies in them and can be used; what cannot is noted."""
         for place, entries, too_deep in below(folder, self._entries_below):
             if too_deep:
-                self.skip(place, f"it lies more than {DEEPEST} folders deep. Move it up.")
+                self.skip(place, f"it lies more than {MAX_DEPTH} folders deep. Move it up.")
             else:
                 yield place, entries
 

@@ -15,8 +15,8 @@ from pydicom.dataset import Dataset, FileDataset
 
 from lib.cases.case import CaseError, Source
 from lib.cases.formats.dicom_file import NoDicom, read_header
-from lib.cases.formats.slice_header import SPACING_MM, SliceHeader
-from lib.cases.unexpected import looking_at
+from lib.cases.formats.slice_header import SLICE_SPACING_MM, SliceHeader
+from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
 _FACTORS = (1e-9, 1.0)  # g/Bq; 70 kg and 400 MBq give 1.8e-4
@@ -55,7 +55,7 @@ _TAGS = [
     "RescaleIntercept",
     "RescaleType",
 ]
-_SUFFIXES = (".dcm", ".dicom", ".ima")  # a file that is named so is meant to be a slice
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")  # a file that is named so is meant to be a slice
 _UID_LENGTH = 64
 Headers = tuple[tuple[Path, FileDataset], ...]
 
@@ -98,7 +98,7 @@ def read_series(folder: Path, uid: str | None = None) -> Series:
             f"{folder} must hold one DICOM series; found {len(headers)}"
             f"{' without ' + uid if uid else ''}. Put each series in a folder of its own."
         )
-    with looking_at(f"series {uid} in {folder}"):
+    with as_case_error(f"series {uid} in {folder}"):
         return _assemble(folder, uid, headers[uid])
 
 
@@ -108,7 +108,7 @@ def list_series(folder: Path) -> dict[str, Headers]:
     Raises:
         CaseError: If the folder or a DICOM file in it cannot be read: it may be a slice of any series there.
     """
-    with looking_at(str(folder)):
+    with as_case_error(str(folder)):
         return _headers(folder, Source(folder).stamp())
 
 
@@ -119,12 +119,12 @@ def _headers(folder: Path, _stamp: str) -> dict[str, Headers]:
         if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
             continue
         try:
-            with looking_at(path.name):
+            with as_case_error(path.name):
                 header = read_header(path, tags=_TAGS)
                 if uid := _uid_of(header, path):
                     series[uid].append((path, header))
         except NoDicom as err:
-            if path.suffix.lower() in _SUFFIXES:
+            if path.suffix.lower() in _DICOM_SUFFIXES:
                 raise _damaged(folder, err) from err
         except UserError as err:
             raise _damaged(folder, err) from err
@@ -153,7 +153,7 @@ def _assemble(folder: Path, uid: str, headers: Headers) -> Series:
     _check_stack(name, headers)
     slices = [SliceHeader.of(path, header, name) for path, header in headers]
     for other in slices[1:]:
-        other.check_like(slices[0], name)
+        other.check_same_series(slices[0], name)
     row, column = np.reshape(slices[0].orientation, (2, 3))
     normal = np.cross(row, column)
     slices.sort(key=lambda each: float(np.dot(normal, each.position)))
@@ -217,10 +217,10 @@ def _check_steps(name: str, slices: Sequence[SliceHeader], along: NDArray[np.flo
             f"{slices[worst + 1].path.name} there are {gaps[worst]:.2f} mm. A slice is missing or double: "
             "send or export the series again."
         )
-    if step > SPACING_MM[1]:
+    if step > SLICE_SPACING_MM[1]:
         raise CaseError(
-            f"{name} must have slices at most {SPACING_MM[1]:g} mm apart; they are {step:.2f} mm apart. "
-            "Export the whole series."
+            f"{name} must have slices at most {SLICE_SPACING_MM[1]:g} mm apart; they are {step:.2f} mm "
+            "apart. Export the whole series."
         )
 
 

@@ -11,10 +11,10 @@ from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
 
 from lib.cases.case import CaseError
-from lib.cases.unexpected import looking_at
+from lib.cases.unexpected_errors import as_case_error
 
-HEADER_BYTES = 1024**2  # a slice's header takes some kilobytes
-HEADER_READS = 50_000  # an element takes two or three; this many take half a second
+SLICE_HEADER_BYTES = 1024**2  # a slice's header takes some kilobytes
+SLICE_HEADER_READS = 50_000  # an element takes two or three; this many take half a second
 
 
 class NoDicom(CaseError):
@@ -59,8 +59,8 @@ def read_header(path: Path, *, tags: Sequence[str] | None = None) -> FileDataset
             return read_within(
                 stream,
                 path.name,
-                most=HEADER_BYTES,
-                reads=HEADER_READS,
+                most=SLICE_HEADER_BYTES,
+                reads=SLICE_HEADER_READS,
                 stop_before_pixels=True,
                 specific_tags=tags,
             )
@@ -82,7 +82,7 @@ def read_within(stream: BinaryIO, name: str, *, most: int, reads: int, **options
         NoDicom: If it is a file of another kind.
         CaseError: If it cannot be read.
     """
-    with looking_at(name):
+    with as_case_error(name):
         try:
             return pydicom.dcmread(_Bounded(stream, name, most, reads), **options)  # type: ignore[arg-type]
         except InvalidDicomError as err:

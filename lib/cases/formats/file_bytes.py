@@ -15,7 +15,9 @@ from lib.cases.case import CaseError
 
 GZIP_START = b"\x1f\x8b"
 PIECE = 64 * 1024  # bytes of a packed file that are looked at together
-MOST_MEMBERS = 65_536  # 4 GB in the blocks of 64 kB that bgzip writes; a flood of empty ones takes seconds
+MAX_GZIP_MEMBERS = (
+    65_536  # 4 GB in the blocks of 64 kB that bgzip writes; a flood of empty ones takes seconds
+)
 _GZIP = 16 + zlib.MAX_WBITS  # zlib then reads a gzip member, and compares its checksum and length
 
 
@@ -41,7 +43,7 @@ def regular_file(path: Path, name: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-def unpacked(packed: BinaryIO) -> BinaryIO:
+def gunzipped(packed: BinaryIO) -> BinaryIO:
     """The content of a gzip file from where `packed` stands; at most `PIECE` of either is held.
 
     Members one after another are one content, as gzip says; each one's checksum and length are verified once
@@ -102,6 +104,6 @@ class _Gunzipped(io.RawIOBase):
 
     def _begin_member(self) -> None:
         self._members += 1
-        if self._members > MOST_MEMBERS:
-            raise EOFError(f"it has more than {MOST_MEMBERS:,} gzip members")
+        if self._members > MAX_GZIP_MEMBERS:
+            raise EOFError(f"it has more than {MAX_GZIP_MEMBERS:,} gzip members")
         self._member = zlib.decompressobj(_GZIP)

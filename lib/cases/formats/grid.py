@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lib.cases.case import CaseError
 
 VOXEL_MM = (1e-3, 1e3)  # a micrometre to a metre
-MOST_DISTANCE_MM = 1e6  # of the first voxel from the origin; scanners' tables are two metres long
-LEAST_VOLUME = 1e-3  # of three axes of length 1: 1 where they stand upright on each other, 0 where flat
+MAX_DISTANCE_MM = 1e6  # of the first voxel from the origin; scanners' tables are two metres long
+MIN_AXES_VOLUME = 1e-3  # of three axes of length 1: 1 where they stand upright on each other, 0 where flat
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +33,9 @@ class Grid:
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise CaseError(f"a volume must have three axes of at least one voxel; got {self.shape}.")
         directions = self.affine[:3, :3]
-        if not (np.abs(self.affine) <= MOST_DISTANCE_MM).all():  # nor is NaN
+        if not (np.abs(self.affine) <= MAX_DISTANCE_MM).all():  # nor is NaN
             raise CaseError(
-                f"the header's position must be finite and within {MOST_DISTANCE_MM / 1e6:g} km; got "
+                f"the header's position must be finite and within {MAX_DISTANCE_MM / 1e6:g} km; got "
                 f"{np.array2string(self.affine[:3], precision=3)}. Export it again."
             )
         sizes = np.linalg.norm(directions, axis=0)
@@ -44,7 +44,7 @@ class Grid:
                 f"a voxel must measure {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm along every axis; its header "
                 f"says {np.array2string(sizes, precision=3)}. Export it again."
             )
-        if abs(np.linalg.det(directions / sizes)) < LEAST_VOLUME:
+        if abs(np.linalg.det(directions / sizes)) < MIN_AXES_VOLUME:
             raise CaseError(
                 "the header's orientation matrix must be finite and invertible; got "
                 f"{np.array2string(directions, precision=3)}. Export it again."

@@ -22,7 +22,7 @@ from lib.cases.formats.grid import Volume as Volume
 from lib.cases.formats.headers import RAS_LPS, Header
 from lib.cases.formats.nifti import nifti_content, nifti_header, nifti_shape
 from lib.cases.formats.nrrd_header import nrrd_header
-from lib.cases.formats.voxels import MOST_LABEL, MOST_VALUE, beyond_images, beyond_labels, read_voxels
+from lib.cases.formats.voxels import MAX_LABEL, MAX_VALUE, beyond_images, beyond_labels, read_voxels
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 
@@ -52,7 +52,7 @@ def read_grid(source: Source, *, max_voxels: int | None = None) -> Grid:
     Raises:
         CaseError: If the header cannot be read, or the volume is not three-dimensional or too large.
     """
-    place = source.kept_place()
+    place = source.last_known_place()
     grid = Grid(*place) if place is not None else _grid_of_files(source)
     if max_voxels is not None:
         _check_size(source, prod(grid.shape), max_voxels)
@@ -87,7 +87,7 @@ def read_volume(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
     volume, beyond = _read(source, np.float32, beyond_images, max_voxels)
     if beyond:
         raise CaseError(
-            f"{source.name} must hold values between -{MOST_VALUE:,.0f} and {MOST_VALUE:,.0f}; {beyond:,} of "
+            f"{source.name} must hold values between -{MAX_VALUE:,.0f} and {MAX_VALUE:,.0f}; {beyond:,} of "
             f"{volume.array.size:,} voxels are beyond. Export it again."
         )
     if source.scale != 1.0:
@@ -105,7 +105,7 @@ def read_label_map(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
     volume, others = _read(source, np.uint16, beyond_labels, max_voxels)
     if others:
         raise CaseError(
-            f"{source.name} must hold whole numbers from 0 to {MOST_LABEL:,}; {others:,} of "
+            f"{source.name} must hold whole numbers from 0 to {MAX_LABEL:,}; {others:,} of "
             f"{volume.array.size:,} voxels hold others. Save segments as a label map."
         )
     return volume

@@ -9,7 +9,7 @@ from typing import Any
 from lib.cases.case import CaseError
 from lib.cases.formats.file_bytes import regular_file
 
-MOST_BYTES = 16 * 2**20  # a data set's description lists its files: 2 MB for 10,000 cases
+MAX_JSON_BYTES = 16 * 2**20  # a data set's description lists its files: 2 MB for 10,000 cases
 
 
 def read_json(path: Path) -> Any:
@@ -20,9 +20,11 @@ def read_json(path: Path) -> Any:
             the last in silence.
     """
     with regular_file(path, str(path)) as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise CaseError(f"{path} must have at most {MOST_BYTES:,} bytes; it has more. Is it another file?")
+        content = file.read(MAX_JSON_BYTES + 1)
+    if len(content) > MAX_JSON_BYTES:
+        raise CaseError(
+            f"{path} must have at most {MAX_JSON_BYTES:,} bytes; it has more. Is it another file?"
+        )
     try:
         return json.loads(content, object_pairs_hook=_once)
     except RecursionError as err:

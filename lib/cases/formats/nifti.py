@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.case import CaseError, Source
-from lib.cases.formats.file_bytes import GZIP_START, unpacked
+from lib.cases.formats.file_bytes import GZIP_START, gunzipped
 from lib.cases.formats.headers import Header, require
 
 SAME_PLACE_MM = 0.5  # between a header's two positions; rounding is far less
-MOST_EXTENSION_BYTES = 16 * 2**20  # between the header and the voxels; skipped, never kept
+MAX_EXTENSION_BYTES = 16 * 2**20  # between the header and the voxels; skipped, never kept
 SLOPES = (1e-15, 1e9)  # from a diffusivity in m²/s to an activity in Bq/ml
 _KINDS: dict[int, tuple[Any, bytes]] = {
     348: (nib.Nifti1Header, b"n+1"),
@@ -40,7 +40,7 @@ def nifti_content(file: BinaryIO, source: Source) -> BinaryIO:
         f"{source.name} must be named for what it holds; it is {'' if packed else 'not '}packed with gzip. "
         f"Rename it to end in {'.nii.gz' if packed else '.nii'}, or export it again.",
     )
-    return unpacked(file) if packed else file
+    return gunzipped(file) if packed else file
 
 
 def nifti_header(content: BinaryIO, source: Source) -> Header:
@@ -148,8 +148,8 @@ def _dtype(fields: Any, name: str) -> np.dtype[Any]:
 def _first_voxel(fields: Any, size: int, name: str) -> int:
     least, place = size + 4, float(fields["vox_offset"])
     require(
-        least <= place <= least + MOST_EXTENSION_BYTES and place.is_integer(),
-        f"{name} must have its first voxel {least} to {least + MOST_EXTENSION_BYTES} bytes after its start; "
+        least <= place <= least + MAX_EXTENSION_BYTES and place.is_integer(),
+        f"{name} must have its first voxel {least} to {least + MAX_EXTENSION_BYTES} bytes after its start; "
         f"its header says {place:g}. Export it again, without extensions.",
     )
     return int(place)

@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.case import CaseError
-from lib.cases.formats.file_bytes import unpacked
+from lib.cases.formats.file_bytes import gunzipped
 from lib.cases.formats.headers import RAS_LPS, Header, require
 
-MOST_HEADER_BYTES = 64 * 1024  # Slicer writes one kilobyte, a segmentation with its terms ten
+MAX_HEADER_BYTES = 64 * 1024  # Slicer writes one kilobyte, a segmentation with its terms ten
 _MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
 _FIELD = re.compile(r"([A-Za-z][A-Za-z ]*):(?!=)\s*(.*)")
 _NUMBER = r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*"
 _VECTOR = rf"\({_NUMBER},{_NUMBER},{_NUMBER}\)"
 _VECTORS = re.compile(rf"{_VECTOR}(?:\s+{_VECTOR})*")
-_TYPES = {
+_TYPE_NAMES = {
     "i1": "signed char, int8, int8_t",
     "u1": "uchar, unsigned char, uint8, uint8_t",
     "i2": "short, short int, signed short, signed short int, int16, int16_t",
@@ -34,12 +34,12 @@ _TYPES = {
     "f4": "float",
     "f8": "double",
 }
-_CODES = {name: code for code, names in _TYPES.items() for name in names.split(", ")}
-_ELSEWHERE = {"datafile", "lineskip", "byteskip"}  # what would let a header choose bytes of the server
+_TYPE_CODES = {name: code for code, names in _TYPE_NAMES.items() for name in names.split(", ")}
+_POINTERS = {"datafile", "lineskip", "byteskip"}  # what would let a header choose bytes of the server
 _ORDERS = {"little": "<", "big": ">"}
 _SPACES = {"left-posterior-superior": RAS_LPS, "lps": RAS_LPS}
 _SPACES |= {"right-anterior-superior": np.eye(4), "ras": np.eye(4)}
-_KNOWN = _ELSEWHERE | {
+_KNOWN_FIELDS = _POINTERS | {
     *("dimension", "type", "blocksize", "encoding", "endian", "content", "number", "sizes", "spacings"),
     *("thicknesses", "axismins", "axismaxs", "centers", "centerings", "labels", "units", "min", "max"),
     *("oldmin", "oldmax", "kinds", "space", "spacedimension", "spaceunits", "spaceorigin", "spacedirections"),
@@ -58,7 +58,7 @@ def nrrd_header(file: BinaryIO, name: str) -> tuple[Header, BinaryIO]:
         CaseError: If it is not one 3-D volume of real numbers in this file, or does not say where it lies.
     """
     fields = _fields(file, name)
-    pointing = sorted(_ELSEWHERE & fields.keys())
+    pointing = sorted(_POINTERS & fields.keys())
     require(
         not pointing,
         f"{name} must hold its voxels right after its header; the header has a {', '.join(pointing)}. "
@@ -72,7 +72,7 @@ def nrrd_header(file: BinaryIO, name: str) -> tuple[Header, BinaryIO]:
     )
     width, height, depth = _sizes(fields, name)
     header = Header((depth, height, width), _affine(fields, name), _dtype(fields, name))
-    return header, file if encoding == "raw" else unpacked(file)
+    return header, file if encoding == "raw" else gunzipped(file)
 
 
 def _fields(file: BinaryIO, name: str) -> dict[str, str]:
@@ -88,7 +88,7 @@ def _fields(file: BinaryIO, name: str) -> dict[str, str]:
         match = _FIELD.fullmatch(line)
         field = match[1].replace(" ", "").lower() if match else ""
         require(
-            match is not None and field in _KNOWN,
+            match is not None and field in _KNOWN_FIELDS,
             f"{name} must have fields of the NRRD format in its header; got {line[:40]!r}. Export it again.",
         )
         require(
@@ -101,7 +101,7 @@ def _fields(file: BinaryIO, name: str) -> dict[str, str]:
 def _lines(file: BinaryIO, name: str) -> list[str]:
     """Lines up to the empty one that ends the header."""
     lines: list[str] = []
-    left = MOST_HEADER_BYTES
+    left = MAX_HEADER_BYTES
     while left > 0:
         line = file.readline(left)
         left -= len(line)
@@ -112,7 +112,7 @@ def _lines(file: BinaryIO, name: str) -> list[str]:
             return lines
         lines.append(text)
     raise CaseError(
-        f"{name} must end its header with an empty line within {MOST_HEADER_BYTES:,} bytes; it does not. "
+        f"{name} must end its header with an empty line within {MAX_HEADER_BYTES:,} bytes; it does not. "
         "Copy or export it again."
     )
 
@@ -134,7 +134,7 @@ def _sizes(fields: dict[str, str], name: str) -> tuple[int, int, int]:
 
 
 def _dtype(fields: dict[str, str], name: str) -> np.dtype[Any]:
-    code, order = _CODES.get(fields.get("type", "").lower()), fields.get("endian", "").lower()
+    code, order = _TYPE_CODES.get(fields.get("type", "").lower()), fields.get("endian", "").lower()
     require(
         code is not None,
         f"{name} must hold one real number a voxel; its header says type {fields.get('type', '')[:40]!r}. "

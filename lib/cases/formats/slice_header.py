@@ -12,14 +12,14 @@ from pydicom.dataset import FileDataset
 from pydicom.multival import MultiValue
 
 from lib.cases.case import CaseError
-from lib.cases.unexpected import looking_at
+from lib.cases.unexpected_errors import as_case_error
 
-SPACING_MM = (0.01, 50.0)  # of pixels and of slices; no scanner has less or more
-FAR_MM = 1e5  # a table's travel is metres, not a hundred of them
-UNIT = 1e-3  # directions are rounded to text
-SLOPE_MOST, INTERCEPT_MOST = 1e9, {"CT": 32768.0}
-_INTERCEPT_MOST = 1e9  # of other modalities
-_ALIKE = {  # what all slices of a series must have in common, and how an error names it
+SLICE_SPACING_MM = (0.01, 50.0)  # of pixels and of slices; no scanner has less or more
+MAX_POSITION_MM = 1e5  # a table's travel is metres, not a hundred of them
+DIRECTION_TOLERANCE = 1e-3  # directions are rounded to text
+MAX_SLOPE, MAX_INTERCEPT = 1e9, {"CT": 32768.0}
+_OTHER_MAX_INTERCEPT = 1e9  # of other modalities
+_SHARED_FIELDS = {  # what all slices of a series must have in common, and how an error names it
     "patient": "PatientID",
     "study": "StudyInstanceUID",
     "frame_of_reference": "FrameOfReferenceUID",
@@ -29,8 +29,8 @@ _ALIKE = {  # what all slices of a series must have in common, and how an error 
     "rescaled": "rescaling",
     "units": "units",
 }
-_SPACING_ALIKE = 1e-3  # of the spacing itself
-_ORIENTATION_ALIKE = 1e-4
+_SPACING_TOLERANCE = 1e-3  # of the spacing itself
+_ORIENTATION_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,21 @@ class SliceHeader:
         Raises:
             CaseError: If a field is missing, of another kind or beyond what a scanner gives.
         """
-        with looking_at(f"{path.name} of {series}"):
+        with as_case_error(f"{path.name} of {series}"):
             return _read(_Fields(header, f"{path.name} of {series}"), path)
 
-    def check_like(self, first: SliceHeader, series: str) -> None:
+    def check_same_series(self, first: SliceHeader, series: str) -> None:
         """Refuse a slice that is not one of the same series as another.
 
         Raises:
             CaseError: With the field, the slice and both values.
         """
-        for field, keyword in _ALIKE.items():
+        for field, keyword in _SHARED_FIELDS.items():
             self._compare(first, series, keyword, getattr(self, field), getattr(first, field))
         close = {
-            "PixelSpacing": np.allclose(self.spacing, first.spacing, rtol=_SPACING_ALIKE, atol=0.0),
+            "PixelSpacing": np.allclose(self.spacing, first.spacing, rtol=_SPACING_TOLERANCE, atol=0.0),
             "ImageOrientationPatient": np.allclose(
-                self.orientation, first.orientation, atol=_ORIENTATION_ALIKE
+                self.orientation, first.orientation, atol=_ORIENTATION_TOLERANCE
             ),
         }
         own = {"PixelSpacing": self.spacing, "ImageOrientationPatient": self.orientation}
@@ -153,8 +153,8 @@ def _read(fields: _Fields, path: Path) -> SliceHeader:
         modality=modality,
         size=size,
         pixels=pixels,
-        spacing=fields.numbers("PixelSpacing", 2, *SPACING_MM),
-        position=fields.numbers("ImagePositionPatient", 3, -FAR_MM, FAR_MM),
+        spacing=fields.numbers("PixelSpacing", 2, *SLICE_SPACING_MM),
+        position=fields.numbers("ImagePositionPatient", 3, -MAX_POSITION_MM, MAX_POSITION_MM),
         orientation=_orientation(fields),
         rescaled=_rescaled(fields, modality),
         units=tuple(fields.text(keyword) for keyword in ("Units", "DecayCorrection", "PatientWeight")),
@@ -191,9 +191,11 @@ def _check_length(fields: _Fields, path: Path, pixel_bytes: int) -> None:
 
 def _orientation(fields: _Fields) -> tuple[float, ...]:
     """Six numbers: two unit vectors at a right angle."""
-    values = fields.numbers("ImageOrientationPatient", 6, -1.0 - UNIT, 1.0 + UNIT)
+    values = fields.numbers(
+        "ImageOrientationPatient", 6, -1.0 - DIRECTION_TOLERANCE, 1.0 + DIRECTION_TOLERANCE
+    )
     row, column = np.reshape(values, (2, 3))
-    if max(abs(row @ row - 1.0), abs(column @ column - 1.0), abs(row @ column)) > 2.0 * UNIT:
+    if max(abs(row @ row - 1.0), abs(column @ column - 1.0), abs(row @ column)) > 2.0 * DIRECTION_TOLERANCE:
         fields.refuse("ImageOrientationPatient", "be two unit vectors at a right angle", values)
     return values
 
@@ -202,8 +204,8 @@ def _rescaled(fields: _Fields, modality: str) -> tuple[bool, str]:
     """Whether values are rescaled and to what; slope and intercept may differ from slice to slice."""
     given = [fields.header.get(keyword) is not None for keyword in ("RescaleSlope", "RescaleIntercept")]
     if any(given):
-        most = INTERCEPT_MOST.get(modality, _INTERCEPT_MOST)
-        (slope,) = fields.numbers("RescaleSlope", 1, 0.0, SLOPE_MOST)
+        most = MAX_INTERCEPT.get(modality, _OTHER_MAX_INTERCEPT)
+        (slope,) = fields.numbers("RescaleSlope", 1, 0.0, MAX_SLOPE)
         if slope == 0.0:
             fields.refuse("RescaleSlope", "be more than 0", slope)
         fields.numbers("RescaleIntercept", 1, -most, most)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from lib.cases.formats.file_bytes import skip
 from lib.cases.formats.headers import Header
 
-STEP = 2**17  # voxels: 1 MB of the widest type
-MOST_VALUE = 1e9  # no unit of an image reaches it; activity in Bq/ml comes nearest
-MOST_LABEL = 2**16 - 1  # label maps number structures; the largest atlas in use ends at 14,175
+VOXELS_PER_STEP = 2**17  # voxels: 1 MB of the widest type
+MAX_VALUE = 1e9  # no unit of an image reaches it; activity in Bq/ml comes nearest
+MAX_LABEL = 2**16 - 1  # label maps number structures; the largest atlas in use ends at 14,175
 
 
 def read_voxels(
@@ -40,10 +40,10 @@ def read_voxels(
     size = header.voxels * header.dtype.itemsize
     skip(content, header.gap + header.channel * size)
     array, damaged = np.empty(header.voxels, dtype=dtype), 0
-    buffer = bytearray(STEP * header.dtype.itemsize)
+    buffer = bytearray(VOXELS_PER_STEP * header.dtype.itemsize)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is counted
-        for start in range(0, header.voxels, STEP):
-            count = min(STEP, header.voxels - start)
+        for start in range(0, header.voxels, VOXELS_PER_STEP):
+            count = min(VOXELS_PER_STEP, header.voxels - start)
             piece = memoryview(buffer)[: count * header.dtype.itemsize]
             if content.readinto(piece) < len(piece):  # type: ignore[attr-defined]
                 raise EOFError("there is less than its header says")
@@ -60,16 +60,16 @@ def read_voxels(
 
 def beyond_images(values: NDArray[Any]) -> int:
     """How many finite values no image has; NaN and infinity are left to the pool check, which counts them."""
-    if values.min() >= -MOST_VALUE and values.max() <= MOST_VALUE:  # NaN is neither
+    if values.min() >= -MAX_VALUE and values.max() <= MAX_VALUE:  # NaN is neither
         return 0
-    return int(np.count_nonzero(np.isfinite(values) & ((values > MOST_VALUE) | (values < -MOST_VALUE))))
+    return int(np.count_nonzero(np.isfinite(values) & ((values > MAX_VALUE) | (values < -MAX_VALUE))))
 
 
 def beyond_labels(values: NDArray[Any]) -> int:
-    """How many values are no whole number from 0 to `MOST_LABEL`."""
+    """How many values are no whole number from 0 to `MAX_LABEL`."""
     if values.dtype.kind in "ui":
-        if values.min() >= 0 and values.max() <= MOST_LABEL:
+        if values.min() >= 0 and values.max() <= MAX_LABEL:
             return 0
-        return int(np.count_nonzero((values < 0) | (values > MOST_LABEL)))
-    whole = (values == np.rint(values)) & (values >= 0) & (values <= MOST_LABEL)  # NaN is none of them
+        return int(np.count_nonzero((values < 0) | (values > MAX_LABEL)))
+    whole = (values == np.rint(values)) & (values >= 0) & (values <= MAX_LABEL)  # NaN is none of them
     return int(values.size - np.count_nonzero(whole))

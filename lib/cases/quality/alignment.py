@@ -19,8 +19,8 @@ from lib.cases.formats.image import Grid
 SEARCH_MM = 25.0  # farther apart, the outlines show it
 BINS = 16  # grey levels of a joint histogram; equally filled, so no window has to be chosen
 MIRRORS = ("left-right", "front-back", "head-feet")
-EVIDENCE_LEAST = 0.03  # mutual information of two images; less is noise, and tells nothing of their position
-SHARED_LEAST = 0.2  # part of the reference's field that both must fill before grey values are compared
+MIN_EVIDENCE = 0.03  # mutual information of two images; less is noise, and tells nothing of their position
+MIN_SHARED = 0.2  # part of the reference's field that both must fill before grey values are compared
 
 
 def grey_levels(array: NDArray[np.float32], bins: int = BINS) -> NDArray[np.intp]:
@@ -125,9 +125,9 @@ class Fit:
         return float(np.linalg.norm(self.move))
 
     @property
-    def tells(self) -> bool:
+    def is_conclusive(self) -> bool:
         """Whether the images share enough, as they are or mirrored, to tell where they belong."""
-        return self.level * max(1.0, self.mirror) >= EVIDENCE_LEAST * len(self.others)
+        return self.level * max(1.0, self.mirror) >= MIN_EVIDENCE * len(self.others)
 
     @classmethod
     def of(cls, name: str, pairs: list[Mapping[str, Any]]) -> Fit | None:
@@ -135,7 +135,7 @@ class Fit:
         own = [
             pair
             for pair in pairs
-            if name in pair["modalities"] and pair["shared"] >= SHARED_LEAST and "best" in pair
+            if name in pair["modalities"] and pair["shared"] >= MIN_SHARED and "best" in pair
         ]
         if not own:
             return None

@@ -24,12 +24,14 @@ from lib.cases.quality.findings import Verdict
 from lib.cases.quality.measurements import MEASURE_VERSION, measure, unmeasured
 from lib.cases.quality.rules import apply_rules
 from lib.cases.records import Records
-from lib.runtime.processes import processes
+from lib.runtime.processes import process_pool
 
-EACH = 8  # cases for which another process is started; it takes as long to start as some of them to measure
-BATCH = 64  # cases measured between two transactions: what a kill loses at most
+CASES_PER_PROCESS = (
+    8  # cases for which another process is started; it takes as long to start as some of them to measure
+)
+CASES_PER_BATCH = 64  # cases measured between two transactions: what a kill loses at most
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 logger = logging.getLogger(__name__)
 
 
@@ -39,7 +41,7 @@ def check_pool(
     records: Records,
     *,
     workers: int | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> dict[str, Verdict]:
     """Whether each case can be trusted, by id; nobody's files are changed.
 
@@ -65,7 +67,7 @@ def check_pool(
         measured[case.id] = facts
         if case.id in keys and not any("error" in volume for volume in facts["modalities"].values()):
             fresh[keys[case.id]] = facts
-        if len(fresh) >= BATCH:
+        if len(fresh) >= CASES_PER_BATCH:
             records.store(fresh)
             fresh.clear()
         report(len(measured), len(cases))
@@ -99,9 +101,9 @@ def _measure_all(
     work = partial(measure, preparation=preparation)
     work, done = partial(_on_one_thread, work), 0
     while done < len(cases):
-        with processes(min(workers, 1 + (len(cases) - done) // EACH)) as pool:
+        with process_pool(min(workers, 1 + (len(cases) - done) // CASES_PER_PROCESS)) as pool:
             try:
-                while batch := cases[done : done + BATCH]:  # so that results do not pile up
+                while batch := cases[done : done + CASES_PER_BATCH]:  # so that results do not pile up
                     for case, facts in zip(batch, pool.map(work, batch), strict=True):
                         done += 1
                         yield case, facts
@@ -110,7 +112,7 @@ def _measure_all(
             else:
                 return
         case = cases[done]  # it, or a neighbour, was killed: alone, it can only harm itself
-        with processes(1) as pool:
+        with process_pool(1) as pool:
             try:
                 facts = pool.submit(work, case).result()
             except BrokenProcessPool:

@@ -17,8 +17,8 @@ from lib.cases.quality.findings import Finding, Status, Verdict
 from lib.runtime.files import replacing
 from lib.runtime.own_files import Damaged, read_document, set_aside
 
-FILE = "check.json"
-_UNREADABLE = (
+CHECK_FILE = "check.json"
+_CHECK_LOST = (
     "The result of the last pool check cannot be read and was set aside. Cases are served again once the "
     "pool is checked anew."
 )
@@ -60,14 +60,14 @@ class KeptCheck:
     @classmethod
     def read(cls, folder: Path) -> KeptCheck:
         """What is kept in a folder; a damaged file counts as a check that failed."""
-        file = folder / FILE
+        file = folder / CHECK_FILE
         try:
             document = read_document(file, _Document)
         except FileNotFoundError:
             return cls()
         except Damaged as err:
             set_aside(file, f"{err}. The pool is checked again.")
-            failed = cls(failed=_UNREADABLE)
+            failed = cls(failed=_CHECK_LOST)
             with suppress(OSError):  # else another process would take it that there was no check yet
                 failed.write(folder)
             return failed
@@ -88,7 +88,7 @@ class KeptCheck:
         document = {"of": self.of, "failed": self.failed, **PoolReport(dict(self.verdicts)).to_json()}
         for id, row in document["cases"].items():
             row["stamp"] = self.stamps.get(id, "")
-        with replacing(folder / FILE) as part:
+        with replacing(folder / CHECK_FILE) as part:
             part.write_text(json.dumps(document))
 
     def of_cases(self, now: FileStamps) -> set[str]:

@@ -19,12 +19,12 @@ from lib.cases.modalities import kind
 from lib.cases.preprocessing import Preparation
 from lib.cases.quality.alignment import alignment, grey_levels
 from lib.cases.quality.plausibility import doubts
-from lib.cases.unexpected import looking_at
+from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
 MEASURE_VERSION = 2  # raise when a measurement changes its meaning
 COARSE_MM = 4.0  # half of the smallest displacement that matters
-_LEAST_EXTENT_MM, _LEAST_VOXELS = 40.0, 8  # an axis shorter than this holds nothing to align
+_MIN_EXTENT_MM, _MIN_VOXELS = 40.0, 8  # an axis shorter than this holds nothing to align
 
 
 def measure(case: Case, preparation: Preparation) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def measure(case: Case, preparation: Preparation) -> dict[str, Any]:
         `modalities`: name -> facts of one volume; `pairs`: facts of every two that hold an image.
     """
     try:
-        with looking_at(f"case {case.id}"):
+        with as_case_error(f"case {case.id}"):
             return _measure(case, preparation)
     except UserError as err:
         return unmeasured(case, str(err))
@@ -56,9 +56,9 @@ def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
     for name in sorted(case.modalities, key=lambda name: name != reference):
         path = case.modalities[name].path
         try:
-            with looking_at(str(path)):
+            with as_case_error(str(path)):
                 volume = read_volume(case.modalities[name], max_voxels=preparation.max_voxels)
-                facts[name] = describe(volume)
+                facts[name] = volume_facts(volume)
         except UserError as err:
             small = f"{path} must fit in memory; it does not. Resample it."
             facts[name] = {
@@ -80,7 +80,7 @@ def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
     return {"modalities": facts, "pairs": _compare(placed, bodies, grid)}
 
 
-def describe(volume: Volume) -> dict[str, Any]:
+def volume_facts(volume: Volume) -> dict[str, Any]:
     """Geometry and grey values of one volume; `voxels` is a hash that knows it in another case."""
     array, grid = volume.array, volume.grid
     finite = np.isfinite(array)
@@ -123,7 +123,7 @@ def _compare(
 ) -> list[dict[str, Any]]:
     """Outline overlap and alignment of every two modalities on one grid."""
     extent = np.multiply(grid.shape, grid.spacing)
-    alignable = min(grid.shape) >= _LEAST_VOXELS and extent.min() >= _LEAST_EXTENT_MM
+    alignable = min(grid.shape) >= _MIN_VOXELS and extent.min() >= _MIN_EXTENT_MM
     levels = {name: grey_levels(array) for name, array in placed.items()} if alignable else {}
     pairs = []
     for first, second in combinations(placed, 2):

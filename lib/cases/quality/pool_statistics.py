@@ -15,15 +15,15 @@ from lib.cases.formats.image import Grid
 from lib.cases.quality.alignment import Fit
 from lib.cases.quality.plausibility import doubts
 
-POOL_LEAST = 5  # fewer cases say nothing about what is usual
-GRID_USUAL = 0.9  # two modalities on one grid in so many cases: the rule of the pool
+MIN_POOL = 5  # fewer cases say nothing about what is usual
+SHARED_GRID_FRACTION = 0.9  # two modalities on one grid in so many cases: the rule of the pool
 
 Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class PoolStatistics:
-    """A pool's statistics; a key is absent where fewer than `POOL_LEAST` cases tell.
+    """A pool's statistics; a key is absent where fewer than `MIN_POOL` cases tell.
 
     Attributes:
         geometry: (modality, `spacing` or `extent`) -> (median, deviation), each of log mm along D, H, W.
@@ -65,7 +65,7 @@ class PoolStatistics:
             {key: _middle(values) for key, values in _enough(geometry)},
             {key: float(np.median(values)) for key, values in _enough(pairs)},
             {key: float(np.median(values)) for key, values in _enough(levels)},
-            tuple(key for key, values in _enough(grids) if np.mean(values) >= GRID_USUAL),
+            tuple(key for key, values in _enough(grids) if np.mean(values) >= SHARED_GRID_FRACTION),
             owners,
         )
 
@@ -107,7 +107,7 @@ def same_grid(one: Facts, other: Facts) -> bool:
 
 
 def _enough(found: Mapping[Any, list[Any]]) -> Iterator[tuple[Any, list[Any]]]:
-    return ((key, values) for key, values in found.items() if len(values) >= POOL_LEAST)
+    return ((key, values) for key, values in found.items() if len(values) >= MIN_POOL)
 
 
 def _middle(values: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

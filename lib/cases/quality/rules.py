@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.cases.quality.alignment import EVIDENCE_LEAST, SHARED_LEAST, Fit
+from lib.cases.quality.alignment import MIN_EVIDENCE, MIN_SHARED, Fit
 from lib.cases.quality.findings import UNFETCHED, Finding, Severity, Status, Verdict
 from lib.cases.quality.plausibility import doubts
 from lib.cases.quality.pool_statistics import (
-    GRID_USUAL,
+    SHARED_GRID_FRACTION,
     Facts,
     PoolStatistics,
     extents,
@@ -25,10 +25,10 @@ from lib.cases.quality.pool_statistics import (
     same_grid,
     sound_part,
 )
-from lib.cases.unexpected import looking_at
+from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
-_REGISTER = "Check the registration or leave the case out."
+_CHECK_REGISTRATION = "Check the registration or leave the case out."
 
 OUTLINE_WARNED, OUTLINE_QUARANTINED = 0.80, 0.75  # Dice of body outlines; registered ones have 0.83 and more
 OUTLINE_BELOW_POOL = 0.10  # where outlines differ by protocol, the limit is the pool's median less this
@@ -70,7 +70,7 @@ def apply_rules(measurements: Mapping[str, Facts], modalities: Sequence[str]) ->
 def _related(case: str, facts: Facts, usual: PoolStatistics) -> list[Finding]:
     """What the rules find in a case as a part of its pool; one that cannot be judged is held back."""
     try:
-        with looking_at(f"case {case}"):
+        with as_case_error(f"case {case}"):
             return [found for rule in RULES for found in rule(case, facts, usual)]
     except UserError as err:
         return [Finding("unreadable", "quarantined", tuple(facts["modalities"]), str(err))]
@@ -129,7 +129,7 @@ def _geometry(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Findi
                 yield Finding(what, "warned", (name,), text, math.exp(off[axis]), math.exp(limit[axis]))
 
 
-def _fields(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
+def _fields_of_view(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
     """Fields of view that do not meet, or meet less than usual."""
     for pair in facts["pairs"]:
         first, second = pair["modalities"]
@@ -154,8 +154,8 @@ def _grids(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]
     for first, second in usual.one_grid:
         if {first, second} <= volumes.keys() and not same_grid(volumes[first], volumes[second]):
             text = (
-                f"{first} and {second} do not have the same grid, as they have in at least {GRID_USUAL:.0%} "
-                "of this pool. Check voxel size and origin in the headers."
+                f"{first} and {second} do not have the same grid, as they have in at least "
+                f"{SHARED_GRID_FRACTION:.0%} of this pool. Check voxel size and origin in the headers."
             )
             yield Finding("grid", "warned", (first, second), text)
 
@@ -164,14 +164,14 @@ def _outlines(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Findi
     """Overlap of the body's outlines."""
     for pair in facts["pairs"]:
         first, second = pair["modalities"]
-        if pair["dice"] is None or pair["shared"] < SHARED_LEAST:
+        if pair["dice"] is None or pair["shared"] < MIN_SHARED:
             continue
         limit = min(OUTLINE_WARNED, usual.pairs.get((first, second, "dice"), 1.0) - OUTLINE_BELOW_POOL)
         if pair["dice"] < limit:
             gross = pair["dice"] < limit - (OUTLINE_WARNED - OUTLINE_QUARANTINED)
             text = (
                 f"{first} and {second} do not lie on each other: their body outlines overlap by "
-                f"{pair['dice']:.2f} (at least {limit:.2f} expected). {_REGISTER}"
+                f"{pair['dice']:.2f} (at least {limit:.2f} expected). {_CHECK_REGISTRATION}"
             )
             yield Finding(
                 "outlines", "quarantined" if gross else "warned", (first, second), text, pair["dice"], limit
@@ -180,7 +180,7 @@ def _outlines(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Findi
 
 def _mirrored(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Finding]:
     """The modality that fits the others better mirrored."""
-    fit = max((fit for fit in _fits(facts) if fit.tells), key=lambda fit: fit.mirror, default=None)
+    fit = max((fit for fit in _fits(facts) if fit.is_conclusive), key=lambda fit: fit.mirror, default=None)
     if fit and fit.mirror > MIRROR_WARNED:
         text = (
             f"{fit.name} fits {_listed(fit.others)} {fit.mirror:.2f} times as well when mirrored {fit.axis} "
@@ -196,7 +196,7 @@ def _displaced(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Fin
     if fit:
         text = (
             f"{fit.name} fits {_listed(fit.others)} better when moved {_towards(fit.move)} "
-            f"({fit.distance:.0f} mm; less than {MOVE_MM:.0f} mm expected). {_REGISTER}"
+            f"({fit.distance:.0f} mm; less than {MOVE_MM:.0f} mm expected). {_CHECK_REGISTRATION}"
         )
         severity: Severity = "quarantined" if fit.gain > GAIN_GROSS else "warned"
         yield Finding("displaced", severity, (fit.name, *fit.others), text, fit.distance, MOVE_MM)
@@ -204,14 +204,16 @@ def _displaced(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Fin
 
 def _gains_by_moving(fit: Fit) -> bool:
     agreed = len(fit.others) > 1 and fit.spread <= SPREAD_MM
-    return fit.tells and fit.distance >= MOVE_MM and fit.gain >= (GAIN_AGREED if agreed else GAIN_ALONE)
+    return (
+        fit.is_conclusive and fit.distance >= MOVE_MM and fit.gain >= (GAIN_AGREED if agreed else GAIN_ALONE)
+    )
 
 
 def _unrelated(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
     """A modality that fits the others hardly better than its mirror image, and less than usual."""
     for fit in _fits(facts):
         level = usual.levels.get((fit.name, fit.others), 0.0)
-        if level < EVIDENCE_LEAST * len(fit.others):
+        if level < MIN_EVIDENCE * len(fit.others):
             continue
         part = fit.level / level
         if fit.mirror > UNRELATED_MIRROR and part < UNRELATED_LEVEL:
@@ -262,7 +264,7 @@ def _duplicates(case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Find
 
 RULES: tuple[Rule, ...] = (
     _geometry,
-    _fields,
+    _fields_of_view,
     _grids,
     _outlines,
     _mirrored,

@@ -79,7 +79,7 @@ def test_a_case_says_why_it_was_chosen_and_what_happened_to_it(
     workspace: Workspace, client: TestClient
 ) -> None:
     workspace.plan.lease_next(
-        IDS, annotator="<script>", look=lambda: PoolState(set(IDS), set()), lease=timedelta(hours=1)
+        IDS, annotator="<script>", read_pool=lambda: PoolState(set(IDS), set()), lease=timedelta(hours=1)
     )
     about = client.get("/cases/STS_002").json()
     assert about["reason"] == (
@@ -157,7 +157,7 @@ def test_a_quarantined_case_says_why_and_is_shown(workspace: Workspace, client: 
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("nobody", "which none of 2 cases answers to"),
+        ("nobody", "which is a name of none of 2 cases"),
         ("STS_002/images/T2.nii.gz", "modality must be one of"),
         ("STS_002/labels/wibble.nii.gz", "has no label tagged"),
         ("STS_002/difference/CT/wibble.nii.gz", "is known of CT/PET"),
