@@ -240,9 +240,7 @@ class SegmentationExchange:
             source = case.modalities[modality or ""]
             if isinstance(source, RemoteSeries):
                 return case, source
-        raise ForeignSegmentation(
-            "a segmentation must be of a series that is part of a case; this one is not."
-        )
+        raise ForeignSegmentation("a segmentation must belong to a series of a case; this one does not.")
 
     def _outcomes(self) -> dict[str, str]:
         consequence = "The segmentations of the PACS are read again."

@@ -20,11 +20,11 @@ def check_notes(notes: Any, *, reserved: Set[str]) -> dict[str, Any]:
         UserError: If the notes are not a JSON object of finite numbers and valid text, or use a reserved key.
     """
     if not isinstance(notes, dict):
-        raise UserError(f"what is stored with a case must be a JSON object; got {type(notes).__name__}.")
+        raise UserError(f"notes must be a JSON object; got {type(notes).__name__}.")
     try:
         json.dumps(notes, allow_nan=False, ensure_ascii=False).encode()
     except ValueError as err:  # NaN, infinity, or a lone surrogate
-        raise UserError("what is stored with a case must be finite numbers and whole characters.") from err
+        raise UserError("notes must hold finite numbers and valid characters only.") from err
     if ours := sorted(notes.keys() & reserved):
         raise UserError(f"notes must not use the server's own keys; got {ours[0]!r}. Choose another name.")
     return notes

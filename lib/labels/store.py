@@ -174,7 +174,9 @@ class LabelStore:
             UserError: If the notes are invalid, or no label of this tag was saved.
         """
         if tag not in self._record(case).get("labels", {}):
-            raise UserError(f"only a saved label can carry notes; {case.id}'s lies beside its images.")
+            raise UserError(
+                f"only a saved label can have notes; the label of {case.id} lies beside its images."
+            )
         checked = check_notes(notes, reserved=_SERVER_KEYS)
         self._change(case, lambda record: record["labels"][tag]["info"].update(checked))
 

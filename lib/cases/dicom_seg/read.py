@@ -261,7 +261,7 @@ def _frame_points(dataset: Dataset, frame: Dataset) -> NDArray[np.float64]:
 
 
 def _frames(dataset: Dataset) -> NDArray[np.bool_]:
-    """Which pixels each frame covers, shape (F, rows, columns)."""
+    """Pixels that each frame covers, shape (F, rows, columns)."""
     if dataset.file_meta.TransferSyntaxUID.is_compressed:
         _check_compressed(dataset)
     pixels = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)

@@ -173,9 +173,8 @@ class Pacs:
         with self._errors_of(f"storing instance {instance.SOPInstanceUID}"):
             answer = self._client.store_instances([instance])
             if answer.get("FailedSOPSequence"):
-                raise ValueError(
-                    f"it refused it: {answer.FailedSOPSequence[0].get('FailureReason', 'no reason')}"
-                )
+                reason = answer.FailedSOPSequence[0].get("FailureReason", "no reason")
+                raise ValueError(f"it refused the instance: {reason}")
 
     def _fetch_one(self, series: FoundSeries, uid: str, folder: Path) -> None:
         with self._slots:

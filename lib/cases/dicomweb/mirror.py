@@ -190,7 +190,7 @@ class RemoteSeries(Source):
 def _check_volume(series: FoundSeries, folder: Path) -> None:
     if not list_series(folder):
         raise CaseError(
-            f"{series} must hold images; its instances are none (a report, contours, a document?). Leave it "
-            "out by a rule of --conf series_rules."
+            f"{series} must hold images; its instances are not images (a report, contours, a document?). "
+            "Leave it out by a rule of --conf series_rules."
         )
     read_series(folder, series.uid)

@@ -45,7 +45,7 @@ def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
             groups[series.study][series.frame_of_reference][name].append(series)
         else:
             skipped.append(
-                _skip(series, f"no rule of {rules.name} gives it a modality, or one leaves it out.")
+                _skip(series, f"no rule of {rules.name} gives it a modality, or a rule leaves it out.")
             )
     cases = []
     known = _known_frames(mirror.folder.with_name("frames.json"), groups)

@@ -1,4 +1,4 @@
-"""Layouts that a dataset.json describes: nnU-Net and the Medical Segmentation Decathlon."""
+"""Layouts with a dataset.json: nnU-Net and the Medical Segmentation Decathlon."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _decathlon_case(studies: Studies, path: Path, names: dict[int, tuple[str, fl
 
 
 def _label_names(studies: Studies) -> tuple[str, ...]:
-    """Names of the values 1..n as dataset.json gives them; empty where it gives no such list."""
+    """Names of the label values 1..n in dataset.json; empty if it has no complete list."""
     table = read_json(studies.root / "dataset.json").get("labels")
     if not isinstance(table, dict):
         return ()

@@ -1,4 +1,4 @@
-"""DICOM on disk: series of one study and frame of reference become one case."""
+"""Cases of DICOM folders: the series of one study and frame of reference become one case."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Found = tuple[Path, Series]
 
 
 def find_dicom(studies: Studies) -> Pool:
-    """A folder a patient, below it a folder a series; a case is one study and frame of reference."""
+    """Find the cases of folders with one subfolder a patient and, below it, one folder a series."""
     cases: list[Case] = []
     for patient in (Path(entry.path) for entry in studies.folders()):
         try:
@@ -61,7 +61,7 @@ def _cases_of(studies: Studies, patient: Path) -> list[Case]:
 
 
 def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:
-    """Of several series of one modality the one with the most slices; the others are noted."""
+    """Series with the most slices among several of one modality; the others are recorded as skipped."""
     first, *others = sorted(several, key=lambda found: (-len(found[1].files), found[1].uid))
     for folder, series in others:
         studies.skip(
@@ -79,7 +79,7 @@ def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
         if foreign := _unusable_file(folder, entries):
             studies.skip(
                 folder,
-                f"every file in a folder of slices must be used or none; {foreign} cannot be. Copy it "
+                f"every file in a folder of slices must be usable; {foreign} is not. Copy it "
                 "there, or remove it.",
             )
             continue
@@ -96,7 +96,7 @@ def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
 
 
 def _unusable_file(folder: Path, entries: Entries) -> str | None:
-    """A visible file of a folder that is none of its usable entries, such as a link to elsewhere."""
+    """Visible file of a folder that cannot be used, such as a link to elsewhere; None if there is none."""
     used = {entry.name for entry in entries}
     names = (name for name in sorted(os.listdir(folder)) if not name.startswith(".") and name not in used)
     return next((name for name in names if os.path.isfile(folder / name)), None)

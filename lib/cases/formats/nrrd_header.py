@@ -1,4 +1,4 @@
-"""Headers of NRRD files: one file that holds its voxels, nothing that points elsewhere.
+"""Headers of NRRD files; the voxels must be in the same file, and pointers to other files are refused.
 
 The format: http://teem.sourceforge.net/nrrd/format.html
 """
@@ -16,7 +16,7 @@ from lib.cases.case import CaseError
 from lib.cases.formats.file_bytes import gunzipped
 from lib.cases.formats.headers import RAS_LPS, Header, require
 
-MAX_HEADER_BYTES = 64 * 1024  # Slicer writes one kilobyte, a segmentation with its terms ten
+MAX_HEADER_BYTES = 64 * 1024  # Slicer writes one kilobyte, or ten for a segmentation with terms
 _MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
 _FIELD = re.compile(r"([A-Za-z][A-Za-z ]*):(?!=)\s*(.*)")
 _NUMBER = r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*"
@@ -35,7 +35,11 @@ _TYPE_NAMES = {
     "f8": "double",
 }
 _TYPE_CODES = {name: code for code, names in _TYPE_NAMES.items() for name in names.split(", ")}
-_POINTERS = {"datafile", "lineskip", "byteskip"}  # what would let a header choose bytes of the server
+_POINTERS = {
+    "datafile",
+    "lineskip",
+    "byteskip",
+}  # fields that would let a header read other files of the server
 _ORDERS = {"little": "<", "big": ">"}
 _SPACES = {"left-posterior-superior": RAS_LPS, "lps": RAS_LPS}
 _SPACES |= {"right-anterior-superior": np.eye(4), "ras": np.eye(4)}
@@ -48,14 +52,14 @@ _KNOWN_FIELDS = _POINTERS | {
 
 
 def nrrd_header(file: BinaryIO, name: str) -> tuple[Header, BinaryIO]:
-    """The header of an NRRD file, and its unpacked content from the first voxel on.
+    """Header of an NRRD file, and its unpacked content from the first voxel on.
 
     Args:
-        file: At its start.
-        name: The file in sentences.
+        file: File at its start.
+        name: Name of the file in messages.
 
     Raises:
-        CaseError: If it is not one 3-D volume of real numbers in this file, or does not say where it lies.
+        CaseError: If the file is not one 3-D volume of real numbers, or has no position in space.
     """
     fields = _fields(file, name)
     pointing = sorted(_POINTERS & fields.keys())
@@ -76,14 +80,14 @@ def nrrd_header(file: BinaryIO, name: str) -> tuple[Header, BinaryIO]:
 
 
 def _fields(file: BinaryIO, name: str) -> dict[str, str]:
-    """Value of each field; field names in lower case without spaces, as writers spell them both ways."""
+    """Value of each field; names in lower case without spaces, because writers differ in both."""
     require(
         bool(_MAGIC.fullmatch(file.readline(16))),
-        f"{name} must be an NRRD file; it is none. Export it again.",
+        f"{name} must be an NRRD file; it is not. Export it again.",
     )
     fields: dict[str, str] = {}
     for line in _lines(file, name):
-        if line.startswith("#") or re.match(r"[^:]*:=", line):  # a comment, or a note of the writer's own
+        if line.startswith("#") or re.match(r"[^:]*:=", line):  # a comment, or a key of the writer
             continue
         match = _FIELD.fullmatch(line)
         field = match[1].replace(" ", "").lower() if match else ""
@@ -99,7 +103,7 @@ def _fields(file: BinaryIO, name: str) -> dict[str, str]:
 
 
 def _lines(file: BinaryIO, name: str) -> list[str]:
-    """Lines up to the empty one that ends the header."""
+    """Lines of the header up to the empty line that ends it."""
     lines: list[str] = []
     left = MAX_HEADER_BYTES
     while left > 0:
@@ -118,17 +122,17 @@ def _lines(file: BinaryIO, name: str) -> list[str]:
 
 
 def _sizes(fields: dict[str, str], name: str) -> tuple[int, int, int]:
-    said = fields.get("sizes", "")
-    sizes = tuple(int(size) for size in re.findall(r"[0-9]{1,9}", said))
+    text = fields.get("sizes", "")
+    sizes = tuple(int(size) for size in re.findall(r"[0-9]{1,9}", text))
     require(
-        bool(re.fullmatch(r"[0-9]{1,9}(\s+[0-9]{1,9})*", said))
+        bool(re.fullmatch(r"[0-9]{1,9}(\s+[0-9]{1,9})*", text))
         and fields.get("dimension") == str(len(sizes)),
         f"{name} must give as many sizes as its dimension; its header says dimension "
-        f"{fields.get('dimension', '')[:20]!r}, sizes {said[:40]!r}. Export it again.",
+        f"{fields.get('dimension', '')[:20]!r}, sizes {text[:40]!r}. Export it again.",
     )
     require(
         len(sizes) == 3 and min(sizes) >= 1,
-        f"{name} must be one 3-D volume; its header says sizes {said[:40]}. Export one file a modality.",
+        f"{name} must be one 3-D volume; its header says sizes {text[:40]}. Export one file a modality.",
     )
     return sizes[0], sizes[1], sizes[2]
 
@@ -149,11 +153,11 @@ def _dtype(fields: dict[str, str], name: str) -> np.dtype[Any]:
 
 
 def _affine(fields: dict[str, str], name: str) -> NDArray[np.float64]:
-    """Index to RAS+ mm."""
+    """Affine from index to RAS+ mm."""
     for field in ("space directions", "space origin"):
         require(
             field.replace(" ", "") in fields,
-            f"{name} must say where its voxels lie; its header has no {field!r}. "
+            f"{name} must have a position in space; its header has no {field!r}. "
             "Export it again from the viewer.",
         )
     space = fields.get("space", "").lower()
@@ -174,10 +178,10 @@ def _affine(fields: dict[str, str], name: str) -> NDArray[np.float64]:
     return np.asarray(_SPACES[space] @ affine)
 
 
-def _vectors(said: str, count: int, name: str) -> NDArray[np.float64]:
-    numbers = [float(number) for number in re.findall(_NUMBER, said)] if _VECTORS.fullmatch(said) else []
+def _vectors(text: str, count: int, name: str) -> NDArray[np.float64]:
+    numbers = [float(number) for number in re.findall(_NUMBER, text)] if _VECTORS.fullmatch(text) else []
     require(
         len(numbers) == 3 * count and all(map(isfinite, numbers)),
-        f"{name} must give {count} vectors of three numbers; its header says {said[:60]!r}. Export it again.",
+        f"{name} must give {count} vectors of three numbers; its header says {text[:60]!r}. Export it again.",
     )
     return np.array(numbers).reshape(count, 3)

@@ -1,11 +1,11 @@
-"""What the pool check finds in a case, and the verdict on the case that follows from it."""
+"""Findings of the pool check, and the verdict on a case that follows from them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-UNFETCHED = "unfetched"  # code of a finding: a PACS did not give a series
+UNFETCHED = "unfetched"  # code of a finding: the PACS did not deliver a series
 
 Severity = Literal["warned", "quarantined"]
 Status = Literal["ok", "warned", "quarantined"]
@@ -13,15 +13,15 @@ Status = Literal["ok", "warned", "quarantined"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason for doubt.
+    """One problem of a case.
 
     Attributes:
-        code: Stable word for programs.
-        severity: What it makes of the case.
-        modalities: Those concerned, the likely culprit first.
-        sentence: For a radiographer: what is wrong, by how much, what to do.
-        value: What was measured, in the sentence's unit.
-        limit: What it was held against.
+        code: Stable code of the problem, for programs.
+        severity: Status that the finding gives the case.
+        modalities: Affected modalities, the likely cause first.
+        sentence: Sentence for a radiographer: what is wrong, by how much, what to do.
+        value: Measured value, in the unit of the sentence.
+        limit: Limit that the value was compared with.
     """
 
     code: str
@@ -34,7 +34,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`ok`, `warned` (served, with its reasons) or `quarantined` (not served until someone has looked)."""
+    """Verdict on a case with its findings.
+
+    Attributes:
+        status: `ok`, `warned` (served, with a warning) or `quarantined` (not served until it is released).
+        findings: Reasons for the status.
+    """
 
     status: Status
     findings: tuple[Finding, ...] = ()

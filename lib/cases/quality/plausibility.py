@@ -1,4 +1,4 @@
-"""What no CT, PET or MR has: values and geometry that only a damaged or foreign file can hold."""
+"""Values and geometry that no CT, PET or MR has, only a damaged or foreign file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from lib.cases.modalities import kind
 
-PLAUSIBLE_VALUES = {  # least and most of a voxel
+PLAUSIBLE_VALUES = {  # smallest and largest value of a voxel
     "CT": (-32_768.0, 100_000.0),  # HU; metal reaches 30,000 on extended scales
     "PET": (-1e8, 1e8),  # SUV, or becquerels a millilitre of the whole dose in a syringe
     "MR": (-1e9, 1e9),  # arbitrary units
@@ -19,18 +19,18 @@ PLAUSIBLE_VALUES = {  # least and most of a voxel
 UNITS = {"CT": " HU", "PET": "", "MR": ""}
 PLAUSIBLE_SPACING_MM = (0.01, 100.0)
 PLAUSIBLE_EXTENT_MM = 10_000.0  # a whole body is 2 m
-PLAUSIBLE_POSITION_MM = 1e5  # of any corner
+PLAUSIBLE_POSITION_MM = 1e5  # largest coordinate of the first voxel
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """One thing that cannot be.
+    """One implausible property of a volume.
 
     Attributes:
         code: `value` or `geometry`.
-        sentence: What is wrong, without the modality's name, which comes before it.
-        value: What was measured.
-        limit: What it was held against.
+        sentence: Problem and remedy; the name of the modality goes before it.
+        value: Measured value.
+        limit: Limit that the value exceeds.
     """
 
     code: str
@@ -40,11 +40,11 @@ class Doubt:
 
 
 def doubts(name: str, volume: Mapping[str, Any]) -> Iterator[Doubt]:
-    """What cannot be of a measured volume that could be read.
+    """Implausible properties of a measured volume.
 
     Args:
-        name: Its modality.
-        volume: Facts as `volume_facts` gives them.
+        name: Name of the modality.
+        volume: Facts as returned by `volume_facts`.
     """
     least, most = PLAUSIBLE_VALUES[kind(name)]
     for value in (volume["min"], volume["max"]):
@@ -61,7 +61,7 @@ def doubts(name: str, volume: Mapping[str, Any]) -> Iterator[Doubt]:
         extent = spacing * np.array(volume["shape"], dtype=float)
         corner = float(np.abs(np.array(volume["affine"], dtype=float)[:3, 3]).max())
     low, high = PLAUSIBLE_SPACING_MM
-    sizes = (  # what, the value farthest off, least, most
+    sizes = (  # property, first implausible value, least, most
         ("voxel size", _first_implausible(spacing, low, high), low, high),
         ("field of view", _first_implausible(extent, 0.0, PLAUSIBLE_EXTENT_MM), 0.0, PLAUSIBLE_EXTENT_MM),
         ("distance from the origin", corner, 0.0, PLAUSIBLE_POSITION_MM),
@@ -78,5 +78,5 @@ def doubts(name: str, volume: Mapping[str, Any]) -> Iterator[Doubt]:
 
 
 def _first_implausible(values: np.ndarray[Any, np.dtype[np.float64]], least: float, most: float) -> float:
-    """The value that is out of bounds, else the first."""
+    """First value outside the limits, or the first value if all are plausible."""
     return next((float(value) for value in values if not least <= value <= most), float(values[0]))

@@ -1,8 +1,8 @@
-"""Which measured cases can be trusted, and why not: pure rules over the measurements of a whole pool.
+"""Rules that give each measured case a verdict, in the light of the whole pool.
 
-Every limit is a constant below. Those of alignment were set on undamaged CT, PET and MR and on copies
-of half of those patients, damaged on purpose; they are ratios or millimetres, so no scanner's grey
-values enter.
+Every limit is a constant below. The limits of alignment were set on undamaged CT, PET and MR, and on
+deliberately damaged copies of half of those patients. They are ratios or millimetres, so they do not depend
+on the grey values of a scanner.
 """
 
 from __future__ import annotations
@@ -31,25 +31,28 @@ from lib.runtime.errors import UserError
 _CHECK_REGISTRATION = "Check the registration or leave the case out."
 
 OUTLINE_WARNED, OUTLINE_QUARANTINED = 0.80, 0.75  # Dice of body outlines; registered ones have 0.83 and more
-OUTLINE_BELOW_POOL = 0.10  # where outlines differ by protocol, the limit is the pool's median less this
-MOVE_MM = 10.0  # displacement that matters; less is within breathing and the search's step
-SPREAD_MM = 10.0  # the other modalities agree this well on where the displaced one belongs
+OUTLINE_BELOW_POOL = 0.10  # if outlines differ by protocol, the limit is the pool's median minus this
+MOVE_MM = 10.0  # smallest displacement that matters; less is within breathing and the search step
+SPREAD_MM = 10.0  # largest disagreement of the other modalities on the position of the displaced one
 GAIN_AGREED, GAIN_ALONE, GAIN_GROSS = 0.10, 0.20, 0.35  # see Fit.gain
 MIRROR_WARNED, MIRROR_QUARANTINED = 1.06, 1.25  # see Fit.mirror
-UNRELATED_MIRROR, UNRELATED_LEVEL = 0.90, 0.75  # fits like its own mirror image, and below the pool's median
-COVERED = 0.6  # shared field of view, as part of the pool's median
-SPACING_FACTOR, EXTENT_FACTOR, DEVIATIONS = 1.25, 4.0, 6.0  # off the pool's median by both is an outlier
+UNRELATED_MIRROR, UNRELATED_LEVEL = 0.90, 0.75  # of the own mirror image; of the pool's median
+COVERED = 0.6  # shared field of view, as a fraction of the pool's median
+SPACING_FACTOR, EXTENT_FACTOR, DEVIATIONS = 1.25, 4.0, 6.0  # an outlier exceeds the factor and the deviations
 
 
 Rule = Callable[[str, Facts, PoolStatistics], Iterator[Finding]]
 
 
 def apply_rules(measurements: Mapping[str, Facts], modalities: Sequence[str]) -> dict[str, Verdict]:
-    """The verdict on each case in the light of all.
+    """Verdict on each case in the light of all cases.
 
     Args:
-        measurements: What `measure` returned, by case id.
-        modalities: Those the pool is read with; a case that lacks one is warned of.
+        measurements: Results of `measure` by case id.
+        modalities: Modalities of the pool; a case that lacks one gets a warning.
+
+    Returns:
+        Verdict of each case, by id.
     """
     sound = {case: sound_part(facts) for case, facts in measurements.items()}
     usual = PoolStatistics.of(sound)
@@ -68,7 +71,7 @@ def apply_rules(measurements: Mapping[str, Facts], modalities: Sequence[str]) ->
 
 
 def _related(case: str, facts: Facts, usual: PoolStatistics) -> list[Finding]:
-    """What the rules find in a case as a part of its pool; one that cannot be judged is held back."""
+    """Findings of the rules that compare a case with its pool; one that cannot be judged is quarantined."""
     try:
         with as_case_error(f"case {case}"):
             return [found for rule in RULES for found in rule(case, facts, usual)]
@@ -83,7 +86,7 @@ def _missing(facts: Facts, modalities: Sequence[str]) -> Iterator[Finding]:
 
 
 def _values(facts: Facts) -> Iterator[Finding]:
-    """Unreadable, not finite, empty or constant."""
+    """Volumes that are unreadable, not finite, empty or constant."""
     for name, volume in facts["modalities"].items():
         if "error" in volume:
             code = UNFETCHED if volume.get("unfetched") else "unreadable"
@@ -101,7 +104,7 @@ def _values(facts: Facts) -> Iterator[Finding]:
 
 
 def _implausible(facts: Facts) -> Iterator[Finding]:
-    """What no scanner gives; such a volume is compared with nothing."""
+    """Volumes that no scanner produces; they are excluded from all comparisons."""
     for name, volume in readable(facts).items():
         for doubt in doubts(name, volume):
             yield Finding(
@@ -110,7 +113,7 @@ def _implausible(facts: Facts) -> Iterator[Finding]:
 
 
 def _geometry(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """Voxel size and field of view against the pool's median."""
+    """Voxel size and field of view, compared with the pool's median."""
     for name, volume in readable(facts).items():
         for what, value in extents(volume).items():
             if (name, what) not in usual.geometry:
@@ -130,14 +133,14 @@ def _geometry(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Findi
 
 
 def _fields_of_view(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """Fields of view that do not meet, or meet less than usual."""
+    """Fields of view that do not overlap, or overlap less than usual."""
     for pair in facts["pairs"]:
         first, second = pair["modalities"]
         limit = COVERED * usual.pairs.get((first, second, "shared"), 0.0)
         if pair["shared"] == 0.0:
             text = (
-                f"{first} and {second} show different places: their fields of view do not meet. Check that "
-                "both are this patient's, or leave the case out."
+                f"{first} and {second} show different regions: their fields of view do not overlap. Check "
+                "that both are this patient's, or leave the case out."
             )
             yield Finding("no_overlap", "quarantined", (first, second), text, 0.0, limit)
         elif pair["shared"] < limit:
@@ -149,7 +152,7 @@ def _fields_of_view(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator
 
 
 def _grids(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """Two grids where the pool has one: a header that was changed, or another patient's image."""
+    """Different grids although the pool shares one: a changed header, or another patient's image."""
     volumes = readable(facts)
     for first, second in usual.one_grid:
         if {first, second} <= volumes.keys() and not same_grid(volumes[first], volumes[second]):
@@ -161,7 +164,7 @@ def _grids(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]
 
 
 def _outlines(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """Overlap of the body's outlines."""
+    """Body outlines that do not overlap as expected."""
     for pair in facts["pairs"]:
         first, second = pair["modalities"]
         if pair["dice"] is None or pair["shared"] < MIN_SHARED:
@@ -179,7 +182,7 @@ def _outlines(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Findi
 
 
 def _mirrored(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Finding]:
-    """The modality that fits the others better mirrored."""
+    """Modality that fits the others better when mirrored."""
     fit = max((fit for fit in _fits(facts) if fit.is_conclusive), key=lambda fit: fit.mirror, default=None)
     if fit and fit.mirror > MIRROR_WARNED:
         text = (
@@ -191,7 +194,7 @@ def _mirrored(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Find
 
 
 def _displaced(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Finding]:
-    """The modality that fits the others clearly better elsewhere."""
+    """Modality that fits the others clearly better in another position."""
     fit = max(filter(_gains_by_moving, _fits(facts)), key=lambda fit: fit.gain, default=None)
     if fit:
         text = (
@@ -210,7 +213,7 @@ def _gains_by_moving(fit: Fit) -> bool:
 
 
 def _unrelated(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """A modality that fits the others hardly better than its mirror image, and less than usual."""
+    """Modality that fits the others hardly better than its mirror image, and less well than usual."""
     for fit in _fits(facts):
         level = usual.levels.get((fit.name, fit.others), 0.0)
         if level < MIN_EVIDENCE * len(fit.others):
@@ -230,7 +233,7 @@ def _fits(facts: Facts) -> list[Fit]:
 
 
 def _duplicates(case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """The same voxels twice: in one case, in a whole other case, or in one image of another case."""
+    """Identical voxels: twice in one case, in all images of another case, or in one image of another case."""
     own = {name: volume["voxels"] for name, volume in readable(facts).items() if volume["std"] > 0.0}
     names = list(own)
     for index, name in enumerate(names):
@@ -258,7 +261,7 @@ def _duplicates(case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Find
                 "duplicate_image",
                 "quarantined",
                 (name,),
-                f"{name} is the same image as in case {min(others)}. Find out whose it is.",
+                f"{name} is the same image as in case {min(others)}. Find out which patient it shows.",
             )
 
 
@@ -279,12 +282,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _millimetres(value: NDArray[np.float64]) -> str:
-    """(D, H, W) as a viewer shows it, W first."""
+    """Sizes along D, H, W as a viewer shows them, W first."""
     return " x ".join(f"{size:.4g}" for size in value[::-1]) + " mm"
 
 
 def _towards(move: Sequence[float]) -> str:
-    """A move in RAS mm, in words, its main parts only."""
+    """Main components of a move in RAS mm, in words."""
     words = (("left", "right"), ("back", "front"), ("feet", "head"))
     parts = [
         f"{abs(size):.0f} mm towards the {word[size > 0]}"
