@@ -29,7 +29,7 @@ from lib.pipeline.planning import is_current
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.own_files import Unavailable
-from lib.runtime.processes import known_as_server
+from lib.runtime.processes import server_environment
 from lib.runtime.temporary import keep_private
 from lib.server.boundary.exposure import listening_host, warning_of_open_door
 from lib.server.boundary.middleware import set_boundary
@@ -67,7 +67,7 @@ class MdalCimlApp(MONAILabelApp):
         serves = running_application() is not None
         if serves:
             release_modalities()
-            os.environ.update(known_as_server())
+            os.environ.update(server_environment())
             self._stopping = stop_jobs_at_the_end()
         try:
             settings = read_settings(conf)
@@ -151,7 +151,7 @@ class MdalCimlApp(MONAILabelApp):
         """The next case by the strategy that the request names."""
         strategy = offered("strategy", str(request.get("strategy") or "random"), self._strategies)
         name = annotator_of(request.get("client_id"))
-        self._hands.take(peer.get(), name, lambda: self.workspace.plan.desk(name).annotators)
+        self._hands.take(peer.get(), name, lambda: self.workspace.plan.assignments(name).annotators)
         answer: dict[str, Any] = strategy(request, self._datastore)
         if answer and answer["mdal"]["state"] in ("interrupted", "done") and self._auto_update_scoring:
             self.async_scoring(None)  # whoever scored was killed, or made a plan without this strategy

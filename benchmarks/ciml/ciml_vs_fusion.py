@@ -35,7 +35,7 @@ from benchmarks.common.patients import SETTINGS
 from benchmarks.common.revision import git_revision
 from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.train import TrainingSettings
-from lib.runtime.processes import processes
+from lib.runtime.processes import process_pool
 
 NETWORK = NetworkSettings.of_size("tiny")
 SCHEDULE = TrainingSettings(
@@ -105,7 +105,7 @@ def _carry_out_all(comparison: Comparison, runs: list[Run], rows: Rows, jobs: in
     """Write each run as it finishes; those that failed."""
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
     failed = []
-    with processes(jobs) as pool:
+    with process_pool(jobs) as pool:
         coming = {pool.submit(carry_out, comparison, each): each for each in runs}
         for number, future in enumerate(as_completed(coming), start=1):
             each = coming[future]

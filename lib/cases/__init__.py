@@ -1,1 +1,1 @@
-"""What a case is: found, checked, read, put on one grid, cached."""
+"""Cases: finding, checking and reading them, resampling them to one grid, and caching."""

@@ -8,24 +8,24 @@ from scipy import ndimage
 
 from lib.cases.modalities import kind
 
-_REACH = 6  # voxels: the filter's kernel has 3 on each side, and so has what it is mirrored at
+_REACH = 6  # voxels: 3 of the filter's kernel on each side, and 3 of its mirrored border
 _IN_SLICE = np.zeros((3, 3, 3), dtype=bool)  # neighbours within a slice
 _IN_SLICE[1] = ndimage.generate_binary_structure(2, 1)
 
 
 def body_mask(array: NDArray[np.float32], modality: str) -> NDArray[np.bool_]:
-    """Voxels inside the patient: above air, closed, the largest part, holes filled slice by slice.
+    """Voxels inside the patient: above air, opened, only the large parts, holes filled slice by slice.
 
-    Thresholds: CT -400 HU; PET 0.2 SUV, or 2 % of the 99th percentile where that is more (becquerels);
-    MR a tenth of the way from the 1st to the 99th percentile, as Otsu's threshold parts fat from
-    muscle where the body fills the image.
+    Thresholds: CT -400 HU. PET 0.2 SUV, or 2 % of the 99th percentile if that is larger (becquerels). MR a
+    tenth of the way from the 1st to the 99th percentile; Otsu's threshold would separate fat from muscle
+    if the body fills the image.
 
     Args:
-        array: (D, H, W) in the modality's unit.
-        modality: Its name, which decides the threshold.
+        array: Voxels in the modality's unit, shape (D, H, W).
+        modality: Name of the modality, which determines the threshold.
 
     Returns:
-        (D, H, W); all False for a volume without contrast.
+        Shape (D, H, W); all False for a volume without contrast.
     """
     if not np.isfinite(array).all() or np.ptp(array) == 0:
         return np.zeros(array.shape, dtype=bool)
@@ -47,7 +47,7 @@ def body_mask(array: NDArray[np.float32], modality: str) -> NDArray[np.bool_]:
 
 
 def _reach(above: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The box outside which smoothing cannot lift a voxel above the threshold: air costs no time."""
+    """Box outside which smoothing cannot lift a voxel above the threshold; air outside costs no time."""
     extents = []
     for axis in range(3):
         occupied = np.flatnonzero(above.any(axis=tuple(other for other in range(3) if other != axis)))
@@ -57,7 +57,7 @@ def _reach(above: NDArray[np.bool_]) -> tuple[slice, ...]:
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The parts of at least a tenth of the largest one."""
+    """Connected parts with at least a tenth of the size of the largest part."""
     parts, count = ndimage.label(mask)
     if count <= 1:
         return mask
@@ -67,7 +67,7 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Holes filled slice by slice: what the border of its slice cannot be reached from."""
+    """Mask with its holes filled slice by slice; a hole has no path to the border of its slice."""
     parts, count = ndimage.label(~mask, structure=_IN_SLICE)
     outside = np.zeros(count + 1, dtype=bool)
     for border in (parts[:, 0], parts[:, -1], parts[:, :, 0], parts[:, :, -1]):

@@ -1,4 +1,4 @@
-"""One patient's study: several modalities, one id."""
+"""A case: one study of a patient, with several modalities under one id."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lib.runtime.errors import UserError
 
-Place = tuple[tuple[int, int, int], NDArray[np.float64]]  # (D, H, W), and index to RAS+ mm as `Grid` has it
+Place = tuple[tuple[int, int, int], NDArray[np.float64]]  # shape (D, H, W) and affine as in `Grid`
 
 
 class CaseError(UserError):
@@ -24,39 +24,39 @@ class CaseError(UserError):
 
 @dataclass(frozen=True)
 class Source:
-    """Where one 3-D volume lies: a file, one channel of a 4-D file, or a folder of DICOM slices.
+    """Location of one 3-D volume: a file, one channel of a 4-D file, or a folder of DICOM slices.
 
     Attributes:
         path: File or DICOM folder.
         channel: Index into the fourth dimension of a 4-D NIfTI; None for a 3-D source.
         scale: Stored value x scale = value in the modality's unit (HU, SUV; MR has none).
-        series: DICOM SeriesInstanceUID, where `path` holds more than one series.
-        called: The file in sentences, where a client must not see `path`.
+        series: DICOM SeriesInstanceUID, needed if `path` holds more than one series.
+        display_name: Name of the file in messages, if a client must not see `path`.
     """
 
     path: Path
     channel: int | None = None
     scale: float = 1.0
     series: str | None = None
-    called: str = field(default="", kw_only=True)
+    display_name: str = field(default="", kw_only=True)
 
     @property
     def name(self) -> str:
-        """How sentences name it."""
-        return self.called or str(self.path)
+        """Name of the source in messages."""
+        return self.display_name or str(self.path)
 
     def make_local(self) -> None:
-        """Put it at `path` if it is not there yet; files already are."""
+        """Make sure that the volume is at `path`; plain files always are."""
 
-    def kept_place(self) -> Place | None:
-        """Shape and affine of what is not at `path` any more, as they were; None: the files say it."""
+    def last_known_place(self) -> Place | None:
+        """Shape and affine of a volume that is no longer at `path`; None if the files are there to read."""
         return None
 
     def stamp(self) -> str:
-        """Names, sizes and times of its files: changes whenever what it holds may have.
+        """Hash of names, sizes and times of the files; changes whenever the content may have changed.
 
         Raises:
-            CaseError: If a file is gone.
+            CaseError: If a file is missing.
         """
         try:
             stat = self.path.stat()
@@ -72,14 +72,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Case:
-    """A study under one id; every sibling volume is an alias of that id.
+    """A study under one id; the names of its volumes are aliases of that id.
 
     Attributes:
-        id: Unique in the pool, safe as a file name.
-        modalities: Volume of each modality that the case has, in the pool's order.
+        id: Id of the case, unique in the pool and safe as a file name.
+        modalities: Source of each modality of the case, in the pool's order.
         label: Reference contour found beside the images, if any.
-        patient: Group for cross-validation: cases of one patient are never split.
-        layout: Name of the layout that found it.
+        patient: Group for cross-validation; cases of one patient are never split.
+        layout: Name of the layout that found the case.
     """
 
     id: str
@@ -89,7 +89,7 @@ class Case:
     layout: str = ""
 
     def __post_init__(self) -> None:
-        """Default the patient, refuse what could not be a file name."""
+        """Refuse an unsafe id and a case without modalities; the patient defaults to the id."""
         if not is_safe_name(self.id):
             raise CaseError(
                 f"a case id must be letters, digits, dot, dash, underscore or space, and start with "
@@ -101,7 +101,7 @@ class Case:
 
 
 def is_unicode(name: str) -> bool:
-    """Whether a file's name is UTF-8; another one can be neither written down nor stored."""
+    """Whether a file's name is valid UTF-8; other names can be neither shown nor stored."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -113,5 +113,5 @@ _SAFE_NAME = re.compile(r"[^\W_][\w .+@()\-]{0,127}")
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether a name can be a file name and part of an URL: no separator, no leading dot, no control."""
+    """Whether a name is safe as a file name and in a URL: no separator, leading dot or control character."""
     return bool(_SAFE_NAME.fullmatch(name)) and ".." not in name and not name.endswith((".", " "))

@@ -1,10 +1,10 @@
-"""Names of modalities, and what their numbers mean."""
+"""Names of modalities, their synonyms, and the units of their values."""
 
 from __future__ import annotations
 
 import re
 
-# The field's names; the left side is what a listing, an error and a client show.
+# Synonyms in use in the field; listings, errors and clients show the name on the left.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "T1": ("t1w", "t1n", "t1pre", "t1_pre"),
     "T1ce": ("t1c", "t1gd", "t1post", "t1_post", "t1_ce", "t1_gd", "t1km"),
@@ -32,37 +32,37 @@ _STORED_SCALE = re.compile(r"(?P<name>.+)_SUVx(?P<factor>[0-9]{1,9})", re.IGNORE
 
 MODALITY_ORDER = {name: rank for rank, name in enumerate(SYNONYMS)}
 
-# Earlier is preferred as the grid of a case: fine soft-tissue detail first, the coarse PET last.
+# Preference for the reference grid of a case: fine soft-tissue detail first, the coarse PET last.
 REFERENCE_ORDER = ("T1ce", "FLAIR", "T2", "T1", "MR_T1", "MR_T2", "MR", "CT", "PET")
 
 
 def parse_modality(word: str, extra: tuple[str, ...] = ()) -> tuple[str, float] | None:
-    """Canonical name and stored scale of a modality as a file or folder spells it.
+    """Canonical name and stored scale of a modality, from the name of a file or folder.
 
     `PET_SUVx100` means that the file stores SUV x 100, so its scale is 0.01.
 
     Args:
         word: File stem, suffix, folder or channel name.
-        extra: Further names that this site uses, matched without regard to case.
+        extra: Further names from the settings, matched without regard to case.
 
     Returns:
-        (name, scale), or None when the word is no known modality.
+        Name and scale, or None if the word is no known modality.
     """
     scale = 1.0
     if match := _STORED_SCALE.fullmatch(word):
         word, scale = match["name"], 1.0 / int(match["factor"]) if int(match["factor"]) else 1.0
-    workspace = {_plain(name): name for name in extra}
-    name = workspace.get(_plain(word)) or _CANONICAL.get(_plain(word))
+    extra_names = {_plain(name): name for name in extra}
+    name = extra_names.get(_plain(word)) or _CANONICAL.get(_plain(word))
     return (name, scale) if name else None
 
 
 def is_label_name(word: str) -> bool:
-    """Whether a file stem or suffix is a usual name for a reference contour."""
+    """Whether a file stem or suffix is a common name for a reference contour."""
     return word.lower() in LABEL_NAMES
 
 
 def kind(modality: str) -> str:
-    """`CT` (Hounsfield units), `PET` (SUV) or `MR` (arbitrary units), by the modality's name."""
+    """Kind of a modality by its name: `CT` (Hounsfield units), `PET` (SUV) or `MR` (arbitrary units)."""
     upper = modality.upper()
     if upper.startswith("CT"):
         return "CT"
@@ -70,7 +70,7 @@ def kind(modality: str) -> str:
 
 
 def default_reference(modalities: tuple[str, ...]) -> str:
-    """Modality whose grid a case takes when the site names none."""
+    """Reference modality if the settings name none."""
     for name in REFERENCE_ORDER:
         if name in modalities:
             return name

@@ -1,4 +1,4 @@
-"""The cases of a studies folder, what was left out and why, and every name a case answers to."""
+"""Pool of cases, with the files that were left out and all names of each case."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from lib.cases.modalities import MODALITY_ORDER
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file or folder that is no part of any case, and what to do about it."""
+    """A file or folder that is part of no case, with the reason and the remedy."""
 
     path: Path
     reason: str
 
     def __post_init__(self) -> None:
-        """Make both printable: a name may hold control characters, or be no UTF-8."""
+        """Escape unprintable characters: a name may hold control characters or invalid UTF-8."""
         object.__setattr__(self, "path", Path(_printable(str(self.path))))
         object.__setattr__(self, "reason", _printable(self.reason))
 
     def __str__(self) -> str:
-        """As one sentence for a log or a table."""
+        """One sentence for a log or a table."""
         return f"{self.path}: {self.reason}"
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Every case under a folder.
+    """All cases of a studies folder or a PACS.
 
     Attributes:
-        root: The studies folder.
-        layout: How its cases are laid out.
-        cases: Ordered by id.
-        skipped: What was found and not used.
-        labels: Names of the label values 1..n, where the studies say them.
+        root: Studies folder.
+        layout: Name of the layout of the cases.
+        cases: Cases ordered by id.
+        skipped: Files and folders that are not used.
+        labels: Names of the label values 1..n, if the studies define them.
     """
 
     root: Path
@@ -50,7 +50,7 @@ class Pool:
 
     @cached_property
     def modalities(self) -> tuple[str, ...]:
-        """Every modality that any case has, in the field's usual order."""
+        """All modalities of the cases, in the usual order."""
         names = {name for case in self.cases for name in case.modalities}
         return tuple(sorted(names, key=lambda name: (MODALITY_ORDER.get(name, len(MODALITY_ORDER)), name)))
 
@@ -61,11 +61,11 @@ class Pool:
 
     @cached_property
     def incomplete(self) -> tuple[Case, ...]:
-        """Cases that lack a modality which others have."""
+        """Cases that lack a modality of the pool."""
         return tuple(case for case in self.cases if len(case.modalities) < len(self.modalities))
 
     def limited_to(self, modalities: Sequence[str]) -> Pool:
-        """The pool without other modalities than these, each named in `skipped`."""
+        """Pool with these modalities only; every other volume is listed in `skipped`."""
         if set(self.modalities) <= set(modalities):
             return self
         cases, skipped = [], list(self.skipped)
@@ -108,9 +108,9 @@ class Pool:
         return names
 
     def resolve(self, name: str) -> tuple[Case, str | None]:
-        """The case that a name means, and the modality where the name is a sibling's.
+        """Case for a name, and the modality if the name belongs to one volume.
 
-        A name is looked up, never opened: what no case answers to is refused.
+        A name is looked up, never opened as a path; an unknown name is refused.
 
         Raises:
             CaseError: If no case has this name.
@@ -120,7 +120,7 @@ class Pool:
             shown = name if len(name) <= 80 else name[:80] + "…"
             raise CaseError(
                 f"an image must be the id of a case or of one of its volumes; got {shown!r}, "
-                f"which none of {len(self.cases)} cases answers to."
+                f"which is a name of none of {len(self.cases)} cases."
             )
         return self.by_id[found[0]], found[1]
 
@@ -132,9 +132,9 @@ def _printable(text: str) -> str:
 
 
 def make_pool(root: Path, layout: str, cases: Iterable[Case], skipped: Iterable[Skipped]) -> Pool:
-    """A pool with its cases in order, none of whose names could mean two things.
+    """Pool of the cases in order, in which every name is unique.
 
-    Of two cases with one name (`a` and `A`; `p` with `MR_T1` and `p_MR` with `T1`) the first stays.
+    If two cases share a name (`a` and `A`; `p` with `MR_T1` and `p_MR` with `T1`), the first is kept.
     """
     kept: list[Case] = []
     names: dict[str, str] = {}
@@ -157,7 +157,7 @@ def make_pool(root: Path, layout: str, cases: Iterable[Case], skipped: Iterable[
 
 
 def with_patients(cases: Sequence[Case]) -> list[Case]:
-    """The cases, each its own patient where all have one patient's name: made anonymous, it tells nothing."""
+    """Cases with patient groups; one PatientID for all is a pseudonym, so each case is its own group."""
     if len({case.patient for case in cases}) == 1:
         return [replace(case, patient=case.id) for case in cases]
     return list(cases)

@@ -1,4 +1,4 @@
-"""A case as one memory-mapped array: every modality on the reference's grid, normalised, cached once."""
+"""Cases as memory-mapped arrays: all modalities on the reference grid, normalised, and cached on disk."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from lib.runtime.disk_cache import PART, evict_least_recently_used
 from lib.runtime.own_files import UNREADABLE, set_aside
 
 logger = logging.getLogger(__name__)
-_PART_HOURS = 24.0  # what a killed process left is removed after so long
+_PART_HOURS = 24.0  # age at which the leftovers of a killed process are removed
 FORMAT_VERSION = 1  # raise when the arrays below change their meaning
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How cases become arrays; part of the cache key.
+    """Settings for turning cases into arrays; part of the cache key.
 
     Attributes:
-        modalities: Channels, in this order; a case that lacks one has zeros there.
-        reference: Modality whose grid a case takes; a case that lacks it takes its best other one.
-        ct_window: HU mapped to -1 and 1; soft tissue by default.
-        pet_ceiling: SUV mapped to 1; uptake above it is clipped at 4 times that.
-        max_voxels: Refused from the header.
+        modalities: Channels of the array in order; the channel of a missing modality is zero.
+        reference: Modality that gives the grid; a case without it takes the best of its other modalities.
+        ct_window: HU that are mapped to -1 and 1; soft tissue by default.
+        pet_ceiling: SUV that is mapped to 1; uptake is clipped at 4 times this value.
+        max_voxels: Largest number of voxels; a larger volume is refused from its header.
     """
 
     modalities: tuple[str, ...]
@@ -49,7 +49,7 @@ class Preparation:
     max_voxels: int = MAX_VOXELS
 
     def __post_init__(self) -> None:
-        """Refuse a reference that is none of the modalities."""
+        """Refuse a reference that is not one of the modalities."""
         if self.reference not in self.modalities:
             raise CaseError(
                 f"reference must be one of {', '.join(self.modalities)}; got {self.reference!r}. "
@@ -57,7 +57,7 @@ class Preparation:
             )
 
     def reference_of(self, case: Case) -> str:
-        """The modality whose grid this case takes."""
+        """Modality that gives the grid of a case."""
         order = (self.reference, *REFERENCE_ORDER, *case.modalities)
         return next(name for name in order if name in case.modalities)
 
@@ -67,10 +67,12 @@ class PreparedCase:
     """One case, ready for a network.
 
     Attributes:
-        array: (M, D, H, W) float16, memory-mapped, read-only; channels as in `modalities`.
-        foreground: (D, H, W) bool, inside the body of the reference.
-        present: (M,) bool; an absent modality's channel is zero.
-        grid: The reference's.
+        id: Id of the case.
+        modalities: Names of the M modalities, in the order of the channels.
+        array: Normalised voxels, shape (M, D, H, W), float16, memory-mapped, read-only.
+        foreground: Voxels inside the body on the reference, shape (D, H, W), bool.
+        present: Whether the case has each modality, shape (M,), bool; the channel of a missing one is zero.
+        grid: Grid of the reference.
     """
 
     id: str
@@ -82,10 +84,10 @@ class PreparedCase:
 
 
 class VolumeCache:
-    """Prepared cases on disk, keyed by content and settings, bounded in bytes, safe between processes."""
+    """Disk cache of prepared cases by content and settings; limited in bytes, safe between processes."""
 
     def __init__(self, folder: Path, preparation: Preparation, records: Records, *, max_bytes: int) -> None:
-        """Keep at most `max_bytes` under `folder`; the case longest unused goes first."""
+        """Keep at most `max_bytes` in `folder`; the least recently used cases are evicted first."""
         self.folder, self.preparation, self.records, self.max_bytes = folder, preparation, records, max_bytes
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob(f"{PART}*"):
@@ -93,12 +95,12 @@ class VolumeCache:
                 shutil.rmtree(part, ignore_errors=True)
 
     def key(self, case: Case) -> str:
-        """Name of a case's entry: what it holds and how it was made."""
+        """Name of a case's entry: a hash of its content and of the settings."""
         text = json.dumps([FORMAT_VERSION, self.records.content_hash(case), asdict(self.preparation)])
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def get(self, case: Case) -> PreparedCase:
-        """The prepared case, from the cache or made now.
+        """Prepared case, from the cache or prepared now.
 
         Raises:
             CaseError: If a file of the case cannot be used.
@@ -112,11 +114,11 @@ class VolumeCache:
         return kept
 
     def size(self) -> int:
-        """Bytes in use."""
+        """Size of the cache in bytes."""
         return sum(file.stat().st_size for file in self.folder.glob("*/*"))
 
     def _kept(self, entry: Path) -> PreparedCase | None:
-        """An entry that is there and whole; a damaged one is set aside, to be made again."""
+        """Cached case, or None; a damaged entry is set aside and counts as missing."""
         try:
             os.utime(entry)
         except FileNotFoundError:
@@ -142,7 +144,7 @@ class VolumeCache:
             self._make_room(sum(file.stat().st_size for file in part.iterdir()))
             try:
                 part.rename(entry)
-            except OSError:  # another process made it meanwhile; theirs is the same
+            except OSError:  # another process has just stored the same case
                 if not (entry / "case.json").exists():
                     raise
         finally:
@@ -159,7 +161,7 @@ class VolumeCache:
 
 
 def prepare(case: Case, preparation: Preparation) -> PreparedCase:
-    """Read, resample to the reference's grid and normalise every modality of a case.
+    """Read every modality of a case, resample it to the reference's grid and normalise it.
 
     Raises:
         CaseError: If a file cannot be read or holds values that are not finite.
@@ -182,16 +184,16 @@ def prepare(case: Case, preparation: Preparation) -> PreparedCase:
 def normalise(
     array: NDArray[Any], modality: str, foreground: NDArray[np.bool_], preparation: Preparation
 ) -> NDArray[np.float16]:
-    """Values of about unit size, by what the modality's numbers mean.
+    """Voxels scaled to about unit size, depending on the kind of modality.
 
-    CT: the HU window to [-1, 1], clipped. PET: SUV / ceiling, clipped to [0, 4]. MR: z-score inside the
-    foreground, clipped to [-5, 5], zero outside.
+    CT: the HU window mapped to [-1, 1], clipped. PET: SUV / ceiling, clipped to [0, 4]. MR: z-score inside
+    the foreground, clipped to [-5, 5], zero outside.
 
     Args:
-        array: (D, H, W) in HU, SUV or arbitrary units.
-        modality: Its name.
-        foreground: (D, H, W), where MR statistics are taken.
-        preparation: Window and ceiling.
+        array: Voxels in HU, SUV or arbitrary units, shape (D, H, W).
+        modality: Name of the modality.
+        foreground: Voxels for the MR statistics, shape (D, H, W).
+        preparation: CT window and PET ceiling.
     """
     match kind(modality):
         case "CT":
@@ -201,7 +203,7 @@ def normalise(
             scaled = np.clip(array / preparation.pet_ceiling, 0.0, 4.0)
         case _:
             where = foreground if foreground.any() else np.ones(array.shape, dtype=bool)
-            inside = array[where]  # the voxels outside, most of a head's volume, cost no arithmetic
+            inside = array[where]  # skips the outside, which is most of a head scan
             deviation = float(inside.std())
             scaled = np.zeros(array.shape, dtype=np.float16)
             scaled[where] = np.clip((inside - inside.mean()) / (deviation or 1.0), -5.0, 5.0)
@@ -224,7 +226,7 @@ def _on_grid(volume: Volume, grid: Grid, modality: str) -> NDArray[Any]:
 
 
 def _load(entry: Path) -> PreparedCase:
-    """A kept case; raises ValueError and others where its files do not fit each other."""
+    """Load a cached case; raises one of `UNREADABLE` if its files are damaged or do not match."""
     meta = json.loads((entry / "case.json").read_text())
     array = np.load(entry / "array.npy", mmap_mode="r")
     foreground = np.load(entry / "foreground.npy", mmap_mode="r")

@@ -1,4 +1,4 @@
-"""What is known of files that were read before: content hashes and measurements, in one small SQLite file."""
+"""Content hashes and measurements of files that were read before, in one small SQLite file."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ CREATE TABLE IF NOT EXISTS measurement (key TEXT PRIMARY KEY, value TEXT NOT NUL
 
 
 class Records:
-    """Hashes by (path, size, modification time), measurements by content; shared by processes.
+    """Content hashes by path, size and modification time, and measurements by content hash.
 
-    Losing the file costs time, never a result.
+    Several processes may share the file. If it is lost, everything is measured again with the same result.
     """
 
     def __init__(self, path: Path) -> None:
         """Open or create the file at `path`."""
         self.path = path
-        self._made_in = 0  # inode of the file that has the tables
+        self._inode = 0  # inode of the file that is known to have the tables
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._do(lambda database: None)
+        self._with_database(lambda database: None)
 
     def content_hash(self, case: Case) -> str:
-        """Hash of the bytes of every modality of a case; recomputed only where size or time changed.
+        """Hash of the bytes of all modalities of a case; recomputed only if size or time changed.
 
         Raises:
-            CaseError: If a file is gone or unreadable.
+            CaseError: If a file is missing or unreadable.
         """
         return self.content_hashes([case])[case.id]
 
@@ -49,11 +49,11 @@ class Records:
         """Content hash of each case, by id.
 
         Raises:
-            CaseError: If a file is gone or unreadable.
+            CaseError: If a file is missing or unreadable.
         """
         cases = list(cases)
         wanted = {str(source.path): source for case in cases for source in case.modalities.values()}
-        known = self._do(lambda database: _known_hashes(database, list(wanted)))
+        known = self._with_database(lambda database: _known_hashes(database, list(wanted)))
         with ThreadPoolExecutor() as pool:
             stamps = dict(zip(wanted, pool.map(lambda source: source.stamp(), wanted.values()), strict=True))
             stale = [path for path, stamp in stamps.items() if known.get(path, ("", ""))[0] != stamp]
@@ -69,53 +69,55 @@ class Records:
         }
 
     def measurements(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Stored measurements among these keys."""
+        """Stored measurements by key, for those of the keys that have one."""
         wanted = set(keys)
-        rows = self._do(lambda database: database.execute("SELECT key, value FROM measurement").fetchall())
+        rows = self._with_database(
+            lambda database: database.execute("SELECT key, value FROM measurement").fetchall()
+        )
         read = ((key, _measured(value)) for key, value in rows if key in wanted)
         return {key: value for key, value in read if value is not None}
 
     def store(self, measurements: Mapping[str, Any]) -> None:
-        """Add measurements in one transaction."""
+        """Store measurements in one transaction."""
         self._write("measurement", [(key, json.dumps(value)) for key, value in measurements.items()])
 
     def _write(self, table: str, rows: Sequence[tuple[str, ...]]) -> None:
-        """Keep rows; where the disk does not take them, they are found anew the next time."""
+        """Store rows; if the disk is full, they are computed again next time."""
         if not rows:
             return
         insert = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(rows[0]))})"
         try:
-            self._do(lambda database: database.executemany(insert, rows))
+            self._with_database(lambda database: database.executemany(insert, rows))
         except sqlite3.OperationalError as err:
-            logger.warning("%s cannot keep what was measured: %s", self.path, err)
+            logger.warning("measurements cannot be stored in %s: %s", self.path, err)
 
-    def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Work on the database, on a new one if it is damaged."""
+    def _with_database(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run `work` on the database; a damaged database is replaced by a new one."""
         if self.path.exists() and not self.path.is_file():
             self._set_aside("it is no file")
         try:
-            return self._try(work)
+            return self._run(work)
         except sqlite3.DatabaseError as err:
             if isinstance(err, sqlite3.OperationalError) and err.sqlite_errorcode != sqlite3.SQLITE_ERROR:
-                raise  # busy, full, not writable
+                raise  # busy, full or not writable, but not damaged
             self._set_aside(str(err))
-            return self._try(work)
+            return self._run(work)
 
-    def _try(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+    def _run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         with closing(sqlite3.connect(self.path, timeout=30.0)) as database, database:
-            if self._made_in != (inode := self.path.stat().st_ino):
+            if self._inode != (inode := self.path.stat().st_ino):
                 database.executescript(_SCHEMA)
-                self._made_in = inode
+                self._inode = inode
             return work(database)
 
     def _set_aside(self, why: str) -> None:
-        for journal in self.path.parent.glob(f"{self.path.name}-*"):  # not for a new file
+        for journal in self.path.parent.glob(f"{self.path.name}-*"):  # must not be applied to the new file
             journal.unlink(missing_ok=True)
         set_aside(self.path, f"{why}. All files are read again.")
 
 
 def _known_hashes(database: sqlite3.Connection, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Stamp and hash by path, of at least these."""
+    """Stamp and hash by path, of these paths and possibly more."""
     marks = ", ".join("?" * len(paths))
     rows = (
         database.execute(f"SELECT path, stamp, hash FROM content WHERE path IN ({marks})", paths)
@@ -126,7 +128,7 @@ def _known_hashes(database: sqlite3.Connection, paths: Sequence[str]) -> dict[st
 
 
 def _measured(value: Any) -> dict[str, Any] | None:
-    """What `store` kept; None for what is none of its."""
+    """Measurement in a stored row; None if the row is damaged."""
     try:
         found = json.loads(value)
     except (TypeError, ValueError, RecursionError):

@@ -13,7 +13,7 @@ from filelock import FileLock
 from lib.ciml.checkpoint import load, save
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.runtime.files import replacing
-from lib.runtime.own_files import recalled
+from lib.runtime.own_files import read_or_set_aside
 
 _NAME = re.compile(r"(\d{4,})\.pt")
 
@@ -67,7 +67,7 @@ class Models:
     def chosen(self) -> int:
         """Version that somebody chose to be served; 0 where nobody did, or its file is gone."""
         again = "The newest version is served until another one is chosen."
-        version = recalled(self._choice, int, again=again) or 0
+        version = read_or_set_aside(self._choice, int, consequence=again) or 0
         return version if version in self._numbers() else 0
 
     def choose(self, version: int) -> None:

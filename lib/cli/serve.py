@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from lib import ROOT
-from lib.cases.discovery.studies import REGISTER
+from lib.cases.discovery.studies import REGISTER_FILE
 from lib.cli.options import Conf, Studies, console, pairs_of
 from lib.labels.register import Register
 from lib.pipeline.checking import CHECK_JOB
@@ -48,7 +48,7 @@ def serve(
     settings = read_settings(pairs)
     workspace = Workspace(studies, settings)
     workspace.validate()  # before anything is started
-    Register(workspace.folders.studies / REGISTER).check()
+    Register(workspace.folders.studies / REGISTER_FILE).check()
     if warning := warning_of_open_door(host, require_login=settings.require_login):
         console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
     with socket.socket() as probe:

@@ -1,1 +1,1 @@
-"""WHAT readers said: label files, their register, and their exchange with a PACS."""
+"""Labels of the cases: label files, their register, and their exchange with a PACS."""

@@ -1,4 +1,4 @@
-"""Notes that clients store with a case or a label: what is accepted."""
+"""Checks of the notes that clients store with a case or a label."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from lib.runtime.errors import UserError
 
 
 def check_notes(notes: Any, *, reserved: Set[str]) -> dict[str, Any]:
-    """What a client sent, if every client can be sent it again.
+    """Notes of a client, after checking that every client can receive them.
 
     Args:
-        notes: As they came.
+        notes: Notes as the client sent them.
         reserved: Keys that only the server writes.
 
     Raises:
-        UserError: If it is no JSON object, or has one of these keys.
+        UserError: If the notes are not a JSON object of finite numbers and valid text, or use a reserved key.
     """
     if not isinstance(notes, dict):
-        raise UserError(f"what is stored with a case must be a JSON object; got {type(notes).__name__}.")
+        raise UserError(f"notes must be a JSON object; got {type(notes).__name__}.")
     try:
         json.dumps(notes, allow_nan=False, ensure_ascii=False).encode()
-    except ValueError as err:  # NaN, infinity, or half a character
-        raise UserError("what is stored with a case must be finite numbers and whole characters.") from err
+    except ValueError as err:  # NaN, infinity, or a lone surrogate
+        raise UserError("notes must hold finite numbers and valid characters only.") from err
     if ours := sorted(notes.keys() & reserved):
         raise UserError(f"notes must not use the server's own keys; got {ours[0]!r}. Choose another name.")
     return notes

@@ -1,4 +1,4 @@
-"""datastore_v2.json: which labels and notes there are, safe between processes and against a kill."""
+"""Register of labels and notes, datastore_v2.json: safe between processes and against kills."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lib.runtime.files import replacing
 from lib.runtime.own_files import Damaged, as_damaged, read_document
 
 logger = logging.getLogger(__name__)
-_RESTORE = (
+_RESTORE_REGISTER = (
     "It says which labels there are and what is noted with them: restore it from a backup. Move it away if "
     "there is none, and submit the files under labels again."
 )
@@ -33,7 +33,7 @@ class _Info(TypedDict, total=False):
     dicom_seg: dict[str, Any]
 
 
-class _Kept(TypedDict, total=False):
+class _Entry(TypedDict, total=False):
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
     ext: Annotated[str, Field(pattern=r"^(\.\w+)*$")]
     info: _Info
@@ -41,8 +41,8 @@ class _Kept(TypedDict, total=False):
 
 class _Record(TypedDict, total=False):
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
-    image: _Kept
-    labels: dict[str, _Kept]
+    image: _Entry
+    labels: dict[str, _Entry]
 
 
 class _Pending(TypedDict):
@@ -61,13 +61,13 @@ class _Content(TypedDict):
 
 @dataclass(frozen=True)
 class Staged:
-    """A change of files that holds once the register says so.
+    """Change of label files that takes effect with a write of the register.
 
     Attributes:
-        file: Lies beside the label files under a name of its own, as `lib.runtime.files.part_of` gives it;
-            while it is there, the change is not complete.
-        place: What it replaces; None where it only marks that others go.
-        gone: Files that go.
+        file: Staged file beside the label files, named by `lib.runtime.files.part_of`; while it exists, the
+            change is not complete.
+        place: Label file that it replaces; None if the change only removes files.
+        gone: Label files to remove.
     """
 
     file: Path
@@ -75,7 +75,7 @@ class Staged:
     gone: tuple[Path, ...] = ()
 
     def complete(self) -> None:
-        """Bring the files to what the register says; nothing where that is done."""
+        """Bring the files to the state in the register; does nothing if that is done already."""
         if not self.file.exists():
             return
         for other in self.gone:
@@ -90,16 +90,16 @@ Edit = Callable[[dict[str, Any]], Staged | None]
 
 
 class Register:
-    """The file that MONAI Label keeps its labels in, with three promises more.
+    """MONAI Label's register of labels, with three more guarantees.
 
-    It is replaced atomically, so that it is readable after a kill at any moment. It is read again under its
-    lock before each write, so that one process never erases what another one wrote. And the files that a
-    write changes agree with it: they lie ready before it and take their places after it, or at the next look
-    if the writer was killed in between.
+    The file is replaced atomically, so it stays readable after a kill at any moment. Each write reads the
+    file again under a lock first, so one process never erases the entries of another. And the label files
+    always agree with the register: new files are staged before the write and moved into place after it, or
+    at the next read if the writer was killed in between.
     """
 
     def __init__(self, path: Path) -> None:
-        """Use the file at `path`; it need not be there."""
+        """Use the file at `path`; it need not exist."""
         self.path = path
         self._lock = FileLock(f"{path}.lock")
         self._stamp: tuple[int, int, int] | None = None
@@ -108,10 +108,10 @@ class Register:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What the file says now; read again only when it changed. Not to be modified.
+        """Current content of the file, read again only when it changed; callers must not modify it.
 
         Raises:
-            Damaged: If it cannot be read.
+            Damaged: If the file cannot be read.
         """
         try:
             stat = self.path.stat()
@@ -122,13 +122,13 @@ class Register:
             content = self._read()
             staged = self._staged(content)
             if staged and staged.file.exists():
-                with self._lock:  # of a writer that is at it, or was killed
+                with self._lock:  # the writer is still busy, or was killed
                     staged.complete()
             self._content, self._stamp = content, stamp
         return self._content
 
     def check(self) -> None:
-        """Refuse now what would fail later.
+        """Check that the file can be used, before anything depends on it.
 
         Raises:
             Damaged: If the file cannot be used.
@@ -137,21 +137,21 @@ class Register:
 
     @property
     def objects(self) -> Objects:
-        """Record of each image that has one."""
+        """Records by case id."""
         objects: Objects = self.content["objects"]
         return objects
 
     def change(self, edit: Edit) -> None:
-        """Apply an edit to the newest content and write it, whole or not at all.
+        """Apply an edit to the newest content and write the file, completely or not at all.
 
         Args:
-            edit: Changes the content in place; an exception leaves the file as it was. It returns the change
-                of files that belongs to it, or nothing.
+            edit: Changes the content in place and returns the change of files that belongs to it, if any.
+                If it raises, the file stays unchanged.
 
         Raises:
-            ValueError: If the edited content is not JSON; NaN and infinity are not.
+            ValueError: If the edited content is not JSON; NaN and infinity are not JSON.
             Damaged: If the file cannot be read.
-            OSError: If it cannot be written. Nothing has changed then.
+            OSError: If the file cannot be written; nothing has changed then.
         """
         with self._lock:
             content = self._read()
@@ -182,12 +182,12 @@ class Register:
             part.write_text(text)
 
     def _complete(self, staged: Staged | None) -> None:
-        """What is written holds, so that a failure here is none of the writer's: the next look goes on."""
+        """Complete a staged change; the write already holds, so after a failure the next read retries."""
         try:
             if staged:
                 staged.complete()
         except OSError as err:
-            logger.warning("a label's file takes its place at the next look: %s", err)
+            logger.warning("a label file will be moved into place at the next read: %s", err)
 
     def _staged(self, content: dict[str, Any]) -> Staged | None:
         pending = content.get("pending")
@@ -204,7 +204,7 @@ class Register:
         return staged if ours and staged.file.name.startswith(PART) else None
 
     def _sweep(self) -> None:
-        """Remove what killed writers left: nobody else writes now, and what was pending is complete."""
+        """Remove leftovers of killed writers; the caller holds the lock and completed pending changes."""
         if self._swept:
             return
         self._swept = True
@@ -219,7 +219,7 @@ class Register:
         except FileNotFoundError:
             return _empty()
         except Damaged as err:
-            raise as_damaged(self.path, err, restore=_RESTORE) from err
+            raise as_damaged(self.path, err, restore=_RESTORE_REGISTER) from err
 
 
 def _empty() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The labels of the cases: their files, and what is kept with each."""
+"""Label files of the cases, and the notes stored with each label."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from lib.labels.values import Numbering, check_label, check_segments, imported, 
 from lib.runtime.errors import UserError
 from lib.runtime.files import make_durable, part_of
 
-FINAL, ORIGINAL = "final", "original"  # MONAI Label's tags: a reader's, a model's
-_OURS = {"written", "dicom_seg"}  # keys of the server's own among a label's notes
+FINAL, ORIGINAL = "final", "original"  # MONAI Label's tags for a reader's label and a model's label
+_SERVER_KEYS = {"written", "dicom_seg"}  # notes of a label that only the server writes
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class LabelStore:
-    """Saved labels lie under `labels/TAG/CASE.nii.gz`; a contour beside the images counts as the site says.
+    """Labels saved as `labels/TAG/CASE.nii.gz`, and contours beside the images.
 
-    Notes on a case are kept in the same register, datastore_v2.json.
+    A contour beside the images has the tag of the setting `study_labels`. Notes on cases and labels are
+    stored in the register, datastore_v2.json.
     """
 
     def __init__(
@@ -40,15 +41,15 @@ class LabelStore:
         study_labels: str,
         max_voxels: int,
     ) -> None:
-        """Keep the labels of the cases.
+        """Open the labels of a pool.
 
         Args:
-            found: The cases.
-            register: Lists the labels and holds the notes.
-            folder: Of the label files.
-            numbering: What their values mean.
-            study_labels: Tag of the contours that lie beside the images; `ignore` leaves them out.
-            max_voxels: Of a label.
+            found: Pool of the cases.
+            register: Register of the labels and notes.
+            folder: Folder of the label files.
+            numbering: Meaning of the label values.
+            study_labels: Tag of the contours beside the images; `ignore` leaves them out.
+            max_voxels: Largest number of voxels of a label.
         """
         self.folder, self.numbering = folder, numbering
         self._found, self._beside, self._max_voxels = found, study_labels, max_voxels
@@ -56,10 +57,10 @@ class LabelStore:
         self._labelled: tuple[Any, Any, dict[str, Set[str]]] = (None, None, {})
 
     def files_of(self, case: Case) -> dict[str, Path]:
-        """File of each label by tag, saved ones before those found beside the images.
+        """Label files of a case by tag; a saved label hides a contour beside the images with its tag.
 
         Raises:
-            UserError: If a folder of labels is a link to elsewhere.
+            UserError: If a label folder is a link to outside the studies folder.
         """
         found = {
             tag: self._path(case, tag, label.get("ext", ".nii.gz"))
@@ -70,11 +71,11 @@ class LabelStore:
         return found
 
     def is_saved(self, file: Path) -> bool:
-        """Whether a label's file was saved here; another one lies beside the images and is a person's."""
+        """Whether the server saved this label file; otherwise it lies beside the images and is not ours."""
         return file.is_relative_to(self.folder)
 
     def labelled(self, tag: str = FINAL) -> Set[str]:
-        """Ids of all cases with a label of this tag. Not to be modified."""
+        """Ids of all cases with a label of this tag; callers must not modify the set."""
         objects, pool = self._register.objects, self._found.pool
         known = self._labelled
         if known[0] is not objects or known[1] is not pool:  # both are replaced when they change
@@ -87,15 +88,15 @@ class LabelStore:
         return by_tag[tag]
 
     def counts(self) -> dict[str, int]:
-        """How many labels of each tag were saved."""
+        """Number of saved labels by tag."""
         records = self._register.objects.values()
         return dict(Counter(tag for record in records for tag in record.get("labels", {})))
 
     def read(self, case: Case, tag: str = FINAL) -> Volume:
-        """A case's label with this app's values 1..n, uint8, on the grid that it was drawn on.
+        """Label of a case with this app's values 1..n, uint8, on the grid that it was outlined on.
 
         Raises:
-            UserError: If the case has none, or it cannot be read.
+            UserError: If the case has no label of this tag, or the label cannot be read.
         """
         path = self.files_of(case).get(tag)
         if path is None:
@@ -107,34 +108,34 @@ class LabelStore:
         return our_values(volume, self.numbering.labels, segments)
 
     def save(self, case: Case, file: Path, tag: str, notes: Any) -> None:
-        """Store a label as it is, with a client's notes and when it was written.
+        """Store a label unchanged, with a client's notes and the current time.
 
         Raises:
-            UserError: If the tag, the notes or the label cannot be; nothing is written then.
+            UserError: If the tag, the notes or the label are invalid; nothing is written then.
         """
-        info = {"written": datetime.now(UTC).isoformat(), **check_notes(notes, reserved=_OURS)}
+        info = {"written": datetime.now(UTC).isoformat(), **check_notes(notes, reserved=_SERVER_KEYS)}
         self._put(case, check_tag(tag), file, info, newer=False)
 
     def take(self, case: Case, file: Path, tag: str, *, written: str, sent: dict[str, Any]) -> bool:
-        """Store a label that came from the PACS, unless the one that is there is as new.
+        """Store a label that came from the PACS, unless the stored label is as new or newer.
 
         Args:
-            case: Of which, quarantined or not.
-            file: The label.
+            case: Case of the label; it may be quarantined.
+            file: Label file.
             tag: Final or original.
-            written: UTC in ISO 8601, which sorts by time; empty for the oldest.
-            sent: What the PACS knows it by.
+            written: UTC in ISO 8601, which sorts by time; empty counts as the oldest.
+            sent: UIDs of the SEG in the PACS, its author, and the time of the label it belongs to.
 
         Returns:
-            Whether it was stored.
+            Whether the label was stored.
 
         Raises:
-            UserError: If the label cannot be; nothing is written then.
+            UserError: If the label is invalid; nothing is written then.
         """
         return self._put(case, tag, file, {"written": written, "dicom_seg": sent}, newer=True)
 
     def mark_sent(self, case: Case, tag: str, sent: dict[str, Any]) -> None:
-        """Keep with a label what the PACS knows it by; nothing if it was removed meanwhile."""
+        """Record the SEG of a label in the PACS; does nothing if the label was removed meanwhile."""
 
         def mark(record: dict[str, Any]) -> None:
             if tag in record["labels"]:
@@ -143,10 +144,10 @@ class LabelStore:
         self._change(case, mark)
 
     def remove(self, case: Case, tag: str) -> None:
-        """Remove a saved label; one beside the images is a person's file and stays.
+        """Remove a saved label; a contour beside the images is never removed.
 
         Raises:
-            UserError: If none was saved here.
+            UserError: If the server saved no label of this tag.
         """
         file = self.files_of(case).get(tag)
         if file is None or not self.is_saved(file):
@@ -162,42 +163,44 @@ class LabelStore:
         self._change(case, drop)
 
     def notes(self, case: Case, tag: str) -> dict[str, Any]:
-        """What is kept with a saved label; empty where none of this tag was saved."""
+        """Notes of a saved label; empty if none of this tag was saved."""
         notes: dict[str, Any] = self._record(case).get("labels", {}).get(tag, {}).get("info", {})
         return notes
 
     def note(self, case: Case, tag: str, notes: Any) -> None:
-        """Keep a client's notes with a saved label.
+        """Store a client's notes with a saved label.
 
         Raises:
-            UserError: If the notes cannot be, or none was saved here.
+            UserError: If the notes are invalid, or no label of this tag was saved.
         """
         if tag not in self._record(case).get("labels", {}):
-            raise UserError(f"only a saved label can carry notes; {case.id}'s lies beside its images.")
-        checked = check_notes(notes, reserved=_OURS)
+            raise UserError(
+                f"only a saved label can have notes; the label of {case.id} lies beside its images."
+            )
+        checked = check_notes(notes, reserved=_SERVER_KEYS)
         self._change(case, lambda record: record["labels"][tag]["info"].update(checked))
 
     def case_notes(self, case: Case) -> dict[str, Any]:
-        """What is kept of a case beside its labels."""
+        """Notes on a case."""
         notes: dict[str, Any] = self._record(case).get("image", {}).get("info", {})
         return notes
 
     def note_case(self, case: Case, notes: dict[str, Any]) -> None:
-        """Keep notes on a case."""
+        """Store notes on a case."""
         self._change(case, lambda record: record["image"]["info"].update(notes))
 
     @property
     def title(self) -> dict[str, Any]:
-        """Name and description that a person gave the studies, where one did."""
+        """Name and description that a user gave the studies, if any."""
         content = self._register.content
         return {key: content[key] for key in ("name", "description") if key in content}
 
     def set_title(self, **title: str) -> None:
-        """Keep the studies' `name` or `description`."""
+        """Store the `name` or `description` of the studies."""
         self._register.change(lambda content: content.update(title))
 
     def _put(self, case: Case, tag: str, file: Path, info: dict[str, Any], *, newer: bool) -> bool:
-        """Put a label in place, file and notes together: both are the old ones or the new ones."""
+        """Store a label file and its notes together: both are old or both are new."""
         label = check_label(file, case, max_voxels=self._max_voxels)
         check_segments(label, info, self.numbering.labels)
         suffix, stored = suffix_of(file), False
@@ -242,7 +245,7 @@ class LabelStore:
 
 
 def _copied(file: Path, path: Path) -> Path:
-    """A copy beside `path`, on the disk before anything says that it is there."""
+    """Copy of a file beside `path`, durable before the register mentions it."""
     part = part_of(path)
     try:
         shutil.copyfile(file, part)
@@ -254,10 +257,10 @@ def _copied(file: Path, path: Path) -> Path:
 
 
 def check_tag(tag: Any) -> str:
-    """A tag, after which a folder can be named.
+    """Check that a tag is a valid folder name, and return it.
 
     Raises:
-        UserError: If it is none.
+        UserError: If the tag is not valid.
     """
     if not isinstance(tag, str) or not _TAG.fullmatch(tag):
         raise UserError(f"a label's tag must be letters, digits, dash and underscore; got {str(tag)[:80]!r}.")

@@ -1,4 +1,4 @@
-"""Labels that clients send: what is accepted, and what their numbers mean."""
+"""Checks of the labels that clients send, and the meaning of their values."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from lib.cases.formats.image import (
     resample,
     suffix_of,
 )
-from lib.cases.formats.voxels import MOST_LABEL, STEP
+from lib.cases.formats.voxels import MAX_LABEL, VOXELS_PER_STEP
 from lib.runtime.errors import UserError
 
 
 class Numbering(Protocol):
-    """Which value means which structure: the part of a decomposition that labels need.
+    """Value of each structure: the part of a decomposition that labels need.
 
     Attributes:
         labels: Value 1..n of each structure.
-        import_values: Values of other programs' files, and ours for them.
+        import_values: This app's value for each value in files of other programs.
     """
 
     @property
@@ -38,22 +38,22 @@ class Numbering(Protocol):
 
     @property
     def import_values(self) -> Mapping[int, int]:
-        """Our value for each value of other programs."""
+        """This app's value for each value of other programs."""
 
     def imported(self, label: NDArray[Any]) -> NDArray[Any]:
-        """A label file's values as ours; raises ValueError where a file mixes two numberings."""
+        """Label file in this app's values; raises ValueError if the file mixes two numberings."""
 
 
 def check_label(file: Path, case: Case, *, max_voxels: int) -> Volume:
-    """Read what can be a label of this case, uint16; an empty label is an answer.
+    """Read a label of this case, uint16, and check it; an empty label is valid and means no lesion.
 
-    Memory: 2 bytes a voxel and about 4 MB to read it, and up to 4 bytes a voxel more to compare it with an
-    image on another grid. A label may have as many voxels as any volume, as Slicer draws on finer grids than
-    the image's; a larger one is refused from its header.
+    Memory: 2 bytes a voxel and about 4 MB to read the label, and up to 4 more bytes a voxel to compare it
+    with an image on another grid. A label may have as many voxels as any volume, because Slicer outlines on
+    finer grids than the image's; a larger label is refused from its header.
 
     Raises:
-        UserError: If it is no label map, holds other than whole numbers, or lies elsewhere. The sentence
-            calls it "a label": its path here is none of the client's business.
+        UserError: If the file is no label map, has values that are not whole numbers, or lies outside the
+            case. The message says "a label" rather than the path, which the client need not know.
     """
     suffix = suffix_of(file)
     if not suffix or file.name.lower().endswith(".seg.nrrd"):
@@ -61,7 +61,7 @@ def check_label(file: Path, case: Case, *, max_voxels: int) -> Volume:
             f"a label must be a label map in {', '.join(FILE_SUFFIXES)}; got "
             f"{''.join(file.suffixes)[-20:] or 'a name without a suffix'!r}. Save it as a label map."
         )
-    label = read_label_map(Source(file, called="a label"), max_voxels=max_voxels)
+    label = read_label_map(Source(file, display_name="a label"), max_voxels=max_voxels)
     sources = case.modalities.values()
     if label.array.any() and not any(_overlaps(label, source, max_voxels) for source in sources):
         raise UserError(
@@ -72,7 +72,7 @@ def check_label(file: Path, case: Case, *, max_voxels: int) -> Volume:
 
 
 def segments_of(info: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Name and value of each segment, as Slicer sends them with a label; empty where it did not.
+    """Name and value of each segment, as Slicer sends them with a label; empty if it sent none.
 
     Raises:
         UserError: If `label_info` is not a list of names and values.
@@ -83,23 +83,23 @@ def segments_of(info: Mapping[str, Any]) -> list[tuple[str, int]]:
     except (TypeError, KeyError):
         pairs = [("", None)]
     named = all(name and isinstance(name, str) for name, _ in pairs)
-    if not named or not all(type(value) is int and 0 <= value <= MOST_LABEL for _, value in pairs):
+    if not named or not all(type(value) is int and 0 <= value <= MAX_LABEL for _, value in pairs):
         raise UserError(
             'label_info must be a list of {"name": "lesion", "idx": 1}, with idx from 0 to '
-            f"{MOST_LABEL:,}; got {str(segments)[:80]}. Send each segment's name and value."
+            f"{MAX_LABEL:,}; got {str(segments)[:80]}. Send each segment's name and value."
         )
     return pairs
 
 
 def check_segments(label: Volume, info: Mapping[str, Any], labels: Mapping[str, int]) -> None:
-    """Refuse a label that would be read as empty though the reader drew something.
+    """Refuse a label that would be read as empty although the reader outlined something.
 
     Raises:
-        UserError: If its segments cannot be told apart, or none has a name of this app.
+        UserError: If the segments of the values are ambiguous, or no segment has a name of this app.
     """
     segments = segments_of(info)
     if segments and label.array.any():
-        _values(label, segments)
+        _value_by_segment(label, segments)
         if not labels.keys() & {name for name, _ in segments}:
             raise UserError(
                 f"a segment must be named {' or '.join(labels)}; "
@@ -108,26 +108,26 @@ def check_segments(label: Volume, info: Mapping[str, Any], labels: Mapping[str, 
 
 
 def our_values(volume: Volume, labels: Mapping[str, int], segments: Sequence[tuple[str, int]]) -> Volume:
-    """A label with this app's values, uint8.
+    """Label with this app's values, uint8.
 
-    Values are mapped by the segments' names where the client told them, as clients renumber. Segments with
-    other names become background here; they stay in the stored file.
+    Clients renumber segments, so values are mapped by the segments' names if the client sent them. Segments
+    with other names become background in the result; the stored file keeps them.
 
     Args:
-        volume: A label map as stored, whole numbers up to 65,535.
+        volume: Label map as stored, whole numbers up to 65,535.
         labels: Value by name, 1..n.
-        segments: Name and value as the client numbered them; none means that its values are ours.
+        segments: Name and value of each segment in the client's numbering; empty if this app numbered it.
 
     Raises:
-        UserError: If there are no names and a value is none of ours.
+        UserError: If there are no names and a value is not one of this app's.
     """
-    if not segments and (unknown := sorted(_found(volume) - set(labels.values()))):
+    if not segments and (unknown := sorted(_values_present(volume) - set(labels.values()))):
         known = ", ".join(f"{value} {name}" for name, value in labels.items())
         raise UserError(
             f"the label's values must be 0, {known}; got {str(unknown)[:80]}. Name them with --conf labels, "
             "or say what they mean in import_values of a table of your own."
         )
-    theirs = _values(volume, segments) if segments else labels
+    theirs = _value_by_segment(volume, segments) if segments else labels
     array = np.zeros(volume.array.shape, dtype=np.uint8)
     for name in labels.keys() & theirs.keys():
         array[volume.array == theirs[name]] = labels[name]
@@ -135,7 +135,7 @@ def our_values(volume: Volume, labels: Mapping[str, int], segments: Sequence[tup
 
 
 def imported(volume: Volume, numbering: Numbering) -> Volume:
-    """A label file's numbers as this app's, where they come without names; BraTS's 4 becomes 3.
+    """Label file without segment names, in this app's values; for example, BraTS's 4 becomes 3.
 
     Raises:
         UserError: If the file mixes two numberings.
@@ -146,15 +146,15 @@ def imported(volume: Volume, numbering: Numbering) -> Volume:
         raise UserError(str(err)) from err
 
 
-def _values(volume: Volume, segments: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """Value of each segment in the voxels: the one that was sent, or its place in the list.
+def _value_by_segment(volume: Volume, segments: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Value of each segment in the voxels: either the sent value or the segment's position in the list.
 
-    Slicer's plugin sends places that count segments which it then leaves out (`background`, scribbles), while
-    it numbers the voxels without those.
+    Slicer's plugin sends values that count segments which it then leaves out (`background`, scribbles), while
+    it numbers the voxels without those segments.
     """
     sent = dict(segments)
     places = {name: place for place, (name, _) in enumerate(segments, start=1)}
-    found = _found(volume)
+    found = _values_present(volume)
     fitting = [table for table in (sent, places) if found <= set(table.values())]
     meanings = {tuple(sorted((v, n) for n, v in table.items() if v in found)) for table in fitting}
     if len(meanings) != 1:
@@ -165,26 +165,26 @@ def _values(volume: Volume, segments: Sequence[tuple[str, int]]) -> dict[str, in
     return fitting[0]
 
 
-def _found(volume: Volume) -> set[int]:
-    """Values other than 0, a piece at a time: to sort all voxels would take as much memory again."""
-    found, voxels = np.zeros(MOST_LABEL + 1, dtype=bool), volume.array.reshape(-1)
-    for start in range(0, voxels.size, STEP):
-        found[voxels[start : start + STEP].astype(np.intp)] = True
+def _values_present(volume: Volume) -> set[int]:
+    """Values other than 0, found piece by piece; sorting all voxels would double the memory."""
+    found, voxels = np.zeros(MAX_LABEL + 1, dtype=bool), volume.array.reshape(-1)
+    for start in range(0, voxels.size, VOXELS_PER_STEP):
+        found[voxels[start : start + VOXELS_PER_STEP].astype(np.intp)] = True
     return set(np.flatnonzero(found).tolist()) - {0}
 
 
 def _overlaps(label: Volume, source: Source, max_voxels: int) -> bool:
-    """Whether a voxel of an image lies in a label that is not empty."""
+    """Whether any voxel of an image lies inside the outline of a label that is not empty."""
     grid = read_grid(source, max_voxels=max_voxels)
     if label.grid.same_as(grid):
         return True
-    drawn = _drawn(label)
-    part = _part_within(grid, drawn.grid)
+    drawn = _crop_to_drawn(label)
+    part = _crop_to_box(grid, drawn.grid)
     return part is not None and bool(resample(drawn, part, nearest=True).array.any())
 
 
-def _drawn(label: Volume) -> Volume:
-    """The box of a label that holds all that was drawn, as 0 and 1."""
+def _crop_to_drawn(label: Volume) -> Volume:
+    """Smallest box that holds all outlined voxels, with values 0 and 1."""
     drawn = [np.flatnonzero(label.array.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     first, last = [indices[0] for indices in drawn], [indices[-1] + 1 for indices in drawn]
     affine = label.grid.affine.copy()
@@ -193,8 +193,8 @@ def _drawn(label: Volume) -> Volume:
     return Volume(box.view(np.uint8), Grid(box.shape, affine))
 
 
-def _part_within(grid: Grid, box: Grid) -> Grid | None:
-    """The part of a grid whose voxels may lie in the box of another; None where there is none."""
+def _crop_to_box(grid: Grid, box: Grid) -> Grid | None:
+    """Part of a grid whose voxels may lie inside the box of another grid; None if there is none."""
     ends = product(*((-0.5, size - 0.5) for size in box.shape[::-1]))
     corners = np.array([[*index, 1.0] for index in ends])
     places = (np.linalg.inv(grid.affine) @ box.affine @ corners.T)[:3]

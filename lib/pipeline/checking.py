@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib.pipeline.workspace import Workspace
-from lib.plan.jobs import Progress, telling
+from lib.plan.jobs import Progress, recording_progress
 
 CHECK_JOB = "check"
 
@@ -16,8 +16,9 @@ def check_workspace(workspace: Workspace, on_progress: Progress | None = None) -
         on_progress: Called with the share done and the number of cases checked; both are also recorded for
             the page.
     """
-    cases, goes_on = len(workspace.pool.cases), "the next check resumes where this one stopped"
-    with telling(workspace.plan.report, CHECK_JOB, on_progress, goes_on=goes_on) as report_progress:
+    cases, after_stop = len(workspace.pool.cases), "the next check resumes where this one stopped"
+    recording = recording_progress(workspace.plan.report, CHECK_JOB, on_progress, after_stop=after_stop)
+    with recording as report_progress:
         report_progress(0.0, f"looking at {cases:,} cases")
         workspace.check(lambda done, of: report_progress(done / of, f"checked {done:,} of {of:,} cases"))
     workspace.plan.report(CHECK_JOB, state="done", done=1.0, message=f"checked {cases:,} cases")

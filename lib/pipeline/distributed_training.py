@@ -16,7 +16,7 @@ from lib.ciml.training.train import EpochReport, TrainingResult, TrainingSetting
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.training_data import LabelledCases
 from lib.pipeline.workspace import Workspace
-from lib.runtime.distributed import Tell, share_out
+from lib.runtime.distributed import OnProgress, share_out
 
 
 class SharedTraining:
@@ -38,7 +38,7 @@ class SharedTraining:
         self.listeners: list[Callable[[EpochReport], None]] = []
         self.result = TrainingResult()
 
-    def __call__(self, piece: int, device: torch.device, tell: Tell) -> None:
+    def __call__(self, piece: int, device: torch.device, tell: OnProgress) -> None:
         """Train, and report each epoch to every listener."""
 
         def notify_listeners(report: EpochReport) -> None:
@@ -79,7 +79,7 @@ class FollowerTraining:
     network: CimlNetwork
     settings: TrainingSettings
 
-    def __call__(self, piece: int, device: torch.device, tell: Tell) -> None:
+    def __call__(self, piece: int, device: torch.device, tell: OnProgress) -> None:
         """Train until the first rank is done."""
         workspace = Workspace(self.studies, self.conf)
         train(

@@ -24,7 +24,7 @@ from lib.pipeline.checking import check_workspace
 from lib.pipeline.scoring import WorkspaceScores, score_workspace
 from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
-from lib.plan.jobs import Progress, telling
+from lib.plan.jobs import Progress, recording_progress
 from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore, PairScore
 from lib.runtime.files import replacing
@@ -55,10 +55,11 @@ def plan_pool(workspace: Workspace, *, processes: int = 1, on_progress: Progress
     Raises:
         UserError: If the studies hold no case.
     """
-    goes_on = "the next scoring resumes where this one stopped"
+    after_stop = "the next scoring resumes where this one stopped"
+    recording = recording_progress(workspace.plan.report, SCORING_JOB, on_progress, after_stop=after_stop)
     with (
         FileLock(workspace.folders.work / "scoring.lock"),  # a second scoring waits, then finds nothing to do
-        telling(workspace.plan.report, SCORING_JOB, on_progress, goes_on=goes_on) as report_progress,
+        recording as report_progress,
     ):
         return _plan_pool(workspace, processes, report_progress)
 

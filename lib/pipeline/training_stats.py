@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
-from lib.runtime.own_files import recalled
+from lib.runtime.own_files import read_or_set_aside
 
 _PATIENCE_S = 5.0  # longer than `_is_written` holds the lock
 
@@ -48,7 +48,9 @@ class TrainingStats:
 
     def read(self) -> dict[str, Any]:
         """Statistics of the running or last training; without a `state` before the first."""
-        kept = recalled(self._file, _Stats, again="The result of the last training is no longer shown.")
+        kept = read_or_set_aside(
+            self._file, _Stats, consequence="The result of the last training is no longer shown."
+        )
         if kept is None:
             return _ended({})
         stats: dict[str, Any] = {**kept}

@@ -18,7 +18,7 @@ from lib.cases.discovery.file_stamps import FileStamps, tree_stamp
 from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.discovery.layouts import find_pool
 from lib.cases.discovery.series_rules import rules_for
-from lib.cases.discovery.studies import REGISTER
+from lib.cases.discovery.studies import REGISTER_FILE
 from lib.cases.formats.image import MAX_VOXELS
 from lib.cases.modalities import default_reference
 from lib.cases.pool import Pool
@@ -183,7 +183,7 @@ class Workspace:
         Raises:
             Damaged: If the register of the labels is damaged.
         """
-        register = Register(self.folders.studies / REGISTER)
+        register = Register(self.folders.studies / REGISTER_FILE)
         register.check()
         return LabelStore(
             self.found,
@@ -209,7 +209,7 @@ class Workspace:
             self.labels,
             reference_of=self.preparation.reference_of,
             refresh=self.refresh,
-            seen_file=self.folders.work / "segmentations.json",
+            outcomes_file=self.folders.work / "segmentations.json",
             every_s=self.settings.refresh_s,
             max_voxels=MAX_VOXELS,
             on_taken=on_taken,

@@ -1,1 +1,1 @@
-"""Who labels what, and when: the ordered plan, leases, and a record of what happened."""
+"""The plan of a pool: the order of its cases, their leases to annotators, and a record of events."""

@@ -1,4 +1,4 @@
-"""How many cases of a pool are to be labelled."""
+"""Budget of a pool: the number of cases to label."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) *%")
 
 @dataclass(frozen=True)
 class Budget:
-    """A stop rule: so many cases, a share of the pool, the plateau of its coverage, or none.
+    """Stop rule: a number of cases, a share of the pool, the plateau of its coverage, or the whole pool.
 
     Attributes:
-        rule: Which of them.
-        amount: Cases, or a share from 0 to 1; 0 where the rule needs none.
-        text: As a site wrote it.
+        rule: Kind of the rule.
+        amount: Number of cases, or share from 0 to 1; 0 if the rule needs no number.
+        text: Setting as the user wrote it.
 
     Example:
         >>> Budget.parse("20%").cases(70)
@@ -34,7 +34,7 @@ class Budget:
         """Read a setting: "", "20", "20%", "0.2" or "plateau".
 
         Raises:
-            ValueError: If it is none of these, no case at all, or more than the whole pool.
+            ValueError: If the text is none of these, or means no case or more than the whole pool.
         """
         text = text.strip()
         if not text:
@@ -54,12 +54,12 @@ class Budget:
         )
 
     def cases(self, of: int, *, plateau: int | None = None) -> int:
-        """The rule in cases of a pool of `of`, at least 1 and at most the whole pool.
+        """Number of cases to label in a pool of `of` cases, at least 1 and at most the whole pool.
 
         Args:
-            of: Cases in the pool.
-            plateau: After how many cases of an order the coverage hardly grows; None where that is
-                not known, and then the rule `plateau` is the whole pool.
+            of: Number of cases in the pool.
+            plateau: Number of cases after which the coverage hardly grows; None if unknown, and the rule
+                `plateau` then means the whole pool.
 
         Raises:
             ValueError: If the pool is empty.
@@ -75,5 +75,5 @@ class Budget:
         return min(of, max(1, wanted))
 
     def __str__(self) -> str:
-        """As a site wrote it."""
+        """Setting as the user wrote it."""
         return self.text

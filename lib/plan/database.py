@@ -1,4 +1,4 @@
-"""The database of the plan: SQLite beside the studies, or PostgreSQL for several servers."""
+"""Database of the plan: SQLite beside the studies, or PostgreSQL for several servers."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from lib.plan.schema import bring_up_to_date
 from lib.runtime.own_files import Damaged, Unavailable
 
 logger = logging.getLogger(__name__)
-BUSY_S = 30  # how long one waits for another's transaction on SQLite
-REACHED_S = 5  # how long one waits for PostgreSQL's server: meanwhile no client is answered
-_SILENT = "the plan's database must answer; it does not. Try again later; the server's log says more."
+BUSY_S = 30  # longest wait for another transaction on SQLite
+CONNECT_S = 5  # longest wait for the PostgreSQL server; clients get no answer meanwhile
+_UNREACHABLE = "the plan's database must answer; it does not. Try again later; the server's log says more."
 _DAMAGED = (
     "the plan's database must be whole; it is damaged. Restore plan.sqlite from a backup. Move it away if "
-    "there is none: the pool is scored again, and who was offered what is lost."
+    "there is none: the pool is then scored again, and the record of offered cases is lost."
 )
-IDLE_S = 60  # a transaction in which nothing happens for so long belongs to a server that is cut off
+IDLE_S = 60  # a transaction that is idle for so long belongs to a server that lost its connection
 
 
 def open_database(url: str) -> Engine:
-    """A database with the tables of this release.
+    """Open a database and bring its tables up to this release.
 
-    Sessions of the engine read; those of `writing(engine)` write.
+    Use the engine itself for reading and `writing(engine)` for writing.
 
     Args:
         url: `sqlite:///…` or `postgresql://…`.
 
     Raises:
-        ValueError: If it is another kind of database, or a later release's.
-        Unavailable: If it cannot be opened or is damaged; so does whatever uses it later.
+        ValueError: If it is another kind of database, or one of a later release.
+        Unavailable: If the database cannot be opened or is damaged; later uses of the engine raise it too.
     """
     kind = make_url(url).get_backend_name()
     if kind not in ("sqlite", "postgresql"):
@@ -47,41 +47,41 @@ def open_database(url: str) -> Engine:
         engine = create_engine(url)
         _make_sqlite_safe(engine)
     else:
-        arguments = {"connect_timeout": REACHED_S}
-        engine = create_engine(url, connect_args=arguments, pool_pre_ping=True)  # it may have been restarted
+        arguments = {"connect_timeout": CONNECT_S}
+        engine = create_engine(url, connect_args=arguments, pool_pre_ping=True)  # the server may restart
         _make_postgresql_safe(engine)
-    _say_what_fails(engine)
+    _translate_errors(engine)
     bring_up_to_date(engine)
     return engine
 
 
 def writing(engine: Engine) -> Engine:
-    """The engine for transactions that write."""
+    """Engine for transactions that write."""
     return engine.execution_options(begin="IMMEDIATE")
 
 
 def one_at_a_time(connection: Connection) -> None:
-    """Wait until no other transaction leases; SQLite's transactions that write wait for each other anyway."""
+    """Wait until no other transaction leases a case; on SQLite, writing transactions always queue."""
     if connection.dialect.name == "postgresql":
-        table = text("CAST(CAST(CAST('lease' AS regclass) AS oid) AS bigint)")  # a lock for each schema
+        table = text("CAST(CAST(CAST('lease' AS regclass) AS oid) AS bigint)")  # one lock a schema
         connection.execute(select(func.pg_advisory_xact_lock(table)))
 
 
-def _say_what_fails(engine: Engine) -> None:
-    """A database that is gone or damaged is one sentence for whoever asks; the log has the rest."""
+def _translate_errors(engine: Engine) -> None:
+    """Turn errors of a lost or damaged database into one sentence for the client; the log has the details."""
 
     @event.listens_for(engine, "handle_error")
     def say(context: ExceptionContext) -> None:
         if type(context.sqlalchemy_exception) not in (OperationalError, InternalError, DatabaseError):
             return
-        if _is_statement(context.original_exception):
+        if _is_statement_error(context.original_exception):
             return
-        logger.error("the plan's database does not answer: %s", context.original_exception)  # names hosts
-        raise Damaged(_DAMAGED) if _is_damaged(context.original_exception) else Unavailable(_SILENT)
+        logger.error("the plan's database does not answer: %s", context.original_exception)  # it names hosts
+        raise Damaged(_DAMAGED) if _is_damaged(context.original_exception) else Unavailable(_UNREACHABLE)
 
 
-def _is_statement(error: BaseException) -> bool:
-    """Whether SQLite refuses what a statement says; without our tables it is another file than was opened."""
+def _is_statement_error(error: BaseException) -> bool:
+    """Whether SQLite rejects the statement itself; a missing table means that the file was replaced."""
     code = getattr(error, "sqlite_errorcode", None)
     return code == sqlite3.SQLITE_ERROR and "no such table" not in str(error)
 
@@ -92,7 +92,7 @@ def _is_damaged(error: BaseException) -> bool:
 
 
 def _make_sqlite_safe(engine: Engine) -> None:
-    """WAL, so that readers never wait; a transaction that writes takes the lock when it begins, not later."""
+    """Use WAL, so that readers never wait, and let writing transactions take the lock when they begin."""
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
@@ -109,7 +109,7 @@ def _make_sqlite_safe(engine: Engine) -> None:
 
 
 def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
-    """Write-ahead logging from now on; to change a file to it, SQLite itself does not wait for a writer."""
+    """Switch to write-ahead logging; retry here, because SQLite does not wait for a writer to do it."""
     patience = time.monotonic() + BUSY_S
     while True:
         try:
@@ -123,7 +123,7 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
 
 
 def _make_postgresql_safe(engine: Engine) -> None:
-    """A server that lost its power keeps nobody from leasing for long."""
+    """Limit idle transactions, so that a server that lost its power does not block leasing for long."""
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:

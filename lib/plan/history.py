@@ -1,4 +1,4 @@
-"""What happened to a case, as the plan's database keeps it."""
+"""Events of a case, as recorded in the plan's database."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lib.plan.orm import EventRow
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened.
+    """One recorded event.
 
     Attributes:
-        at: When.
+        at: Time of the event.
         kind: `planned` (the whole pool), `offered`, `set aside`, `expired`, `labelled`.
-        annotator: Who asked or labelled.
+        annotator: Annotator who requested or labelled the case.
         details: Rank and strategy of an offer, version and size of a plan.
     """
 
@@ -30,7 +30,7 @@ class Event:
 
 
 def history(connection: Connection, case_id: str, *, limit: int) -> list[Event]:
-    """What happened to a case and to the whole pool, newest first."""
+    """Events of a case and of the whole pool, newest first."""
     ours = (EventRow.case_id == case_id) | EventRow.case_id.is_(None)
     rows = (
         select(EventRow.at, EventRow.kind, EventRow.annotator, EventRow.details)

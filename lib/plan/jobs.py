@@ -1,4 +1,4 @@
-"""How far the long jobs are: one row a job, rewritten."""
+"""Progress of the long jobs: one row a job, overwritten at each report."""
 
 from __future__ import annotations
 
@@ -14,65 +14,70 @@ from sqlalchemy.orm import Session
 
 from lib.plan.orm import ProgressRow
 
-Progress = Callable[[float, str], None]  # told the share done and what is being done
-_KEEP_S = 1.0  # between two tellings that are kept
-STALE = timedelta(minutes=5)  # a running job that has not spoken for this long was killed
-# Built once: putting a statement together costs more than SQLite takes to answer it.
+Progress = Callable[[float, str], None]  # called with the share done and the current step
+_RECORD_EVERY_S = 1.0  # at most one progress report a second is recorded
+STALE_AFTER = timedelta(minutes=5)  # a running job without a report for this long was killed
+# Built once: building a statement takes longer than SQLite needs to answer it.
 _PROGRESS = select(
     ProgressRow.state, ProgressRow.done, ProgressRow.message, ProgressRow.started, ProgressRow.at
 ).where(ProgressRow.job == bindparam("wanted"))
 
 
 @contextmanager
-def telling(
-    keep: Callable[..., None], job: str, on_progress: Progress | None = None, *, goes_on: str
+def recording_progress(
+    record: Callable[..., None], job: str, on_progress: Progress | None = None, *, after_stop: str
 ) -> Iterator[Progress]:
-    """Keep how far a job is, once a second, and why it ended before its end.
+    """Record the progress of a job once a second, and the reason if it ends early.
 
     Args:
-        keep: `PlanStore.report`.
-        job: Its name.
-        on_progress: Told everything.
-        goes_on: What happens after a stop, for who stopped it.
+        record: `PlanStore.report`.
+        job: Name of the job.
+        on_progress: Called with every report.
+        after_stop: Consequence of a stop, in words for the person who stopped the job.
 
     Yields:
-        To be told the share done and what is being done.
+        Callable that takes the share done and the current step.
     """
-    kept = -math.inf
+    recorded = -math.inf
 
     def tell(done: float, message: str) -> None:
-        nonlocal kept
-        if time.monotonic() - kept >= _KEEP_S:
-            kept = time.monotonic()
-            keep(job, state="running", done=done, message=message)
+        nonlocal recorded
+        if time.monotonic() - recorded >= _RECORD_EVERY_S:
+            recorded = time.monotonic()
+            record(job, state="running", done=done, message=message)
         if on_progress:
             on_progress(done, message)
 
     try:
         yield tell
     except KeyboardInterrupt:
-        keep(job, state="interrupted", done=0.0, message=f"stopped; {goes_on}")
+        record(job, state="interrupted", done=0.0, message=f"stopped; {after_stop}")
         raise
     except Exception as err:
-        keep(job, state="failed", done=0.0, message=str(err))
+        record(job, state="failed", done=0.0, message=str(err))
         raise
 
 
-def report(session: Session, told: ProgressRow, now: datetime) -> None:
-    """Keep what a job tells; it began when it first told so since it last ended, or fell behind itself."""
-    row = session.get(ProgressRow, told.job)
-    goes_on = row is not None and row.state == "running" and told.done >= row.done and now - row.at <= STALE
-    told.started = row.started if row is not None and goes_on else now
-    told.at = now
-    session.merge(told)
+def report(session: Session, reported: ProgressRow, now: datetime) -> None:
+    """Record a progress report.
+
+    A job starts at its first report after the previous run ended. A lower share done than before, or a long
+    silence, also means a new start.
+    """
+    row = session.get(ProgressRow, reported.job)
+    is_running = row is not None and row.state == "running" and now - row.at <= STALE_AFTER
+    continues = row is not None and is_running and reported.done >= row.done
+    reported.started = row.started if row is not None and continues else now
+    reported.at = now
+    session.merge(reported)
 
 
 def progress(connection: Connection, job: str, now: datetime) -> dict[str, Any]:
-    """State, share done, message and seconds left of a job; empty where it never ran."""
+    """State, share done, message and seconds left of a job; empty if it never ran."""
     row = connection.execute(_PROGRESS, {"wanted": job}).one_or_none()
     if row is None:
         return {}
-    state = "interrupted" if row.state == "running" and now - row.at > STALE else row.state
+    state = "interrupted" if row.state == "running" and now - row.at > STALE_AFTER else row.state
     answer: dict[str, Any] = {"state": state, "done": round(row.done, 3), "message": row.message}
     if state == "running" and row.done > 0.02:
         elapsed = (row.at - row.started).total_seconds()

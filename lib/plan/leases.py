@@ -1,4 +1,4 @@
-"""Handing out cases: never two annotators the same one."""
+"""Leases of cases to annotators: two annotators never get the same case."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 from lib.plan.database import one_at_a_time
 from lib.plan.orm import EventRow, LeaseRow, SetAsideRow
 
-# Built once: putting a statement together costs more than SQLite takes to answer it.
-_MADE = (
+# Built once: building a statement takes longer than SQLite needs to answer it.
+_OFFERED_AT = (
     select(EventRow.at)
     .where(EventRow.case_id == LeaseRow.case_id, EventRow.kind == "offered")
     .order_by(EventRow.id.desc())
     .limit(1)
     .scalar_subquery()
 )
-_LEASES = select(LeaseRow.case_id, LeaseRow.annotator, LeaseRow.until, _MADE.label("made"))
+_LEASES = select(LeaseRow.case_id, LeaseRow.annotator, LeaseRow.until, _OFFERED_AT.label("offered_at"))
 _END_LEASE = delete(LeaseRow).where(LeaseRow.case_id == bindparam("ended"))
 _LEASE = insert(LeaseRow)
-_ASIDE = select(SetAsideRow.case_id).where(SetAsideRow.annotator == bindparam("whose"))
+_ASIDE = select(SetAsideRow.case_id).where(SetAsideRow.annotator == bindparam("by"))
 _SET_ASIDE = insert(SetAsideRow)
-_TAKE_BACK = delete(SetAsideRow).where(SetAsideRow.annotator == bindparam("whose"))
+_CLEAR_SET_ASIDE = delete(SetAsideRow).where(SetAsideRow.annotator == bindparam("by"))
 _EVENT = insert(EventRow)
 
-APART = timedelta(hours=1)  # that the clocks of servers may differ, or one be set back
+MAX_CLOCK_SKEW = timedelta(hours=1)  # between servers, or after a clock was set back
 
 
 @dataclass(frozen=True)
 class PoolState:
-    """The cases of a pool at one moment.
+    """Cases of a pool at one moment.
 
     Attributes:
-        served: Ids of those that may be offered.
-        labelled: Ids of those among them that have a label.
+        served: Ids of the cases that may be offered.
+        labelled: Ids of the served cases that have a label.
     """
 
     served: Set[str]
@@ -49,15 +49,15 @@ class PoolState:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What an annotator asks for.
+class LeaseRequest:
+    """Request of an annotator for the next case.
 
     Attributes:
-        annotator: Who asks.
+        annotator: Name of the annotator.
         order: Case ids, best first.
-        lease: How long the case is kept.
-        stop: No case is offered once so many are labelled or in somebody's hands; None for never.
-        about: Kept with the event.
+        lease: Duration of the lease.
+        stop: Number of cases, labelled or leased, after which no more are offered; None for no limit.
+        about: Details recorded with the event.
     """
 
     annotator: str
@@ -69,13 +69,13 @@ class Wish:
 
 @dataclass(frozen=True)
 class Lease:
-    """A case in one annotator's hands.
+    """A case that one annotator holds.
 
     Attributes:
-        case_id: Of the case.
-        rank: Its place in the order, from 1.
-        until: When it is free again.
-        spent: Cases labelled or in somebody's hands, this one too.
+        case_id: Id of the case.
+        rank: Rank of the case in the order, from 1.
+        until: End of the lease.
+        spent: Number of cases labelled or leased, including this one.
     """
 
     case_id: str
@@ -85,75 +85,75 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Who is at what, for one annotator who looks.
+class Assignments:
+    """Cases that the annotators hold now, and the cases that one annotator has set aside.
 
     Attributes:
-        held: (annotator, until) of every case in somebody's hands.
-        aside: Cases that this annotator passed over.
+        held: Annotator and end of the lease, by id of each leased case.
+        aside: Ids of the cases that this annotator set aside.
     """
 
     held: Mapping[str, tuple[str, datetime]]
     aside: Set[str]
 
     @classmethod
-    def look(cls, connection: Connection, annotator: str, now: datetime) -> Desk:
-        """As it is now; nothing is changed."""
+    def read(cls, connection: Connection, annotator: str, now: datetime) -> Assignments:
+        """Read the leases; the database is not changed."""
         leases = connection.execute(_LEASES).all()
-        aside = set(connection.scalars(_ASIDE, {"whose": annotator}))
-        held = {lease.case_id: (lease.annotator, lease.until) for lease in leases if _holds(lease, now)}
+        aside = set(connection.scalars(_ASIDE, {"by": annotator}))
+        held = {lease.case_id: (lease.annotator, lease.until) for lease in leases if _is_held(lease, now)}
         return cls(held, aside)
 
     @property
     def annotators(self) -> set[str]:
-        """Names of all who hold a case."""
+        """Names of the annotators who hold a case."""
         return {who for who, _ in self.held.values()}
 
-    def of(self, annotator: str) -> str | None:
-        """The case in an annotator's hands."""
+    def case_of(self, annotator: str) -> str | None:
+        """Id of the case that an annotator holds; None if there is none."""
         return next((case for case, (who, _) in self.held.items() if who == annotator), None)
 
 
 def lease_first(
-    connection: Connection, wish: Wish, look: Callable[[], PoolState], now: datetime
+    connection: Connection, request: LeaseRequest, read_pool: Callable[[], PoolState], now: datetime
 ) -> Lease | None:
-    """Lease the first case of an order that is free, within the connection's transaction.
+    """Lease the first free case of an order, within the connection's transaction.
 
-    Free is: open, in nobody's hands, not set aside by this annotator. A case that this annotator still holds
-    is set aside: asking again without a label is passing it over. Once nothing else is left, what was set
-    aside comes again. What an expired lease held is free again.
+    A case is free if it is open, nobody holds it, and this annotator has not set it aside. A case that this
+    annotator still holds is set aside: a new request without a label passes it over. Cases that were set
+    aside come again once no other case is left. A case whose lease has expired is free again.
 
     Args:
-        connection: In a transaction that writes.
-        wish: What is asked for.
-        look: Tells the pool; called once nobody else can lease. A label is saved before its case is
-            released, so a case that is in nobody's hands then has its label in what `look` tells.
-        now: The time.
+        connection: Connection in a transaction that writes.
+        request: Request of the annotator.
+        read_pool: Returns the state of the pool; called when no other transaction can lease. A label is
+            saved before the lease of its case ends, so a case without a lease has its label in this state.
+        now: Current time.
 
     Returns:
         The lease, or None when nothing is left for this annotator or the stop is reached.
     """
     one_at_a_time(connection)
-    leases = connection.execute(_LEASES).all()  # as many as there are annotators
-    aside = set(connection.scalars(_ASIDE, {"whose": wish.annotator}))
-    pool = look()
-    held = _end_leases(connection, leases, wish, pool, aside, now)
+    leases = connection.execute(_LEASES).all()  # at most one an annotator
+    aside = set(connection.scalars(_ASIDE, {"by": request.annotator}))
+    pool = read_pool()
+    held = _end_leases(connection, leases, request, pool, aside, now)
     spent = len(pool.labelled) + sum(pool.is_open(id) for id in held)
-    if wish.stop is not None and spent >= wish.stop:
+    if request.stop is not None and spent >= request.stop:
         return None
-    found = first_free(wish.order, pool, held, aside)
+    found = first_free(request.order, pool, held, aside)
     if found is None or found[1] in aside:
-        connection.execute(_TAKE_BACK, {"whose": wish.annotator})
+        connection.execute(_CLEAR_SET_ASIDE, {"by": request.annotator})
     if found is None:
         return None
     rank, case_id = found
-    until = now + wish.lease
-    connection.execute(_LEASE, [{"case_id": case_id, "annotator": wish.annotator, "until": until}])
-    note(connection, now, "offered", case_id, wish.annotator, {"rank": rank, **wish.about})
+    until = now + request.lease
+    connection.execute(_LEASE, [{"case_id": case_id, "annotator": request.annotator, "until": until}])
+    record_event(connection, now, "offered", case_id, request.annotator, {"rank": rank, **request.about})
     return Lease(case_id, rank, until, spent + 1)
 
 
-def note(
+def record_event(
     connection: Connection,
     at: datetime,
     kind: str,
@@ -161,28 +161,33 @@ def note(
     annotator: str | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Append an event."""
+    """Append an event to the record."""
     row = {"at": at, "kind": kind, "case_id": case_id, "annotator": annotator, "details": dict(details or {})}
     connection.execute(_EVENT, [row])
 
 
 def _end_leases(
-    connection: Connection, leases: Sequence[Any], wish: Wish, pool: PoolState, aside: set[str], now: datetime
+    connection: Connection,
+    leases: Sequence[Any],
+    request: LeaseRequest,
+    pool: PoolState,
+    aside: set[str],
+    now: datetime,
 ) -> set[str]:
-    """End the leases that have expired and those of the annotator who asks; the ids of the others.
+    """End the expired leases and those of the requesting annotator; return the ids of cases still leased.
 
-    What the annotator still held joins `aside`.
+    An open case that the annotator still held is added to `aside`.
     """
     held = set()
     for lease in leases:
         case_id, annotator = lease.case_id, lease.annotator
-        if not _holds(lease, now):
-            note(connection, now, "expired", case_id, annotator)
-        elif annotator != wish.annotator:
+        if not _is_held(lease, now):
+            record_event(connection, now, "expired", case_id, annotator)
+        elif annotator != request.annotator:
             held.add(case_id)
             continue
         elif pool.is_open(case_id):
-            note(connection, now, "set aside", case_id, annotator)
+            record_event(connection, now, "set aside", case_id, annotator)
             if case_id not in aside:
                 connection.execute(_SET_ASIDE, [{"annotator": annotator, "case_id": case_id}])
                 aside.add(case_id)
@@ -190,15 +195,15 @@ def _end_leases(
     return held
 
 
-def _holds(lease: Any, now: datetime) -> bool:
-    """Whether a lease has not ended; one that was made in the future was made by a clock that was wrong."""
-    return bool(lease.until > now and (lease.made is None or lease.made <= now + APART))
+def _is_held(lease: Any, now: datetime) -> bool:
+    """Whether a lease is still valid; a lease from the future was made under a wrong clock and is not."""
+    return bool(lease.until > now and (lease.offered_at is None or lease.offered_at <= now + MAX_CLOCK_SKEW))
 
 
 def first_free(
     order: Sequence[str], pool: PoolState, held: Set[str], aside: Set[str]
 ) -> tuple[int, str] | None:
-    """Rank and id of the first open case of an order that others do not hold; of those set aside last."""
+    """Rank and id of the first open case that nobody else holds; cases that were set aside come last."""
     passed_over = None
     for rank, id in enumerate(order, start=1):
         if id not in held and pool.is_open(id):

@@ -1,7 +1,6 @@
 """Tables of the plan.
 
-They change together with a new script in `lib/plan/migrations/versions`, which brings the databases of sites
-along.
+A change of the tables needs a new script in `lib/plan/migrations/versions`, which updates existing databases.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from sqlalchemy.types import TypeDecorator
 
 
 class Moment(TypeDecorator[datetime]):
-    """A time with its zone, stored in UTC: SQLite keeps no zone, and servers may stand in several."""
+    """Time with its zone, stored in UTC: SQLite stores no zone, and servers may run in different zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """To UTC.
+        """Convert to UTC.
 
         Raises:
             ValueError: If the time has no zone.
@@ -33,14 +32,14 @@ class Moment(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """In UTC."""
+        """Return the time in UTC."""
         if value is None:
             return None
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 class Base(DeclarativeBase):
-    """Base of the tables."""
+    """Base class of the tables."""
 
 
 class PlanRow(Base):
@@ -51,12 +50,12 @@ class PlanRow(Base):
     created: Mapped[datetime] = mapped_column(Moment)
     content: Mapped[str] = mapped_column(String(64))  # hash of the cases' content and of the settings
     seed: Mapped[int]
-    budget: Mapped[str | None] = mapped_column(String(40))  # the stop rule it was made for
+    budget: Mapped[str | None] = mapped_column(String(40))  # stop rule of the orders
     about: Mapped[dict[str, Any]] = mapped_column(JSON)  # settings, software, gates, warnings, plateaus
 
 
 class ScoreRow(Base):
-    """What is known of one case in one plan."""
+    """Scores of one case in one plan."""
 
     __tablename__ = "score"
     plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id", ondelete="CASCADE"), primary_key=True)
@@ -83,7 +82,7 @@ class PairScoreRow(Base):
 
 
 class RankRow(Base):
-    """A case's place in one strategy's order."""
+    """Rank of a case in the order of one strategy."""
 
     __tablename__ = "rank"
     plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id", ondelete="CASCADE"), primary_key=True)
@@ -93,7 +92,7 @@ class RankRow(Base):
 
 
 class LeaseRow(Base):
-    """A case in one annotator's hands; the primary key keeps it out of every other's."""
+    """Lease of a case to one annotator; the primary key allows one lease a case."""
 
     __tablename__ = "lease"
     case_id: Mapped[str] = mapped_column(String(160), primary_key=True)
@@ -102,7 +101,7 @@ class LeaseRow(Base):
 
 
 class SetAsideRow(Base):
-    """A case that an annotator passed over."""
+    """A case that an annotator set aside."""
 
     __tablename__ = "set_aside"
     annotator: Mapped[str] = mapped_column(String(160), primary_key=True)
@@ -110,7 +109,7 @@ class SetAsideRow(Base):
 
 
 class EventRow(Base):
-    """What happened, appended and never changed: a trigger of the database refuses that."""
+    """Recorded event; events are only appended, and a trigger of the database refuses changes."""
 
     __tablename__ = "event"
     __table_args__ = (Index("event_by_case", "case_id"),)
@@ -123,7 +122,7 @@ class EventRow(Base):
 
 
 class ProgressRow(Base):
-    """How far a running job is; one row a job, rewritten."""
+    """Progress of a job; one row a job, overwritten at each report."""
 
     __tablename__ = "progress"
     job: Mapped[str] = mapped_column(String(40), primary_key=True)

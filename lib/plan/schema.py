@@ -1,4 +1,4 @@
-"""Bringing a database's tables to what this release works with."""
+"""Upgrade of the database's tables to this release."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, func, inspect, select, text
 
-REVISION = "0002"  # of lib/plan/orm.py
-FIRST_REVISION = "0001"  # what the release without migrations left behind
-VERSION_TABLE = "plan_revision"  # alembic's own name for it may be another program's in a shared database
+REVISION = "0002"  # revision of lib/plan/orm.py
+FIRST_REVISION = "0001"  # tables of the release without migrations
+VERSION_TABLE = "plan_revision"  # alembic's default name may clash with another program in a shared database
 
 
 def bring_up_to_date(engine: Engine) -> None:
-    """Make the tables, or change those of an earlier release in place; at once where nothing is to do.
+    """Create the tables, or upgrade those of an earlier release; return at once if they are up to date.
 
-    All of it is one transaction, and of several processes that open a database one does the work.
+    The upgrade is one transaction. If several processes open a database, one of them upgrades it.
 
     Raises:
         ValueError: If the database was written by a later release.
@@ -26,7 +26,7 @@ def bring_up_to_date(engine: Engine) -> None:
         if connection.dialect.name == "postgresql":
             key = func.hashtext(func.current_schema() + "." + VERSION_TABLE)
             connection.execute(select(func.pg_advisory_xact_lock(key)))
-        found = _revision(connection)  # once more: another process may have been first
+        found = _revision(connection)  # read again: another process may have upgraded it meanwhile
         if found != REVISION:
             _upgrade(connection, found)
 
@@ -41,7 +41,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection, found: str | None) -> None:
-    from alembic import command  # takes time to import, and most databases are up to date
+    from alembic import command  # slow to import, and most databases are up to date
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
@@ -56,7 +56,8 @@ def _upgrade(connection: Connection, found: str | None) -> None:
         address = connection.engine.url.render_as_string(hide_password=True)
         raise ValueError(
             f"database_url must be a database of this release (revision {REVISION}) or an earlier one; "
-            f"{address} has revision {found}, of a later one. Update this program or set --conf database_url."
+            f"{address} has revision {found} of a later release. Update this program, or set "
+            "--conf database_url."
         )
     if found == FIRST_REVISION and not inspect(connection).has_table(VERSION_TABLE):
         command.stamp(config, FIRST_REVISION)

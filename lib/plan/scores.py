@@ -1,4 +1,4 @@
-"""What a plan knows of a case, and how that is stored."""
+"""Scores of the cases of a plan, and their rows in the database."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class CaseScore:
-    """What a plan knows of a case.
+    """Scores of a case in a plan.
 
     Attributes:
-        difference: Standardised modality difference; None where the pool could not be scored.
-        percentile: Share of the pool with a smaller difference, 0 to 100.
-        details: JSON: by pair, the pair that differs most, whether the difference is extreme, where
-            places can be compared the share of the pool with less that is striking.
+        difference: Standardised modality difference; None if the pool could not be scored.
+        percentile: Percentage of the pool with a smaller difference, 0 to 100.
+        details: JSON: the differences by pair, the pair that differs most, and whether the difference is
+            extreme; if positions can be compared, also the percentage of the pool with fewer salient places.
         difference_nats: Mean -PMI over the pairs.
-        cluster: Group of cases like it.
-        features: (F,) where the case lies in the pool; kept as float16.
+        cluster: Number of the cluster of the case.
+        features: Position of the case in feature space, shape (F,); stored as float16.
     """
 
     difference: float | None = None
@@ -34,7 +34,7 @@ class CaseScore:
     features: NDArray[np.floating[Any]] | None = field(default=None, compare=False, repr=False)
 
     def warnings(self) -> list[str]:
-        """What to look at before the case is labelled."""
+        """Sentences to read before the case is labelled."""
         if not self.extreme:
             return []
         return [
@@ -44,7 +44,7 @@ class CaseScore:
 
     @property
     def extreme(self) -> bool:
-        """Whether a damaged scan is likelier than an informative one (`mdal.scoring.difference.extreme`)."""
+        """Whether the scan is more likely damaged than informative (`mdal.scoring.difference.extreme`)."""
         return bool(self.details.get("extreme"))
 
 
@@ -53,12 +53,12 @@ class PairScore:
     """Pointwise mutual information of one pair of a case's modalities, by one training.
 
     Attributes:
-        case_id: Of the case.
-        pair: As `CT/PET`.
-        seed: Of the training.
-        gaussian_nats: By the Gaussian head, mean over the patches.
-        top_nats: The same over the tenth of the patches that differ most.
-        critic_nats: By the raw critic.
+        case_id: Id of the case.
+        pair: Pair of modalities, such as `CT/PET`.
+        seed: Seed of the training.
+        gaussian_nats: PMI by the Gaussian head, mean over the patches.
+        top_nats: PMI by the Gaussian head, mean over the tenth of the patches that differ most.
+        critic_nats: PMI by the raw critic.
     """
 
     case_id: str
@@ -70,10 +70,10 @@ class PairScore:
 
 
 def score_rows(scores: Mapping[str, CaseScore]) -> list[dict[str, Any]]:
-    """Rows of the table `score`, without the plan.
+    """Rows of the table `score`, without the id of the plan.
 
     Raises:
-        ValueError: If a value is not finite, too large for float16 where it is a feature, or no JSON.
+        ValueError: If a value is not finite or not JSON, or a feature is too large for float16.
     """
     rows = []
     for id, score in scores.items():
@@ -87,14 +87,14 @@ def score_rows(scores: Mapping[str, CaseScore]) -> list[dict[str, Any]]:
                 "details": dict(score.details),
                 "difference_nats": _float(score.difference_nats),
                 "cluster": None if score.cluster is None else int(score.cluster),
-                "features": _packed(id, score.features),
+                "features": _pack_features(id, score.features),
             }
         )
     return rows
 
 
 def pair_rows(scores: Iterable[PairScore]) -> list[dict[str, Any]]:
-    """Rows of the table `pair_score`, without the plan.
+    """Rows of the table `pair_score`, without the id of the plan.
 
     Raises:
         ValueError: If a value is not finite.
@@ -116,10 +116,10 @@ def pair_rows(scores: Iterable[PairScore]) -> list[dict[str, Any]]:
 
 
 def check_json(what: str, value: Mapping[str, Any]) -> None:
-    """Refuse what not every client could be sent.
+    """Refuse values that cannot be sent to every client.
 
     Raises:
-        ValueError: If a value is no JSON or not finite.
+        ValueError: If a value is not JSON or not finite.
     """
     try:
         json.dumps(dict(value), allow_nan=False)
@@ -127,15 +127,15 @@ def check_json(what: str, value: Mapping[str, Any]) -> None:
         raise ValueError(f"{what} must be JSON with finite numbers; {err}. Leave the value out.") from err
 
 
-def unpacked(features: bytes) -> NDArray[np.float32]:
-    """(F,) features of a stored row."""
+def unpack_features(features: bytes) -> NDArray[np.float32]:
+    """Features of a stored row, shape (F,)."""
     return np.frombuffer(features, dtype="<f2").astype(np.float32)
 
 
-def _packed(id: str, features: NDArray[np.floating[Any]] | None) -> bytes | None:
+def _pack_features(id: str, features: NDArray[np.floating[Any]] | None) -> bytes | None:
     if features is None:
         return None
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and that is refused
+    with np.errstate(over="ignore"):  # values that overflow become infinite and are refused below
         half = np.asarray(features).astype("<f2")
     if not np.isfinite(half).all():
         raise ValueError(f"features must be finite and fit float16; case {id} has others. Check its images.")
@@ -149,4 +149,4 @@ def _check_finite(id: str, *values: float | None) -> None:
 
 
 def _float(value: float | None) -> float | None:
-    return None if value is None else float(value)  # a database driver knows no float of NumPy
+    return None if value is None else float(value)  # database drivers do not accept NumPy floats

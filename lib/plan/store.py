@@ -1,4 +1,4 @@
-"""The plan in its database: written once for a scoring, read and leased from for each Next Sample."""
+"""The plan in its database: written once a scoring, then read and leased from at each Next Sample."""
 
 from __future__ import annotations
 
@@ -15,41 +15,40 @@ from lib.plan.budget import Budget
 from lib.plan.database import open_database, writing
 from lib.plan.history import Event, history
 from lib.plan.jobs import progress, report
-from lib.plan.leases import Desk, PoolState, Wish, lease_first, note
+from lib.plan.leases import Assignments, LeaseRequest, PoolState, lease_first, record_event
 from lib.plan.neighbours import Neighbourhood
 from lib.plan.orm import Base, LeaseRow, PairScoreRow, PlanRow, ProgressRow, RankRow, ScoreRow
-from lib.plan.scores import CaseScore, PairScore, check_json, pair_rows, score_rows, unpacked
+from lib.plan.scores import CaseScore, PairScore, check_json, pair_rows, score_rows, unpack_features
 
 __all__ = ["CaseScore", "Event", "Offer", "PairScore", "PlanStore", "PoolState"]
 
-KEPT = 10  # plans; older ones go when a new one is written
+KEPT_PLANS = 10  # older plans are deleted when a new one is written
 
-
-# Built once: putting a statement together costs more than SQLite takes to answer it.
+# Built once: building a statement takes longer than SQLite needs to answer it.
 _NEWEST = select(func.max(PlanRow.id))
-_KNOWN = (
+_SCORE_COLUMNS = (
     ScoreRow.difference,
     ScoreRow.percentile,
     ScoreRow.details,
     ScoreRow.difference_nats,
     ScoreRow.cluster,
 )
-_SCORE = select(*_KNOWN).where(
+_SCORE = select(*_SCORE_COLUMNS).where(
     ScoreRow.plan_id == _NEWEST.scalar_subquery(), ScoreRow.case_id == bindparam("case")
 )
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A case for an annotator, and why.
+    """A case offered to an annotator, with its rank and score.
 
     Attributes:
-        case_id: Of the case.
-        rank: Its place in the order, from 1.
-        of: Cases in the order.
-        score: What the plan knows of it.
-        until: When the lease ends.
-        spent: Cases labelled or in somebody's hands, this one too.
+        case_id: Id of the case.
+        rank: Rank of the case in the order, from 1.
+        of: Number of cases in the order.
+        score: Scores of the case in the plan.
+        until: End of the lease.
+        spent: Number of cases labelled or leased, including this one.
     """
 
     case_id: str
@@ -64,11 +63,11 @@ class PlanStore:
     """Plans, scores, leases and events, in SQLite or PostgreSQL."""
 
     def __init__(self, url: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        """Open the database, making its tables or bringing those of an earlier release up to date.
+        """Open the database and create its tables, or upgrade those of an earlier release.
 
         Args:
             url: `sqlite:///…` or `postgresql://…`.
-            now: The clock.
+            now: Clock.
 
         Raises:
             ValueError: If it is another kind of database, or was written by a later release.
@@ -82,12 +81,12 @@ class PlanStore:
 
     @classmethod
     def beside(cls, folder: Path) -> PlanStore:
-        """The SQLite database of a work folder."""
+        """Open the SQLite database of a work folder."""
         folder.mkdir(parents=True, exist_ok=True)
         return cls(f"sqlite:///{folder / 'plan.sqlite'}")
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._engine.dispose()
 
     def write(
@@ -101,24 +100,24 @@ class PlanStore:
         pair_scores: Iterable[PairScore] = (),
         budget: Budget | None = None,
     ) -> int:
-        """Store a whole plan in one transaction: a reader sees the old one or this one.
+        """Store a whole plan in one transaction: a reader sees the old plan or the new one.
 
-        The plans before the last ten go, with their scores; leases and events stay.
+        Only the last `KEPT_PLANS` plans and their scores are kept; leases and events are all kept.
 
         Args:
-            content: Hash of what was scored and how.
-            seed: Of the scoring.
-            scores: By case.
-            orders: Strategy name to case ids, best first.
+            content: Hash of the cases' content and of the settings.
+            seed: Seed of the scoring.
+            scores: Scores by case id.
+            orders: Case ids by strategy name, best first.
             about: Settings, software, gates, warnings, plateaus; JSON with finite numbers.
-            pair_scores: Of each case, pair and training.
-            budget: Stop rule that the orders were made for.
+            pair_scores: Scores of each case, pair and training.
+            budget: Stop rule of the orders.
 
         Returns:
-            The plan's version.
+            Version of the plan.
 
         Raises:
-            ValueError: If a score is not finite, or something is no JSON.
+            ValueError: If a score is not finite, or a value is not JSON.
         """
         check_json("about", about)
         ranks = [
@@ -139,13 +138,13 @@ class PlanStore:
             for table, rows in tables.items():
                 if rows:
                     connection.execute(insert(Base.metadata.tables[table]).values(plan_id=version), rows)
-            kept = select(PlanRow.id).order_by(PlanRow.id.desc()).limit(KEPT).scalar_subquery()
+            kept = select(PlanRow.id).order_by(PlanRow.id.desc()).limit(KEPT_PLANS).scalar_subquery()
             connection.execute(delete(PlanRow).where(PlanRow.id.not_in(kept)))
-            note(connection, self._now(), "planned", details={"plan": version, "cases": len(scores)})
+            record_event(connection, self._now(), "planned", details={"plan": version, "cases": len(scores)})
         return version
 
     def current(self) -> PlanRow | None:
-        """The newest plan. Not to be modified."""
+        """The newest plan; callers must not modify it."""
         version = self._version()
         if version is not None and (self._plan is None or self._plan.id != version):
             with Session(self._engine) as session:
@@ -153,7 +152,7 @@ class PlanStore:
         return self._plan
 
     def order(self, strategy: str, *, plan: int | None = None) -> tuple[str, ...]:
-        """Case ids of a plan, the newest by default, best first; empty where it has no such strategy."""
+        """Case ids of a plan (by default the newest), best first; empty if it lacks the strategy."""
         version = plan if plan is not None else self._version()
         if version is None:
             return ()
@@ -170,48 +169,48 @@ class PlanStore:
         order: Sequence[str],
         *,
         annotator: str,
-        look: Callable[[], PoolState],
+        read_pool: Callable[[], PoolState],
         lease: timedelta,
         stop: int | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> Offer | None:
-        """Lease the first case of an order that is free, in one transaction; see `lease_first`.
+        """Lease the first free case of an order, in one transaction; see `lease_first`.
 
         Args:
             order: Case ids, best first.
-            annotator: Who asks.
-            look: Tells the pool as it is when called.
-            lease: How long the case is kept.
-            stop: No case is offered once so many are labelled or in somebody's hands.
-            about: Kept with the event.
+            annotator: Name of the annotator.
+            read_pool: Returns the current state of the pool.
+            lease: Duration of the lease.
+            stop: Number of cases, labelled or leased, after which no more are offered.
+            about: Details recorded with the event.
 
         Returns:
-            The offer, or None when nothing is left for this annotator.
+            The offer, or None when no case is left for this annotator.
         """
-        wish = Wish(annotator, order, lease, stop, about or {})
+        request = LeaseRequest(annotator, order, lease, stop, about or {})
         with self._writing.begin() as connection:
-            given = lease_first(connection, wish, look, self._now())
+            given = lease_first(connection, request, read_pool, self._now())
             if given is None:
                 return None
             row = connection.execute(_SCORE, {"case": given.case_id}).one_or_none()
         score = CaseScore(*row) if row else CaseScore()
         return Offer(given.case_id, given.rank, len(order), score, given.until, given.spent)
 
-    def desk(self, annotator: str) -> Desk:
-        """Who is at what, as an annotator sees it."""
+    def assignments(self, annotator: str) -> Assignments:
+        """Cases that annotators hold now, and the cases that this annotator has set aside."""
         with self._engine.connect() as connection:
-            return Desk.look(connection, annotator, self._now())
+            return Assignments.read(connection, annotator, self._now())
 
     def release(self, case_id: str, *, annotator: str | None, kind: str = "labelled") -> None:
-        """End a case's lease because of what happened to it."""
+        """End the lease of a case and record the event that ended it."""
         with self._writing.begin() as connection:
             connection.execute(delete(LeaseRow).where(LeaseRow.case_id == case_id))
-            note(connection, self._now(), kind, case_id, annotator)
+            record_event(connection, self._now(), kind, case_id, annotator)
 
     def scores(self, *, plan: int | None = None) -> dict[str, CaseScore]:
-        """What a plan, the newest by default, knows of each case."""
+        """Scores of each case in a plan, by default the newest."""
         version = plan if plan is not None else self._version()
-        rows = select(ScoreRow.case_id, *_KNOWN, ScoreRow.features).where(ScoreRow.plan_id == version)
+        rows = select(ScoreRow.case_id, *_SCORE_COLUMNS, ScoreRow.features).where(ScoreRow.plan_id == version)
         with self._engine.connect() as connection:
             return {
                 row.case_id: CaseScore(
@@ -220,24 +219,24 @@ class PlanStore:
                     row.details,
                     row.difference_nats,
                     row.cluster,
-                    None if row.features is None else unpacked(row.features),
+                    None if row.features is None else unpack_features(row.features),
                 )
                 for row in connection.execute(rows)
             }
 
     def score(self, case_id: str) -> CaseScore:
-        """What the newest plan knows of one case."""
+        """Scores of one case in the newest plan."""
         with self._engine.connect() as connection:
             row = connection.execute(_SCORE, {"case": case_id}).one_or_none()
         return CaseScore(*row) if row else CaseScore()
 
     def history(self, case_id: str, *, limit: int = 100) -> list[Event]:
-        """What happened to a case and to the whole pool, newest first."""
+        """Events of a case and of the whole pool, newest first."""
         with self._engine.connect() as connection:
             return history(connection, case_id, limit=limit)
 
     def pair_scores(self, case_id: str) -> list[PairScore]:
-        """What the newest plan knows of a case's pairs, by training."""
+        """Scores of a case's pairs in the newest plan, one a training."""
         known = (PairScoreRow.gaussian_nats, PairScoreRow.top_nats, PairScoreRow.critic_nats)
         rows = (
             select(PairScoreRow.case_id, PairScoreRow.pair, PairScoreRow.seed, *known)
@@ -260,7 +259,7 @@ class PlanStore:
         return found
 
     def nearest(self, case_id: str, among: Set[str]) -> tuple[str, float] | None:
-        """The nearest of some cases in the newest plan and its distance; None where nothing is known."""
+        """Nearest case among some, and its distance in the newest plan; None if features are missing."""
         version = self._version() if among else None
         if version is None:
             return None
@@ -272,12 +271,12 @@ class PlanStore:
         return self._neighbourhood[1].nearest(case_id, among)
 
     def report(self, job: str, *, state: str, done: float, message: str) -> None:
-        """Say how far a job is."""
+        """Record the progress of a job."""
         with Session(self._writing) as session, session.begin():
             report(session, ProgressRow(job=job, state=state, done=done, message=message), self._now())
 
     def progress(self, job: str) -> dict[str, Any]:
-        """State, share done, message and seconds left of a job; empty where it never ran."""
+        """State, share done, message and seconds left of a job; empty if it never ran."""
         with self._engine.connect() as connection:
             return progress(connection, job, self._now())
 

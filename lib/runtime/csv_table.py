@@ -1,4 +1,4 @@
-"""Tables as CSV that a spreadsheet shows and never computes."""
+"""Tables as CSV in which no cell becomes a formula when a spreadsheet opens the file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
-_COMPUTED = (
+_FORMULA_STARTS = (
     "=",
     "+",
     "-",
@@ -18,24 +18,24 @@ _COMPUTED = (
     "\uff0b",
     "\uff0d",
     "\uff20",
-)  # a cell that begins so is a formula
+)  # spreadsheets take a cell that starts with one of these for a formula
 
 
 def write_csv(stream: IO[str], columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows under their columns; a cell that is missing is empty, numbers stay numbers.
+    """Write a header and rows; a missing cell is empty, and numbers stay numbers.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    A text that a spreadsheet would take for a formula is prefixed with an apostrophe.
     """
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([_shown(column) for column in columns])
-    writer.writerows([_shown(row.get(column, "")) for column in columns] for row in rows)
+    writer.writerow([_safe_cell(column) for column in columns])
+    writer.writerows([_safe_cell(row.get(column, "")) for column in columns] for row in rows)
 
 
-def _shown(cell: Any) -> Any:
+def _safe_cell(cell: Any) -> Any:
     if not isinstance(cell, str):
         return cell
-    text = cell.replace("\r", "\n")  # which csv leaves without quotes: what follows would be a row of its own
-    return f"'{text}" if text.lstrip(" ").startswith(_COMPUTED) and not _is_number(text) else text
+    text = cell.replace("\r", "\n")  # csv does not quote \r, which would start a new row
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) and not _is_number(text) else text
 
 
 def _is_number(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Where to compute, and with how much of the machine."""
+"""Devices and processor cores to compute on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lib.runtime.errors import UserError
 
 
 def device_of(name: str) -> torch.device:
-    """The device that the setting `device` means; `auto` is the first GPU, or the CPU.
+    """Device for the setting `device`; `auto` means the first GPU, or the CPU if there is none.
 
     Raises:
-        UserError: If it is none, or not in this machine.
+        UserError: If the name is no device, or this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -32,13 +32,14 @@ def device_of(name: str) -> torch.device:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def spare_cores() -> int:
-    """For a job of minutes beside a server: one core stays free, so that viewers are still answered.
+    """Number of cores for a long job beside a server; one core stays free to answer viewers.
 
-    Two threads that fight a third process for two cores are also slower than one: they wait for each other.
+    The job does not lose by it: two threads that compete with a third process for two cores are slower than
+    one thread, because they wait for each other.
     """
     return max(1, cores() - 1)

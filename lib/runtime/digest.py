@@ -1,4 +1,4 @@
-"""Short names for what something was made from."""
+"""Short hashes that identify the inputs of a result."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 
 
 def digest(value: object, *, size: int = 16) -> str:
-    """Hash of a value that JSON can hold, the same in every process and release of Python.
+    """Hash of a JSON value, the same in every process and release of Python.
 
     Args:
-        value: Its dictionaries are told apart by their order too.
-        size: Bytes of the hash; twice as many characters.
+        value: JSON value; two dictionaries in different order have different hashes.
+        size: Bytes of the hash; the text has twice as many characters.
     """
     return hashlib.blake2b(json.dumps(value).encode(), digest_size=size).hexdigest()

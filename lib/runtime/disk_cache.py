@@ -1,4 +1,4 @@
-"""Room on disk: of what can be made again, the longest unused is removed."""
+"""Caches on disk with a size limit: the least recently used entries are evicted first."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-PART = ".part-"  # how an entry's name begins while it is written or removed
+PART = ".part-"  # prefix of an entry's name while the entry is written or removed
 
 
 def evict_least_recently_used(
     entries: Iterable[Path], max_bytes: float, *, needed: int = 0, in_use_s: float = 0.0
 ) -> None:
-    """Remove entries until the others and `needed` more bytes are within `max_bytes`.
+    """Evict entries until the rest and `needed` more bytes are within `max_bytes`.
 
-    Any number of processes may do so at once. An entry goes at once or not at all, so that a kill or a reader
-    finds none half there.
+    Several processes may evict at the same time. An entry is removed in one step, so that neither a kill
+    nor a reader ever sees half of it.
 
     Args:
-        entries: Files, or folders of files; whoever uses one sets its time of modification.
-        max_bytes: For all of them.
+        entries: Files, or folders of files; a user of an entry sets its modification time.
+        max_bytes: Size limit of all entries together.
         needed: Bytes that are about to be written.
-        in_use_s: Seconds for which what was used is perhaps still being read, and stays.
+        in_use_s: Seconds after its last use during which an entry may still be read and is kept.
     """
     sizes = {entry: bytes_in(entry) for entry in entries}
     excess = sum(sizes.values()) + needed - max_bytes
     newest = time.time() - in_use_s
-    for entry, used in sorted(((entry, _used(entry)) for entry in sizes), key=lambda pair: pair[1]):
+    for entry, used in sorted(((entry, _last_used(entry)) for entry in sizes), key=lambda pair: pair[1]):
         if excess <= 0 or (in_use_s and used > newest):
             return
         _remove(entry)
@@ -37,7 +37,7 @@ def evict_least_recently_used(
 
 
 def bytes_in(entry: Path) -> int:
-    """Size of a file, or of a folder's files; 0 if another process removed it."""
+    """Size of a file, or of the files in a folder; 0 if another process removed the entry."""
     try:
         files = entry.iterdir() if entry.is_dir() else [entry]
         return sum(file.stat().st_size for file in files)
@@ -45,7 +45,7 @@ def bytes_in(entry: Path) -> int:
         return 0
 
 
-def _used(entry: Path) -> float:
+def _last_used(entry: Path) -> float:
     try:
         return entry.stat().st_mtime
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Independent pieces of work shared out: to processes of this machine, or to the ranks of torchrun.
+"""Independent pieces of work, shared among processes of this machine or among the ranks of torchrun.
 
-A pool's trainings (folds by seeds) do not need one another, so each runs whole, by one process: nothing is
-exchanged but the files they leave, and the result is the same whoever ran what.
+The trainings of a pool (folds by seeds) do not depend on each other, so one process runs each training as a
+whole. Processes exchange nothing but result files, so the result does not depend on who ran which piece.
 """
 
 from __future__ import annotations
@@ -24,26 +24,25 @@ from torch import distributed
 
 from lib.runtime.devices import device_of
 from lib.runtime.errors import UserError
-from lib.runtime.processes import processes as started
+from lib.runtime.processes import POLL_S, process_pool
 
-MOST_PROCESSES = 8  # each holds about 0.4 GB of libraries
-_PATIENCE = timedelta(days=7)  # a rank waits for the first while that checks and reads the pool
-_LOOK_S = 0.5
+MAX_PROCESSES = 8  # each process loads about 0.4 GB of libraries
+_RANK_TIMEOUT = timedelta(days=7)  # the other ranks wait while the first one checks and reads the pool
 
-Tell = Callable[[float], None]
+OnProgress = Callable[[float], None]
 
 
 class Job(Protocol):
-    """Pieces of work; sent to other processes by pickle."""
+    """Work that consists of numbered pieces; pickled and sent to other processes."""
 
-    def __call__(self, piece: int, device: torch.device, tell: Tell) -> None:
-        """Do one piece and leave its result in a file; at once where it is there."""
+    def __call__(self, piece: int, device: torch.device, tell: OnProgress) -> None:
+        """Do one piece and write its result to a file; return at once if the file exists already."""
 
 
 def join_ranks() -> int:
-    """Join the other processes that torchrun started; the rank, 0 where there is none."""
+    """Join the processes that torchrun started and return the rank; 0 without torchrun."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("gloo", timeout=_PATIENCE)
+        distributed.init_process_group("gloo", timeout=_RANK_TIMEOUT)
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
@@ -54,16 +53,18 @@ def leave_ranks() -> None:
 
 
 def assist(device: torch.device) -> None:
-    """On every rank but the first: do a share of what the first shares out, until it says that it is done."""
+    """Work for the first rank until it dismisses the others; called on every other rank."""
     while (sent := _broadcast(None)) is not None:
         job, pieces = sent
         own = pieces[distributed.get_rank() :: distributed.get_world_size()]
-        if _together(partial(_work, job, own, _of_rank(device), lambda place, done: None)):
+        if _run_with_other_ranks(
+            partial(_do_pieces, job, own, _device_of_rank(device), lambda place, done: None)
+        ):
             return
 
 
 def dismiss() -> None:
-    """On the first rank: tell the others that nothing more is to be shared out."""
+    """Let the other ranks go; called on the first rank when no work is left."""
     if distributed.is_initialized():
         _broadcast(None)
 
@@ -74,27 +75,32 @@ def share_out(
     *,
     device: torch.device,
     processes: int = 1,
-    on_progress: Tell = lambda done: None,
+    on_progress: OnProgress = lambda done: None,
 ) -> None:
-    """Do all pieces; returns when each has left its result.
+    """Do all pieces; returns once every piece has written its result.
 
     Args:
-        job: Does a piece.
-        pieces: Their numbers.
-        device: A CPU is shared by processes of one thread each, a GPU used by one process.
-        processes: Of this machine; torchrun's ranks take their place.
-        on_progress: Told the share done; under torchrun that of the first rank.
+        job: Does one piece.
+        pieces: Numbers of the pieces.
+        device: Device to compute on. Several processes of one thread share a CPU; one process uses a GPU.
+        processes: Number of processes on this machine; ignored under torchrun, whose ranks do the work.
+        on_progress: Called with the share done, 0 to 1; under torchrun the share of the first rank.
+
+    Raises:
+        RuntimeError: If another rank failed.
     """
     if distributed.is_initialized():
         _broadcast((job, pieces))
         own = pieces[:: distributed.get_world_size()]
-        failed = _together(partial(_work, job, own, _of_rank(device), _tell_mean(on_progress, len(own))))
+        failed = _run_with_other_ranks(
+            partial(_do_pieces, job, own, _device_of_rank(device), _mean_progress(on_progress, len(own)))
+        )
         if failed:
             raise RuntimeError(f"every rank must do its share; one said: {failed}")
         return
-    processes = min(processes, MOST_PROCESSES, len(pieces)) if device.type == "cpu" else 1
+    processes = min(processes, MAX_PROCESSES, len(pieces)) if device.type == "cpu" else 1
     if processes <= 1:
-        _work(job, pieces, device, _tell_mean(on_progress, len(pieces)))
+        _do_pieces(job, pieces, device, _mean_progress(on_progress, len(pieces)))
         return
     with TemporaryDirectory(prefix="shares-") as folder:
         done = np.lib.format.open_memmap(Path(folder) / "done.npy", "w+", np.float64, (len(pieces),))
@@ -104,24 +110,24 @@ def share_out(
         )
 
 
-def _run_processes(shares: Sequence[tuple[Any, ...]], look: Callable[[], None]) -> None:
-    """Do each share in a process of its own; an error in one ends the others.
+def _run_processes(shares: Sequence[tuple[Any, ...]], on_poll: Callable[[], None]) -> None:
+    """Do each share in its own process; an error in one process ends the others.
 
     Args:
-        shares: Arguments of `_process`.
-        look: Called now and then until all is done.
+        shares: Arguments of `_do_share`, one tuple a process.
+        on_poll: Called every `POLL_S` seconds until all shares are done.
     """
     with ExitStack() as ending:
         before = multiprocessing.active_children()
-        pools = [ending.enter_context(started(1)) for _ in shares]
+        pools = [ending.enter_context(process_pool(1)) for _ in shares]
         try:
-            with _interrupts_held():  # the children keep it so: Ctrl-C is this process's to handle
-                running = [pool.submit(_process, *share) for pool, share in zip(pools, shares, strict=True)]
+            with _interrupts_held():  # children inherit the mask: only this process handles Ctrl-C
+                running = [pool.submit(_do_share, *share) for pool, share in zip(pools, shares, strict=True)]
             while running:
-                state = wait(running, _LOOK_S, FIRST_COMPLETED)
+                state = wait(running, POLL_S, FIRST_COMPLETED)
                 for ended in state.done:
                     ended.result()
-                look()
+                on_poll()
                 running = list(state.not_done)
         except BaseException:
             for process in multiprocessing.active_children():
@@ -130,18 +136,18 @@ def _run_processes(shares: Sequence[tuple[Any, ...]], look: Callable[[], None]) 
             raise
 
 
-def _process(job: Job, pieces: Sequence[int], rank: int, count: int, told: Path) -> None:
-    done = np.load(told, mmap_mode="r+")
+def _do_share(job: Job, pieces: Sequence[int], rank: int, count: int, progress_file: Path) -> None:
+    done = np.load(progress_file, mmap_mode="r+")
 
     def tell(place: int, share: float) -> None:
         done[rank + place * count] = share
 
-    _work(job, pieces[rank::count], torch.device("cpu"), tell)
+    _do_pieces(job, pieces[rank::count], torch.device("cpu"), tell)
 
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Keep SIGINT waiting, also for the processes that are started meanwhile."""
+    """Block SIGINT, also in the processes that are started inside the block."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -149,8 +155,8 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _together(work: Callable[[], None]) -> str:
-    """Do a rank's share and wait for the others; what a rank said that failed, empty if none did."""
+def _run_with_other_ranks(work: Callable[[], None]) -> str:
+    """Do this rank's share, wait for the other ranks, and return the first failure; empty if none failed."""
     failure: Exception | None = None
     try:
         work()
@@ -163,8 +169,13 @@ def _together(work: Callable[[], None]) -> str:
     return next(filter(None, said), "")
 
 
-def _work(job: Job, pieces: Sequence[int], device: torch.device, tell: Callable[[int, float], None]) -> None:
-    """One thread on a CPU: sums have one order then, whatever the machine, and processes do not fight."""
+def _do_pieces(
+    job: Job, pieces: Sequence[int], device: torch.device, tell: Callable[[int, float], None]
+) -> None:
+    """Do the pieces one after another, on a CPU in one thread.
+
+    One thread adds in the same order on every machine, and processes do not compete for cores.
+    """
     threads = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -179,12 +190,12 @@ def _work(job: Job, pieces: Sequence[int], device: torch.device, tell: Callable[
         torch.set_num_threads(threads)
 
 
-def _tell_mean(on_progress: Tell, count: int) -> Callable[[int, float], None]:
+def _mean_progress(on_progress: OnProgress, count: int) -> Callable[[int, float], None]:
     return lambda place, share: on_progress((place + share) / count)
 
 
-def _of_rank(device: torch.device) -> torch.device:
-    """Under torchrun each process of a machine has a GPU of its own."""
+def _device_of_rank(device: torch.device) -> torch.device:
+    """Device of this rank: under torchrun each process of a machine has its own GPU."""
     if device.type != "cuda":
         return device
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
@@ -198,13 +209,14 @@ def _broadcast(value: Any) -> Any:
 
 @contextmanager
 def first_rank(device: str) -> Iterator[None]:
-    """Go on as the first process, or the only one; every other does its share and ends here.
+    """Run the block on the first rank only; every other rank does its share of the work and exits here.
 
-    A UserError is what the first process refuses before anything is shared out; it then lets the others go.
-    After any other error they may be in the midst of a training: torchrun ends them.
+    A `UserError` means that the first rank refused the request before it shared out any work, so it
+    dismisses the others. After any other error the others may be in the middle of a training; torchrun ends
+    them.
 
     Args:
-        device: Where to train, by name; if it is none, the first process says so.
+        device: Name of the device to train on; the first rank reports a wrong name.
     """
     try:
         if join_ranks():
@@ -214,9 +226,8 @@ def first_rank(device: str) -> Iterator[None]:
                 found = device_of("cpu")
             assist(found)
             leave_ranks()
-            os._exit(
-                0
-            )  # Python's own way out may end a thread of gloo amid C++, and torchrun calls that failed
+            # A normal exit may stop a gloo thread inside C++, which torchrun reports as a failure.
+            os._exit(0)
         try:
             yield
         except UserError:

@@ -1,4 +1,4 @@
-"""Errors that a person can do something about."""
+"""Errors whose message a user can act on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing a file so that a reader sees the old one or the new one, whatever kills the writer."""
+"""Atomic writes: a reader sees the old file or the new one, even if the writer is killed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lib.runtime.disk_cache import PART
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new file to write in place of `path`, put there when the block ends and dropped if it raises.
+    """New file that replaces `path` when the block ends, and is removed if the block raises.
 
-    Its name ends like `path`'s, since libraries choose a format by the suffix.
+    The new file has the suffix of `path`, because libraries choose a format by the suffix.
     """
     part = part_of(path)
     try:
@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def part_of(path: Path) -> Path:
-    """A new, empty file beside `path`, in a folder that is made."""
+    """New, empty file beside `path`; creates the folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{PART}{uuid4().hex[:8]}-{path.name}")
     part.touch(exist_ok=False)
@@ -37,6 +37,6 @@ def part_of(path: Path) -> Path:
 
 
 def make_durable(part: Path) -> None:
-    """Wait until a file's content is on the disk."""
+    """Wait until the content of a file is on the disk."""
     with part.open("rb") as stream:
         os.fsync(stream.fileno())

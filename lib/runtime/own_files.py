@@ -1,4 +1,4 @@
-"""Files of our own that are read back: a damaged one is set aside and made again, or refused."""
+"""The program's own files: a damaged file is set aside and made again, or refused."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from lib.runtime.errors import UserError
 
 logger = logging.getLogger(__name__)
-MOST_BYTES = 500_000_000  # of a document; the largest that is written, for 50,000 cases, has a tenth
-UNREADABLE = (  # what NumPy and JSON raise for a file that is damaged or of another kind
+MAX_DOCUMENT_BYTES = 500_000_000  # a tenth is enough for the largest document, with 50,000 cases
+UNREADABLE = (  # errors of NumPy and JSON for a damaged file or a file of another kind
     OSError,
     ValueError,
     TypeError,
@@ -28,29 +28,29 @@ UNREADABLE = (  # what NumPy and JSON raise for a file that is damaged or of ano
     BadZipFile,
     RecursionError,
 )
-_ENDLESS = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}")  # what may be read as a number that is not finite
+_MAYBE_INFINITE = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}")  # may be parsed as a number that is not finite
 Kind = TypeVar("Kind")
 
 
 class Unavailable(UserError):
-    """What we keep cannot be used now; who needs it is told so until somebody has mended it."""
+    """The program's own data cannot be used now; requests for it fail until somebody repairs it."""
 
 
 class Damaged(Unavailable):
-    """A file of our own that does not hold what we write there."""
+    """One of the program's own files does not hold what the program writes there."""
 
 
 def read_document(path: Path, kind: type[Kind]) -> Kind:
-    """What a JSON file of our own says, checked down to the last value.
+    """Content of one of the program's JSON files, with every value checked against `kind`.
 
     Raises:
-        FileNotFoundError: If there is none.
-        Damaged: If it does not say anything of this kind; the message is the reason.
+        FileNotFoundError: If there is no file.
+        Damaged: If the content is not of this kind; the message is the reason.
     """
     content = _bytes_of(path)
     try:
         value: Kind = _adapter(kind).validate_json(content, strict=True)  # type: ignore[arg-type]
-        if _ENDLESS.search(content):
+        if _MAYBE_INFINITE.search(content):
             json.dumps(value, allow_nan=False, default=str)
     except ValidationError as err:
         first = err.errors(include_url=False, include_input=False)[0]
@@ -61,35 +61,35 @@ def read_document(path: Path, kind: type[Kind]) -> Kind:
     return value
 
 
-def recalled(path: Path, kind: type[Kind], *, again: str) -> Kind | None:
-    """What a file says that can be made again; None where there is none, or a damaged one was set aside.
+def read_or_set_aside(path: Path, kind: type[Kind], *, consequence: str) -> Kind | None:
+    """Content of a JSON file that can be made again; None if it is missing, or damaged and now set aside.
 
     Args:
-        path: Of the JSON file.
-        kind: Type of what it says.
-        again: What follows from its loss, as a sentence for the log.
+        path: Path of the JSON file.
+        kind: Type of the content.
+        consequence: Consequence of the loss, as a sentence for the log.
     """
     try:
         return read_document(path, kind)
     except FileNotFoundError:
         return None
     except Damaged as err:
-        set_aside(path, f"{err}. {again}")
+        set_aside(path, f"{err}. {consequence}")
         return None
 
 
 def set_aside(path: Path, why: str) -> None:
-    """Give a damaged file or folder another name, and say so; it is kept for whoever wants to look."""
+    """Rename a damaged file or folder and log it; it is kept for inspection."""
     aside = path.with_name(f"{path.name}.damaged-{datetime.now():%Y%m%d-%H%M%S-%f}")
     try:
         path.rename(aside)
-    except FileNotFoundError:  # another process did
+    except FileNotFoundError:  # another process has set it aside
         return
     logger.warning("%s was damaged and is now %s: %s", path, aside.name, why)
 
 
 def as_damaged(path: Path, reason: object, *, restore: str) -> Damaged:
-    """The refusal of a file that cannot be made again: what it is, why, and what to do."""
+    """Error for a damaged file that cannot be made again: which file, why, and what to do."""
     return Damaged(f"{path} must be whole; it is damaged: {reason}. {restore}")
 
 
@@ -98,8 +98,10 @@ def _bytes_of(path: Path) -> bytes:
         found = path.stat()
         if not S_ISREG(found.st_mode):
             raise Damaged("it is no file")
-        if found.st_size > MOST_BYTES:
-            raise Damaged(f"it has {found.st_size / 1e6:,.0f} MB; at most {MOST_BYTES / 1e6:,.0f} are read")
+        if found.st_size > MAX_DOCUMENT_BYTES:
+            raise Damaged(
+                f"it has {found.st_size / 1e6:,.0f} MB; at most {MAX_DOCUMENT_BYTES / 1e6:,.0f} are read"
+            )
         return path.read_bytes()
     except PermissionError as err:
         raise Damaged("this user may not read it") from err

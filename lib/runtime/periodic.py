@@ -1,4 +1,4 @@
-"""Work that is done again and again beside a server's clients."""
+"""Work that a server repeats in the background."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ logger = logging.getLogger(__name__)
 
 
 class PeriodicTask:
-    """A turn taken again and again in a thread of its own, until the process ends; one that fails is logged.
+    """Task that repeats in its own thread until the process ends; failures are logged.
 
     Attributes:
-        message: What the last turn failed in; empty where it did not.
+        message: Error of the last run; empty if it succeeded.
     """
 
     def __init__(
         self, turn: Callable[[], None], *, name: str, every_s: float, share: float, failing: str
     ) -> None:
-        """Nothing is started yet.
+        """Prepare the task; `start` starts its thread.
 
         Args:
-            turn: What is done; a `UserError` or an `OSError` says why it could not be.
-            name: Of the thread.
-            every_s: Seconds between two turns.
-            share: Of the time, at most, that the turns take; 1 where they may follow each other.
-            failing: Start of the sentence that a failure is logged with.
+            turn: One run of the task; raises `UserError` or `OSError` with the reason of a failure.
+            name: Name of the thread.
+            every_s: Seconds between two runs.
+            share: Largest fraction of the time that the runs may take; 1 lets them follow each other.
+            failing: First words of the log message of a failure.
         """
         self.message = ""
         self._turn, self._name, self._failing = turn, name, failing
@@ -37,12 +37,12 @@ class PeriodicTask:
         self._wanted = threading.Event()
 
     def start(self, *, at_once: bool = True) -> None:
-        """Take the first turn now, or once the time between two turns has passed."""
+        """Start the thread; the first run comes at once, or after `every_s` seconds."""
         first_s = 0.0 if at_once else self._every_s
         threading.Thread(target=self._run, args=(first_s,), name=self._name, daemon=True).start()
 
     def wake(self) -> None:
-        """Take the next turn now."""
+        """Start the next run now."""
         self._wanted.set()
 
     def _run(self, first_s: float) -> None:
@@ -58,7 +58,7 @@ class PeriodicTask:
         self._wanted.clear()
 
     def _outcome(self) -> str:
-        """Take one turn; what it failed in. The log has it once, not every half minute of a night."""
+        """Run once and return the error, empty on success; an error that repeats is logged only once."""
         try:
             self._turn()
         except (UserError, OSError) as err:
@@ -66,7 +66,7 @@ class PeriodicTask:
             if message != self.message:
                 logger.warning("%s: %s", self._failing, err)
             return message
-        except Exception:  # the thread must go on: nobody else takes the turns
+        except Exception:  # the thread must survive: nothing else runs the task
             message = f"{self._failing}; the server's log says why."
             if message != self.message:
                 logger.exception(self._failing)

@@ -1,4 +1,4 @@
-"""The life of a process that another one started: it ends with the other, whatever ends that."""
+"""Child processes that end with their parent, however the parent ends."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from concurrent.futures import ProcessPoolExecutor
 
 from lib import ROOT
 
-_SERVER = "MDAL_CIML_SERVER"  # in the environment: id of the server, for the processes that it starts
-_STARTED = ("monailabel.interfaces.utils.app", "lib.cli.background")  # modules that a server starts
+_SERVER_VARIABLE = "MDAL_CIML_SERVER"  # environment variable: process id of the server, for its children
+_SERVER_MODULES = ("monailabel.interfaces.utils.app", "lib.cli.background")  # main modules of its children
 _PR_SET_PDEATHSIG = 1
-_LOOK_S = 0.5
+POLL_S = 0.5  # between two looks at other processes
 
 
-def known_as_server() -> dict[str, str]:
-    """What the processes that this one starts find in their environment."""
-    return {_SERVER: str(os.getpid())}
+def server_environment() -> dict[str, str]:
+    """Environment variables that a server passes to its child processes."""
+    return {_SERVER_VARIABLE: str(os.getpid())}
 
 
 def end_with_the_server() -> None:
-    """`end_with_the_parent` in a process that a server started for a job; nothing in the server itself."""
+    """Call `end_with_the_parent` in a job's process that a server started; do nothing in the server."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is not None and spec.name in _STARTED and _SERVER in os.environ:
-        end_with_the_parent(int(os.environ[_SERVER]))
+    if spec is not None and spec.name in _SERVER_MODULES and _SERVER_VARIABLE in os.environ:
+        end_with_the_parent(int(os.environ[_SERVER_VARIABLE]))
 
 
 def end_with_the_parent(parent: int = 0) -> None:
-    """End this process when the one that started it ends, whatever either of them is doing.
+    """End this process when its parent ends, whatever either of them is doing.
 
-    To be called first, before anything is imported that takes seconds. On Linux the kernel kills this
-    process, even inside a library that lets no other thread run; elsewhere a thread looks. Linux does so when
-    the *thread* ends that started the process: processes are started by threads that wait for them.
+    Call it before any import that takes seconds. On Linux the kernel kills this process, even inside a
+    library that holds the interpreter; elsewhere a thread watches the parent. Linux kills as soon as the
+    *thread* that started the process ends, so that thread must wait for the process.
 
     Args:
-        parent: Id of the process that started this one, by which one that has ended already is recognised;
-            by default whichever is the parent now.
+        parent: Id of the parent process, to notice that it has ended already; by default the current parent.
     """
     parent = parent or os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
         threading.Thread(target=_watch, args=(parent,), name="end-with-the-parent", daemon=True).start()
-    if os.getppid() != parent:  # it ended before
+    if os.getppid() != parent:  # the parent ended before this call
         os._exit(1)
 
 
-def processes(count: int) -> ProcessPoolExecutor:
-    """Fresh processes that end with this one; a fork of one that runs threads of torch or ITK may hang.
+def process_pool(count: int) -> ProcessPoolExecutor:
+    """Pool of spawned processes that end with this one.
 
-    They begin with a text and not with a function of ours: MONAI Label takes the app's folder off the path
-    once it is loaded, and a process finds `lib` only after it was told where that is.
+    The processes are not forked, because a fork of a process with torch or ITK threads may hang. The
+    initializer is source text rather than a function: MONAI Label removes the app's folder from the path
+    after loading, so a new process cannot import `lib` before the path is set again.
     """
     begin = (
         f"import site; site.addsitedir({str(ROOT)!r})\n"
@@ -68,5 +68,5 @@ def processes(count: int) -> ProcessPoolExecutor:
 
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(_LOOK_S)
+        time.sleep(POLL_S)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""How long a regular expression may search in a short text: some of ten characters take years."""
+"""Upper bound on the time of a regular expression: some with ten characters search for years."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterable
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
-LONGEST = 64  # characters of a series' description (LO in DICOM)
-MOST = (LONGEST + 1) ** 3  # ways to try from one place on: about 10 ms
+MAX_TEXT_LENGTH = 64  # characters of a SeriesDescription (LO in DICOM)
+MAX_WAYS = (MAX_TEXT_LENGTH + 1) ** 3  # ways to match from one position: about 10 ms
 _REPEATS = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
 
 
 def check_cost(pattern: str) -> None:
-    """Refuse a regular expression that may search for more than some hundredths of a second.
+    """Refuse a regular expression that may search for more than a few hundredths of a second.
 
-    Every part that may match in several ways multiplies the ways to try: a repetition by the number of its
-    lengths, an alternative by the number of its branches. A repetition of a part that itself may match in
+    Every part that can match in several ways multiplies the number of ways: a repetition by the number of
+    its lengths, an alternative by the number of its branches. Repeating a part that can itself match in
     several ways, as in `(a+)+` or `(a|aa)*`, has no bound.
 
     Args:
-        pattern: For texts of at most `LONGEST` characters.
+        pattern: Regular expression for texts of at most `MAX_TEXT_LENGTH` characters.
 
     Raises:
         ValueError: If it is no regular expression, or may take longer; the message says what to change.
@@ -30,7 +30,7 @@ def check_cost(pattern: str) -> None:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as err:
         raise ValueError(f"it must be a regular expression; {err}") from err
-    if ways > MOST:
+    if ways > MAX_WAYS:
         raise ValueError("it can match in too many ways; use at most three repetitions such as .*")
 
 
@@ -38,13 +38,13 @@ def _ways_of_all(parts: Iterable[tuple[Any, Any]]) -> int:
     ways = 1
     for operation, argument in parts:
         ways *= _ways(str(operation), argument)
-        if ways > MOST:
+        if ways > MAX_WAYS:
             return ways
     return ways
 
 
 def _ways(operation: str, argument: Any) -> int:
-    """How many ways one part gives."""
+    """Number of ways in which one part can match."""
     if operation in _REPEATS:
         return _ways_to_repeat(*argument)
     if operation == "BRANCH":
@@ -57,7 +57,7 @@ def _ways(operation: str, argument: Any) -> int:
         return _ways_of_all(argument)
     if operation == "GROUPREF_EXISTS":
         return sum(_ways_of_all(branch) for branch in argument[1:] if branch is not None)
-    return 1  # a character, a class of them, a place
+    return 1  # a character, a character class, an anchor
 
 
 def _ways_to_repeat(least: int, most: int, body: Iterable[tuple[Any, Any]]) -> int:
@@ -66,6 +66,6 @@ def _ways_to_repeat(least: int, most: int, body: Iterable[tuple[Any, Any]]) -> i
         return ways + 1
     if ways > 1:
         raise ValueError("a repetition must not repeat what can itself match in several ways, as in (a+)+")
-    if least > LONGEST:
-        raise ValueError(f"a repetition must ask for at most {LONGEST} times; it asks for {least}")
-    return max(least, 1) * (min(most, LONGEST) - min(least, LONGEST) + 1)
+    if least > MAX_TEXT_LENGTH:
+        raise ValueError(f"a repetition must ask for at most {MAX_TEXT_LENGTH} times; it asks for {least}")
+    return max(least, 1) * (min(most, MAX_TEXT_LENGTH) - min(least, MAX_TEXT_LENGTH) + 1)

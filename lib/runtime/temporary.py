@@ -1,4 +1,4 @@
-"""The server's own folder for temporary files: private, and swept of what killed servers left."""
+"""The server's private folder for temporary files; leftovers of killed servers are removed."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_LOCK, _SERVER = ".lock", "server-"
-_claimed: dict[Path, FileLock] = {}  # for as long as this process lives
+_LOCK, _SERVER_PREFIX = ".lock", "server-"
+_claimed: dict[Path, FileLock] = {}  # held until this process ends
 
 
 def keep_private(work: Path, logs: Path) -> None:
-    """Have what this process and its children write from now on readable by this user alone.
+    """Make all files that this process and its children write from now on readable by this user alone.
 
     Args:
         work: Folder of the server's own files.
-        logs: Folder of MONAI Label's log, which names patients and is begun before an app is made.
+        logs: Folder of MONAI Label's log. The log names patients, and MONAI Label opens it before this call.
     """
     os.umask(0o077)
     for log in logs.glob("*.log*"):
-        with suppress(OSError):  # another user's
+        with suppress(OSError):  # the log belongs to another user
             log.chmod(0o600)
     claim_temporary_folder(work)
 
 
 def claim_temporary_folder(work: Path) -> Path:
-    """A folder of this process under `work/tmp`, in which every temporary file lies from now on.
+    """Folder of this process under `work/tmp`, used for all its temporary files from now on.
 
-    Images of patients pass through temporary files. The system's folder is shared with other users, and
-    nobody empties it. What a server that is gone left is removed here; each live one holds a lock.
+    Images of patients pass through temporary files, and the system's temporary folder is shared with other
+    users and rarely emptied. Each running server locks its folder; folders without a lock are removed.
 
     Raises:
-        OSError: If the folder cannot be made.
+        OSError: If the folder cannot be created.
     """
     root = work / "tmp"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)
-    with FileLock(root / _LOCK):  # a folder that another server is just making is not swept
-        for left in root.glob(f"{_SERVER}*"):
+    with FileLock(root / _LOCK):  # do not remove a folder that another server is creating
+        for left in root.glob(f"{_SERVER_PREFIX}*"):
             _remove_if_nobody_holds(left)
-        folder = Path(tempfile.mkdtemp(dir=root, prefix=_SERVER))
+        folder = Path(tempfile.mkdtemp(dir=root, prefix=_SERVER_PREFIX))
         lock = FileLock(folder / _LOCK)
         lock.acquire()
     _claimed[folder] = lock
     tempfile.tempdir = str(folder)
-    os.environ["TMPDIR"] = str(folder)  # of the processes that this one starts
+    os.environ["TMPDIR"] = str(folder)  # for child processes
     return folder
 
 
 @contextmanager
 def new_file(prefix: str, suffix: str) -> Iterator[Path]:
-    """A temporary file that stays when the block ends, and is removed if the block raises."""
+    """Temporary file that is kept when the block ends, and removed if the block raises."""
     with tempfile.NamedTemporaryFile(prefix=prefix, suffix=suffix, delete=False) as file:
         path = Path(file.name)
     try:
@@ -66,7 +66,7 @@ def new_file(prefix: str, suffix: str) -> Iterator[Path]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file lies in a folder that this process claimed, so that nobody misses it."""
+    """Whether a file lies in a folder that this process claimed, so that it may be deleted."""
     return any(path.absolute().is_relative_to(folder) for folder in _claimed)
 
 
@@ -74,7 +74,7 @@ def _remove_if_nobody_holds(left: Path) -> None:
     lock = FileLock(left / _LOCK)
     try:
         lock.acquire(timeout=0)
-    except (Timeout, OSError):  # a live server's, or a file that somebody else put there
+    except (Timeout, OSError):  # a running server holds it, or it is somebody else's file
         return
     shutil.rmtree(left, ignore_errors=True)
     lock.release()

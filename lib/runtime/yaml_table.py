@@ -1,4 +1,4 @@
-"""A site's own table, of subtasks or of series, as it stands in a YAML file."""
+"""A clinic's own table of subtasks or of series, read from a YAML file."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ from typing import Any
 
 import yaml
 
-SUFFIXES = (".yaml", ".yml")
-MAX_BYTES = 64 * 1024  # a table takes one or two kilobytes
+YAML_SUFFIXES = (".yaml", ".yml")
+MAX_TABLE_BYTES = 64 * 1024  # a usual table has one or two kilobytes
 
 
 def read_table(path: Path, *, what: str, fields: str) -> dict[str, Any]:
-    """The mapping that a YAML file holds; its fields are not looked at.
+    """Mapping in a YAML file; its fields are not checked.
 
     Args:
-        path: Absolute, as the server and the processes that it starts may run in different folders.
-        what: The setting that names the file.
-        fields: What the mapping should hold, for the error.
+        path: Absolute path; the server and its child processes may run in different folders.
+        what: Name of the setting that gives the path.
+        fields: Expected fields of the mapping, for the error message.
 
     Raises:
-        ValueError: If the file is not there, too large, or no mapping in plain YAML.
+        ValueError: If the file is missing, too large, or no mapping in plain YAML.
     """
     if not path.is_absolute():
         raise ValueError(
             f"{what} must be an absolute path; got {str(path)!r}. Set --conf {what}={path.absolute()}"
         )
     try:
-        if not path.is_file():  # nor a pipe, which would never end
+        if not path.is_file():  # a pipe would never end
             raise ValueError(f"{what} must be a file; there is none at {path}. Correct the path.")
         with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+            content = stream.read(MAX_TABLE_BYTES + 1)
     except OSError as err:
         raise ValueError(f"{path} must be readable; {err.strerror}. Change its permissions.") from err
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path} must have at most {MAX_BYTES} bytes; it has more. Is it another file?")
+    if len(content) > MAX_TABLE_BYTES:
+        raise ValueError(
+            f"{path} must have at most {MAX_TABLE_BYTES} bytes; it has more. Is it another file?"
+        )
     try:
         table = yaml.load(content.decode(), _PlainLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as err:  # ValueError: no UTF-8, or no such date
+    except (yaml.YAMLError, RecursionError, ValueError) as err:  # ValueError: not UTF-8, or no such date
         raise ValueError(f"{path} must be plain YAML; {_reason(err)}. Correct it there.") from err
     if not isinstance(table, dict):
         raise ValueError(
@@ -48,16 +50,16 @@ def read_table(path: Path, *, what: str, fields: str) -> dict[str, Any]:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without what makes a file mean more, or less, than it shows."""
+    """YAML without the features that make a file mean something else than it shows."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse aliases: a few lines of them unfold to gigabytes."""
+        """Refuse aliases: a few lines of aliases expand to gigabytes."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("an alias (*name) is not allowed")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Refuse a field that is given twice; YAML libraries take the last in silence."""
+        """Refuse a field that is given twice; YAML libraries silently keep the last one."""
         names = set()
         for key, _ in node.value:
             if str(key.value) in names:

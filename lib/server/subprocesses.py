@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from lib import ROOT
 from lib.pipeline.settings import as_conf
 from lib.pipeline.workspace import Workspace
-from lib.runtime.processes import known_as_server
+from lib.runtime.processes import server_environment
 from lib.server.errors import ClientError
 from lib.server.upstream.application import running_application
 
@@ -46,7 +46,7 @@ def _run(workspace: Workspace, name: str, *options: str) -> subprocess.Completed
     return subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **known_as_server()},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **server_environment()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -13,7 +13,8 @@ import pytest
 
 from lib.cases.case import Source
 from lib.cases.dicom_seg.write import Author, write_segmentation
-from lib.cases.dicomweb.client import FoundSeries, PacsError, pacs_at
+from lib.cases.dicomweb.client import PacsError, pacs_at
+from lib.cases.dicomweb.listing import FoundSeries
 from lib.cases.formats.dicom import read_series
 from lib.cases.formats.image import Grid, Volume, read_grid, read_volume, write_nifti
 from lib.labels.store import FINAL, ORIGINAL

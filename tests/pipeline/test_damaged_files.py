@@ -18,7 +18,7 @@ from lib.pipeline.settings import AppSettings
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
-from lib.runtime.own_files import MOST_BYTES, Damaged, Unavailable
+from lib.runtime.own_files import MAX_DOCUMENT_BYTES, Damaged, Unavailable
 from lib.server.datastore import CaseDatastore
 from tests.support.images import write_image
 
@@ -211,5 +211,5 @@ def test_records_that_are_damaged_while_they_are_used_are_made_again(used: Path,
 def test_no_document_of_more_than_its_bound_is_read(tmp_path: Path) -> None:
     file = tmp_path / "train_stats.json"
     file.touch()
-    os.truncate(file, MOST_BYTES + 1)
+    os.truncate(file, MAX_DOCUMENT_BYTES + 1)
     assert TrainingStats(tmp_path).read() == {"total_time": 0.1}

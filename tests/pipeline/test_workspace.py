@@ -93,7 +93,7 @@ def test_a_folder_that_is_suddenly_empty_takes_no_case_away(samples: Samples) ->
     for id in ("STS_002", "STS_008"):
         shutil.move(studies / id, studies.parent / id)
     for _ in range(2):
-        with pytest.raises(UserError, match=r"none is left under .*The 2 of before stay listed"):
+        with pytest.raises(UserError, match=r"none is left under .*The 2 earlier cases stay listed"):
             workspace.refresh()
     assert ids(workspace) == ["STS_002", "STS_008"]
     for id in ("STS_002", "STS_008"):

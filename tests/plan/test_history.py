@@ -20,7 +20,7 @@ def test_the_history_of_a_case_is_told_newest_first(database: str, clock: Clock)
     def ask(annotator: str) -> None:
         clock.time += timedelta(minutes=1)
         look = PoolState(frozenset(ORDER), frozenset())
-        store.lease_next(ORDER, annotator=annotator, look=lambda: look, lease=timedelta(hours=1))
+        store.lease_next(ORDER, annotator=annotator, read_pool=lambda: look, lease=timedelta(hours=1))
 
     ask("ann")
     ask("ann")

@@ -29,7 +29,7 @@ def ask(
     store: PlanStore, annotator: str, labelled: set[str] | None = None, stop: int | None = None
 ) -> str | None:
     offer = store.lease_next(
-        ORDER, annotator=annotator, look=lambda: pool(ORDER, labelled or set()), lease=HOUR, stop=stop
+        ORDER, annotator=annotator, read_pool=lambda: pool(ORDER, labelled or set()), lease=HOUR, stop=stop
     )
     return offer.case_id if offer else None
 
@@ -48,7 +48,7 @@ def events(database: str) -> list[tuple[str, str | None, str | None]]:
 
 def test_the_best_ranked_case_comes_first_with_its_score(store: PlanStore) -> None:
     offer = store.lease_next(
-        store.order("mdal"), annotator="ann", look=lambda: pool(ORDER, set()), lease=HOUR
+        store.order("mdal"), annotator="ann", read_pool=lambda: pool(ORDER, set()), lease=HOUR
     )
     assert offer is not None
     assert (offer.case_id, offer.rank, offer.of, offer.spent) == ("c", 1, 3, 1)
@@ -76,7 +76,7 @@ def test_what_was_set_aside_comes_again_once_nothing_else_is_left(store: PlanSto
 def test_a_long_row_of_cases_that_were_set_aside_is_passed_by(database: str) -> None:
     store = PlanStore(database)
     given = [
-        store.lease_next(MANY, annotator="ann", look=lambda: pool(MANY, set()), lease=HOUR) for _ in MANY
+        store.lease_next(MANY, annotator="ann", read_pool=lambda: pool(MANY, set()), lease=HOUR) for _ in MANY
     ]
     assert [offer.case_id for offer in given if offer] == list(MANY)
     store.close()
@@ -101,7 +101,7 @@ def test_a_lease_lasts_as_long_on_a_server_in_another_time_zone(
     store: PlanStore, database: str, clock: Clock
 ) -> None:
     away = PlanStore(database, now=lambda: clock().astimezone(timezone(timedelta(hours=9))))
-    offer = away.lease_next(ORDER, annotator="ann", look=lambda: pool(ORDER, set()), lease=HOUR)
+    offer = away.lease_next(ORDER, annotator="ann", read_pool=lambda: pool(ORDER, set()), lease=HOUR)
     assert offer is not None
     assert offer.until == clock() + HOUR
     clock.time += HOUR - timedelta(seconds=1)
@@ -132,7 +132,9 @@ def test_asking_again_does_not_spend_the_budget_twice(store: PlanStore) -> None:
 
 def test_a_lease_of_a_case_that_left_the_pool_spends_no_budget(store: PlanStore) -> None:
     assert ask(store, "ann") == "c"
-    offer = store.lease_next(ORDER, annotator="bob", look=lambda: pool(("a", "b"), set()), lease=HOUR, stop=1)
+    offer = store.lease_next(
+        ORDER, annotator="bob", read_pool=lambda: pool(("a", "b"), set()), lease=HOUR, stop=1
+    )
     assert offer is not None
     assert (offer.case_id, offer.spent) == ("a", 1)
 
@@ -168,7 +170,7 @@ def test_sixteen_annotators_who_ask_at_once_never_get_the_same_case(database: st
 
     def ask_from(place: int) -> str:
         offer = stores[place % 4].lease_next(
-            MANY, annotator=f"annotator {place}", look=lambda: pool(MANY, set()), lease=HOUR
+            MANY, annotator=f"annotator {place}", read_pool=lambda: pool(MANY, set()), lease=HOUR
         )
         assert offer is not None
         return offer.case_id
@@ -183,7 +185,7 @@ def test_sixteen_annotators_who_ask_at_once_never_get_the_same_case(database: st
 def lease_in_a_process(database: str, annotators: list[str], stop: int) -> list[str]:
     store = PlanStore(database)  # all of them open the empty database at once
     offers = [
-        store.lease_next(MANY, annotator=name, look=lambda: pool(MANY, set()), lease=HOUR, stop=stop)
+        store.lease_next(MANY, annotator=name, read_pool=lambda: pool(MANY, set()), lease=HOUR, stop=stop)
         for name in annotators
     ]
     store.close()
@@ -207,7 +209,7 @@ def test_a_label_that_is_saved_meanwhile_is_seen(store: PlanStore) -> None:
         labelled.add("c")
         return pool(ORDER, labelled)
 
-    offer = store.lease_next(ORDER, annotator="ann", look=save_label_first, lease=HOUR)
+    offer = store.lease_next(ORDER, annotator="ann", read_pool=save_label_first, lease=HOUR)
     assert offer is not None
     assert offer.case_id == "a"
 
@@ -219,7 +221,7 @@ def test_a_lease_made_under_a_clock_that_was_ahead_ends_once_the_clock_is_right(
     clock.time += ahead
     assert ask(store, "ann") == "c"
     clock.time -= ahead
-    assert store.desk("bob").held == {}
+    assert store.assignments("bob").held == {}
     assert ask(store, "bob") == "c"
 
 
@@ -227,11 +229,11 @@ def test_a_clock_that_is_set_back_a_little_ends_no_lease(store: PlanStore, clock
     assert ask(store, "ann") == "c"
     clock.time -= timedelta(minutes=50)
     assert ask(store, "bob") == "a"
-    assert store.desk("cy").held.keys() == {"c", "a"}
+    assert store.assignments("cy").held.keys() == {"c", "a"}
 
 
 def test_a_server_with_short_leases_ends_no_long_one_of_another(store: PlanStore, clock: Clock) -> None:
     year = timedelta(days=365)
-    store.lease_next(ORDER, annotator="ann", look=lambda: pool(ORDER, set()), lease=year)
+    store.lease_next(ORDER, annotator="ann", read_pool=lambda: pool(ORDER, set()), lease=year)
     clock.time += timedelta(days=300)
     assert ask(store, "bob") == "a"

@@ -81,7 +81,7 @@ def test_a_database_of_the_first_release_keeps_its_plan_leases_and_events(databa
     pool = PoolState(frozenset("abc"), frozenset())
 
     def ask(annotator: str) -> tuple[str, datetime, CaseScore]:
-        offer = store.lease_next(store.order("mdal"), annotator=annotator, look=lambda: pool, lease=HOUR)
+        offer = store.lease_next(store.order("mdal"), annotator=annotator, read_pool=lambda: pool, lease=HOUR)
         assert offer is not None
         return offer.case_id, offer.until, offer.score
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from lib.plan.budget import Budget
 from lib.plan.leases import PoolState
-from lib.plan.store import KEPT, CaseScore, PairScore, PlanStore
+from lib.plan.store import KEPT_PLANS, CaseScore, PairScore, PlanStore
 from tests.plan.conftest import Clock
 
 HOUR = timedelta(hours=1)
@@ -124,7 +124,7 @@ def test_numbers_of_numpy_come_back_as_pythons(store: PlanStore) -> None:
     score = CaseScore(np.float32(0.5), np.float64(40.0), {}, np.float32(1.5), np.int64(3))
     store.write(content="y", seed=0, scores={"a": score}, orders={"mdal": ["a"]}, about={})
     pool = PoolState(frozenset("a"), frozenset())
-    offer = store.lease_next(["a"], annotator="ann", look=lambda: pool, lease=HOUR)
+    offer = store.lease_next(["a"], annotator="ann", read_pool=lambda: pool, lease=HOUR)
     assert offer is not None
     found = offer.score
     assert (found.difference, found.percentile, found.difference_nats, found.cluster) == (0.5, 40.0, 1.5, 3)
@@ -160,8 +160,8 @@ def test_the_nearest_case_is_found_by_the_features_of_the_newest_plan(store: Pla
 
 def test_old_plans_go_with_their_scores_and_leases_and_events_stay(store: PlanStore, database: str) -> None:
     pool = PoolState(frozenset(ORDER), frozenset())
-    store.lease_next(ORDER, annotator="ann", look=lambda: pool, lease=HOUR)
-    for number in range(KEPT + 2):
+    store.lease_next(ORDER, annotator="ann", read_pool=lambda: pool, lease=HOUR)
+    for number in range(KEPT_PLANS + 2):
         store.write(
             content=str(number),
             seed=0,
@@ -170,9 +170,9 @@ def test_old_plans_go_with_their_scores_and_leases_and_events_stay(store: PlanSt
             about={},
             pair_scores=[PairScore("a", "CT/PET", 0)],
         )
-    assert [count(database, table) for table in ("plan", "score", "rank", "pair_score")] == [KEPT] * 4
+    assert [count(database, table) for table in ("plan", "score", "rank", "pair_score")] == [KEPT_PLANS] * 4
     assert count(database, "lease") == 1
-    assert count(database, "event") == 1 + 1 + KEPT + 2
+    assert count(database, "event") == 1 + 1 + KEPT_PLANS + 2
 
 
 def test_progress_tells_the_time_left_and_a_killed_job_is_not_running_for_ever(

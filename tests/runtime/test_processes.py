@@ -29,8 +29,8 @@ subprocess.Popen([sys.executable, "-c", child.format(os.getpid())])
 time.sleep(60)
 """
 POOL_OF_BUSY_PROCESSES = f"""
-from lib.runtime.processes import processes
-with processes(2) as pool:
+from lib.runtime.processes import process_pool
+with process_pool(2) as pool:
     list(pool.map(exec, [{BUSY!r}] * 2))
 """
 SHARES_OF_BUSY_PROCESSES = """
@@ -56,10 +56,10 @@ segment_in_background(site, [case.id for case in site.pool.cases])
 """
 STARTING_A_JOB = """
 import os, subprocess, sys
-from lib.runtime.processes import known_as_server
+from lib.runtime.processes import server_environment
 command = [sys.executable, "-m", "monailabel.interfaces.utils.app", "-m", "scoring", "-r", "{}"]
 where = {"MONAI_LABEL_APP_DIR": sys.argv[2], "MONAI_LABEL_STUDIES": sys.argv[1]}
-subprocess.run(command, env={**os.environ, **known_as_server(), **where})
+subprocess.run(command, env={**os.environ, **server_environment(), **where})
 """
 
 

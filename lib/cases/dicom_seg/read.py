@@ -1,4 +1,4 @@
-"""A DICOM SEG read back by the names of its segments, whoever wrote it."""
+"""Reading of a DICOM SEG of any writer, by the names of its segments."""
 
 from __future__ import annotations
 
@@ -22,32 +22,43 @@ from lib.cases.formats.dicom_file import read_within
 from lib.cases.formats.headers import RAS_LPS
 from lib.cases.formats.image import Grid, Volume
 from lib.cases.formats.pydicom_versions import generate_frames
-from lib.cases.unexpected import looking_at
+from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
-OFF_GRID_VOXELS = 0.25  # positions are rounded to text by some writers; half a voxel is another slice's
-HEADER_READS = 500_000  # a frame's place takes up to 140; this many take some seconds
-_ITEMS, _FIELD_BYTES = 100_000, 16 * 1024**2  # of one field but the pixels; a frame has about ten items
+OFF_GRID_VOXELS = 0.25  # some writers round positions to text; half a voxel would be another slice
+SEG_HEADER_READS = 500_000  # reads; the position of a frame takes up to 140, and all take a few seconds
+_ITEMS, _FIELD_BYTES = (
+    100_000,
+    16 * 1024**2,
+)  # limits of one field except the pixels; a frame has about ten items
 _ITEM = b"\xfe\xff\x00\xe0"
-_PIXELS = 0x7FE0  # group of the pixels
-_FARTHEST = 1e6  # voxels from the series
-_DAMAGE = (AttributeError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError)
+_PIXEL_GROUP = 0x7FE0
+_FARTHEST = 1e6  # largest distance from the series in voxels
+_DAMAGE_ERRORS = (
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a SEG says of itself without its pixels.
+    """Header of a SEG without its pixels.
 
     Attributes:
         instance: SOPInstanceUID.
         series: SeriesInstanceUID of the SEG itself.
         study: StudyInstanceUID.
-        references: SeriesInstanceUIDs of what it was outlined on.
-        segments: Names, in the order of the file.
-        written: When the content was made, in UTC; None where the header has no valid date and time.
-        author: The reader's name, or the algorithm's where there is none; may be empty.
-        algorithm_type: MANUAL, AUTOMATIC or SEMIAUTOMATIC; the last where segments differ.
+        references: SeriesInstanceUIDs of the series that the SEG was outlined on.
+        segments: Names of the segments, in the order of the file.
+        written: Time of the content in UTC; None if the header has no valid date and time.
+        author: Name of the reader, or of the algorithm if there is no reader; may be empty.
+        algorithm_type: MANUAL, AUTOMATIC or SEMIAUTOMATIC; SEMIAUTOMATIC if the segments differ.
     """
 
     instance: str
@@ -61,21 +72,21 @@ class Description:
 
 
 def parse(data: bytes) -> Dataset:
-    """The dataset in a file's bytes; its pixels stay as they are.
+    """Data set in the bytes of a file; the pixels are not decoded.
 
     Raises:
-        CaseError: If they are not DICOM, or their header has no end.
+        CaseError: If the bytes are not DICOM, or the header does not end.
     """
-    dataset = read_within(BytesIO(data), "a segmentation", most=2 * len(data), reads=HEADER_READS)
-    with looking_at("the header of a segmentation"):
+    dataset = read_within(BytesIO(data), "a segmentation", most=2 * len(data), reads=SEG_HEADER_READS)
+    with as_case_error("the header of a segmentation"):
         for field in map(dataset.get_item, list(dataset.keys())):
             _check_field(field)
     return dataset
 
 
 def _check_field(field: DataElement | RawDataElement) -> None:
-    """Refuse a field that would take minutes to be taken apart."""
-    if not isinstance(field, RawDataElement) or field.tag.group == _PIXELS or not field.value:
+    """Refuse a field that would take minutes to parse."""
+    if not isinstance(field, RawDataElement) or field.tag.group == _PIXEL_GROUP or not field.value:
         return
     if len(field.value) > _FIELD_BYTES or field.value.count(_ITEM) > _ITEMS:
         raise CaseError(
@@ -85,12 +96,12 @@ def _check_field(field: DataElement | RawDataElement) -> None:
 
 
 def describe(dataset: Dataset) -> Description:
-    """What the header says; the dataset may have come without pixels.
+    """Description of a SEG from its header; the data set may lack pixels.
 
     Raises:
-        CaseError: If it is no DICOM SEG with segments.
+        CaseError: If the data set is no DICOM SEG with segments.
     """
-    with looking_at("the header of a segmentation"):
+    with as_case_error("the header of a segmentation"):
         return _describe(dataset)
 
 
@@ -115,23 +126,23 @@ def _describe(dataset: Dataset) -> Description:
 
 
 def read_segmentation(dataset: Dataset, grid: Grid, *, labels: Mapping[str, int]) -> Volume:
-    """The label on the grid of the series that the SEG was outlined on.
+    """Label on the grid of the series that the SEG was outlined on.
 
-    Frames say themselves where they lie, so that series' files are not needed. Where segments overlap the
-    higher value of `labels` wins. A FRACTIONAL segment covers a voxel from half its maximum on.
+    Each frame carries its position, so the files of the series are not needed. If segments overlap, the
+    higher value in `labels` wins. A FRACTIONAL segment covers a voxel if its fraction is at least half.
 
     Args:
-        dataset: BINARY or FRACTIONAL, its segments in any number and order.
-        grid: Of the series; every frame must lie on it.
-        labels: Value of each name, at most 255; see `values_of` for what counts as the same name.
+        dataset: BINARY or FRACTIONAL segmentation, with any number of segments in any order.
+        grid: Grid of the series; every frame must lie on it.
+        labels: Value of each name, at most 255; `values_of` defines which names count as the same.
 
     Returns:
-        uint8, 0 is background.
+        Label as uint8; 0 is background.
 
     Raises:
-        CaseError: If it is no SEG, is damaged, names other structures, or lies elsewhere.
+        CaseError: If the data set is no SEG, is damaged, names other structures, or lies off the grid.
     """
-    with looking_at("a segmentation"):
+    with as_case_error("a segmentation"):
         return _read(dataset, grid, labels)
 
 
@@ -146,7 +157,7 @@ def _read(dataset: Dataset, grid: Grid, labels: Mapping[str, int]) -> Volume:
         frames = _frames(dataset)
     except UserError:
         raise
-    except _DAMAGE as err:
+    except _DAMAGE_ERRORS as err:
         raise CaseError(
             f"segmentation {dataset.get('SOPInstanceUID', '?')} must be complete; a frame's segment, "
             f"position or pixels are missing or damaged ({str(err)[:200]}). Save it again from the viewer."
@@ -160,7 +171,7 @@ def _read(dataset: Dataset, grid: Grid, labels: Mapping[str, int]) -> Volume:
 
 
 def _check_size(dataset: Dataset, *, most: int) -> None:
-    """Refuse more pixels than a mask for each label takes, before any is decoded."""
+    """Refuse more pixels than one mask a label has, before any pixel is decoded."""
     frames, rows, columns = len(dataset.PerFrameFunctionalGroupsSequence), dataset.Rows, dataset.Columns
     said = int(dataset.get("NumberOfFrames") or 1)
     if said != frames:
@@ -175,7 +186,7 @@ def _check_size(dataset: Dataset, *, most: int) -> None:
 
 
 def _segments(dataset: Dataset) -> dict[int, Dataset]:
-    """Each segment by its number."""
+    """Segments by their number."""
     kind = str(dataset.get("SOPClassUID", "none"))
     if kind != SEGMENTATION_STORAGE:
         raise CaseError(
@@ -206,7 +217,7 @@ def _frame_segments(dataset: Dataset) -> list[int]:
 
 
 def _group(dataset: Dataset, frame: Dataset, name: str) -> Dataset:
-    """A functional group of one frame, which all frames may share."""
+    """Functional group of one frame; all frames may share the group."""
     groups = frame.get(name) or dataset.SharedFunctionalGroupsSequence[0][name].value
     group: Dataset = groups[0]
     return group
@@ -235,7 +246,7 @@ def _frame_corners(dataset: Dataset, grid: Grid) -> NDArray[np.int_]:
 
 
 def _frame_points(dataset: Dataset, frame: Dataset) -> NDArray[np.float64]:
-    """LPS mm of a frame's first pixel and of the last one of its first row and column, shape (3, 3)."""
+    """LPS mm of a frame's first pixel, and of the last pixels of its first row and column, shape (3, 3)."""
     origin = np.array(_group(dataset, frame, "PlanePositionSequence").ImagePositionPatient, dtype=float)
     orientation = _group(dataset, frame, "PlaneOrientationSequence").ImageOrientationPatient
     along_row, along_column = np.reshape(np.array(orientation, dtype=float), (2, 3))
@@ -250,24 +261,24 @@ def _frame_points(dataset: Dataset, frame: Dataset) -> NDArray[np.float64]:
 
 
 def _frames(dataset: Dataset) -> NDArray[np.bool_]:
-    """Which pixels each frame covers, shape (F, rows, columns)."""
+    """Pixels that each frame covers, shape (F, rows, columns)."""
     if dataset.file_meta.TransferSyntaxUID.is_compressed:
         _check_compressed(dataset)
     pixels = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
     if len(pixels) != len(dataset.PerFrameFunctionalGroupsSequence):
         raise ValueError(f"{len(pixels)} frames")
-    # dcmjs writes masks of 0 and 1 with a maximum of 255 where it compresses them
+    # dcmjs writes masks of 0 and 1 with a maximum of 255 when it compresses them
     fractional = dataset.get("SegmentationType") == "FRACTIONAL" and pixels.max(initial=0) > 1
     return pixels >= (0.5 * float(dataset.MaximumFractionalValue)) if fractional else pixels > 0
 
 
 def _check_compressed(dataset: Dataset) -> None:
-    """Refuse frames that unfold to more than their header says."""
+    """Refuse compressed frames that decode to more pixels than the header says."""
     rows, columns = dataset.Rows, dataset.Columns
     run_lengths = dataset.file_meta.TransferSyntaxUID == RLELossless
     frames = len(dataset.PerFrameFunctionalGroupsSequence)
     for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
-        if run_lengths and len(frame) > 2 * rows * columns + 128:  # the worst case is one byte in 128 more
+        if run_lengths and len(frame) > 2 * rows * columns + 128:  # RLE adds at most one byte in 128
             raise ValueError(f"a frame of {len(frame):,} bytes for {rows} x {columns} pixels")
         if not run_lengths:
             with Image.open(BytesIO(frame)) as image:

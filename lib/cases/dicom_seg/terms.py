@@ -1,4 +1,4 @@
-"""What a structure's name means: its code, its colour, and which other spellings name it too."""
+"""Names of structures: their code, their colour, and the spellings that count as the same name."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pydicom.sr.coding import Code
 
 from lib.cases.case import CaseError
 
-LONG_STRING = 64  # characters that DICOM gives a segment's label (LO)
+LONG_STRING = 64  # longest segment label in DICOM (LO), in characters
 
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 LESION = Code("52988006", "SCT", "Lesion")
 _NEOPLASM = Code("108369006", "SCT", "Neoplasm")
-# The first whose word is part of the name. SNOMED CT has no code for enhancement, DICOM takes NCIt's.
-_TYPES = {
+# The first word that is part of the name decides. SNOMED CT has no code for enhancement; DICOM uses NCIt's.
+_CODE_OF_WORD = {
     "nonenhancing": Code("C81175", "NCIt", "Non-Enhancing Lesion"),
     "necro": Code("6574001", "SCT", "Necrosis"),
     "enhancing": Code("C113842", "NCIt", "Enhancing Lesion"),
@@ -27,8 +27,8 @@ _TYPES = {
     "neoplasm": _NEOPLASM,
     "cyst": Code("367643001", "SCT", "Cyst"),
 }
-_GENERIC = {"segment", "segmentation", "label", "mask", "untitled"}  # names that viewers give by themselves
-_COLOURS = (  # CIELab (L*, a*, b*); told apart by the colour-blind as well
+_GENERIC = {"segment", "segmentation", "label", "mask", "untitled"}  # default names in viewers
+_COLOURS = (  # CIELab (L*, a*, b*); distinct for colour-blind readers as well
     (54.2, 43.3, 63.3),  # vermilion
     (69.8, -12.0, -34.8),  # sky blue
     (89.1, -13.3, 75.5),  # yellow
@@ -40,27 +40,27 @@ _COLOURS = (  # CIELab (L*, a*, b*); told apart by the colour-blind as well
 
 
 def type_of(name: str) -> Code:
-    """Coded type of a structure; a lesion where its name says nothing more."""
-    return next((code for word, code in _TYPES.items() if word in _key(name)), LESION)
+    """Coded type of a structure; a lesion if its name is not more specific."""
+    return next((code for word, code in _CODE_OF_WORD.items() if word in _key(name)), LESION)
 
 
 def colour_of(value: int) -> tuple[float, float, float]:
-    """CIELab (L*, a*, b*) of a label's value, 1 and above."""
+    """Colour of a label value (1 or more) in CIELab (L*, a*, b*)."""
     return _COLOURS[(value - 1) % len(_COLOURS)]
 
 
 def values_of(segments: Sequence[str], labels: Mapping[str, int]) -> list[int]:
-    """The label's value that each segment means, by its name.
+    """Label value of each segment, by the segment's name.
 
-    Case, separators and the British or American spelling do not matter. A lone segment that kept a viewer's
-    own name, such as 'Segment 1', is the lone label.
+    Case, separators and British or American spelling do not matter. If there is one label and one segment,
+    the segment may have a viewer's default name, such as 'Segment 1'.
 
     Args:
-        segments: Names as a SEG says them.
+        segments: Names of the segments in the SEG.
         labels: Value of each name.
 
     Raises:
-        CaseError: If a segment's name is none of ours.
+        CaseError: If the name of a segment is not in `labels`.
     """
     if len(segments) == len(labels) == 1 and _is_generic(segments[0]):
         return list(labels.values())
@@ -77,7 +77,7 @@ def _value_of(name: str, labels: Mapping[str, int]) -> int | None:
     if name in labels:
         return labels[name]
     same = [value for label, value in labels.items() if _key(label) == _key(name)]
-    return same[0] if len(same) == 1 else None  # two labels may differ in nothing but a separator
+    return same[0] if len(same) == 1 else None  # two labels may differ only in a separator
 
 
 def _is_generic(name: str) -> bool:

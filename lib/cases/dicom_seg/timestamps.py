@@ -1,4 +1,4 @@
-"""When a SEG was made, comparable between writers that keep different time zones."""
+"""Time of a SEG, comparable between writers in different time zones."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-AHEAD = timedelta(days=1)  # of the time here; clocks and time zones differ by less
-_DCMJS = "Unspecified"  # manufacturer in what OHIF stores, whose dates are UTC though no header says so
+MAX_AHEAD = timedelta(days=1)  # of the current time; clocks and time zones differ by less
+_DCMJS = "Unspecified"  # manufacturer in SEGs of OHIF, whose dates are UTC although no header says so
 
 
 def read_moment(dataset: Dataset) -> datetime | None:
-    """When the content was made, in UTC; None where the header has no valid date and time.
+    """Time of the content in UTC; None if the header has no valid date and time.
 
-    Without an offset in the header it was the local time here, but for OHIF, which writes UTC. A time more
-    than a day ahead of now counts as unknown: what is dated 2099 must not make all that comes later older.
+    Without an offset in the header, the time is local time on this machine, except in SEGs of OHIF, which
+    writes UTC. A time more than a day in the future counts as unknown: a SEG dated 2099 would otherwise
+    count as newer than every later one.
     """
     date = str(dataset.get("ContentDate") or "")
     time, _, fraction = str(dataset.get("ContentTime") or "").partition(".")
     try:
         moment = datetime.strptime(f"{date}{time:0<6}.{fraction or 0}", "%Y%m%d%H%M%S.%f")
         moment = moment.replace(tzinfo=_zone_of(dataset)).astimezone(UTC)
-    except (ValueError, OverflowError):  # OverflowError: of the year 1 or 9999
+    except (ValueError, OverflowError):  # OverflowError: years 1 and 9999
         return None
-    return moment if moment <= datetime.now(UTC) + AHEAD else None
+    return moment if moment <= datetime.now(UTC) + MAX_AHEAD else None
 
 
 def write_moment(dataset: Dataset, written: datetime, *, source: Dataset) -> None:
-    """Date and time of content, series and instance, with the offset that dates of the source have.
+    """Write date and time of content, series and instance, in the time zone of the source images.
 
     Args:
-        dataset: Changed in place.
-        written: A naive one is the local time here.
-        source: Header of the images, whose study date and time the dataset repeats.
+        dataset: SEG, changed in place.
+        written: Time to write; a naive time is local time on this machine.
+        source: Header of the images, whose study date and time the SEG repeats.
     """
     local = written.astimezone(_zone_of(source))
     for event in ("Content", "Series", "InstanceCreation"):
@@ -45,7 +46,7 @@ def write_moment(dataset: Dataset, written: datetime, *, source: Dataset) -> Non
 
 
 def _zone_of(dataset: Dataset) -> tzinfo | None:
-    """Time zone of a header's dates; None for the local one."""
+    """Time zone of the dates in a header; None means local time."""
     if offset := str(dataset.get("TimezoneOffsetFromUTC") or "").strip():
         return datetime.strptime(offset, "%z").tzinfo
     return UTC if dataset.get("Manufacturer") == dataset.get("ManufacturerModelName") == _DCMJS else None

@@ -1,4 +1,4 @@
-"""A label as a DICOM SEG, against the one series that it was outlined on."""
+"""Writing of a label as a DICOM SEG that references the series it was outlined on."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from lib.cases.formats.headers import RAS_LPS
 from lib.cases.formats.image import Grid, Volume, resample
 
 MANUFACTURER = "MDAL-CIML"
-SHORT_STRING = 16  # characters that DICOM gives a study's id (SH)
-SERIES_NUMBER_OFFSET = 1000  # a viewer lists the SEG after the study's images
-UTF_8 = "ISO_IR 192"  # so that a site's own names survive
-# Type 2 in every image, so they must be there, yet de-identified headers lack them
+SHORT_STRING = 16  # longest StudyID in DICOM (SH), in characters
+SERIES_NUMBER_OFFSET = 1000  # so that viewers list the SEG after the study's images
+UTF_8 = "ISO_IR 192"  # preserves names in any script
+# Type 2 attributes: the standard demands them in every image, yet de-identified headers lack them
 _MAY_LACK = (
     "PatientID",
     "PatientName",
@@ -46,42 +46,43 @@ _MAY_LACK = (
 
 @dataclass(frozen=True)
 class Author:
-    """Who outlined.
+    """Author of a label.
 
     Attributes:
-        name: The reader, or the model.
-        version: Of the model; None for a reader.
+        name: Name of the reader or of the model.
+        version: Version of the model; None for a reader.
     """
 
     name: str
     version: str | None = None
 
     def __str__(self) -> str:
-        """As a series' description says it."""
+        """Name and version, for the series description."""
         return " ".join(filter(None, (self.name, self.version)))
 
 
 def write_segmentation(
     label: Volume, series: Series, *, labels: Mapping[str, int], author: Author, written: datetime
 ) -> Dataset:
-    """A BINARY segmentation that references every instance of the series.
+    """BINARY segmentation that references every instance of the series.
 
-    Each label is described, painted or not; slices where it is not painted are left out. An empty label, the
-    answer "no lesion", keeps one empty frame a segment, on the first slice, as DICOM wants at least one.
+    Every structure in `labels` becomes a segment, outlined or not; slices without an outline are left out. An
+    empty label ("no lesion") has one empty frame a segment, on the first slice, because DICOM demands at
+    least one frame.
 
     Args:
-        label: On any grid, it is moved to the series'; 0 is background.
-        series: Its files must be there; their pixels are not read.
+        label: Label on any grid; it is resampled to the grid of the series. 0 is background.
+        series: Series that the SEG references; its files must exist, but their pixels are not read.
         labels: Value of each name.
-        author: A model's result is AUTOMATIC, a reader's is MANUAL.
-        written: Which tells a case's newest segmentation; a naive one is the local time here.
+        author: Author of the label; a model's label is AUTOMATIC, a reader's is MANUAL.
+        written: Time of the label, which decides the newest one of a case; a naive time is local time.
 
     Returns:
-        With new UIDs, but for the tracking UIDs: a structure keeps its own throughout its study.
+        Data set with new UIDs, except the tracking UIDs: a structure keeps its tracking UID within a study.
 
     Raises:
-        CaseError: If the label holds other values or lies elsewhere, or the series' headers lack what a SEG
-            must repeat.
+        CaseError: If the label has other values or lies outside the series, or the headers of the series lack
+            attributes that a SEG must repeat.
     """
     array = _numbered(resample(label, _grid_of(series), nearest=True).array, sorted(labels.values()))
     if label.array.any() and not array.any():
@@ -128,7 +129,7 @@ def write_segmentation(
 
 
 def _numbered(array: NDArray[np.generic], values: Sequence[int]) -> NDArray[np.uint8]:
-    """The label with its values numbered 1..n as the segments are."""
+    """Label with its values renumbered 1..n, as the segments are numbered."""
     numbered = np.zeros(array.shape, dtype=np.uint8)
     for number, value in enumerate(values, start=1):
         numbered[array == value] = number
@@ -146,19 +147,17 @@ def _grid_of(series: Series) -> Grid:
 
 
 def _read_headers(series: Series) -> list[Dataset]:
-    """Headers of the slices, each with what highdicom wants and an export may lack."""
+    """Headers of the slices, with the attributes added that highdicom demands and an export may lack."""
     headers: list[Dataset] = [pydicom.dcmread(path, stop_before_pixels=True) for path in series.files]
     step = float(np.linalg.norm(series.affine_lps[:3, 2]))
     for header in headers:
         for keyword in _MAY_LACK:
             header.setdefault(keyword, None)
-        header.StudyID = str(header.StudyID or "")[
-            :SHORT_STRING
-        ]  # a longer one would make the SEG invalid too
+        header.StudyID = str(header.StudyID or "")[:SHORT_STRING]  # a longer id makes the SEG invalid
         if header.get("PatientSex") not in ("M", "F", "O"):
             header.PatientSex = None
         header.SliceThickness = header.get("SliceThickness") or step
-        header.SpacingBetweenSlices = DSfloat(step, auto_format=True)  # Slicer builds its volume from it
+        header.SpacingBetweenSlices = DSfloat(step, auto_format=True)  # Slicer needs it to build a volume
     return headers
 
 
@@ -188,6 +187,6 @@ def _describe(name: str, *, number: int, series: Series, author: Author) -> hd.s
 
 
 def _text(value: str) -> str:
-    """What fits a long string: 64 characters, none a control one or a backslash, which separates values."""
+    """Text that fits DICOM's LO: 64 characters, no control characters, and no backslash (a separator)."""
     printable = "".join(letter for letter in value.replace("\\", "/") if letter.isprintable())
     return printable[:LONG_STRING].strip()

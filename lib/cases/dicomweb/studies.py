@@ -1,4 +1,4 @@
-"""Studies in a PACS: series of one study and frame of reference become one case."""
+"""Cases of a PACS: the series of one study and frame of reference become one case."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from lib.cases.case import Case
-from lib.cases.dicomweb.client import FoundSeries, pacs_at
+from lib.cases.dicomweb.client import pacs_at
+from lib.cases.dicomweb.listing import FoundSeries
 from lib.cases.dicomweb.mirror import Mirror, RemoteSeries
 from lib.cases.discovery.series_rules import SeriesRules
 from lib.cases.pool import Pool, Skipped, make_pool, with_patients
@@ -18,19 +19,19 @@ from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 from lib.runtime.own_files import Damaged, as_damaged, read_document
 
-_RESTORE = (
-    "It says which id each case of the PACS has, and labels are kept by them: restore it from a backup. Move "
-    "it away if there is none; the ids of studies with several frames of reference may change then."
+_RESTORE_FRAMES = (
+    "It records the ids of the PACS's cases, under which labels are stored: restore it from a backup. Move "
+    "it away if there is none; the ids of studies with several frames of reference may then change."
 )
 
 
 def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
-    """Every case of a PACS, from its listing alone: nothing is fetched.
+    """All cases of a PACS, from its listing alone; no image is fetched.
 
-    A case's id is its StudyInstanceUID. Where a study has several frames of reference, the first that was
-    ever seen has it, at first sight the one with the most modalities; the others have a number behind it.
-    They keep their ids whatever comes, since labels are kept by them. Of several series of one modality the
-    one with the most slices is taken, of equal ones the newest.
+    The id of a case is its StudyInstanceUID. If a study has several frames of reference, the frame that was
+    listed first has this id, and the others have a number appended; in a new listing, frames with more
+    modalities come first. A frame never changes its id, because labels are stored under it. If several series
+    have the same modality, the one with the most slices is used, or the newest of equal ones.
 
     Raises:
         PacsError: If the PACS does not answer.
@@ -44,7 +45,7 @@ def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
             groups[series.study][series.frame_of_reference][name].append(series)
         else:
             skipped.append(
-                _skip(series, f"no rule of {rules.name} gives it a modality, or one leaves it out.")
+                _skip(series, f"no rule of {rules.name} gives it a modality, or a rule leaves it out.")
             )
     cases = []
     known = _known_frames(mirror.folder.with_name("frames.json"), groups)
@@ -60,7 +61,7 @@ def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
 
 
 def _known_frames(file: Path, found: Mapping[str, Mapping[str, Sized]]) -> dict[str, list[str]]:
-    """The frames of reference of each study in the order in which they were first seen, kept in a file."""
+    """Frames of reference of each study in the order of their first listing, recorded in a file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
         try:
@@ -68,7 +69,7 @@ def _known_frames(file: Path, found: Mapping[str, Mapping[str, Sized]]) -> dict[
         except FileNotFoundError:
             known = {}
         except Damaged as err:
-            raise as_damaged(file, err, restore=_RESTORE) from err
+            raise as_damaged(file, err, restore=_RESTORE_FRAMES) from err
         before = sum(len(frames) for frames in known.values())
         for study, frames in found.items():
             seen = known.setdefault(study, [])

@@ -1,1 +1,1 @@
-"""Where the cases of a studies folder are found, and why a file was left out."""
+"""Discovery of the cases in a studies folder, and the reasons why files are left out."""

@@ -1,4 +1,4 @@
-"""Layouts that a dataset.json describes: nnU-Net and the Medical Segmentation Decathlon."""
+"""Layouts with a dataset.json: nnU-Net and the Medical Segmentation Decathlon."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lib.cases.modalities import parse_modality
 from lib.cases.pool import Pool
 from lib.runtime.errors import UserError
 
-_NUMBER = re.compile(r"[0-9]{1,6}")
+_INDEX = re.compile(r"[0-9]{1,6}")
 _CHANNEL = re.compile(r"(?P<id>.+)_(?P<channel>[0-9]{4})")
 
 
@@ -67,7 +67,7 @@ def find_decathlon(studies: Studies) -> Pool:
 
 def _decathlon_case(studies: Studies, path: Path, names: dict[int, tuple[str, float]]) -> Case | None:
     try:
-        shape = read_axes(Source(path, called="it"))
+        shape = read_axes(Source(path, display_name="it"))
     except UserError as err:
         studies.skip(path, str(err))
         return None
@@ -91,12 +91,12 @@ def _decathlon_case(studies: Studies, path: Path, names: dict[int, tuple[str, fl
 
 
 def _label_names(studies: Studies) -> tuple[str, ...]:
-    """Names of the values 1..n as dataset.json gives them; empty where it gives no such list."""
+    """Names of the label values 1..n in dataset.json; empty if it has no complete list."""
     table = read_json(studies.root / "dataset.json").get("labels")
     if not isinstance(table, dict):
         return ()
     pairs = ((value, name) if isinstance(value, int) else (name, value) for name, value in table.items())
-    names = {int(value): str(name) for value, name in pairs if _NUMBER.fullmatch(str(value))}
+    names = {int(value): str(name) for value, name in pairs if _INDEX.fullmatch(str(value))}
     names.pop(0, None)
     return (
         tuple(names[value] for value in sorted(names))
@@ -114,7 +114,7 @@ def _channels(studies: Studies, keys: tuple[str, ...]) -> dict[int, tuple[str, f
     file = studies.root / "dataset.json"
     content = read_json(file)
     table = next((content[key] for key in keys if isinstance(content, dict) and content.get(key)), None)
-    if not isinstance(table, dict) or not all(map(_NUMBER.fullmatch, table)):
+    if not isinstance(table, dict) or not all(map(_INDEX.fullmatch, table)):
         raise CaseError(
             f'{file} must name its channels as {keys[0]}: {{"0": "T1", …}}; got {str(table)[:80]!r}. Add it.'
         )

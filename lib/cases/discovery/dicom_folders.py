@@ -1,4 +1,4 @@
-"""DICOM on disk: series of one study and frame of reference become one case."""
+"""Cases of DICOM folders: the series of one study and frame of reference become one case."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lib.cases.formats.dicom import Series, list_series, read_series
 from lib.cases.formats.image import suffix_of
 from lib.cases.modalities import parse_modality
 from lib.cases.pool import Pool, with_patients
-from lib.cases.unexpected import looking_at
+from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 from lib.runtime.walk import Entries
 
@@ -21,11 +21,11 @@ Found = tuple[Path, Series]
 
 
 def find_dicom(studies: Studies) -> Pool:
-    """A folder a patient, below it a folder a series; a case is one study and frame of reference."""
+    """Find the cases of folders with one subfolder a patient and, below it, one folder a series."""
     cases: list[Case] = []
     for patient in (Path(entry.path) for entry in studies.folders()):
         try:
-            with looking_at(str(patient)):
+            with as_case_error(str(patient)):
                 cases += _cases_of(studies, patient)
         except UserError as err:
             studies.skip(patient, str(err))
@@ -61,7 +61,7 @@ def _cases_of(studies: Studies, patient: Path) -> list[Case]:
 
 
 def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:
-    """Of several series of one modality the one with the most slices; the others are noted."""
+    """Series with the most slices among several of one modality; the others are recorded as skipped."""
     first, *others = sorted(several, key=lambda found: (-len(found[1].files), found[1].uid))
     for folder, series in others:
         studies.skip(
@@ -76,10 +76,10 @@ def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
     for folder, entries in studies.folders_below(patient):
         if not any(entry.is_file() and not suffix_of(Path(entry.name)) for entry in entries):
             continue
-        if foreign := _left_out(folder, entries):
+        if foreign := _unusable_file(folder, entries):
             studies.skip(
                 folder,
-                f"every file in a folder of slices must be used or none; {foreign} cannot be. Copy it "
+                f"every file in a folder of slices must be usable; {foreign} is not. Copy it "
                 "there, or remove it.",
             )
             continue
@@ -95,8 +95,8 @@ def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
                 studies.skip(folder, str(err))
 
 
-def _left_out(folder: Path, entries: Entries) -> str | None:
-    """A visible file of a folder that is none of its usable entries, such as a link to elsewhere."""
+def _unusable_file(folder: Path, entries: Entries) -> str | None:
+    """Visible file of a folder that cannot be used, such as a link to elsewhere; None if there is none."""
     used = {entry.name for entry in entries}
     names = (name for name in sorted(os.listdir(folder)) if not name.startswith(".") and name not in used)
     return next((name for name in names if os.path.isfile(folder / name)), None)

@@ -1,4 +1,4 @@
-"""Whether studies are still as they were, without opening a file."""
+"""Stamps that show whether studies changed, without opening a file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.cases.case import Source
-from lib.cases.discovery.studies import REGISTER, SERVERS_OWN
+from lib.cases.discovery.studies import REGISTER_FILE, SERVERS_OWN
 from lib.cases.pool import Pool
 from lib.runtime.errors import UserError
 from lib.runtime.walk import Entries, below, is_folder
 
 
 class FileStamps(NamedTuple):
-    """What a pool's files look like from outside.
+    """Stamps of the files of a pool.
 
     Attributes:
-        images: Case, modality, and names, sizes and times of the image's files.
+        images: Case id, modality and stamp (names, sizes and times of the files) of each volume.
         labels: Contour beside the images of each case.
     """
 
@@ -27,7 +27,7 @@ class FileStamps(NamedTuple):
 
     @classmethod
     def of(cls, pool: Pool) -> FileStamps:
-        """As the files are now; one that is gone has a stamp that says so."""
+        """Stamps of the present files; a missing file has the stamp `gone`."""
         return cls(
             [
                 [case.id, name, _stamp(source)]
@@ -39,9 +39,10 @@ class FileStamps(NamedTuple):
 
 
 def tree_stamp(root: Path, *, follow_links: bool = False) -> str:
-    """Changes when a file below a folder comes, goes or changes; not hidden ones and the server's own.
+    """Hash that changes when a file below a folder is added, removed or changed.
 
-    Listing the cases anew reads the header of every DICOM slice; this reads names, sizes and times.
+    Hidden files and the server's own files do not count. Only names, sizes and times are read, whereas
+    finding the cases again reads the header of every DICOM slice.
     """
     digest = hashlib.blake2b(digest_size=16)
 
@@ -50,18 +51,18 @@ def tree_stamp(root: Path, *, follow_links: bool = False) -> str:
         try:
             with os.scandir(folder) as scan:
                 found = [entry for entry in scan if not entry.name.startswith(".") and entry.name not in own]
-        except OSError:  # gone meanwhile, or nobody may read it
+        except OSError:  # removed meanwhile, or not readable
             return []
         found = [entry for entry in found if follow_links or not (entry.is_symlink() and is_folder(entry))]
         return sorted(found, key=lambda entry: entry.name)
 
     for _, entries, _ in below(root, wanted):
         for entry in entries:
-            if is_folder(entry) or entry.name.startswith(REGISTER):
+            if is_folder(entry) or entry.name.startswith(REGISTER_FILE):
                 continue
             try:
                 file = entry.stat()
-            except OSError:  # gone meanwhile, or a link to nowhere
+            except OSError:  # removed meanwhile, or a broken link
                 continue
             digest.update(os.fsencode(entry.path) + f" {file.st_size} {file.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The pool as it was last found: looked for again while the program runs, replaced when it changed."""
+"""The pool as last found; it is searched again while the program runs and replaced if it changed."""
 
 from __future__ import annotations
 
@@ -9,67 +9,67 @@ from lib.cases.case import CaseError
 from lib.cases.discovery.file_stamps import FileStamps
 from lib.cases.pool import Pool
 
-_HELD = "MDAL_CIML_MODALITIES"  # of a server, in the environment of its child processes
+_MODALITIES_VARIABLE = "MDAL_CIML_MODALITIES"  # environment variable that a server sets for its children
 
 
 def hold_modalities(modalities: Sequence[str]) -> None:
-    """Have every process that this one starts leave out other modalities, as `FoundPool.refresh` does."""
-    os.environ[_HELD] = ",".join(modalities)
+    """Limit the pools of all child processes to these modalities, as `FoundPool.refresh` does here."""
+    os.environ[_MODALITIES_VARIABLE] = ",".join(modalities)
 
 
 def release_modalities() -> None:
-    """Undo `hold_modalities`: a server starts anew."""
-    os.environ.pop(_HELD, None)
+    """Undo `hold_modalities` when a server starts."""
+    os.environ.pop(_MODALITIES_VARIABLE, None)
 
 
 class FoundPool:
-    """The cases of a folder or a PACS, and what their files looked like when they were found.
+    """Cases of a folder or a PACS, and the stamps of their files.
 
     Attributes:
-        pool: Replaced, never changed, when the studies did.
-        stamps: Of the files of `pool`.
+        pool: Cases; the object is replaced, never changed, when the studies change.
+        stamps: Stamps of the files of `pool`.
     """
 
     def __init__(self, find: Callable[[], Pool], tree: Callable[[], str], *, where: str) -> None:
         """Find the cases.
 
         Args:
-            find: Finds them, now and at each refresh.
-            tree: What the folder looks like from outside, quick to say; always empty for a PACS.
-            where: The studies' address, for messages.
+            find: Finds the cases, now and at each refresh.
+            tree: Returns a stamp of the whole folder quickly; always empty for a PACS.
+            where: Address of the studies, for messages.
 
         Raises:
-            CaseError: As `find`.
+            CaseError: If `find` raises it.
         """
-        self._find, self._tree_now, self._where = find, tree, where
-        self._tree = self._seen_tree = tree()  # as it was taken, and as it was last seen
-        held = [name for name in os.environ.get(_HELD, "").split(",") if name]
+        self._find, self._tree_stamp, self._where = find, tree, where
+        self._tree = self._last_tree = tree()  # of the present pool, and at the last refresh
+        held = [name for name in os.environ.get(_MODALITIES_VARIABLE, "").split(",") if name]
         self.pool = find().limited_to(held) if held else find()
         self.stamps = FileStamps.of(self.pool)
 
     def refresh(self, modalities: Sequence[str], *, settled: bool = False) -> bool:
-        """Look for studies again; whether any is new, changed or gone.
+        """Search the studies again; return whether any study is new, changed or gone.
 
-        A new label beside the images replaces the pool too, and is no change of the studies.
+        A new label beside the images also replaces the pool, but does not count as a change of the studies.
 
         Args:
-            modalities: Others are left out: the arrays and the model have no place for them until the next
-                start.
-            settled: Take only what looks as it did at the last call: while studies are copied to a folder
-                they change from one call to the next.
+            modalities: Modalities to use. Others are left out, because the arrays and the model have no
+                channel for them until the next start.
+            settled: Ignore a folder that changed since the last call, because studies are probably still
+                being copied to it.
 
         Raises:
-            CaseError: As the constructor, or if no case is left; the cases then stay as they were.
+            CaseError: If `find` raises it, or no case is left; the pool then stays unchanged.
         """
-        tree, seen = self._tree_now(), self._seen_tree
-        self._seen_tree = tree
+        tree, seen = self._tree_stamp(), self._last_tree
+        self._last_tree = tree
         if tree and (tree == self._tree or (settled and tree != seen)):
             return False
         found = self._find().limited_to(modalities)
         if not found.cases:
             raise CaseError(
                 f"studies must hold at least one case; none is left under {self._where}. "
-                f"The {len(self.pool.cases)} of before stay listed. See whether its disk is there."
+                f"The {len(self.pool.cases)} earlier cases stay listed. Check that the disk is mounted."
             )
         stamps, before = FileStamps.of(found), self.stamps
         self._tree, self.stamps = tree, stamps

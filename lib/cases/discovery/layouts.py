@@ -1,4 +1,4 @@
-"""How studies lie on disk: a folder a patient, flat files, the challenges' own ways, DICOM folders."""
+"""Layouts of studies on disk: one folder a patient, flat files, the challenges' layouts, DICOM folders."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lib.cases.discovery.studies import SERVERS_OWN, Studies, case_or_skip
 from lib.cases.formats.image import stem_of, suffix_of
 from lib.cases.modalities import is_label_name, parse_modality
 from lib.cases.pool import Pool, Skipped
-from lib.cases.unexpected import looking_at
+from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
 _BRATS = re.compile(r"(?P<patient>BraTS.*?-\d{5}|BraTS\w*?_\d+)(?:-\d{3})?", re.IGNORECASE)
 _NOT_A_MODALITY = (
-    "its name must end with a modality (T1, T1ce, T2, FLAIR, CT, PET, …); {word!r} is none. "
+    "its name must end with a modality (T1, T1ce, T2, FLAIR, CT, PET, …); {word!r} is not one. "
     "Rename it, or name the modality with --conf modalities."
 )
 
@@ -33,36 +33,36 @@ def find_pool(
     follow_links: bool = False,
     rules: SeriesRules = PRESETS["usual"],
 ) -> Pool:
-    """Every case under a folder.
+    """All cases under a folder.
 
     Args:
-        root: The studies folder.
-        layout: A name from `LAYOUTS`, or `auto` for the first that finds a case.
-        modalities: Names of modalities that this site uses beside the field's.
-        follow_links: Also use files and folders that are links to outside `root`.
-        rules: Which DICOM series is which modality, where its folder's name does not say it.
+        root: Studies folder.
+        layout: Name from `LAYOUTS`, or `auto` for the first layout that finds a case.
+        modalities: Names of further modalities, from the settings.
+        follow_links: Whether to use files and folders that are links to outside `root`.
+        rules: Rules that name the modality of a DICOM series if its folder's name does not.
 
     Raises:
-        CaseError: If the folder is not there, or a named layout does not fit it.
+        CaseError: If the folder does not exist, or the given layout does not fit it.
     """
-    with looking_at(str(root)):
+    with as_case_error(str(root)):
         root, there = root.resolve(), root.is_dir()
     if not there:
-        raise CaseError(f"studies must be a folder; {root} is none. Give the folder that holds the patients.")
+        raise CaseError(f"studies must be a folder; {root} is not. Give the folder that holds the patients.")
     if layout != "auto":
         if layout not in LAYOUTS:
             raise CaseError(
                 f"layout must be auto or one of {', '.join(LAYOUTS)}; got {layout!r}. Set --conf layout."
             )
-        with looking_at(f"{root} by the layout {layout}"):
+        with as_case_error(f"{root} by the layout {layout}"):
             return LAYOUTS[layout](Studies(root, modalities, follow_links, rules))
     skipped: dict[Path, Skipped] = {}
     for name, finder in LAYOUTS.items():
         try:
-            with looking_at(f"{root} by the layout {name}"):
+            with as_case_error(f"{root} by the layout {name}"):
                 pool = finder(Studies(root, modalities, follow_links, rules))
         except UserError:
-            continue  # an explicit layout says why; here the next one is tried
+            continue  # try the next layout; only a layout from the settings reports its error
         if pool.cases:
             return replace(pool, skipped=(*pool.skipped, *_unclaimed(pool)))
         skipped |= {item.path: item for item in pool.skipped}
@@ -70,7 +70,7 @@ def find_pool(
 
 
 def _unclaimed(pool: Pool) -> list[Skipped]:
-    """What lies in the root and no case of this layout uses: perhaps patients laid out in another way."""
+    """Entries of the root that no case of this layout uses; they may be patients in another layout."""
     if pool.layout in ("nnunet", "decathlon"):
         return []
     used = [path for case in pool.cases for path in (*(s.path for s in case.modalities.values()), case.label)]
@@ -90,14 +90,14 @@ def _unclaimed(pool: Pool) -> list[Skipped]:
 
 @dataclass
 class _Draft:
-    """A case while its files are collected."""
+    """Case whose files are being collected."""
 
     id: str
     modalities: dict[str, Source] = field(default_factory=dict)
     labels: list[Path] = field(default_factory=list)
 
     def add(self, studies: Studies, path: Path, word: str) -> bool:
-        """Take a file as the modality or label that `word` names."""
+        """Add a file as the modality or label that `word` names; return whether it names one."""
         if parsed := parse_modality(word, studies.extra):
             name, scale = parsed
             if name in self.modalities:
@@ -115,7 +115,7 @@ class _Draft:
         return False
 
     def finish(self, studies: Studies, layout: str, patient: str = "") -> Case | None:
-        """The case, or None with a note where it cannot be one."""
+        """Case of the collected files, or None; the reason is recorded as skipped."""
         if not self.modalities:
             return None
         if len(self.labels) > 1:
@@ -130,7 +130,7 @@ class _Draft:
 
 
 def find_folders(studies: Studies) -> Pool:
-    """A folder a patient, one file a modality: `STS_001/CT.nii.gz`, `STS_001/STS_001_CT.nii.gz`."""
+    """One folder a patient, one file a modality: `STS_001/CT.nii.gz`, `STS_001/STS_001_CT.nii.gz`."""
     cases = []
     for entry in studies.folders():
         draft, folder = _Draft(entry.name), Path(entry.path)
@@ -146,7 +146,8 @@ def find_folders(studies: Studies) -> Pool:
 def find_brats(studies: Studies) -> Pool:
     """BraTS: `BraTS20_Training_001/BraTS20_Training_001_t1ce.nii.gz`, `BraTS-GLI-00001-000-t1c.nii.gz`.
 
-    Time points of one patient (`-000`, `-001`) are cases of one patient. Folders and flat files are found.
+    Time points of one patient (`-000`, `-001`) become cases of one patient. Both folders and flat files are
+    found.
     """
     drafts: dict[str, _Draft] = {}
     folders = [Path(entry.path) for entry in studies.folders()]
@@ -170,7 +171,7 @@ def find_brats(studies: Studies) -> Pool:
 
 
 def find_flat(studies: Studies) -> Pool:
-    """Files side by side with the modality as suffix: `p01_T1.nrrd`, `p01_MR_T1.nii.gz`, `p01-flair.nii`."""
+    """Files in one folder, the modality as suffix: `p01_T1.nrrd`, `p01_MR_T1.nii.gz`, `p01-flair.nii`."""
     drafts: dict[str, _Draft] = defaultdict(lambda: _Draft(""))
     for path in studies.images(studies.root):
         stem = stem_of(path)

@@ -1,4 +1,4 @@
-"""Which DICOM series is which modality: rules on Modality and SeriesDescription, a site's own from YAML."""
+"""Rules that name the modality of a DICOM series, by Modality and SeriesDescription; presets or from YAML."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from lib.cases.case import CaseError
-from lib.runtime.search_cost import LONGEST, check_cost
-from lib.runtime.yaml_table import SUFFIXES, read_table
+from lib.runtime.search_cost import MAX_TEXT_LENGTH, check_cost
+from lib.runtime.yaml_table import YAML_SUFFIXES, read_table
 
-LEFT_OUT = ""  # as a rule's name: a series that it fits is no part of a case
+LEFT_OUT = ""  # name in a rule that leaves the series out
 
 
 @dataclass(frozen=True)
 class SeriesRule:
-    """What a series must be to have a name.
+    """Rule that gives a series the name of a modality.
 
     Attributes:
         modality: DICOM Modality (CT, PT, MR).
-        description: Regular expression sought in the first 64 characters of SeriesDescription, more than
-            DICOM allows, without regard to case; empty fits all.
-        name: Our modality; empty leaves the series out.
+        description: Regular expression, searched in the first 64 characters of SeriesDescription (the most
+            that DICOM allows) without regard to case; an empty one matches every series.
+        name: Name of the modality; empty leaves the series out.
     """
 
     modality: str
@@ -30,25 +30,25 @@ class SeriesRule:
     name: str
 
     def fits(self, modality: str, description: str) -> bool:
-        """Whether a series with these headers is meant; of the description the first 64 characters count."""
-        text = description[:LONGEST]
+        """Whether the rule applies to a series with these headers."""
+        text = description[:MAX_TEXT_LENGTH]
         return modality == self.modality and bool(re.search(self.description, text, re.IGNORECASE))
 
 
 @dataclass(frozen=True)
 class SeriesRules:
-    """Rules in order: the first that fits a series decides."""
+    """Rules in order; the first one that fits a series decides."""
 
     name: str
     rules: tuple[SeriesRule, ...]
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Every DICOM Modality that a rule names."""
+        """All DICOM Modalities in the rules."""
         return tuple(dict.fromkeys(rule.modality for rule in self.rules))
 
     def name_of(self, modality: str, description: str) -> str | None:
-        """Our modality of a series; None where no rule fits it or one leaves it out."""
+        """Modality name of a series; None if no rule fits it or the rule leaves it out."""
         rule = next((rule for rule in self.rules if rule.fits(modality, description)), None)
         return rule.name or None if rule else None
 
@@ -67,7 +67,7 @@ _BRAIN = (
     ("MR", r"t2", "T2"),
 )
 _T1 = ("MR", r"t1|mprage|spgr|bravo", "T1")
-_PET = ("PT", r"nac|non.?ac|uncorr", LEFT_OUT)  # without attenuation correction there is no SUV
+_PET = ("PT", r"nac|non.?ac|uncorr", LEFT_OUT)  # no SUV without attenuation correction
 PRESETS = {
     rules.name: rules
     for rules in (
@@ -98,14 +98,14 @@ PRESETS = {
 
 
 def rules_for(name: str) -> SeriesRules:
-    """A preset by its name, or a site's own rules by the absolute path of a YAML file.
+    """Rules by the name of a preset or the absolute path of a YAML file.
 
     Raises:
         CaseError: If there is no such preset, or the file does not hold rules.
     """
     if name in PRESETS:
         return PRESETS[name]
-    if not name.endswith(SUFFIXES):
+    if not name.endswith(YAML_SUFFIXES):
         raise CaseError(
             f"series_rules must be one of {', '.join(PRESETS)}, or the absolute path of your own in a .yaml "
             f"file; got {name!r}. Set --conf series_rules."

@@ -1,4 +1,4 @@
-"""A folder of studies while cases are sought in it: its entries, and what had to be left out."""
+"""Studies folder during the search for cases: its usable entries, and the entries that were skipped."""
 
 from __future__ import annotations
 
@@ -12,15 +12,23 @@ from lib.cases.discovery.series_rules import PRESETS, SeriesRules
 from lib.cases.formats.image import FILE_SUFFIXES, suffix_of
 from lib.cases.pool import Pool, Skipped, make_pool
 from lib.runtime.errors import UserError
-from lib.runtime.walk import DEEPEST, Entries, below
+from lib.runtime.walk import MAX_DEPTH, Entries, below
 
-REGISTER = "datastore_v2.json"  # as MONAI Label names its own
+REGISTER_FILE = "datastore_v2.json"  # MONAI Label's name
 SERVERS_OWN = {"labels", "model", "logs", "bin"}  # written beside the studies by the server
 
 
 @dataclass
 class Studies:
-    """A folder being searched: its entries, and what had to be left out."""
+    """Studies folder during a search.
+
+    Attributes:
+        root: Studies folder.
+        extra: Names of further modalities, from the settings.
+        follow_links: Whether to use files and folders that are links to outside `root`.
+        rules: Rules that name the modality of a DICOM series.
+        skipped: Entries that were left out so far, with reasons.
+    """
 
     root: Path
     extra: tuple[str, ...] = ()
@@ -29,20 +37,20 @@ class Studies:
     skipped: list[Skipped] = field(default_factory=list)
 
     def entries(self, folder: Path) -> Entries:
-        """What lies in a folder, in order, without hidden entries and what cannot be used, which is noted."""
+        """Visible entries of a folder in order; unusable ones are recorded as skipped."""
         try:
             with os.scandir(folder) as scan:
                 found = sorted((e for e in scan if not e.name.startswith(".")), key=lambda e: e.name)
         except OSError as err:
-            self.skip(folder, f"it must be a readable folder; {err.strerror}. See who may read it.")
+            self.skip(folder, f"it must be a readable folder; {err.strerror}. Check its permissions.")
             return []
         return [entry for entry in found if self._usable(entry)]
 
     def folders_below(self, folder: Path) -> Iterator[tuple[Path, Entries]]:
-        """A folder and all below it, with what lies in them and can be used; what cannot is noted."""
+        """A folder and all folders below it, with their usable entries; others are recorded as skipped."""
         for place, entries, too_deep in below(folder, self._entries_below):
             if too_deep:
-                self.skip(place, f"it lies more than {DEEPEST} folders deep. Move it up.")
+                self.skip(place, f"it lies more than {MAX_DEPTH} folders deep. Move it up.")
             else:
                 yield place, entries
 
@@ -53,7 +61,7 @@ class Studies:
         )
 
     def images(self, folder: Path) -> Iterator[Path]:
-        """Volume files of a folder; any other file is noted."""
+        """Volume files of a folder; files in unsupported image formats are recorded as skipped."""
         for entry in self.entries(folder):
             if not entry.is_file():
                 continue
@@ -64,7 +72,7 @@ class Studies:
                 self.skip(path, f"only {', '.join(FILE_SUFFIXES)} and DICOM are read. Convert it.")
 
     def skip(self, path: Path, reason: str) -> None:
-        """Note what is not used."""
+        """Record a file or folder as skipped."""
         self.skipped.append(Skipped(path, reason))
 
     def pool(self, layout: str, cases: Iterable[Case | None]) -> Pool:
@@ -72,7 +80,7 @@ class Studies:
         return make_pool(self.root, layout, [case for case in cases if case], self.skipped)
 
     def _entries_below(self, folder: Path) -> Entries:
-        """What lies in a folder, without links to folders: they might lead to another patient's."""
+        """Usable entries of a folder, without links to folders, which may lead to another patient."""
         found = []
         for entry in self.entries(folder):
             if entry.is_symlink() and entry.is_dir():
@@ -82,17 +90,17 @@ class Studies:
         return found
 
     def _usable(self, entry: os.DirEntry[str]) -> bool:
-        """Whether an entry's name can be written down, and the file system can say what it is."""
+        """Whether the name of an entry is valid UTF-8 and the file system can tell what the entry is."""
         if not is_unicode(entry.name):
             self.skip(Path(entry.path), "its name must be UTF-8. Rename it.")
             return False
         try:
-            entry.is_dir()  # what was found is kept with the entry
+            entry.is_dir()  # the entry caches the result
             entry.is_file()
             return self._inside(entry)
         except (OSError, RuntimeError) as err:  # RuntimeError: a link that leads to itself
             reason = err.strerror if isinstance(err, OSError) else "it is a loop of links"
-            self.skip(Path(entry.path), f"it must be readable; {reason}. See who may read it.")
+            self.skip(Path(entry.path), f"it must be readable; {reason}. Check its permissions.")
             return False
 
     def _inside(self, entry: os.DirEntry[str]) -> bool:
@@ -118,7 +126,7 @@ def case_or_skip(
     layout: str,
     patient: str = "",
 ) -> Case | None:
-    """The case, or None with a note where its name or its files cannot make one."""
+    """Case, or None if its name or files are invalid; the reason is recorded as skipped."""
     try:
         return Case(id, modalities, label, patient, layout)
     except UserError as err:

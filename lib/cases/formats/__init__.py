@@ -1,1 +1,1 @@
-"""Image files: headers read first and strictly, voxels later, one array order for every format."""
+"""Image files: strict headers first, voxels later, one array order for every format."""

@@ -1,4 +1,4 @@
-"""Series of DICOM slices: which files, in which order, where in space, in which unit."""
+"""Series of DICOM slices: their files, order, position in space and unit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pydicom.dataset import Dataset, FileDataset
 
 from lib.cases.case import CaseError, Source
 from lib.cases.formats.dicom_file import NoDicom, read_header
-from lib.cases.formats.slice_header import SPACING_MM, SliceHeader
-from lib.cases.unexpected import looking_at
+from lib.cases.formats.slice_header import SLICE_SPACING_MM, SliceHeader
+from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
-_FACTORS = (1e-9, 1.0)  # g/Bq; 70 kg and 400 MBq give 1.8e-4
-TILT_MM = 0.5  # the last slice may lie this far beside the first one's normal
+_SUV_FACTORS = (1e-9, 1.0)  # plausible range in g/Bq; 70 kg and 400 MBq give 1.8e-4
+TILT_MM = 0.5  # largest distance of the last slice from the normal through the first
 
 _TAGS = [
     "Modality",
@@ -55,7 +55,7 @@ _TAGS = [
     "RescaleIntercept",
     "RescaleType",
 ]
-_SUFFIXES = (".dcm", ".dicom", ".ima")  # a file that is named so is meant to be a slice
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")  # a file with such a suffix must be a slice
 _UID_LENGTH = 64
 Headers = tuple[tuple[Path, FileDataset], ...]
 
@@ -65,9 +65,15 @@ class Series:
     """One 3-D series.
 
     Attributes:
+        uid: SeriesInstanceUID.
+        study: StudyInstanceUID.
+        frame_of_reference: FrameOfReferenceUID.
+        patient: PatientID.
+        modality: DICOM Modality.
+        description: SeriesDescription.
         files: Slices in the order of their position along the slice normal.
-        shape: (D, H, W).
-        affine_lps: (4, 4), maps (i along W, j along H, k along D, 1) to LPS mm.
+        shape: Shape (D, H, W).
+        affine_lps: Maps (i along W, j along H, k along D, 1) to LPS mm, shape (4, 4).
         suv_factor: Decoded value x factor = SUV by body weight; 1 for other modalities.
     """
 
@@ -84,11 +90,11 @@ class Series:
 
 
 def read_series(folder: Path, uid: str | None = None) -> Series:
-    """The series in a folder; `uid` names one where there are several.
+    """Series in a folder; `uid` selects one if there are several.
 
     Raises:
-        CaseError: If there is none or more than one, a file of the folder is damaged, or the slices do not
-            make a volume.
+        CaseError: If the folder has no series or several, a file is damaged, or the slices do not form a
+            volume.
     """
     headers = list_series(folder)
     if uid is None and len(headers) == 1:
@@ -98,7 +104,7 @@ def read_series(folder: Path, uid: str | None = None) -> Series:
             f"{folder} must hold one DICOM series; found {len(headers)}"
             f"{' without ' + uid if uid else ''}. Put each series in a folder of its own."
         )
-    with looking_at(f"series {uid} in {folder}"):
+    with as_case_error(f"series {uid} in {folder}"):
         return _assemble(folder, uid, headers[uid])
 
 
@@ -106,9 +112,9 @@ def list_series(folder: Path) -> dict[str, Headers]:
     """Headers of every DICOM image in a folder (not below it), grouped by SeriesInstanceUID.
 
     Raises:
-        CaseError: If the folder or a DICOM file in it cannot be read: it may be a slice of any series there.
+        CaseError: If the folder or a DICOM file in it cannot be read; the file may be a slice of any series.
     """
-    with looking_at(str(folder)):
+    with as_case_error(str(folder)):
         return _headers(folder, Source(folder).stamp())
 
 
@@ -119,12 +125,12 @@ def _headers(folder: Path, _stamp: str) -> dict[str, Headers]:
         if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
             continue
         try:
-            with looking_at(path.name):
+            with as_case_error(path.name):
                 header = read_header(path, tags=_TAGS)
                 if uid := _uid_of(header, path):
                     series[uid].append((path, header))
         except NoDicom as err:
-            if path.suffix.lower() in _SUFFIXES:
+            if path.suffix.lower() in _DICOM_SUFFIXES:
                 raise _damaged(folder, err) from err
         except UserError as err:
             raise _damaged(folder, err) from err
@@ -132,7 +138,7 @@ def _headers(folder: Path, _stamp: str) -> dict[str, Headers]:
 
 
 def _uid_of(header: FileDataset, path: Path) -> str:
-    """SeriesInstanceUID; empty for a file that is of no series and no image."""
+    """SeriesInstanceUID; may be empty for a file that is not an image."""
     value = header.get("SeriesInstanceUID")
     uid = value.strip() if isinstance(value, str) else ""
     if "Rows" in header and not (0 < len(uid) <= _UID_LENGTH and uid.isprintable() and " " not in uid):
@@ -153,7 +159,7 @@ def _assemble(folder: Path, uid: str, headers: Headers) -> Series:
     _check_stack(name, headers)
     slices = [SliceHeader.of(path, header, name) for path, header in headers]
     for other in slices[1:]:
-        other.check_like(slices[0], name)
+        other.check_same_series(slices[0], name)
     row, column = np.reshape(slices[0].orientation, (2, 3))
     normal = np.cross(row, column)
     slices.sort(key=lambda each: float(np.dot(normal, each.position)))
@@ -180,7 +186,7 @@ def _assemble(folder: Path, uid: str, headers: Headers) -> Series:
 
 
 def _name(folder: Path, uid: str, header: Dataset) -> str:
-    """A series as an error names it."""
+    """Name of a series in error messages."""
     modality, description = (
         str(header.get(keyword, ""))[:_UID_LENGTH] for keyword in ("Modality", "SeriesDescription")
     )
@@ -188,7 +194,7 @@ def _name(folder: Path, uid: str, header: Dataset) -> str:
 
 
 def _check_stack(name: str, headers: Headers) -> None:
-    """Refuse what is no stack of slices: a file that is no image, several frames a file, one slice."""
+    """Refuse files that form no stack of slices: no images, several frames a file, or a single slice."""
     for path, header in headers:
         if "Rows" not in header:
             raise CaseError(
@@ -207,25 +213,25 @@ def _check_stack(name: str, headers: Headers) -> None:
 
 
 def _check_steps(name: str, slices: Sequence[SliceHeader], along: NDArray[np.float64]) -> None:
-    """Refuse gaps: a slice is missing, double, or lies elsewhere."""
+    """Refuse uneven spacing: a slice is missing, duplicated or misplaced."""
     gaps = np.diff(along)
     step = float(np.median(gaps))
     if step <= 1e-3 or np.abs(gaps - step).max() > max(0.1 * step, 0.05):
         worst = int(np.abs(gaps - step).argmax())
         raise CaseError(
             f"{name} must have evenly spaced slices ({step:.2f} mm); between {slices[worst].path.name} and "
-            f"{slices[worst + 1].path.name} there are {gaps[worst]:.2f} mm. A slice is missing or double: "
-            "send or export the series again."
+            f"{slices[worst + 1].path.name} there are {gaps[worst]:.2f} mm. A slice is missing or "
+            "duplicated. Send or export the series again."
         )
-    if step > SPACING_MM[1]:
+    if step > SLICE_SPACING_MM[1]:
         raise CaseError(
-            f"{name} must have slices at most {SPACING_MM[1]:g} mm apart; they are {step:.2f} mm apart. "
-            "Export the whole series."
+            f"{name} must have slices at most {SLICE_SPACING_MM[1]:g} mm apart; they are {step:.2f} mm "
+            "apart. Export the whole series."
         )
 
 
 def _check_tilt(name: str, positions: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
-    """Refuse slices that are not stacked along their normal: no viewer's file format holds such a grid."""
+    """Refuse slices that are not stacked along their normal; no viewer's file format holds such a grid."""
     way = positions[-1] - positions[0]
     sideways = float(np.linalg.norm(way - (way @ normal) * normal))
     if sideways > TILT_MM:
@@ -237,10 +243,10 @@ def _check_tilt(name: str, positions: NDArray[np.float64], normal: NDArray[np.fl
 
 
 def suv_factor(header: Dataset, name: str) -> float:
-    """Factor from a PET series' decoded values to SUV by body weight (g/ml).
+    """Factor from the decoded values of a PET series to SUV by body weight (g/ml).
 
-    SUV = activity [Bq/ml] x weight [g] / injected dose decayed to the series' reference time [Bq]; the
-    dose is not decayed where the images are corrected to the injection (DecayCorrection ADMIN).
+    SUV = activity [Bq/ml] x weight [g] / injected dose decayed to the series' reference time [Bq]. The
+    dose is not decayed if the images are corrected to the time of injection (DecayCorrection ADMIN).
 
     Raises:
         CaseError: If the header lacks what the formula needs.
@@ -260,7 +266,7 @@ def suv_factor(header: Dataset, name: str) -> float:
             delay = (_time(header.SeriesTime) - injected).total_seconds() % 86400.0
             dose *= 0.5 ** (delay / float(tracer.RadionuclideHalfLife))
         factor = weight / dose
-        if min(dose, weight) <= 0 or not _FACTORS[0] < factor < _FACTORS[1]:
+        if min(dose, weight) <= 0 or not _SUV_FACTORS[0] < factor < _SUV_FACTORS[1]:
             raise ValueError(f"dose {dose:g} Bq, weight {weight:g} g")
     except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as err:
         raise CaseError(

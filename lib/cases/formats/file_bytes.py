@@ -1,4 +1,4 @@
-"""Bytes of a file that anyone may have written: only of a regular file, and unpacked in bounded steps."""
+"""Bytes of untrusted files: regular files only, and gzip unpacked in bounded steps."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import BinaryIO
 from lib.cases.case import CaseError
 
 GZIP_START = b"\x1f\x8b"
-PIECE = 64 * 1024  # bytes of a packed file that are looked at together
-MOST_MEMBERS = 65_536  # 4 GB in the blocks of 64 kB that bgzip writes; a flood of empty ones takes seconds
-_GZIP = 16 + zlib.MAX_WBITS  # zlib then reads a gzip member, and compares its checksum and length
+PIECE = 64 * 1024  # bytes of a packed file in one step
+MAX_GZIP_MEMBERS = 65_536  # 4 GB in bgzip's blocks of 64 kB; so many empty members take seconds
+_GZIP = 16 + zlib.MAX_WBITS  # makes zlib read a gzip member and verify its checksum and length
 
 
 @contextmanager
 def regular_file(path: Path, name: str) -> Iterator[BinaryIO]:
-    """A file to read; a device, a pipe or a socket, which may never end, is not opened.
+    """Open a regular file for reading; a device, pipe or socket may never end and is refused.
 
     Args:
-        path: A link counts as the file that it leads to.
-        name: The file in sentences.
+        path: Path of the file; links are followed.
+        name: Name of the file in messages.
 
     Raises:
-        CaseError: If it is no regular file or cannot be read.
+        CaseError: If the path is no regular file or cannot be read.
     """
     try:
         stream = _opened(path)
@@ -41,20 +41,20 @@ def regular_file(path: Path, name: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-def unpacked(packed: BinaryIO) -> BinaryIO:
-    """The content of a gzip file from where `packed` stands; at most `PIECE` of either is held.
+def gunzipped(packed: BinaryIO) -> BinaryIO:
+    """Unpacked content of a gzip file from the present position; at most `PIECE` bytes are buffered.
 
-    Members one after another are one content, as gzip says; each one's checksum and length are verified once
-    it is read to its end, and nothing else may follow the last one.
+    Several members form one content, as the gzip format says. The checksum and length of each member are
+    verified at its end, and nothing may follow the last member.
     """
     return io.BufferedReader(_Gunzipped(packed), PIECE)
 
 
 def skip(content: BinaryIO, count: int) -> None:
-    """Read on without keeping anything.
+    """Read bytes and drop them.
 
     Raises:
-        EOFError: If there are fewer bytes.
+        EOFError: If the content ends before `count` bytes.
     """
     while count:
         piece = content.read(min(count, PIECE))
@@ -64,7 +64,7 @@ def skip(content: BinaryIO, count: int) -> None:
 
 
 def _opened(path: Path) -> BinaryIO | None:
-    """The file if it is a regular one when it is looked at, and still when it is open."""
+    """The open file if it is a regular file, both before and after opening; None otherwise."""
     if not S_ISREG(os.stat(path).st_mode):
         return None
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -75,7 +75,7 @@ def _opened(path: Path) -> BinaryIO | None:
 
 
 class _Gunzipped(io.RawIOBase):
-    """Unpacked bytes of gzip members; raises EOFError or zlib.error where they are damaged."""
+    """Unpacked bytes of gzip members; raises EOFError or zlib.error if they are damaged."""
 
     def __init__(self, packed: BinaryIO) -> None:
         self._packed, self._rest, self._members = packed, b"", 1
@@ -102,6 +102,6 @@ class _Gunzipped(io.RawIOBase):
 
     def _begin_member(self) -> None:
         self._members += 1
-        if self._members > MOST_MEMBERS:
-            raise EOFError(f"it has more than {MOST_MEMBERS:,} gzip members")
+        if self._members > MAX_GZIP_MEMBERS:
+            raise EOFError(f"it has more than {MAX_GZIP_MEMBERS:,} gzip members")
         self._member = zlib.decompressobj(_GZIP)

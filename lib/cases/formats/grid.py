@@ -1,4 +1,4 @@
-"""Where voxels lie, and voxels with their place."""
+"""Grids of voxels in space, and volumes on a grid."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from numpy.typing import NDArray
 from lib.cases.case import CaseError
 
 VOXEL_MM = (1e-3, 1e3)  # a micrometre to a metre
-MOST_DISTANCE_MM = 1e6  # of the first voxel from the origin; scanners' tables are two metres long
-LEAST_VOLUME = 1e-3  # of three axes of length 1: 1 where they stand upright on each other, 0 where flat
+MAX_DISTANCE_MM = 1e6  # of the first voxel from the origin; scanner tables are two metres long
+MIN_AXES_VOLUME = 1e-3  # spanned by the three unit axes: 1 if they are orthogonal, 0 if they lie in a plane
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where voxels lie.
+    """Position of voxels in space.
 
     Attributes:
-        shape: (D, H, W).
-        affine: (4, 4), maps the index (i along W, j along H, k along D, 1) to RAS+ mm.
+        shape: Shape (D, H, W).
+        affine: Maps the index (i along W, j along H, k along D, 1) to RAS+ mm, shape (4, 4).
     """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        """Refuse what no scanner produces."""
+        """Refuse a geometry that no scanner produces."""
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise CaseError(f"a volume must have three axes of at least one voxel; got {self.shape}.")
         directions = self.affine[:3, :3]
-        if not (np.abs(self.affine) <= MOST_DISTANCE_MM).all():  # nor is NaN
+        if not (np.abs(self.affine) <= MAX_DISTANCE_MM).all():  # also refuses NaN
             raise CaseError(
-                f"the header's position must be finite and within {MOST_DISTANCE_MM / 1e6:g} km; got "
+                f"the header's position must be finite and within {MAX_DISTANCE_MM / 1e6:g} km; got "
                 f"{np.array2string(self.affine[:3], precision=3)}. Export it again."
             )
         sizes = np.linalg.norm(directions, axis=0)
@@ -44,7 +44,7 @@ class Grid:
                 f"a voxel must measure {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm along every axis; its header "
                 f"says {np.array2string(sizes, precision=3)}. Export it again."
             )
-        if abs(np.linalg.det(directions / sizes)) < LEAST_VOLUME:
+        if abs(np.linalg.det(directions / sizes)) < MIN_AXES_VOLUME:
             raise CaseError(
                 "the header's orientation matrix must be finite and invertible; got "
                 f"{np.array2string(directions, precision=3)}. Export it again."
@@ -62,7 +62,7 @@ class Grid:
         return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000.0)
 
     def same_as(self, other: Grid, *, tolerance: float = 1e-2) -> bool:
-        """Whether both grids put every voxel at the same place, within `tolerance` mm at the corners."""
+        """Whether both grids put every voxel at the same position, within `tolerance` mm at the corners."""
         if self.shape != other.shape:
             return False
         corners = np.array(
@@ -79,7 +79,7 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels (D, H, W) on a grid."""
+    """Voxels of shape (D, H, W) on a grid."""
 
     array: NDArray[Any]
     grid: Grid

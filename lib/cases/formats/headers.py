@@ -1,4 +1,4 @@
-"""What an image file says of itself, before a voxel is read."""
+"""Headers of image files, checked before a voxel is read."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 from lib.cases.case import CaseError
 
-RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from either to the other
+RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # converts RAS to LPS and back
 
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """A checked header: one volume, or several of one shape one after another.
+    """Checked header of a file with one volume, or with several volumes of one shape.
 
     Attributes:
-        shape: (D, H, W) of each volume.
-        affine: (4, 4), index to RAS+ mm as `Grid` has it.
-        dtype: Type of a stored voxel, with its byte order.
-        gap: Bytes between the header and the first voxel, of no interest here.
-        channels: How many volumes there are.
-        channel: The one that is asked for.
-        slope: Value = stored number x slope + intercept.
-        intercept: In the unit of the values.
+        shape: Shape (D, H, W) of each volume.
+        affine: Index to RAS+ mm as in `Grid`, shape (4, 4).
+        dtype: Type and byte order of a stored voxel.
+        gap: Bytes to skip between the header and the first voxel.
+        channels: Number of volumes.
+        channel: Index of the wanted volume.
+        slope: Slope in: value = stored number x slope + intercept.
+        intercept: Intercept, in the unit of the values.
     """
 
     shape: tuple[int, int, int]
@@ -40,15 +40,15 @@ class Header:
 
     @property
     def voxels(self) -> int:
-        """Voxels of one volume."""
+        """Number of voxels of one volume."""
         return prod(self.shape)
 
 
 def require(holds: bool, sentence: str) -> None:
-    """Refuse a file.
+    """Refuse a file unless a condition holds.
 
     Raises:
-        CaseError: With the sentence, unless it holds.
+        CaseError: If the condition does not hold; the message is the sentence.
     """
     if not holds:
         raise CaseError(sentence)

@@ -1,4 +1,4 @@
-"""Volumes with their geometry: header first, voxels later, one array order for every format."""
+"""Reading, resampling and writing of volumes, with one array order for every format."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 from lib.cases.case import CaseError, Source
 from lib.cases.formats import dicom
 from lib.cases.formats.file_bytes import regular_file
-from lib.cases.formats.grid import Grid as Grid  # offered here too
+from lib.cases.formats.grid import Grid as Grid  # re-exported
 from lib.cases.formats.grid import Volume as Volume
 from lib.cases.formats.headers import RAS_LPS, Header
 from lib.cases.formats.nifti import nifti_content, nifti_header, nifti_shape
 from lib.cases.formats.nrrd_header import nrrd_header
-from lib.cases.formats.voxels import MOST_LABEL, MOST_VALUE, beyond_images, beyond_labels, read_voxels
+from lib.cases.formats.voxels import MAX_LABEL, MAX_VALUE, beyond_images, beyond_labels, read_voxels
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 
-MAX_VOXELS = 512**3  # 134 million voxels, 512 MB as float32: larger is a mistake or an attack
-CHANNELS_AT_FULL_SIZE = 4  # of a 4-D file, which is unpacked to its end; more channels must be smaller
+MAX_VOXELS = 512**3  # 134 million voxels, 512 MB as float32; a larger volume is a mistake or an attack
+CHANNELS_AT_FULL_SIZE = 4  # a 4-D file is unpacked to its end, so more channels must be smaller
 FILE_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 
 
 def suffix_of(path: Path) -> str:
-    """`.nii.gz`, `.nii` or `.nrrd` of a file that can be read; empty for another."""
+    """Image suffix of a file: `.nii.gz`, `.nii` or `.nrrd`; empty for any other file."""
     name = path.name.lower()
     return next((suffix for suffix in FILE_SUFFIXES if name.endswith(suffix)), "")
 
@@ -43,16 +43,16 @@ def stem_of(path: Path) -> str:
 
 
 def read_grid(source: Source, *, max_voxels: int | None = None) -> Grid:
-    """Geometry from the header alone.
+    """Grid of a volume, from its header alone.
 
     Args:
-        source: Where it lies.
-        max_voxels: A larger volume is refused.
+        source: Location of the volume.
+        max_voxels: Largest number of voxels; a larger volume is refused.
 
     Raises:
         CaseError: If the header cannot be read, or the volume is not three-dimensional or too large.
     """
-    place = source.kept_place()
+    place = source.last_known_place()
     grid = Grid(*place) if place is not None else _grid_of_files(source)
     if max_voxels is not None:
         _check_size(source, prod(grid.shape), max_voxels)
@@ -63,22 +63,22 @@ def read_axes(source: Source) -> tuple[int, ...]:
     """Sizes of a NIfTI file along every axis, (W, H, D, …), from its header alone.
 
     Raises:
-        CaseError: If it is none, or its header cannot be read.
+        CaseError: If the file is no NIfTI file, or its header cannot be read.
     """
     with _refusing(source), regular_file(source.path, source.name) as file:
         return nifti_shape(nifti_content(file, source), source)
 
 
 def read_volume(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
-    """Voxels in the modality's unit (stored value x `source.scale`), float32, (D, H, W).
+    """Volume in the modality's unit (stored value x `source.scale`), float32, shape (D, H, W).
 
-    Memory: 4 bytes a voxel of this volume and about 4 MB, also for a channel of a 4-D file, and whatever
-    the file holds; DICOM, which ITK decodes, takes twice that.
+    Memory: 4 bytes a voxel of this volume and about 4 MB, also for one channel of a 4-D file and for any
+    content of the file; DICOM, which ITK decodes, takes twice that.
 
     Args:
-        source: What to read.
-        max_voxels: Refused from the header, before anything is decoded; all channels of a 4-D file
-            together may have four times as many.
+        source: Location of the volume.
+        max_voxels: Largest number of voxels; a larger volume is refused from its header, before anything is
+            decoded. All channels of a 4-D file together may have four times as many.
 
     Raises:
         CaseError: If the volume is too large, truncated or damaged, or has finite values beyond 1e9; NaN
@@ -87,7 +87,7 @@ def read_volume(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
     volume, beyond = _read(source, np.float32, beyond_images, max_voxels)
     if beyond:
         raise CaseError(
-            f"{source.name} must hold values between -{MOST_VALUE:,.0f} and {MOST_VALUE:,.0f}; {beyond:,} of "
+            f"{source.name} must hold values between -{MAX_VALUE:,.0f} and {MAX_VALUE:,.0f}; {beyond:,} of "
             f"{volume.array.size:,} voxels are beyond. Export it again."
         )
     if source.scale != 1.0:
@@ -96,28 +96,30 @@ def read_volume(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
 
 
 def read_label_map(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
-    """Numbers of structures, uint16, (D, H, W); takes 2 bytes a voxel and about 4 MB, as `read_volume` does.
+    """Label map, uint16, shape (D, H, W).
+
+    Memory: 2 bytes a voxel and about 4 MB; see `read_volume`.
 
     Raises:
-        CaseError: If the volume is too large, truncated or damaged, or a number is not whole, negative or
-            above 65,535.
+        CaseError: If the volume is too large, truncated or damaged, or a value is not a whole number from 0
+            to 65,535.
     """
     volume, others = _read(source, np.uint16, beyond_labels, max_voxels)
     if others:
         raise CaseError(
-            f"{source.name} must hold whole numbers from 0 to {MOST_LABEL:,}; {others:,} of "
+            f"{source.name} must hold whole numbers from 0 to {MAX_LABEL:,}; {others:,} of "
             f"{volume.array.size:,} voxels hold others. Save segments as a label map."
         )
     return volume
 
 
 def resample(volume: Volume, grid: Grid, *, nearest: bool = False, fill: float = 0.0) -> Volume:
-    """The volume on another grid, through physical space, by ITK.
+    """Resample a volume to another grid in physical space, by ITK.
 
     Args:
-        volume: What to move.
-        grid: Where to.
-        nearest: Nearest neighbour instead of linear, for labels.
+        volume: Volume to resample.
+        grid: Grid of the result.
+        nearest: Whether to use nearest-neighbour instead of linear interpolation, for labels.
         fill: Value outside the volume.
     """
     if volume.grid.same_as(grid):
@@ -137,7 +139,7 @@ def resample(volume: Volume, grid: Grid, *, nearest: bool = False, fill: float =
 
 
 def to_itk(volume: Volume) -> sitk.Image:
-    """The same voxels and geometry as an ITK image (LPS)."""
+    """ITK image (LPS) with the same voxels and geometry."""
     image = sitk.GetImageFromArray(volume.array)
     origin, spacing, direction = _itk_geometry(volume.grid)
     image.SetOrigin(origin)
@@ -147,13 +149,13 @@ def to_itk(volume: Volume) -> sitk.Image:
 
 
 def write_nifti(volume: Volume, path: Path, *, durable: bool = True) -> None:
-    """Write atomically: a reader sees the whole file or none.
+    """Write a NIfTI file atomically: a reader sees the whole file or none.
 
     Args:
-        volume: To write.
-        path: Replaced if it exists.
-        durable: Wait for the disk, for seconds while others write; False for a file that nobody reads before
-            this returns or after a power cut.
+        volume: Volume to write.
+        path: Path of the file; an existing file is replaced.
+        durable: Whether to wait for the disk, which may take seconds. False suits a file that nobody reads
+            before this function returns or after a power cut.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -165,7 +167,7 @@ def write_nifti(volume: Volume, path: Path, *, durable: bool = True) -> None:
 
 
 def write_nrrd(volume: Volume, path: Path, *, compress: bool = True, durable: bool = True) -> None:
-    """Write as `write_nifti` does; OHIF reads the buffer itself, so it asks for it uncompressed.
+    """Write an NRRD file as `write_nifti` does; OHIF decodes the buffer itself and needs it uncompressed.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -185,7 +187,7 @@ def write_nrrd(volume: Volume, path: Path, *, compress: bool = True, durable: bo
 def _read(
     source: Source, dtype: type[np.generic], impossible: Callable[[NDArray[Any]], int], max_voxels: int
 ) -> tuple[Volume, int]:
-    """A volume, and how many of its voxels are impossible."""
+    """Volume, and the number of its impossible voxels."""
     source.make_local()
     with _refusing(source):
         if source.path.is_dir():
@@ -212,7 +214,7 @@ def _grid_of_files(source: Source) -> Grid:
 
 @contextmanager
 def _opened(source: Source) -> Iterator[tuple[Header, BinaryIO]]:
-    """The header of an image file, and its unpacked content after the header."""
+    """Header of an image file, and its unpacked content after the header."""
     with regular_file(source.path, source.name) as file:
         if suffix_of(source.path) == ".nrrd":
             yield nrrd_header(file, source.name)
@@ -223,7 +225,7 @@ def _opened(source: Source) -> Iterator[tuple[Header, BinaryIO]]:
 
 @contextmanager
 def _refusing(source: Source) -> Iterator[None]:
-    """Turn whatever is raised while one file is read into an error of that file."""
+    """Turn any exception while a file is read into an error that names the file."""
     try:
         yield
     except UserError:
@@ -231,7 +233,7 @@ def _refusing(source: Source) -> Iterator[None]:
     except MemoryError as err:
         raise CaseError(f"{source.name} must fit in memory. Crop or resample it.") from err
     except Exception as err:  # zlib, ITK and nibabel raise many kinds on a damaged file
-        reason = getattr(err, "strerror", None) or err  # an OSError would give the path away
+        reason = getattr(err, "strerror", None) or err  # str(OSError) would reveal the path
         raise CaseError(
             f"{source.name} must be complete; it ends early or is damaged ({reason}). Copy or "
             "export it again."
@@ -261,13 +263,13 @@ def _grid_of_slices(source: Source) -> Grid:
 def _decode_slices(source: Source) -> NDArray[Any]:
     series = dicom.read_series(source.path, source.series)
     reader = sitk.ImageSeriesReader()
-    reader.SetOutputPixelType(sitk.sitkFloat32)  # else the first slice's type truncates the others'
+    reader.SetOutputPixelType(sitk.sitkFloat32)  # else the type of the first slice truncates the others
     reader.SetFileNames([str(file) for file in series.files])
     return np.asarray(sitk.GetArrayFromImage(reader.Execute()), dtype=np.float32) * series.suv_factor
 
 
 def _itk_geometry(grid: Grid) -> tuple[list[float], list[float], list[float]]:
-    """Origin, spacing and direction in LPS, as ITK takes them."""
+    """Origin, spacing and direction in LPS, in ITK's form."""
     affine = RAS_LPS @ grid.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     return affine[:3, 3].tolist(), spacing.tolist(), (affine[:3, :3] / spacing).ravel().tolist()

@@ -1,4 +1,4 @@
-"""JSON that lies among the studies, written by whoever made the data set."""
+"""JSON files among the studies, written by the authors of a data set."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from typing import Any
 from lib.cases.case import CaseError
 from lib.cases.formats.file_bytes import regular_file
 
-MOST_BYTES = 16 * 2**20  # a data set's description lists its files: 2 MB for 10,000 cases
+MAX_JSON_BYTES = 16 * 2**20  # a data set's description lists its files: 2 MB for 10,000 cases
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Content of a JSON file.
 
     Raises:
-        CaseError: If it is not there, too large, no JSON, or gives a name twice, of which JSON libraries take
-            the last in silence.
+        CaseError: If the file is missing, too large or not JSON, or gives a name twice; JSON libraries
+            silently keep the last one.
     """
     with regular_file(path, str(path)) as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise CaseError(f"{path} must have at most {MOST_BYTES:,} bytes; it has more. Is it another file?")
+        content = file.read(MAX_JSON_BYTES + 1)
+    if len(content) > MAX_JSON_BYTES:
+        raise CaseError(
+            f"{path} must have at most {MAX_JSON_BYTES:,} bytes; it has more. Is it another file?"
+        )
     try:
         return json.loads(content, object_pairs_hook=_once)
     except RecursionError as err:
         raise CaseError(f"{path} must be JSON; it is nested too deeply. Correct it there.") from err
-    except ValueError as err:  # no JSON, no UTF-8, or a number of thousands of digits
+    except ValueError as err:  # not JSON, not UTF-8, or a number with thousands of digits
         raise CaseError(f"{path} must be JSON; {err}. Correct it there.") from err
 
 

@@ -1,4 +1,4 @@
-"""Headers of NIfTI files (.nii, .nii.gz): nibabel says what they mean, this module what is accepted."""
+"""Headers of NIfTI files (.nii, .nii.gz): nibabel interprets them, and this module checks them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.case import CaseError, Source
-from lib.cases.formats.file_bytes import GZIP_START, unpacked
+from lib.cases.formats.file_bytes import GZIP_START, gunzipped
 from lib.cases.formats.headers import Header, require
 
-SAME_PLACE_MM = 0.5  # between a header's two positions; rounding is far less
-MOST_EXTENSION_BYTES = 16 * 2**20  # between the header and the voxels; skipped, never kept
+SAME_PLACE_MM = 0.5  # between the two positions in a header; rounding errors are far smaller
+MAX_EXTENSION_BYTES = 16 * 2**20  # between the header and the voxels; skipped, never stored
 SLOPES = (1e-15, 1e9)  # from a diffusivity in m²/s to an activity in Bq/ml
 _KINDS: dict[int, tuple[Any, bytes]] = {
     348: (nib.Nifti1Header, b"n+1"),
@@ -23,11 +23,11 @@ _REAL = {  # types with one real number a voxel, by their codes
     **{2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8"},
     **{256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"},
 }
-_MILLIMETRES = {0, 2}  # 0 is unknown, which those who leave it out mean as mm
+_MILLIMETRES = {0, 2}  # 0 is unknown; writers that leave the unit out mean mm
 
 
 def nifti_content(file: BinaryIO, source: Source) -> BinaryIO:
-    """The bytes of a NIfTI file, unpacked where its name says that it is packed.
+    """Bytes of a NIfTI file, unpacked if its name ends in .gz.
 
     Raises:
         CaseError: If the name and the content disagree.
@@ -40,18 +40,18 @@ def nifti_content(file: BinaryIO, source: Source) -> BinaryIO:
         f"{source.name} must be named for what it holds; it is {'' if packed else 'not '}packed with gzip. "
         f"Rename it to end in {'.nii.gz' if packed else '.nii'}, or export it again.",
     )
-    return unpacked(file) if packed else file
+    return gunzipped(file) if packed else file
 
 
 def nifti_header(content: BinaryIO, source: Source) -> Header:
-    """The header of a NIfTI file, or of one channel of it; reads 348 or 540 bytes.
+    """Header of a NIfTI file, or of one channel of it; reads 348 or 540 bytes.
 
     Args:
-        content: Unpacked, at its start.
-        source: Names the file in sentences, and the channel.
+        content: Unpacked content at its start.
+        source: Source of the file; gives its name in messages and the channel.
 
     Raises:
-        CaseError: If it is not one 3-D volume of real numbers at one place.
+        CaseError: If it is not one 3-D volume of real numbers at one position.
     """
     fields = _fields(content, source.name)
     whole = _shape(fields, source.name)
@@ -71,7 +71,7 @@ def nifti_header(content: BinaryIO, source: Source) -> Header:
 
 
 def nifti_shape(content: BinaryIO, source: Source) -> tuple[int, ...]:
-    """Sizes along every axis, (W, H, D, …); `content` stands at its start.
+    """Sizes along every axis, (W, H, D, …); `content` must be at its start.
 
     Raises:
         CaseError: If it is no NIfTI file.
@@ -80,13 +80,13 @@ def nifti_shape(content: BinaryIO, source: Source) -> tuple[int, ...]:
 
 
 def _fields(content: BinaryIO, name: str) -> Any:
-    """The fields of a header, in the byte order that its size is written in."""
+    """Fields of a header, in the byte order of its size field."""
     block = content.read(348)
     sizes = {order: int.from_bytes(block[:4], order) for order in ("little", "big")}
     found = [(order, size) for order, size in sizes.items() if size in _KINDS]
     require(
         len(block) == 348 and bool(found),
-        f"{name} must be a NIfTI file; its header is none. Export it again.",
+        f"{name} must be a NIfTI file; its header is not. Export it again.",
     )
     order, size = found[0]
     block += content.read(size - len(block))
@@ -148,15 +148,15 @@ def _dtype(fields: Any, name: str) -> np.dtype[Any]:
 def _first_voxel(fields: Any, size: int, name: str) -> int:
     least, place = size + 4, float(fields["vox_offset"])
     require(
-        least <= place <= least + MOST_EXTENSION_BYTES and place.is_integer(),
-        f"{name} must have its first voxel {least} to {least + MOST_EXTENSION_BYTES} bytes after its start; "
+        least <= place <= least + MAX_EXTENSION_BYTES and place.is_integer(),
+        f"{name} must have its first voxel {least} to {least + MAX_EXTENSION_BYTES} bytes after its start; "
         f"its header says {place:g}. Export it again, without extensions.",
     )
     return int(place)
 
 
 def _scaling(fields: Any, name: str) -> tuple[float, float]:
-    """Slope and intercept; a slope of 0 or NaN means that numbers are stored as they are."""
+    """Slope and intercept; a slope of 0 or NaN means that the stored numbers are the values."""
     slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
     if slope == 0.0 or np.isnan(slope):
         return 1.0, 0.0
@@ -169,7 +169,7 @@ def _scaling(fields: Any, name: str) -> tuple[float, float]:
 
 
 def _affine(fields: Any, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
-    """Index to RAS+ mm; positions in other units are refused, and two that differ."""
+    """Affine from index to RAS+ mm; other units and two different positions are refused."""
     unit = int(fields["xyzt_units"]) & 7
     require(
         unit in _MILLIMETRES,
@@ -191,7 +191,7 @@ def _affine(fields: Any, shape: tuple[int, ...], name: str) -> NDArray[np.float6
         rotated = np.asarray(fields.get_qform(), dtype=float)
     except ValueError as err:  # a quaternion longer than 1
         raise CaseError(
-            f"{name} must be turned by a unit quaternion; its is longer. Export it again."
+            f"{name} must have a unit quaternion; its quaternion is longer. Export it again."
         ) from err
     if not by_matrix:
         return rotated
@@ -203,11 +203,11 @@ def _affine(fields: Any, shape: tuple[int, ...], name: str) -> NDArray[np.float6
 def _check_one_place(
     name: str, first: NDArray[np.float64], second: NDArray[np.float64], shape: tuple[int, ...]
 ) -> None:
-    """Refuse two positions that differ: viewers would follow one and this server the other."""
+    """Refuse two different positions: a viewer may use one of them and this server the other."""
     corners = np.array([[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])])
     apart = float(np.linalg.norm(((first - second) @ corners.T)[:3], axis=0).max())
     require(
-        apart <= SAME_PLACE_MM,  # which NaN is not
-        f"{name} must say once where it lies; its header has two positions (qform, sform) {apart:.1f} mm "
+        apart <= SAME_PLACE_MM,  # also refuses NaN
+        f"{name} must have one position; its header has two positions (qform, sform) {apart:.1f} mm "
         "apart. Export it again with one of them.",
     )

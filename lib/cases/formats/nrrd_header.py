@@ -1,4 +1,4 @@
-"""Headers of NRRD files: one file that holds its voxels, nothing that points elsewhere.
+"""Headers of NRRD files; the voxels must be in the same file, and pointers to other files are refused.
 
 The format: http://teem.sourceforge.net/nrrd/format.html
 """
@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.case import CaseError
-from lib.cases.formats.file_bytes import unpacked
+from lib.cases.formats.file_bytes import gunzipped
 from lib.cases.formats.headers import RAS_LPS, Header, require
 
-MOST_HEADER_BYTES = 64 * 1024  # Slicer writes one kilobyte, a segmentation with its terms ten
+MAX_HEADER_BYTES = 64 * 1024  # Slicer writes one kilobyte, or ten for a segmentation with terms
 _MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
 _FIELD = re.compile(r"([A-Za-z][A-Za-z ]*):(?!=)\s*(.*)")
 _NUMBER = r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*"
 _VECTOR = rf"\({_NUMBER},{_NUMBER},{_NUMBER}\)"
 _VECTORS = re.compile(rf"{_VECTOR}(?:\s+{_VECTOR})*")
-_TYPES = {
+_TYPE_NAMES = {
     "i1": "signed char, int8, int8_t",
     "u1": "uchar, unsigned char, uint8, uint8_t",
     "i2": "short, short int, signed short, signed short int, int16, int16_t",
@@ -34,12 +34,16 @@ _TYPES = {
     "f4": "float",
     "f8": "double",
 }
-_CODES = {name: code for code, names in _TYPES.items() for name in names.split(", ")}
-_ELSEWHERE = {"datafile", "lineskip", "byteskip"}  # what would let a header choose bytes of the server
+_TYPE_CODES = {name: code for code, names in _TYPE_NAMES.items() for name in names.split(", ")}
+_POINTERS = {
+    "datafile",
+    "lineskip",
+    "byteskip",
+}  # fields that would let a header read other files of the server
 _ORDERS = {"little": "<", "big": ">"}
 _SPACES = {"left-posterior-superior": RAS_LPS, "lps": RAS_LPS}
 _SPACES |= {"right-anterior-superior": np.eye(4), "ras": np.eye(4)}
-_KNOWN = _ELSEWHERE | {
+_KNOWN_FIELDS = _POINTERS | {
     *("dimension", "type", "blocksize", "encoding", "endian", "content", "number", "sizes", "spacings"),
     *("thicknesses", "axismins", "axismaxs", "centers", "centerings", "labels", "units", "min", "max"),
     *("oldmin", "oldmax", "kinds", "space", "spacedimension", "spaceunits", "spaceorigin", "spacedirections"),
@@ -48,17 +52,17 @@ _KNOWN = _ELSEWHERE | {
 
 
 def nrrd_header(file: BinaryIO, name: str) -> tuple[Header, BinaryIO]:
-    """The header of an NRRD file, and its unpacked content from the first voxel on.
+    """Header of an NRRD file, and its unpacked content from the first voxel on.
 
     Args:
-        file: At its start.
-        name: The file in sentences.
+        file: File at its start.
+        name: Name of the file in messages.
 
     Raises:
-        CaseError: If it is not one 3-D volume of real numbers in this file, or does not say where it lies.
+        CaseError: If the file is not one 3-D volume of real numbers, or has no position in space.
     """
     fields = _fields(file, name)
-    pointing = sorted(_ELSEWHERE & fields.keys())
+    pointing = sorted(_POINTERS & fields.keys())
     require(
         not pointing,
         f"{name} must hold its voxels right after its header; the header has a {', '.join(pointing)}. "
@@ -72,23 +76,23 @@ def nrrd_header(file: BinaryIO, name: str) -> tuple[Header, BinaryIO]:
     )
     width, height, depth = _sizes(fields, name)
     header = Header((depth, height, width), _affine(fields, name), _dtype(fields, name))
-    return header, file if encoding == "raw" else unpacked(file)
+    return header, file if encoding == "raw" else gunzipped(file)
 
 
 def _fields(file: BinaryIO, name: str) -> dict[str, str]:
-    """Value of each field; field names in lower case without spaces, as writers spell them both ways."""
+    """Value of each field; names in lower case without spaces, because writers differ in both."""
     require(
         bool(_MAGIC.fullmatch(file.readline(16))),
-        f"{name} must be an NRRD file; it is none. Export it again.",
+        f"{name} must be an NRRD file; it is not. Export it again.",
     )
     fields: dict[str, str] = {}
     for line in _lines(file, name):
-        if line.startswith("#") or re.match(r"[^:]*:=", line):  # a comment, or a note of the writer's own
+        if line.startswith("#") or re.match(r"[^:]*:=", line):  # a comment, or a key of the writer
             continue
         match = _FIELD.fullmatch(line)
         field = match[1].replace(" ", "").lower() if match else ""
         require(
-            match is not None and field in _KNOWN,
+            match is not None and field in _KNOWN_FIELDS,
             f"{name} must have fields of the NRRD format in its header; got {line[:40]!r}. Export it again.",
         )
         require(
@@ -99,9 +103,9 @@ def _fields(file: BinaryIO, name: str) -> dict[str, str]:
 
 
 def _lines(file: BinaryIO, name: str) -> list[str]:
-    """Lines up to the empty one that ends the header."""
+    """Lines of the header up to the empty line that ends it."""
     lines: list[str] = []
-    left = MOST_HEADER_BYTES
+    left = MAX_HEADER_BYTES
     while left > 0:
         line = file.readline(left)
         left -= len(line)
@@ -112,29 +116,29 @@ def _lines(file: BinaryIO, name: str) -> list[str]:
             return lines
         lines.append(text)
     raise CaseError(
-        f"{name} must end its header with an empty line within {MOST_HEADER_BYTES:,} bytes; it does not. "
+        f"{name} must end its header with an empty line within {MAX_HEADER_BYTES:,} bytes; it does not. "
         "Copy or export it again."
     )
 
 
 def _sizes(fields: dict[str, str], name: str) -> tuple[int, int, int]:
-    said = fields.get("sizes", "")
-    sizes = tuple(int(size) for size in re.findall(r"[0-9]{1,9}", said))
+    text = fields.get("sizes", "")
+    sizes = tuple(int(size) for size in re.findall(r"[0-9]{1,9}", text))
     require(
-        bool(re.fullmatch(r"[0-9]{1,9}(\s+[0-9]{1,9})*", said))
+        bool(re.fullmatch(r"[0-9]{1,9}(\s+[0-9]{1,9})*", text))
         and fields.get("dimension") == str(len(sizes)),
         f"{name} must give as many sizes as its dimension; its header says dimension "
-        f"{fields.get('dimension', '')[:20]!r}, sizes {said[:40]!r}. Export it again.",
+        f"{fields.get('dimension', '')[:20]!r}, sizes {text[:40]!r}. Export it again.",
     )
     require(
         len(sizes) == 3 and min(sizes) >= 1,
-        f"{name} must be one 3-D volume; its header says sizes {said[:40]}. Export one file a modality.",
+        f"{name} must be one 3-D volume; its header says sizes {text[:40]}. Export one file a modality.",
     )
     return sizes[0], sizes[1], sizes[2]
 
 
 def _dtype(fields: dict[str, str], name: str) -> np.dtype[Any]:
-    code, order = _CODES.get(fields.get("type", "").lower()), fields.get("endian", "").lower()
+    code, order = _TYPE_CODES.get(fields.get("type", "").lower()), fields.get("endian", "").lower()
     require(
         code is not None,
         f"{name} must hold one real number a voxel; its header says type {fields.get('type', '')[:40]!r}. "
@@ -149,11 +153,11 @@ def _dtype(fields: dict[str, str], name: str) -> np.dtype[Any]:
 
 
 def _affine(fields: dict[str, str], name: str) -> NDArray[np.float64]:
-    """Index to RAS+ mm."""
+    """Affine from index to RAS+ mm."""
     for field in ("space directions", "space origin"):
         require(
             field.replace(" ", "") in fields,
-            f"{name} must say where its voxels lie; its header has no {field!r}. "
+            f"{name} must have a position in space; its header has no {field!r}. "
             "Export it again from the viewer.",
         )
     space = fields.get("space", "").lower()
@@ -174,10 +178,10 @@ def _affine(fields: dict[str, str], name: str) -> NDArray[np.float64]:
     return np.asarray(_SPACES[space] @ affine)
 
 
-def _vectors(said: str, count: int, name: str) -> NDArray[np.float64]:
-    numbers = [float(number) for number in re.findall(_NUMBER, said)] if _VECTORS.fullmatch(said) else []
+def _vectors(text: str, count: int, name: str) -> NDArray[np.float64]:
+    numbers = [float(number) for number in re.findall(_NUMBER, text)] if _VECTORS.fullmatch(text) else []
     require(
         len(numbers) == 3 * count and all(map(isfinite, numbers)),
-        f"{name} must give {count} vectors of three numbers; its header says {said[:60]!r}. Export it again.",
+        f"{name} must give {count} vectors of three numbers; its header says {text[:60]!r}. Export it again.",
     )
     return np.array(numbers).reshape(count, 3)

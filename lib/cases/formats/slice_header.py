@@ -1,4 +1,4 @@
-"""The header of one DICOM slice, every field of the kind and size that it must have."""
+"""Checked header of one DICOM slice: every field has the expected type and range."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pydicom.dataset import FileDataset
 from pydicom.multival import MultiValue
 
 from lib.cases.case import CaseError
-from lib.cases.unexpected import looking_at
+from lib.cases.unexpected_errors import as_case_error
 
-SPACING_MM = (0.01, 50.0)  # of pixels and of slices; no scanner has less or more
-FAR_MM = 1e5  # a table's travel is metres, not a hundred of them
-UNIT = 1e-3  # directions are rounded to text
-SLOPE_MOST, INTERCEPT_MOST = 1e9, {"CT": 32768.0}
-_INTERCEPT_MOST = 1e9  # of other modalities
-_ALIKE = {  # what all slices of a series must have in common, and how an error names it
+SLICE_SPACING_MM = (0.01, 50.0)  # of pixels and of slices; all scanners lie within
+MAX_POSITION_MM = 1e5  # a scanner table travels metres, not a hundred metres
+DIRECTION_TOLERANCE = 1e-3  # directions are rounded to text
+MAX_SLOPE, MAX_INTERCEPT = 1e9, {"CT": 32768.0}
+_OTHER_MAX_INTERCEPT = 1e9  # for other modalities
+_SHARED_FIELDS = {  # fields that all slices of a series share, and their names in errors
     "patient": "PatientID",
     "study": "StudyInstanceUID",
     "frame_of_reference": "FrameOfReferenceUID",
@@ -29,22 +29,27 @@ _ALIKE = {  # what all slices of a series must have in common, and how an error 
     "rescaled": "rescaling",
     "units": "units",
 }
-_SPACING_ALIKE = 1e-3  # of the spacing itself
-_ORIENTATION_ALIKE = 1e-4
+_SPACING_TOLERANCE = 1e-3  # relative
+_ORIENTATION_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class SliceHeader:
-    """What a slice says of itself.
+    """Header of a slice.
 
     Attributes:
+        path: Path of the file.
+        patient: PatientID.
+        study: StudyInstanceUID.
+        frame_of_reference: FrameOfReferenceUID.
+        modality: DICOM Modality.
         size: Rows and columns.
-        pixels: Bits allocated and stored, signed or not, samples a pixel, and their photometric meaning.
-        spacing: Between rows and between columns, mm.
-        position: LPS mm of the first pixel.
-        orientation: LPS directions along a row and along a column, unit vectors.
-        rescaled: Whether stored values are rescaled, and to what.
-        units: What decoded values of a PET mean: units, decay correction and the patient's weight.
+        pixels: Bits allocated, bits stored, sign, samples a pixel and photometric interpretation.
+        spacing: Distance between rows and between columns in mm.
+        position: Position of the first pixel in LPS mm.
+        orientation: Unit vectors along a row and along a column in LPS.
+        rescaled: Whether stored values are rescaled, and the unit after it.
+        units: Units, decay correction and patient's weight, which give the meaning of PET values.
     """
 
     path: Path
@@ -62,26 +67,26 @@ class SliceHeader:
 
     @classmethod
     def of(cls, path: Path, header: FileDataset, series: str) -> SliceHeader:
-        """The header of a file, in a series as errors name it.
+        """Check the header of a file; `series` is the name of its series in errors.
 
         Raises:
-            CaseError: If a field is missing, of another kind or beyond what a scanner gives.
+            CaseError: If a field is missing, has the wrong type or lies outside the range of scanners.
         """
-        with looking_at(f"{path.name} of {series}"):
+        with as_case_error(f"{path.name} of {series}"):
             return _read(_Fields(header, f"{path.name} of {series}"), path)
 
-    def check_like(self, first: SliceHeader, series: str) -> None:
-        """Refuse a slice that is not one of the same series as another.
+    def check_same_series(self, first: SliceHeader, series: str) -> None:
+        """Refuse a slice that differs from the first slice of its series.
 
         Raises:
-            CaseError: With the field, the slice and both values.
+            CaseError: If a field differs; the message names the field, the slice and both values.
         """
-        for field, keyword in _ALIKE.items():
+        for field, keyword in _SHARED_FIELDS.items():
             self._compare(first, series, keyword, getattr(self, field), getattr(first, field))
         close = {
-            "PixelSpacing": np.allclose(self.spacing, first.spacing, rtol=_SPACING_ALIKE, atol=0.0),
+            "PixelSpacing": np.allclose(self.spacing, first.spacing, rtol=_SPACING_TOLERANCE, atol=0.0),
             "ImageOrientationPatient": np.allclose(
-                self.orientation, first.orientation, atol=_ORIENTATION_ALIKE
+                self.orientation, first.orientation, atol=_ORIENTATION_TOLERANCE
             ),
         }
         own = {"PixelSpacing": self.spacing, "ImageOrientationPatient": self.orientation}
@@ -100,7 +105,7 @@ class SliceHeader:
 
 @dataclass(frozen=True)
 class _Fields:
-    """Fields of a header, each refused where it is not what it must be."""
+    """Typed access to the fields of a header; a wrong type or range is refused."""
 
     header: FileDataset
     name: str
@@ -138,8 +143,8 @@ def _read(fields: _Fields, path: Path) -> SliceHeader:
     places = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
     if missing := [keyword for keyword in places if not header.get(keyword)]:
         raise CaseError(
-            f"{fields.name} must say where it lies; it has no {', '.join(missing)}. Export the original "
-            "series, not a secondary capture."
+            f"{fields.name} must have a position in space; its header has no {', '.join(missing)}. Export "
+            "the original series, not a secondary capture."
         )
     modality = fields.text("Modality")
     size = (fields.number("Rows", 1, 65535), fields.number("Columns", 1, 65535))
@@ -153,8 +158,8 @@ def _read(fields: _Fields, path: Path) -> SliceHeader:
         modality=modality,
         size=size,
         pixels=pixels,
-        spacing=fields.numbers("PixelSpacing", 2, *SPACING_MM),
-        position=fields.numbers("ImagePositionPatient", 3, -FAR_MM, FAR_MM),
+        spacing=fields.numbers("PixelSpacing", 2, *SLICE_SPACING_MM),
+        position=fields.numbers("ImagePositionPatient", 3, -MAX_POSITION_MM, MAX_POSITION_MM),
         orientation=_orientation(fields),
         rescaled=_rescaled(fields, modality),
         units=tuple(fields.text(keyword) for keyword in ("Units", "DecayCorrection", "PatientWeight")),
@@ -162,7 +167,7 @@ def _read(fields: _Fields, path: Path) -> SliceHeader:
 
 
 def _pixels(fields: _Fields) -> tuple[int | str, ...]:
-    """Bits allocated and stored, sign, samples and photometric interpretation of a grey image."""
+    """Bits allocated, bits stored, sign, samples and photometric interpretation of a grey image."""
     allocated = fields.number("BitsAllocated", 8, 32)
     photometric = fields.text("PhotometricInterpretation")
     if allocated % 8 or not photometric.startswith("MONOCHROME"):
@@ -180,7 +185,7 @@ def _pixels(fields: _Fields) -> tuple[int | str, ...]:
 
 
 def _check_length(fields: _Fields, path: Path, pixel_bytes: int) -> None:
-    """Refuse a file that is shorter than its pixels; a compressed one may be."""
+    """Refuse a file that is shorter than its pixels, unless it is compressed."""
     syntax = fields.header.file_meta.get("TransferSyntaxUID")
     if syntax is not None and not syntax.is_compressed and path.stat().st_size < pixel_bytes:
         raise CaseError(
@@ -191,19 +196,21 @@ def _check_length(fields: _Fields, path: Path, pixel_bytes: int) -> None:
 
 def _orientation(fields: _Fields) -> tuple[float, ...]:
     """Six numbers: two unit vectors at a right angle."""
-    values = fields.numbers("ImageOrientationPatient", 6, -1.0 - UNIT, 1.0 + UNIT)
+    values = fields.numbers(
+        "ImageOrientationPatient", 6, -1.0 - DIRECTION_TOLERANCE, 1.0 + DIRECTION_TOLERANCE
+    )
     row, column = np.reshape(values, (2, 3))
-    if max(abs(row @ row - 1.0), abs(column @ column - 1.0), abs(row @ column)) > 2.0 * UNIT:
+    if max(abs(row @ row - 1.0), abs(column @ column - 1.0), abs(row @ column)) > 2.0 * DIRECTION_TOLERANCE:
         fields.refuse("ImageOrientationPatient", "be two unit vectors at a right angle", values)
     return values
 
 
 def _rescaled(fields: _Fields, modality: str) -> tuple[bool, str]:
-    """Whether values are rescaled and to what; slope and intercept may differ from slice to slice."""
+    """Whether values are rescaled, and RescaleType; slope and intercept may differ between slices."""
     given = [fields.header.get(keyword) is not None for keyword in ("RescaleSlope", "RescaleIntercept")]
     if any(given):
-        most = INTERCEPT_MOST.get(modality, _INTERCEPT_MOST)
-        (slope,) = fields.numbers("RescaleSlope", 1, 0.0, SLOPE_MOST)
+        most = MAX_INTERCEPT.get(modality, _OTHER_MAX_INTERCEPT)
+        (slope,) = fields.numbers("RescaleSlope", 1, 0.0, MAX_SLOPE)
         if slope == 0.0:
             fields.refuse("RescaleSlope", "be more than 0", slope)
         fields.numbers("RescaleIntercept", 1, -most, most)
@@ -211,7 +218,7 @@ def _rescaled(fields: _Fields, modality: str) -> tuple[bool, str]:
 
 
 def _shown(value: object) -> str:
-    """A value in an error: short, and without control characters."""
+    """Short text of a value for an error, without control characters."""
     if isinstance(value, tuple):
         return " / ".join(_shown(each) for each in value)
     if isinstance(value, float):

@@ -1,1 +1,1 @@
-"""The pool check: what is measured of a case, and the rules that hold it back."""
+"""The pool check: measurements of each case, and the rules that quarantine it."""

@@ -1,7 +1,7 @@
-"""Whether two modalities lie on each other: mutual information as they lie, moved and mirrored.
+"""Alignment of two modalities: mutual information in their present position, moved, and mirrored.
 
-The question is put to the case itself (does it fit better elsewhere?), as how much information two
-modalities share depends on their kind, the body part and the field of view.
+The amount of shared information depends on the kinds of modality, the body part and the field of view.
+There is therefore no absolute limit; the test is whether the modalities fit better in another position.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from lib.cases.formats.image import Grid
 
-SEARCH_MM = 25.0  # farther apart, the outlines show it
-BINS = 16  # grey levels of a joint histogram; equally filled, so no window has to be chosen
+SEARCH_MM = 25.0  # larger displacements show in the body outlines
+BINS = 16  # grey levels of the joint histogram; equally filled, so no window has to be chosen
 MIRRORS = ("left-right", "front-back", "head-feet")
-EVIDENCE_LEAST = 0.03  # mutual information of two images; less is noise, and tells nothing of their position
-SHARED_LEAST = 0.2  # part of the reference's field that both must fill before grey values are compared
+MIN_EVIDENCE = 0.03  # mutual information of two images; less is noise and says nothing about position
+MIN_SHARED = 0.2  # fraction of the reference's field of view that both must fill to be compared
 
 
 def grey_levels(array: NDArray[np.float32], bins: int = BINS) -> NDArray[np.intp]:
@@ -57,9 +57,9 @@ def mutual_information(x: NDArray[np.intp], y: NDArray[np.intp], bins: int = BIN
 def align(
     x: NDArray[np.intp], y: NDArray[np.intp], reach: tuple[int, int, int]
 ) -> tuple[float, float, tuple[int, int, int]]:
-    """Agreement as they lie, the best within reach, and the move of `y` in voxels that gives it.
+    """Agreement in the present position, best agreement within reach, and the move of `y` in voxels for it.
 
-    Coordinate ascent: one axis after the other until nothing improves.
+    The search is a coordinate ascent, one axis after the other, until nothing improves.
     """
     best = (0, 0, 0)
     seen = {best: mutual_information(x, y)}
@@ -77,11 +77,12 @@ def align(
 
 
 def alignment(x: NDArray[np.intp], y: NDArray[np.intp], grid: Grid) -> dict[str, Any]:
-    """What `Fit` needs of two modalities.
+    """Measurements of two modalities for `Fit`.
 
     Returns:
-        `agreement` as they lie; `best` after the second is moved by `shift_mm` (RAS); `mirrored`: best of
-        the second mirrored along each axis, by its name in `MIRRORS`.
+        `agreement`: agreement in the present position. `best`: agreement after the second modality is moved
+        by `shift_mm` (RAS). `mirrored`: best agreement after the second modality is mirrored along each axis
+        of `MIRRORS`, by name of the axis.
     """
     d, h, w = (
         min(round(SEARCH_MM / size), length // 3)
@@ -97,17 +98,17 @@ def alignment(x: NDArray[np.intp], y: NDArray[np.intp], grid: Grid) -> dict[str,
 
 @dataclass(frozen=True)
 class Fit:
-    """How one modality fits the others of its case.
+    """Fit of one modality to the others of its case.
 
     Attributes:
-        name: The modality.
-        others: Those it was compared with.
+        name: Name of the modality.
+        others: Names of the modalities it was compared with.
         level: Sum over the others of the best normalised mutual information.
-        gain: log(level / the sum as they lie); 0 where nothing is gained by a move.
+        gain: log(level / the same sum in the present position); 0 if no move improves the fit.
         move: Mean over the others of the best move, RAS mm.
-        spread: Largest distance between two such moves, mm.
-        mirror: Best sum of the mirrored modality / level.
-        axis: Of that mirror.
+        spread: Largest distance between two of these moves, mm.
+        mirror: Best sum for the mirrored modality / level.
+        axis: Axis of the best mirror.
     """
 
     name: str
@@ -125,17 +126,17 @@ class Fit:
         return float(np.linalg.norm(self.move))
 
     @property
-    def tells(self) -> bool:
-        """Whether the images share enough, as they are or mirrored, to tell where they belong."""
-        return self.level * max(1.0, self.mirror) >= EVIDENCE_LEAST * len(self.others)
+    def is_conclusive(self) -> bool:
+        """Whether the images share enough information, mirrored or not, to judge their position."""
+        return self.level * max(1.0, self.mirror) >= MIN_EVIDENCE * len(self.others)
 
     @classmethod
     def of(cls, name: str, pairs: list[Mapping[str, Any]]) -> Fit | None:
-        """The fit of a modality, from the measured pairs of its case; None where it cannot be judged."""
+        """Fit of a modality, from the measured pairs of its case; None if no pair can be compared."""
         own = [
             pair
             for pair in pairs
-            if name in pair["modalities"] and pair["shared"] >= SHARED_LEAST and "best" in pair
+            if name in pair["modalities"] and pair["shared"] >= MIN_SHARED and "best" in pair
         ]
         if not own:
             return None
@@ -168,7 +169,7 @@ def _with(move: tuple[int, int, int], axis: int, step: int) -> tuple[int, int, i
 def _overlap(
     x: NDArray[np.intp], y: NDArray[np.intp], move: tuple[int, int, int]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Views of `x` and of `y` moved by whole voxels, where both are."""
+    """Overlapping parts of `x` and of `y` moved by whole voxels, as views."""
     fixed = tuple(slice(max(0, k), n + min(0, k)) for n, k in zip(x.shape, move, strict=True))
     moved = tuple(slice(max(0, -k), n + min(0, -k)) for n, k in zip(x.shape, move, strict=True))
     return x[fixed], y[moved]

@@ -1,4 +1,4 @@
-"""The pool check: measure what is not known yet, in parallel, then judge the whole pool."""
+"""The pool check: measure new and changed cases in parallel, then apply the rules to the whole pool."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ import SimpleITK as sitk
 
 from lib.cases.case import Case
 from lib.cases.preprocessing import Preparation
+from lib.cases.quality.findings import Verdict
 from lib.cases.quality.measurements import MEASURE_VERSION, measure, unmeasured
-from lib.cases.quality.rules import Finding, Verdict, apply_rules
+from lib.cases.quality.rules import apply_rules
 from lib.cases.records import Records
-from lib.runtime.processes import processes
+from lib.runtime.processes import process_pool
 
-__all__ = ["Finding", "PoolReport", "Verdict", "check_pool"]
+CASES_PER_PROCESS = 8  # starting a process takes as long as measuring a few cases
+CASES_PER_BATCH = 64  # cases measured between two transactions; a kill loses at most so many
 
-EACH = 8  # cases for which another process is started; it takes as long to start as some of them to measure
-BATCH = 64  # cases measured between two transactions: what a kill loses at most
-
-Progress = Callable[[int, int], None]
+OnCasesDone = Callable[[int, int], None]
 logger = logging.getLogger(__name__)
 
 
@@ -40,19 +39,22 @@ def check_pool(
     records: Records,
     *,
     workers: int | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnCasesDone | None = None,
 ) -> dict[str, Verdict]:
-    """Whether each case can be trusted, by id; nobody's files are changed.
+    """Check a pool and return the verdict on each case, by id; no file is changed.
 
-    Measurements are kept in `records` by content, so only new or changed cases are read. A case whose
-    files cannot be read is looked at again each time.
+    Measurements are stored in `records` by content, so only new or changed cases are read. A case with an
+    unreadable file is measured again at each check.
 
     Args:
-        cases: The pool.
-        preparation: Its modalities and reference.
-        records: Where hashes and measurements are kept.
-        workers: Processes; by default one a processor.
-        on_progress: Called with (cases done, all cases) as they come.
+        cases: Cases of the pool.
+        preparation: Modalities and reference of the pool.
+        records: Store of content hashes and measurements.
+        workers: Number of processes; by default one a core.
+        on_progress: Called with the numbers of checked cases and of all cases.
+
+    Returns:
+        Verdict of each case, by id.
     """
     hashes = _content_hashes(cases, records)
     keys = {id: _key(content, preparation) for id, content in hashes.items()}
@@ -66,7 +68,7 @@ def check_pool(
         measured[case.id] = facts
         if case.id in keys and not any("error" in volume for volume in facts["modalities"].values()):
             fresh[keys[case.id]] = facts
-        if len(fresh) >= BATCH:
+        if len(fresh) >= CASES_PER_BATCH:
             records.store(fresh)
             fresh.clear()
         report(len(measured), len(cases))
@@ -76,17 +78,21 @@ def check_pool(
 
 @dataclass(frozen=True)
 class PoolReport:
-    """The verdicts on a pool, as a document."""
+    """Verdicts on a pool as a document.
+
+    Attributes:
+        verdicts: Verdicts by case id.
+    """
 
     verdicts: dict[str, Verdict]
 
     def count(self) -> dict[str, int]:
-        """Cases of each status."""
+        """Number of cases by status."""
         found = Counter(verdict.status for verdict in self.verdicts.values())
         return {status: found[status] for status in ("ok", "warned", "quarantined")}
 
     def to_json(self) -> dict[str, Any]:
-        """`counts`, and `cases`: id -> status and findings; plain types only."""
+        """Document of plain types: `counts`, and `cases` with status and findings by id."""
         return {
             "counts": self.count(),
             "cases": {id: asdict(verdict) for id, verdict in self.verdicts.items()},
@@ -96,13 +102,15 @@ class PoolReport:
 def _measure_all(
     cases: Sequence[Case], preparation: Preparation, workers: int
 ) -> Iterator[tuple[Case, dict[str, Any]]]:
-    """Each case with its measurement; a case that takes its process down with it becomes an error."""
+    """Measure each case; a case that kills its process gets an `error` as its measurement."""
     work = partial(measure, preparation=preparation)
     work, done = partial(_on_one_thread, work), 0
     while done < len(cases):
-        with processes(min(workers, 1 + (len(cases) - done) // EACH)) as pool:
+        with process_pool(min(workers, 1 + (len(cases) - done) // CASES_PER_PROCESS)) as pool:
             try:
-                while batch := cases[done : done + BATCH]:  # so that results do not pile up
+                while batch := cases[
+                    done : done + CASES_PER_BATCH
+                ]:  # batches bound the number of waiting results
                     for case, facts in zip(batch, pool.map(work, batch), strict=True):
                         done += 1
                         yield case, facts
@@ -110,8 +118,8 @@ def _measure_all(
                 pass
             else:
                 return
-        case = cases[done]  # it, or a neighbour, was killed: alone, it can only harm itself
-        with processes(1) as pool:
+        case = cases[done]  # this case or a parallel one killed the process: measure this one alone
+        with process_pool(1) as pool:
             try:
                 facts = pool.submit(work, case).result()
             except BrokenProcessPool:
@@ -123,16 +131,16 @@ def _measure_all(
 
 def _on_one_thread(work: Callable[[Case], dict[str, Any]], case: Case) -> dict[str, Any]:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    with suppress(OSError):  # not Linux; else the first to go where memory is short, as it is one case's
+    with suppress(OSError):  # off Linux; on Linux, the kernel kills this process first if memory is short
         Path("/proc/self/oom_score_adj").write_text("1000")
     return work(case)
 
 
 def _content_hashes(cases: Sequence[Case], records: Records) -> dict[str, str]:
-    """Content hash by id; a case with a file that is gone is left out."""
+    """Content hash by id; a case that cannot be hashed is left out."""
     try:
         return records.content_hashes(cases)
-    except sqlite3.Error:  # the fault is no case's
+    except sqlite3.Error:  # not the fault of a case
         raise
     except Exception as err:
         if len(cases) == 1:

@@ -1,4 +1,4 @@
-"""The last pool check as it is kept in a site's `check.json`: which files each verdict is of."""
+"""Result of the last pool check, stored in `check.json` with the stamps of the checked files."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import NotRequired
 from typing_extensions import TypedDict
 
 from lib.cases.discovery.file_stamps import FileStamps
-from lib.cases.quality.check import Finding, PoolReport, Verdict
-from lib.cases.quality.rules import Status
+from lib.cases.quality.check import PoolReport
+from lib.cases.quality.findings import Finding, Status, Verdict
 from lib.runtime.files import replacing
 from lib.runtime.own_files import Damaged, read_document, set_aside
 
-FILE = "check.json"
-_UNREADABLE = (
+CHECK_FILE = "check.json"
+_CHECK_LOST = (
     "The result of the last pool check cannot be read and was set aside. Cases are served again once the "
     "pool is checked anew."
 )
 
 
 class _Row(TypedDict):
-    """A case in the file."""
+    """Entry of a case in the file."""
 
     status: Status
     findings: tuple[Finding, ...]
@@ -33,7 +33,7 @@ class _Row(TypedDict):
 
 
 class _Document(TypedDict):
-    """The file."""
+    """Content of the file."""
 
     of: str
     failed: NotRequired[str]
@@ -42,14 +42,14 @@ class _Document(TypedDict):
 
 @dataclass(frozen=True)
 class KeptCheck:
-    """What is known of a pool from its last check.
+    """Result of the last pool check.
 
     Attributes:
-        of: State of the whole pool that was checked; empty where none was.
-        verdicts: By case.
-        stamps: Of the files that each verdict is of, by case.
-        failed: Why the check after that could not be made, or read back, in a sentence; empty where all is
-            well. What was not checked is not served then.
+        of: Fingerprint of the pool that was checked; empty if no check was made.
+        verdicts: Verdicts by case id.
+        stamps: Stamps of the checked files, by case id.
+        failed: Reason why a later check failed or the result could not be read; empty if all is well. While
+            it is set, unchecked cases are not served.
     """
 
     of: str = ""
@@ -59,16 +59,16 @@ class KeptCheck:
 
     @classmethod
     def read(cls, folder: Path) -> KeptCheck:
-        """What is kept in a folder; a damaged file counts as a check that failed."""
-        file = folder / FILE
+        """Read the result from a folder; a damaged file counts as a failed check."""
+        file = folder / CHECK_FILE
         try:
             document = read_document(file, _Document)
         except FileNotFoundError:
             return cls()
         except Damaged as err:
             set_aside(file, f"{err}. The pool is checked again.")
-            failed = cls(failed=_UNREADABLE)
-            with suppress(OSError):  # else another process would take it that there was no check yet
+            failed = cls(failed=_CHECK_LOST)
+            with suppress(OSError):  # otherwise another process would conclude that no check was made
                 failed.write(folder)
             return failed
         rows = document["cases"]
@@ -80,7 +80,7 @@ class KeptCheck:
         )
 
     def write(self, folder: Path) -> None:
-        """Keep it in a folder.
+        """Write the result to a folder.
 
         Raises:
             OSError: If the folder cannot be written.
@@ -88,16 +88,16 @@ class KeptCheck:
         document = {"of": self.of, "failed": self.failed, **PoolReport(dict(self.verdicts)).to_json()}
         for id, row in document["cases"].items():
             row["stamp"] = self.stamps.get(id, "")
-        with replacing(folder / FILE) as part:
+        with replacing(folder / CHECK_FILE) as part:
             part.write_text(json.dumps(document))
 
-    def of_cases(self, now: FileStamps) -> set[str]:
-        """The cases whose files are those that were checked."""
+    def unchanged_cases(self, now: FileStamps) -> set[str]:
+        """Ids of the cases whose files are unchanged since the check."""
         return {id for id, stamp in case_stamps(now).items() if self.stamps.get(id) == stamp}
 
 
 def case_stamps(now: FileStamps) -> dict[str, str]:
-    """What the images of each case look like from outside, by case."""
+    """Stamps of all images of each case, by case id."""
     found: dict[str, list[str]] = {}
     for case, modality, stamp in now.images:
         found.setdefault(case, []).append(f"{modality} {stamp}")

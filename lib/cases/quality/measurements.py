@@ -1,4 +1,4 @@
-"""What the pool check needs to know of one case: read once, measured on a coarse grid, kept as JSON."""
+"""Measurements of one case for the pool check: read once, compared on a coarse grid, stored as JSON."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from lib.cases.modalities import kind
 from lib.cases.preprocessing import Preparation
 from lib.cases.quality.alignment import alignment, grey_levels
 from lib.cases.quality.plausibility import doubts
-from lib.cases.unexpected import looking_at
+from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
 MEASURE_VERSION = 2  # raise when a measurement changes its meaning
 COARSE_MM = 4.0  # half of the smallest displacement that matters
-_LEAST_EXTENT_MM, _LEAST_VOXELS = 40.0, 8  # an axis shorter than this holds nothing to align
+_MIN_EXTENT_MM, _MIN_VOXELS = 40.0, 8  # along every axis, to align two images
 
 
 def measure(case: Case, preparation: Preparation) -> dict[str, Any]:
     """Geometry, grey values and mutual alignment of a case's modalities; JSON-serialisable.
 
     Args:
-        case: What to read; a file that cannot be read becomes the sentence of its `error`.
-        preparation: Names the reference, whose coarsened grid carries the comparison.
+        case: Case to measure. If a file cannot be read, its facts are an `error` with the reason.
+        preparation: Settings with the reference, whose coarsened grid is used for the comparison.
 
     Returns:
-        `modalities`: name -> facts of one volume; `pairs`: facts of every two that hold an image.
+        `modalities`: name -> facts of one volume; `pairs`: facts of every two modalities with an image.
     """
     try:
-        with looking_at(f"case {case.id}"):
+        with as_case_error(f"case {case.id}"):
             return _measure(case, preparation)
     except UserError as err:
         return unmeasured(case, str(err))
 
 
 def unmeasured(case: Case, reason: str) -> dict[str, Any]:
-    """What `measure` returns of a case that could not be measured at all."""
+    """Measurements of a case that could not be measured at all."""
     return {"modalities": {name: {"error": reason} for name in case.modalities}, "pairs": []}
 
 
@@ -56,23 +56,23 @@ def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
     for name in sorted(case.modalities, key=lambda name: name != reference):
         path = case.modalities[name].path
         try:
-            with looking_at(str(path)):
+            with as_case_error(str(path)):
                 volume = read_volume(case.modalities[name], max_voxels=preparation.max_voxels)
-                facts[name] = describe(volume)
+                facts[name] = volume_facts(volume)
         except UserError as err:
             small = f"{path} must fit in memory; it does not. Resample it."
             facts[name] = {
                 "error": small if isinstance(err.__cause__, MemoryError) else str(err),
-                "unfetched": isinstance(err, PacsError),  # it may come another time
+                "unfetched": isinstance(err, PacsError),  # a later fetch may succeed
             }
             continue
-        told = facts[name]["finite"] == 1.0 and facts[name]["std"] > 0.0
-        if told and not any(doubts(name, facts[name])):
+        has_image = facts[name]["finite"] == 1.0 and facts[name]["std"] > 0.0
+        if has_image and not any(doubts(name, facts[name])):
             coarse[name] = coarsen(volume)
     if not coarse:
         return {"modalities": facts, "pairs": []}
     grid = coarse[reference if reference in coarse else next(iter(coarse))].grid
-    ordered = sorted(coarse)  # so that a pair has one name in the whole pool
+    ordered = sorted(coarse)  # so that a pair has the same name in the whole pool
     placed = {name: resample(coarse[name], grid, fill=np.nan).array for name in ordered}
     bodies = {name: _body(placed[name], name) for name in ordered}
     for name in ordered:
@@ -80,14 +80,14 @@ def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
     return {"modalities": facts, "pairs": _compare(placed, bodies, grid)}
 
 
-def describe(volume: Volume) -> dict[str, Any]:
-    """Geometry and grey values of one volume; `voxels` is a hash that knows it in another case."""
+def volume_facts(volume: Volume) -> dict[str, Any]:
+    """Geometry and grey values of one volume; `voxels` is a hash that identifies it in other cases."""
     array, grid = volume.array, volume.grid
     finite = np.isfinite(array)
     whole = bool(finite.all())
     values = array if whole else array[finite]
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    with np.errstate(over="ignore"):  # of a voxel of 1e38
+    with np.errstate(over="ignore"):  # a voxel of 1e38 overflows
         deviation = float(values.std()) if high > low else 0.0
     return {
         "shape": list(grid.shape),
@@ -104,7 +104,7 @@ def describe(volume: Volume) -> dict[str, Any]:
 
 
 def coarsen(volume: Volume) -> Volume:
-    """Block means of about `COARSE_MM`, at least 16 voxels along an axis that has them."""
+    """Block means of about `COARSE_MM`, with at least 16 voxels along each axis that has as many."""
     shape = volume.grid.shape
     step = [
         max(1, min(round(COARSE_MM / size), length // 16))
@@ -121,9 +121,9 @@ def coarsen(volume: Volume) -> Volume:
 def _compare(
     placed: Mapping[str, NDArray[np.float32]], bodies: Mapping[str, NDArray[np.bool_]], grid: Grid
 ) -> list[dict[str, Any]]:
-    """Outline overlap and alignment of every two modalities on one grid."""
+    """Overlap of the outlines and alignment of every two modalities on one grid."""
     extent = np.multiply(grid.shape, grid.spacing)
-    alignable = min(grid.shape) >= _LEAST_VOXELS and extent.min() >= _LEAST_EXTENT_MM
+    alignable = min(grid.shape) >= _MIN_VOXELS and extent.min() >= _MIN_EXTENT_MM
     levels = {name: grey_levels(array) for name, array in placed.items()} if alignable else {}
     pairs = []
     for first, second in combinations(placed, 2):

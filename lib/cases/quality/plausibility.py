@@ -1,4 +1,4 @@
-"""What no CT, PET or MR has: values and geometry that only a damaged or foreign file can hold."""
+"""Values and geometry that no CT, PET or MR has, only a damaged or foreign file."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy as np
 
 from lib.cases.modalities import kind
 
-VALUES = {  # least and most of a voxel
+PLAUSIBLE_VALUES = {  # smallest and largest value of a voxel
     "CT": (-32_768.0, 100_000.0),  # HU; metal reaches 30,000 on extended scales
     "PET": (-1e8, 1e8),  # SUV, or becquerels a millilitre of the whole dose in a syringe
     "MR": (-1e9, 1e9),  # arbitrary units
 }
 UNITS = {"CT": " HU", "PET": "", "MR": ""}
-SPACING_MM = (0.01, 100.0)
-EXTENT_MM = 10_000.0  # a whole body is 2 m
-PLACE_MM = 1e5  # of any corner
+PLAUSIBLE_SPACING_MM = (0.01, 100.0)
+PLAUSIBLE_EXTENT_MM = 10_000.0  # a whole body is 2 m
+PLAUSIBLE_POSITION_MM = 1e5  # largest coordinate of the first voxel
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """One thing that cannot be.
+    """One implausible property of a volume.
 
     Attributes:
         code: `value` or `geometry`.
-        sentence: What is wrong, without the modality's name, which comes before it.
-        value: What was measured.
-        limit: What it was held against.
+        sentence: Problem and remedy; the name of the modality goes before it.
+        value: Measured value.
+        limit: Limit that the value exceeds.
     """
 
     code: str
@@ -40,13 +40,13 @@ class Doubt:
 
 
 def doubts(name: str, volume: Mapping[str, Any]) -> Iterator[Doubt]:
-    """What cannot be of a measured volume that could be read.
+    """Implausible properties of a measured volume.
 
     Args:
-        name: Its modality.
-        volume: Facts as `describe` gives them.
+        name: Name of the modality.
+        volume: Facts as returned by `volume_facts`.
     """
-    least, most = VALUES[kind(name)]
+    least, most = PLAUSIBLE_VALUES[kind(name)]
     for value in (volume["min"], volume["max"]):
         if not least <= value <= most:
             yield Doubt(
@@ -60,11 +60,11 @@ def doubts(name: str, volume: Mapping[str, Any]) -> Iterator[Doubt]:
     with np.errstate(over="ignore", invalid="ignore"):
         extent = spacing * np.array(volume["shape"], dtype=float)
         corner = float(np.abs(np.array(volume["affine"], dtype=float)[:3, 3]).max())
-    low, high = SPACING_MM
-    sizes = (  # what, the value farthest off, least, most
-        ("voxel size", _farthest(spacing, low, high), low, high),
-        ("field of view", _farthest(extent, 0.0, EXTENT_MM), 0.0, EXTENT_MM),
-        ("distance from the origin", corner, 0.0, PLACE_MM),
+    low, high = PLAUSIBLE_SPACING_MM
+    sizes = (  # property, first implausible value, least, most
+        ("voxel size", _first_implausible(spacing, low, high), low, high),
+        ("field of view", _first_implausible(extent, 0.0, PLAUSIBLE_EXTENT_MM), 0.0, PLAUSIBLE_EXTENT_MM),
+        ("distance from the origin", corner, 0.0, PLAUSIBLE_POSITION_MM),
     )
     for what, size, least, most in sizes:
         if not least <= size <= most:
@@ -77,6 +77,6 @@ def doubts(name: str, volume: Mapping[str, Any]) -> Iterator[Doubt]:
             )
 
 
-def _farthest(values: np.ndarray[Any, np.dtype[np.float64]], least: float, most: float) -> float:
-    """The value that is out of bounds, else the first."""
+def _first_implausible(values: np.ndarray[Any, np.dtype[np.float64]], least: float, most: float) -> float:
+    """First value outside the limits, or the first value if all are plausible."""
     return next((float(value) for value in values if not least <= value <= most), float(values[0]))

@@ -1,4 +1,4 @@
-"""What is usual in a pool: medians, spreads and shared grids, from the measurements of its cases."""
+"""Statistics of a pool: medians, spreads and shared grids, from the measurements of its cases."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from lib.cases.formats.image import Grid
 from lib.cases.quality.alignment import Fit
 from lib.cases.quality.plausibility import doubts
 
-POOL_LEAST = 5  # fewer cases say nothing about what is usual
-GRID_USUAL = 0.9  # two modalities on one grid in so many cases: the rule of the pool
+MIN_POOL = 5  # with fewer cases nothing counts as usual
+SHARED_GRID_FRACTION = 0.9  # two modalities that share a grid in so many cases are expected to share it
 
 Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class PoolStatistics:
-    """A pool's statistics; a key is absent where fewer than `POOL_LEAST` cases tell.
+    """Statistics of a pool; a key is missing if fewer than `MIN_POOL` cases contribute to it.
 
     Attributes:
         geometry: (modality, `spacing` or `extent`) -> (median, deviation), each of log mm along D, H, W.
         pairs: (modality, modality, `dice` or `shared`) -> median.
         levels: (modality, the others) -> median of `Fit.level`.
-        one_grid: Modalities that share a grid in nearly every case.
-        owners: (modality, voxel hash) -> ids of the cases that hold it.
+        one_grid: Pairs of modalities that share a grid in nearly every case.
+        owners: (modality, voxel hash) -> ids of the cases with this image.
     """
 
     geometry: Mapping[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -41,7 +41,7 @@ class PoolStatistics:
 
     @classmethod
     def of(cls, measurements: Mapping[str, Facts]) -> PoolStatistics:
-        """The statistics of measured cases."""
+        """Statistics of measured cases, by case id."""
         geometry: dict[tuple[str, str], list[NDArray[np.float64]]] = defaultdict(list)
         pairs: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         levels: dict[tuple[str, tuple[str, ...]], list[float]] = defaultdict(list)
@@ -65,13 +65,13 @@ class PoolStatistics:
             {key: _middle(values) for key, values in _enough(geometry)},
             {key: float(np.median(values)) for key, values in _enough(pairs)},
             {key: float(np.median(values)) for key, values in _enough(levels)},
-            tuple(key for key, values in _enough(grids) if np.mean(values) >= GRID_USUAL),
+            tuple(key for key, values in _enough(grids) if np.mean(values) >= SHARED_GRID_FRACTION),
             owners,
         )
 
 
 def readable(facts: Facts) -> dict[str, Facts]:
-    """Facts of the volumes that could be read, by modality, in the order of their names."""
+    """Facts of the readable volumes by modality, in alphabetical order."""
     return {
         name: facts["modalities"][name]
         for name in sorted(facts["modalities"])
@@ -80,13 +80,15 @@ def readable(facts: Facts) -> dict[str, Facts]:
 
 
 def sound_part(facts: Facts) -> Facts:
-    """The facts without volumes that no scanner gives, and without their pairs."""
-    absurd = {name for name, volume in readable(facts).items() if any(doubts(name, volume))}
-    if not absurd:
+    """Facts without implausible volumes and without the pairs of these volumes."""
+    implausible = {name for name, volume in readable(facts).items() if any(doubts(name, volume))}
+    if not implausible:
         return facts
     return {
-        "modalities": {name: facts["modalities"][name] for name in facts["modalities"] if name not in absurd},
-        "pairs": [pair for pair in facts["pairs"] if not absurd & set(pair["modalities"])],
+        "modalities": {
+            name: facts["modalities"][name] for name in facts["modalities"] if name not in implausible
+        },
+        "pairs": [pair for pair in facts["pairs"] if not implausible & set(pair["modalities"])],
     }
 
 
@@ -97,7 +99,7 @@ def extents(volume: Facts) -> dict[str, NDArray[np.float64]]:
 
 
 def same_grid(one: Facts, other: Facts) -> bool:
-    """Whether two measured volumes put every voxel at the same place."""
+    """Whether two measured volumes have every voxel at the same position."""
     if one["shape"] != other["shape"]:
         return False
     d, h, w = one["shape"]
@@ -107,7 +109,7 @@ def same_grid(one: Facts, other: Facts) -> bool:
 
 
 def _enough(found: Mapping[Any, list[Any]]) -> Iterator[tuple[Any, list[Any]]]:
-    return ((key, values) for key, values in found.items() if len(values) >= POOL_LEAST)
+    return ((key, values) for key, values in found.items() if len(values) >= MIN_POOL)
 
 
 def _middle(values: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

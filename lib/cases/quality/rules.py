@@ -1,24 +1,23 @@
-"""Which measured cases can be trusted, and why not: pure rules over the measurements of a whole pool.
+"""Rules that give each measured case a verdict, in the light of the whole pool.
 
-Every limit is a constant below. Those of alignment were set on undamaged CT, PET and MR and on copies
-of half of those patients, damaged on purpose; they are ratios or millimetres, so no scanner's grey
-values enter.
+Every limit is a constant below. The limits of alignment were set on undamaged CT, PET and MR, and on
+deliberately damaged copies of half of those patients. They are ratios or millimetres, so they do not depend
+on the grey values of a scanner.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.cases.quality.alignment import EVIDENCE_LEAST, SHARED_LEAST, Fit
+from lib.cases.quality.alignment import MIN_EVIDENCE, MIN_SHARED, Fit
+from lib.cases.quality.findings import UNFETCHED, Finding, Severity, Status, Verdict
 from lib.cases.quality.plausibility import doubts
 from lib.cases.quality.pool_statistics import (
-    GRID_USUAL,
+    SHARED_GRID_FRACTION,
     Facts,
     PoolStatistics,
     extents,
@@ -26,64 +25,34 @@ from lib.cases.quality.pool_statistics import (
     same_grid,
     sound_part,
 )
-from lib.cases.unexpected import looking_at
+from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
-UNFETCHED = "unfetched"  # code of a finding: a PACS did not give a series
-_REGISTER = "Check the registration or leave the case out."
-
-Severity = Literal["warned", "quarantined"]
-Status = Literal["ok", "warned", "quarantined"]
+_CHECK_REGISTRATION = "Check the registration or leave the case out."
 
 OUTLINE_WARNED, OUTLINE_QUARANTINED = 0.80, 0.75  # Dice of body outlines; registered ones have 0.83 and more
-OUTLINE_BELOW_POOL = 0.10  # where outlines differ by protocol, the limit is the pool's median less this
-MOVE_MM = 10.0  # displacement that matters; less is within breathing and the search's step
-SPREAD_MM = 10.0  # the other modalities agree this well on where the displaced one belongs
+OUTLINE_BELOW_POOL = 0.10  # if outlines differ by protocol, the limit is the pool's median minus this
+MOVE_MM = 10.0  # smallest displacement that matters; less is within breathing and the search step
+SPREAD_MM = 10.0  # largest disagreement of the other modalities on the position of the displaced one
 GAIN_AGREED, GAIN_ALONE, GAIN_GROSS = 0.10, 0.20, 0.35  # see Fit.gain
 MIRROR_WARNED, MIRROR_QUARANTINED = 1.06, 1.25  # see Fit.mirror
-UNRELATED_MIRROR, UNRELATED_LEVEL = 0.90, 0.75  # fits like its own mirror image, and below the pool's median
-COVERED = 0.6  # shared field of view, as part of the pool's median
-SPACING_FACTOR, EXTENT_FACTOR, DEVIATIONS = 1.25, 4.0, 6.0  # off the pool's median by both is an outlier
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One reason for doubt.
-
-    Attributes:
-        code: Stable word for programs.
-        severity: What it makes of the case.
-        modalities: Those concerned, the likely culprit first.
-        sentence: For a radiographer: what is wrong, by how much, what to do.
-        value: What was measured, in the sentence's unit.
-        limit: What it was held against.
-    """
-
-    code: str
-    severity: Severity
-    modalities: tuple[str, ...]
-    sentence: str
-    value: float | None = None
-    limit: float | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`ok`, `warned` (served, with its reasons) or `quarantined` (not served until someone has looked)."""
-
-    status: Status
-    findings: tuple[Finding, ...] = ()
+UNRELATED_MIRROR, UNRELATED_LEVEL = 0.90, 0.75  # of the own mirror image; of the pool's median
+COVERED = 0.6  # shared field of view, as a fraction of the pool's median
+SPACING_FACTOR, EXTENT_FACTOR, DEVIATIONS = 1.25, 4.0, 6.0  # an outlier exceeds the factor and the deviations
 
 
 Rule = Callable[[str, Facts, PoolStatistics], Iterator[Finding]]
 
 
 def apply_rules(measurements: Mapping[str, Facts], modalities: Sequence[str]) -> dict[str, Verdict]:
-    """The verdict on each case in the light of all.
+    """Verdict on each case in the light of all cases.
 
     Args:
-        measurements: What `measure` returned, by case id.
-        modalities: Those the pool is read with; a case that lacks one is warned of.
+        measurements: Results of `measure` by case id.
+        modalities: Modalities of the pool; a case that lacks one gets a warning.
+
+    Returns:
+        Verdict of each case, by id.
     """
     sound = {case: sound_part(facts) for case, facts in measurements.items()}
     usual = PoolStatistics.of(sound)
@@ -102,9 +71,9 @@ def apply_rules(measurements: Mapping[str, Facts], modalities: Sequence[str]) ->
 
 
 def _related(case: str, facts: Facts, usual: PoolStatistics) -> list[Finding]:
-    """What the rules find in a case as a part of its pool; one that cannot be judged is held back."""
+    """Findings of the rules that compare a case with its pool; one that cannot be judged is quarantined."""
     try:
-        with looking_at(f"case {case}"):
+        with as_case_error(f"case {case}"):
             return [found for rule in RULES for found in rule(case, facts, usual)]
     except UserError as err:
         return [Finding("unreadable", "quarantined", tuple(facts["modalities"]), str(err))]
@@ -117,7 +86,7 @@ def _missing(facts: Facts, modalities: Sequence[str]) -> Iterator[Finding]:
 
 
 def _values(facts: Facts) -> Iterator[Finding]:
-    """Unreadable, not finite, empty or constant."""
+    """Volumes that are unreadable, not finite, empty or constant."""
     for name, volume in facts["modalities"].items():
         if "error" in volume:
             code = UNFETCHED if volume.get("unfetched") else "unreadable"
@@ -135,7 +104,7 @@ def _values(facts: Facts) -> Iterator[Finding]:
 
 
 def _implausible(facts: Facts) -> Iterator[Finding]:
-    """What no scanner gives; such a volume is compared with nothing."""
+    """Volumes that no scanner produces; they are excluded from all comparisons."""
     for name, volume in readable(facts).items():
         for doubt in doubts(name, volume):
             yield Finding(
@@ -144,7 +113,7 @@ def _implausible(facts: Facts) -> Iterator[Finding]:
 
 
 def _geometry(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """Voxel size and field of view against the pool's median."""
+    """Voxel size and field of view, compared with the pool's median."""
     for name, volume in readable(facts).items():
         for what, value in extents(volume).items():
             if (name, what) not in usual.geometry:
@@ -163,15 +132,15 @@ def _geometry(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Findi
                 yield Finding(what, "warned", (name,), text, math.exp(off[axis]), math.exp(limit[axis]))
 
 
-def _fields(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """Fields of view that do not meet, or meet less than usual."""
+def _fields_of_view(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
+    """Fields of view that do not overlap, or overlap less than usual."""
     for pair in facts["pairs"]:
         first, second = pair["modalities"]
         limit = COVERED * usual.pairs.get((first, second, "shared"), 0.0)
         if pair["shared"] == 0.0:
             text = (
-                f"{first} and {second} show different places: their fields of view do not meet. Check that "
-                "both are this patient's, or leave the case out."
+                f"{first} and {second} show different regions: their fields of view do not overlap. Check "
+                "that both are this patient's, or leave the case out."
             )
             yield Finding("no_overlap", "quarantined", (first, second), text, 0.0, limit)
         elif pair["shared"] < limit:
@@ -183,29 +152,29 @@ def _fields(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding
 
 
 def _grids(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """Two grids where the pool has one: a header that was changed, or another patient's image."""
+    """Different grids although the pool shares one: a changed header, or another patient's image."""
     volumes = readable(facts)
     for first, second in usual.one_grid:
         if {first, second} <= volumes.keys() and not same_grid(volumes[first], volumes[second]):
             text = (
-                f"{first} and {second} do not have the same grid, as they have in at least {GRID_USUAL:.0%} "
-                "of this pool. Check voxel size and origin in the headers."
+                f"{first} and {second} do not have the same grid, as they have in at least "
+                f"{SHARED_GRID_FRACTION:.0%} of this pool. Check voxel size and origin in the headers."
             )
             yield Finding("grid", "warned", (first, second), text)
 
 
 def _outlines(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """Overlap of the body's outlines."""
+    """Body outlines that do not overlap as expected."""
     for pair in facts["pairs"]:
         first, second = pair["modalities"]
-        if pair["dice"] is None or pair["shared"] < SHARED_LEAST:
+        if pair["dice"] is None or pair["shared"] < MIN_SHARED:
             continue
         limit = min(OUTLINE_WARNED, usual.pairs.get((first, second, "dice"), 1.0) - OUTLINE_BELOW_POOL)
         if pair["dice"] < limit:
             gross = pair["dice"] < limit - (OUTLINE_WARNED - OUTLINE_QUARANTINED)
             text = (
                 f"{first} and {second} do not lie on each other: their body outlines overlap by "
-                f"{pair['dice']:.2f} (at least {limit:.2f} expected). {_REGISTER}"
+                f"{pair['dice']:.2f} (at least {limit:.2f} expected). {_CHECK_REGISTRATION}"
             )
             yield Finding(
                 "outlines", "quarantined" if gross else "warned", (first, second), text, pair["dice"], limit
@@ -213,8 +182,8 @@ def _outlines(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Findi
 
 
 def _mirrored(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Finding]:
-    """The modality that fits the others better mirrored."""
-    fit = max((fit for fit in _fits(facts) if fit.tells), key=lambda fit: fit.mirror, default=None)
+    """Modality that fits the others better when mirrored."""
+    fit = max((fit for fit in _fits(facts) if fit.is_conclusive), key=lambda fit: fit.mirror, default=None)
     if fit and fit.mirror > MIRROR_WARNED:
         text = (
             f"{fit.name} fits {_listed(fit.others)} {fit.mirror:.2f} times as well when mirrored {fit.axis} "
@@ -225,12 +194,12 @@ def _mirrored(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Find
 
 
 def _displaced(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Finding]:
-    """The modality that fits the others clearly better elsewhere."""
+    """Modality that fits the others clearly better in another position."""
     fit = max(filter(_gains_by_moving, _fits(facts)), key=lambda fit: fit.gain, default=None)
     if fit:
         text = (
             f"{fit.name} fits {_listed(fit.others)} better when moved {_towards(fit.move)} "
-            f"({fit.distance:.0f} mm; less than {MOVE_MM:.0f} mm expected). {_REGISTER}"
+            f"({fit.distance:.0f} mm; less than {MOVE_MM:.0f} mm expected). {_CHECK_REGISTRATION}"
         )
         severity: Severity = "quarantined" if fit.gain > GAIN_GROSS else "warned"
         yield Finding("displaced", severity, (fit.name, *fit.others), text, fit.distance, MOVE_MM)
@@ -238,14 +207,16 @@ def _displaced(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Fin
 
 def _gains_by_moving(fit: Fit) -> bool:
     agreed = len(fit.others) > 1 and fit.spread <= SPREAD_MM
-    return fit.tells and fit.distance >= MOVE_MM and fit.gain >= (GAIN_AGREED if agreed else GAIN_ALONE)
+    return (
+        fit.is_conclusive and fit.distance >= MOVE_MM and fit.gain >= (GAIN_AGREED if agreed else GAIN_ALONE)
+    )
 
 
 def _unrelated(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """A modality that fits the others hardly better than its mirror image, and less than usual."""
+    """Modality that fits the others hardly better than its mirror image, and less well than usual."""
     for fit in _fits(facts):
         level = usual.levels.get((fit.name, fit.others), 0.0)
-        if level < EVIDENCE_LEAST * len(fit.others):
+        if level < MIN_EVIDENCE * len(fit.others):
             continue
         part = fit.level / level
         if fit.mirror > UNRELATED_MIRROR and part < UNRELATED_LEVEL:
@@ -262,7 +233,7 @@ def _fits(facts: Facts) -> list[Fit]:
 
 
 def _duplicates(case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """The same voxels twice: in one case, in a whole other case, or in one image of another case."""
+    """Identical voxels: twice in one case, in all images of another case, or in one image of another case."""
     own = {name: volume["voxels"] for name, volume in readable(facts).items() if volume["std"] > 0.0}
     names = list(own)
     for index, name in enumerate(names):
@@ -290,13 +261,13 @@ def _duplicates(case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Find
                 "duplicate_image",
                 "quarantined",
                 (name,),
-                f"{name} is the same image as in case {min(others)}. Find out whose it is.",
+                f"{name} is the same image as in case {min(others)}. Find out which patient it shows.",
             )
 
 
 RULES: tuple[Rule, ...] = (
     _geometry,
-    _fields,
+    _fields_of_view,
     _grids,
     _outlines,
     _mirrored,
@@ -311,12 +282,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _millimetres(value: NDArray[np.float64]) -> str:
-    """(D, H, W) as a viewer shows it, W first."""
+    """Sizes along D, H, W as a viewer shows them, W first."""
     return " x ".join(f"{size:.4g}" for size in value[::-1]) + " mm"
 
 
 def _towards(move: Sequence[float]) -> str:
-    """A move in RAS mm, in words, its main parts only."""
+    """Main components of a move in RAS mm, in words."""
     words = (("left", "right"), ("back", "front"), ("feet", "head"))
     parts = [
         f"{abs(size):.0f} mm towards the {word[size > 0]}"

@@ -1,4 +1,4 @@
-"""Which cases are served: those that the last pool check did not hold back."""
+"""Verdicts of the last pool check, which decide which cases are served."""
 
 from __future__ import annotations
 
@@ -9,34 +9,33 @@ from pathlib import Path
 
 from lib.cases.case import Case, CaseError
 from lib.cases.discovery.found_pool import FoundPool
-from lib.cases.quality.check import Verdict
+from lib.cases.quality.findings import UNFETCHED, Verdict
 from lib.cases.quality.kept_check import KeptCheck
-from lib.cases.quality.rules import UNFETCHED
 
 logger = logging.getLogger(__name__)
 
 
 class Quarantined(CaseError):
-    """A case that the pool check holds back."""
+    """The pool check holds this case back."""
 
 
 class Verdicts:
-    """What the last pool check says of the cases that are there.
+    """Verdicts of the last pool check on the present cases.
 
     Attributes:
-        by_case: Verdict by case id; empty where no check was made.
+        by_case: Verdict by case id; empty if no check was made.
         quarantined: Ids of the cases that the check holds back and nobody released.
-        unchecked: Ids of the cases held back because the last check failed and none saw their files.
-        served: The other cases.
+        unchecked: Ids of the cases held back because the last check failed and never saw their files.
+        served: All other cases.
     """
 
     def __init__(self, found: FoundPool, folder: Path, released: Collection[str]) -> None:
-        """Take the result that is kept in a folder.
+        """Read the stored result from a folder.
 
         Args:
-            found: The cases.
-            folder: Where the result is kept.
-            released: Ids of cases that a person looked at and found good in spite of the check.
+            found: Pool of the cases.
+            folder: Folder of the stored result.
+            released: Ids of the cases that a person reviewed and released in spite of the check.
         """
         self._found, self._folder, self._released = found, folder, released
         self.by_case: dict[str, Verdict] = {}
@@ -48,28 +47,28 @@ class Verdicts:
             self.recall()
 
     def recall(self) -> str:
-        """Take the result that is kept; the state of the pool that it is of, empty if it is of none.
+        """Apply the stored result; return the fingerprint of the pool that it belongs to, or an empty text.
 
-        Where files changed since, a case keeps the verdict that it had: one that was held back stays back
-        until the next check.
+        A case whose files changed since then keeps its verdict: a quarantined case stays quarantined until
+        the next check.
         """
         kept = KeptCheck.read(self._folder)
-        if kept.failed and not kept.of:  # what this process knows is better than what cannot be read
+        if kept.failed and not kept.of:  # keep this process's result if the file is unreadable
             kept = replace(self._kept, failed=kept.failed)
         self._take(kept)
         return "" if kept.failed else kept.of
 
     def keep(self, kept: KeptCheck) -> None:
-        """Write a result where other processes find it, and take it."""
+        """Store a result for all processes, and apply it."""
         kept.write(self._folder)
         self._take(kept)
 
     def fail(self, why: str, *, lasting: bool = True) -> None:
-        """Serve nothing that was never checked until a check has succeeded.
+        """Record a failed check: until a check succeeds, unchecked cases are not served.
 
         Args:
-            why: What happened, in a sentence.
-            lasting: In the processes that are started after this one too.
+            why: Reason of the failure, as a sentence.
+            lasting: Whether to store the failure for processes that start later.
         """
         kept = replace(self._kept, failed=why)
         self._take(kept)
@@ -77,15 +76,15 @@ class Verdicts:
             return
         try:
             kept.write(self._folder)
-        except OSError as err:  # a full disk may be why it failed
-            logger.warning("that the pool check failed could not be kept: %s", err)
+        except OSError as err:  # a full disk may have caused the failure
+            logger.warning("the failure of the pool check could not be recorded: %s", err)
 
     def apply(self) -> None:
-        """Apply the result to the cases as they are found now."""
+        """Apply the result again to the present cases."""
         self._take(self._kept)
 
     def resolve(self, name: str) -> tuple[Case, str | None]:
-        """The served case that a name means, and the modality where the name is a sibling's.
+        """Served case for a name, and the modality if the name belongs to one volume.
 
         Raises:
             CaseError: If no case has this name.
@@ -95,20 +94,20 @@ class Verdicts:
         if case.id in self.quarantined:
             why = " ".join(self.findings(case.id))
             raise Quarantined(
-                f"case {case.id} is quarantined. {why} Once it was looked at: --conf released {case.id}"
+                f"case {case.id} is quarantined. {why} Once it was reviewed: --conf released {case.id}"
             )
         if case.id in self.unchecked:
             raise Quarantined(f"case {case.id} must be checked before it is served. {self.trouble}")
         return case, modality
 
     def findings(self, case_id: str) -> list[str]:
-        """What the pool check says of a case, in sentences."""
+        """Sentences of the pool check's findings on a case."""
         verdict = self.by_case.get(case_id)
         return [finding.sentence for finding in verdict.findings] if verdict else []
 
     @property
     def trouble(self) -> str:
-        """Why the pool could not be checked, and what that means; empty where it could."""
+        """Reason why the pool could not be checked, and the number of cases held back; empty if it could."""
         if not self._kept.failed:
             return ""
         held = (
@@ -118,7 +117,7 @@ class Verdicts:
 
     @property
     def unfetched(self) -> bool:
-        """Whether the last check lacked a series that the PACS did not give; it may give it now."""
+        """Whether the last check lacked a series from the PACS, so that a new check may succeed."""
         return any(
             finding.code == UNFETCHED for verdict in self.by_case.values() for finding in verdict.findings
         )
@@ -131,7 +130,7 @@ class Verdicts:
             for id, verdict in self.by_case.items()
             if verdict.status == "quarantined" and id not in self._released
         }
-        unchecked = pool.by_id.keys() - kept.of_cases(self._found.stamps) if kept.failed else set()
+        unchecked = pool.by_id.keys() - kept.unchanged_cases(self._found.stamps) if kept.failed else set()
         self.unchecked = unchecked - self.quarantined
         held = self.quarantined | self.unchecked
         self.served = tuple(case for case in pool.cases if case.id not in held)

@@ -26,7 +26,7 @@ from lib.ciml.decomposition.subtask import (
     check_subtasks,
     own_label,
 )
-from lib.runtime.yaml_table import SUFFIXES, read_table
+from lib.runtime.yaml_table import YAML_SUFFIXES, read_table
 
 
 @with_config(extra="forbid")
@@ -188,12 +188,12 @@ def decomposition_for(
     """
     if not modalities:
         raise ValueError("modalities must name at least one; got none.")
-    if preset.lower().endswith(SUFFIXES):
+    if preset.lower().endswith(YAML_SUFFIXES):
         return _site_table(Path(os.path.expanduser(preset)), modalities, labels or ())
     if preset not in PRESETS:
         raise ValueError(
-            f"preset must be one of {', '.join(PRESETS)}, or the path of a table in a {SUFFIXES[0]} file; "
-            f"got {preset!r}. Set --conf decomposition."
+            f"preset must be one of {', '.join(PRESETS)}, or the path of a table in a {YAML_SUFFIXES[0]} "
+            f"file; got {preset!r}. Set --conf decomposition."
         )
     return Decomposition.from_dict(preset_table(modalities, preset=preset, labels=labels))
 

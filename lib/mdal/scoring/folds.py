@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from lib.mdal.scoring.pmi import assign_folds
 from lib.runtime.files import replacing
-from lib.runtime.own_files import recalled
+from lib.runtime.own_files import read_or_set_aside
 
 _FILE = "folds.json"
 
@@ -152,7 +152,7 @@ class _Kept(TypedDict):
 
 
 def _read(file: Path) -> Folds | None:
-    kept = recalled(file, _Kept, again="Its folds are trained again.")
+    kept = read_or_set_aside(file, _Kept, consequence="Its folds are trained again.")
     return Folds(file.parent, kept["trained"], kept["of_patient"]) if kept else None
 
 

@@ -22,7 +22,7 @@ from lib.mdal.scoring.fold_scores import FoldScores, score_fold
 from lib.mdal.scoring.folds import Folds, PoolKeys, forget_others, open_folds
 from lib.mdal.scoring.pmi import Rows
 from lib.mdal.scoring.pool_scores import PoolScores, collect
-from lib.runtime.distributed import Tell, share_out
+from lib.runtime.distributed import OnProgress, share_out
 from lib.runtime.own_files import UNREADABLE, set_aside
 
 MIN_PATIENTS = 6  # 3 folds of 2; below, a training has too few negatives and a fold no pair to compare
@@ -149,7 +149,7 @@ class FoldJob:
     settings: ScoringSettings
     seed: int
 
-    def __call__(self, piece: int, device: torch.device, tell: Tell) -> None:
+    def __call__(self, piece: int, device: torch.device, tell: OnProgress) -> None:
         """Train and score, each only where its file is not there yet."""
         if self._is_done(piece):
             tell(1.0)
@@ -201,7 +201,7 @@ class FoldJob:
         patients: NDArray[np.str_],
         rows: Rows,
         device: torch.device,
-        tell: Tell,
+        tell: OnProgress,
     ) -> FoldModel:
         path = self.folds.folder / f"model-{piece}.pt"
         try:

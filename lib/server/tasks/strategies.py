@@ -52,7 +52,7 @@ class PlannedStrategy(Strategy):
         offer = store.lease_next(
             order or uniform_order(tuple(case.id for case in self.workspace.verdicts.served), settings.seed),
             annotator=annotator,
-            look=lambda: PoolState(served, datastore.labelled() & served),
+            read_pool=lambda: PoolState(served, datastore.labelled() & served),
             lease=timedelta(minutes=settings.lease_minutes),
             stop=cases,
             about={"strategy": self.strategy, "plan": plan.id if plan and order else None},

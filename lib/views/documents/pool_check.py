@@ -9,7 +9,7 @@ from typing import Any
 
 from lib.cases.case import Case
 from lib.cases.quality.check import PoolReport
-from lib.cases.quality.rules import Finding, Verdict
+from lib.cases.quality.findings import Finding, Verdict
 from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.workspace import Workspace
 from lib.views.documents.today import empty_sentence

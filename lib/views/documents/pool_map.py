@@ -69,7 +69,7 @@ def pool_states(workspace: Workspace, labelled: Set[str]) -> dict[str, Any]:
         "labelled": sorted(labelled & order),
         "leased": {
             id: {"who": who, "until": until.isoformat()}
-            for id, (who, until) in sorted(workspace.plan.desk("").held.items())
+            for id, (who, until) in sorted(workspace.plan.assignments("").held.items())
             if id not in labelled
         },
         "quarantined": sorted(workspace.verdicts.quarantined),

@@ -10,7 +10,7 @@ from lib.pipeline.plan_document import MDAL_METHOD, budgeted, plan_warnings, rea
 from lib.pipeline.planning import SCORING_JOB, uniform_order
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
-from lib.plan.leases import Desk, PoolState, first_free
+from lib.plan.leases import Assignments, PoolState, first_free
 from lib.plan.orm import PlanRow
 from lib.views.documents.expiry import expiry
 from lib.views.documents.viewer_links import viewer_links
@@ -21,23 +21,23 @@ def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
 
     No case is leased: the next case is the one that Next Sample would offer now.
     """
-    plan, desk = workspace.plan.current(), workspace.plan.desk(annotator)
+    plan, assignments = workspace.plan.current(), workspace.plan.assignments(annotator)
     served = {case.id for case in workspace.verdicts.served}
     pool = PoolState(served, workspace.labels.labelled() & served)
     budget = budgeted(workspace, plan, workspace.settings.strategy)
-    held = {id for id in desk.held if pool.is_open(id)}
-    spent = len(pool.labelled) + len(held - {desk.of(annotator)})
+    held = {id for id in assignments.held if pool.is_open(id)}
+    spent = len(pool.labelled) + len(held - {assignments.case_of(annotator)})
     jobs = _jobs(workspace)
     return {
         "method": MDAL_METHOD,
         "empty": empty_sentence(workspace),
         "warnings": [*_plan_warnings(workspace, plan, jobs), *_check_warnings(workspace)],
-        "next": None if spent >= budget else _next(workspace, plan, desk, pool, annotator),
+        "next": None if spent >= budget else _next(workspace, plan, assignments, pool, annotator),
         "counts": {
             "cases": len(served),
             "labelled": len(pool.labelled),
             "leased": len(held),
-            "set_aside": len(desk.aside & (served - pool.labelled)),
+            "set_aside": len(assignments.aside & (served - pool.labelled)),
             "left": len(served) - len(pool.labelled) - len(held),
             "quarantined": len(workspace.verdicts.quarantined),
             "budget": budget,
@@ -45,7 +45,7 @@ def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
         "jobs": jobs,
         "readers": [
             {"annotator": who, "case": id, "until": until.isoformat(timespec="seconds")}
-            for id, (who, until) in sorted(desk.held.items(), key=lambda entry: entry[1][1])
+            for id, (who, until) in sorted(assignments.held.items(), key=lambda entry: entry[1][1])
         ],
     }
 
@@ -64,7 +64,7 @@ def empty_sentence(workspace: Workspace) -> str | None:
 
 
 def _next(
-    workspace: Workspace, plan: PlanRow | None, desk: Desk, pool: PoolState, annotator: str
+    workspace: Workspace, plan: PlanRow | None, assignments: Assignments, pool: PoolState, annotator: str
 ) -> dict[str, Any] | None:
     """The case that the annotator holds, otherwise the next free case."""
     strategy = workspace.settings.strategy
@@ -72,11 +72,11 @@ def _next(
     order = planned or uniform_order(
         tuple(case.id for case in workspace.verdicts.served), workspace.settings.seed
     )
-    own = desk.of(annotator)
+    own = assignments.case_of(annotator)
     if own in order and pool.is_open(own):
         rank, id = order.index(own) + 1, own
-        until = desk.held[own][1].isoformat(timespec="seconds")
-    elif found := first_free(order, pool, desk.held.keys(), desk.aside):
+        until = assignments.held[own][1].isoformat(timespec="seconds")
+    elif found := first_free(order, pool, assignments.held.keys(), assignments.aside):
         (rank, id), until = found, None
     else:
         return None

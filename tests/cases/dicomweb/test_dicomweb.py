@@ -202,7 +202,7 @@ def test_a_series_short_of_an_instance_is_not_taken_for_whole(empty_pacs: Orthan
 def test_the_longest_unused_series_makes_room(
     pacs: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirrors, "IN_USE_S", -1.0)
+    monkeypatch.setattr(mirrors, "SERIES_IN_USE_S", -1.0)
     case = find_studies(mirror_of(pacs, tmp_path, max_bytes=1_500_000), RULES).cases[0]
     ct, mr = case.modalities["CT"], case.modalities["MR_T1"]
     read_grid(ct)

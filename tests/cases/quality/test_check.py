@@ -23,7 +23,8 @@ from lib.cases.discovery.layouts import find_pool
 from lib.cases.formats.image import Grid, Volume, read_volume, write_nifti
 from lib.cases.preprocessing import Preparation
 from lib.cases.quality.alignment import BINS, align, grey_levels, mutual_information
-from lib.cases.quality.check import BATCH, PoolReport, Verdict, check_pool
+from lib.cases.quality.check import CASES_PER_BATCH, PoolReport, check_pool
+from lib.cases.quality.findings import Verdict
 from lib.cases.quality.measurements import measure
 from lib.cases.quality.rules import apply_rules
 from lib.cases.records import Records
@@ -219,7 +220,7 @@ def test_a_second_run_reads_no_voxels(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:
-    cases, records = tiny_pool(tmp_path, BATCH + 5), Records(tmp_path / "records")
+    cases, records = tiny_pool(tmp_path, CASES_PER_BATCH + 5), Records(tmp_path / "records")
 
     def stop(done: int, total: int) -> None:
         if done == total - 1:
@@ -229,7 +230,7 @@ def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:
         check_pool(cases, TWO, records, workers=1, on_progress=stop)
     progress: list[tuple[int, int]] = []
     check_pool(cases, TWO, records, workers=1, on_progress=lambda done, total: progress.append((done, total)))
-    assert progress[0] == (BATCH, BATCH + 5)
+    assert progress[0] == (CASES_PER_BATCH, CASES_PER_BATCH + 5)
 
 
 @pytest.mark.alone

@@ -15,9 +15,8 @@ import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from lib.cases.quality.check import Verdict
+from lib.cases.quality.findings import Finding, Verdict
 from lib.cases.quality.kept_check import KeptCheck
-from lib.cases.quality.rules import Finding
 from lib.mdal.representation.views import VIEW_SHAPE
 from lib.pipeline.planning import PATCH_FILE
 from lib.pipeline.segmentation import Segmenter
@@ -80,7 +79,7 @@ def test_a_case_says_why_it_was_chosen_and_what_happened_to_it(
     workspace: Workspace, client: TestClient
 ) -> None:
     workspace.plan.lease_next(
-        IDS, annotator="<script>", look=lambda: PoolState(set(IDS), set()), lease=timedelta(hours=1)
+        IDS, annotator="<script>", read_pool=lambda: PoolState(set(IDS), set()), lease=timedelta(hours=1)
     )
     about = client.get("/cases/STS_002").json()
     assert about["reason"] == (
@@ -158,7 +157,7 @@ def test_a_quarantined_case_says_why_and_is_shown(workspace: Workspace, client: 
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("nobody", "which none of 2 cases answers to"),
+        ("nobody", "which is a name of none of 2 cases"),
         ("STS_002/images/T2.nii.gz", "modality must be one of"),
         ("STS_002/labels/wibble.nii.gz", "has no label tagged"),
         ("STS_002/difference/CT/wibble.nii.gz", "exist for CT/PET"),

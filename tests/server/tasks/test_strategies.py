@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.cases.quality.check import Finding, Verdict
+from lib.cases.quality.findings import Finding, Verdict
 from lib.pipeline.plan_document import reason
 from lib.pipeline.planning import SCORING_JOB
 from lib.pipeline.settings import AppSettings

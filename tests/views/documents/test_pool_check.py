@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.cases.quality.rules import RULES, Finding, Verdict
+from lib.cases.quality.findings import Finding, Verdict
+from lib.cases.quality.rules import RULES
 from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace

@@ -67,7 +67,7 @@ def test_a_pool_too_small_to_be_scored_has_no_dots_and_says_why(workspace: Works
 def test_labels_and_leases_are_told_and_a_label_ends_a_lease(workspace: Workspace) -> None:
     write_plan(workspace)
     workspace.plan.lease_next(
-        IDS, annotator="anna", look=lambda: PoolState(set(IDS), set()), lease=timedelta(hours=1)
+        IDS, annotator="anna", read_pool=lambda: PoolState(set(IDS), set()), lease=timedelta(hours=1)
     )
     states = pool_states(workspace, {"STS_025"})
     assert states["labelled"] == ["STS_025"]

@@ -38,7 +38,7 @@ def take(workspace: Workspace, annotator: str) -> None:
     workspace.plan.lease_next(
         workspace.plan.order("paced"),
         annotator=annotator,
-        look=lambda: PoolState(set(CASES), set()),
+        read_pool=lambda: PoolState(set(CASES), set()),
         lease=timedelta(hours=1),
     )
 
@@ -118,7 +118,7 @@ def test_while_the_check_runs_it_is_said_how_far_it_is(
         return found
 
     assert (job()["state"], job()["done"]) == ("running", None)
-    monkeypatch.setattr("lib.plan.jobs._KEEP_S", 0.0)
+    monkeypatch.setattr("lib.plan.jobs._RECORD_EVERY_S", 0.0)
     told = []
     check_workspace(workspace, lambda done, message: told.append((done, message, job()["message"])))
     assert told[-1][:2] == (1.0, "checked 3 of 3 cases")

@@ -1,4 +1,4 @@
-"""The one place where an exception that nobody foresaw becomes an error of what was being looked at."""
+"""Conversion of unexpected exceptions into an error of the case or file that caused them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def looking_at(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong with one case, series, study, segmentation or file into a `CaseError` of it.
+def as_case_error(what: str) -> Iterator[None]:
+    """Turn unexpected exceptions about one case, series, study, segmentation or file into a `CaseError`.
 
-    Damaged files make libraries raise nearly anything, and none of it may stop the work on the others. A
-    sentence that is there already passes; the traceback of anything else goes to the log.
+    Damaged files make libraries raise nearly any exception, and one damaged file must not stop the work on
+    the others. A `UserError` passes unchanged; the traceback of any other exception is logged.
 
     Args:
-        what: What is being looked at, as a sentence begins with it.
+        what: Name of the case, series or file that is being read; the message begins with it.
 
     Raises:
-        CaseError: In place of any other exception.
+        CaseError: In place of any exception that is no `UserError`.
     """
     try:
         yield
