@@ -124,7 +124,7 @@ def test_a_second_run_scores_nothing_again(
     studies: Path, select: Select, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert select(studies, "--output", tmp_path / "one.csv", "--no-figure") == 0
-    monkeypatch.setattr("lib.pipeline.planning._make", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr("lib.pipeline.planning._make_plan", lambda *_: pytest.fail("scored again"))
     assert select(studies, "--output", tmp_path / "two.csv", "--no-figure") == 0
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
 
