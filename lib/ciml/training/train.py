@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.ciml.checkpoint import UNREADABLE
+from lib.ciml.checkpoint import UNREADABLE_CHECKPOINT
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.tuning import keep_freed_memory, lay_out
 from lib.ciml.training.loss import Loss
@@ -193,7 +193,7 @@ class _Progress:
             run.go_on_from(kept["run"])
         except FileNotFoundError:
             return cls()
-        except UNREADABLE as err:
+        except UNREADABLE_CHECKPOINT as err:
             logger.warning("training starts anew: %s cannot be gone on from (%s)", path.name, err)
             return cls()
         logger.info("training goes on after epoch %d", len(result.reports))
