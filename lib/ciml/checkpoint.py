@@ -1,4 +1,4 @@
-"""A network in one file: enough to rebuild it, and nothing that could run code."""
+"""Checkpoint: a network in one file, with all that is needed to rebuild it and no code to execute."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lib.runtime.files import replacing
 
 FORMAT = "mdal-ciml/ciml"
 CHECKPOINT_VERSION = 1
-UNREADABLE = (  # what torch and JSON raise for a file that is damaged or of another kind
+UNREADABLE_CHECKPOINT = (  # errors of torch and JSON for a damaged file or one of another kind
     RuntimeError,
     pickle.UnpicklingError,
     EOFError,
@@ -31,15 +31,15 @@ UNREADABLE = (  # what torch and JSON raise for a file that is damaged or of ano
 
 
 def save(path: Path, network: CimlNetwork, metadata: Mapping[str, Any]) -> None:
-    """Write atomically: a reader sees the earlier file or the new one, whole.
+    """Write a checkpoint atomically: a reader sees either the earlier file or the complete new one.
 
     Args:
-        path: Replaced if it exists; its folder is made.
-        network: Weights, modalities, decomposition and settings are kept.
-        metadata: What JSON can hold: training figures, versions, a date.
+        path: File to write; it is replaced if it exists, and its folder is created.
+        network: Network whose weights, modalities, decomposition and settings are saved.
+        metadata: JSON values: training figures, versions, a date.
 
     Raises:
-        TypeError: If the metadata holds something else.
+        TypeError: If JSON cannot hold the metadata.
         OSError: If the folder cannot be written.
     """
     header = json.dumps(
@@ -58,15 +58,15 @@ def save(path: Path, network: CimlNetwork, metadata: Mapping[str, Any]) -> None:
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> tuple[CimlNetwork, dict[str, Any]]:
-    """The network, ready for use, and its metadata.
+    """Load a network, in evaluation mode, and its metadata.
 
     Args:
-        path: What `save` wrote.
-        device: Where to put the weights.
+        path: File written by `save`.
+        device: Device of the weights.
 
     Raises:
-        ValueError: If the file is damaged or no checkpoint of this app.
-        OSError: If it cannot be opened.
+        ValueError: If the file is damaged or not a checkpoint of this app.
+        OSError: If the file cannot be opened.
     """
     header, weights = _read(path, device)
     try:
@@ -87,11 +87,11 @@ def _read(path: Path, device: torch.device | str) -> tuple[dict[str, Any], dict[
         with path.open("rb") as stream:
             content = torch.load(stream, map_location=device, weights_only=True)
         header, weights = json.loads(content["header"]), content["weights"]
-        if content["digest"] != _digest(content["header"], weights):  # a flipped bit loads without complaint
+        if content["digest"] != _digest(content["header"], weights):  # torch does not notice a flipped bit
             raise ValueError("its digest differs")
     except FileNotFoundError:
         raise
-    except UNREADABLE as err:
+    except UNREADABLE_CHECKPOINT as err:
         raise ValueError(
             f"{path} must be a complete checkpoint of this app; it is damaged or another kind of file. "
             "Copy it again, or train again."

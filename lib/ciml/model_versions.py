@@ -1,4 +1,4 @@
-"""Versions of the published network: files that are never changed; the newest is served, or a chosen one."""
+"""Versions of the published network, in files that never change; the newest or a chosen one is served."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _NAME = re.compile(r"(\d{4,})\.pt")
 
 
 class Models:
-    """Numbered networks in a folder, safe between processes and against a kill at any moment.
+    """Numbered versions of the network in a folder, safe between processes and against a kill at any moment.
 
-    A version is one file, put there whole, that holds its own provenance; a model file `ciml.pt`, as it was
-    kept before there were versions, is served until the first of them and becomes one of them then.
+    A version is one file, written atomically, that holds its own provenance. Releases without versions wrote
+    `ciml.pt`. This file is served until the first version is published; it then becomes a version too.
     """
 
     def __init__(self, folder: Path, *, keep: int = 10) -> None:
-        """Use a folder; it need not be there.
+        """Use a folder, which need not exist.
 
         Args:
-            folder: Versions lie in `versions/` in it.
-            keep: Newest versions that are kept when another one comes.
+            folder: Folder whose subfolder `versions/` holds the versions.
+            keep: Number of newest versions to keep when another one is published.
 
         Raises:
-            ValueError: If not even the newest is to be kept.
+            ValueError: If keep is below 1.
         """
         if keep < 1:
             raise ValueError(f"keep must be at least 1; got {keep}.")
@@ -42,7 +42,7 @@ class Models:
         self._read: dict[tuple[Path, int, int], dict[str, Any]] = {}
 
     def current(self) -> Path | None:
-        """File of the chosen version or else of the newest; None if there is none yet."""
+        """File of the chosen version, or of the newest if none is chosen; None without any version."""
         if version := self.chosen():
             return self.file(version)
         numbers = self._numbers()
@@ -53,7 +53,7 @@ class Models:
         """File of a version.
 
         Raises:
-            ValueError: If there is no such version; the message lists those there are.
+            ValueError: If there is no such version; the message lists the known versions.
         """
         numbers = self._numbers()
         if version in numbers:
@@ -65,7 +65,7 @@ class Models:
         raise ValueError(f"the version must be {allowed}; got {version}. Choose one of these.")
 
     def chosen(self) -> int:
-        """Version that somebody chose to be served; 0 where nobody did, or its file is gone."""
+        """Version that was chosen to be served; 0 if none was chosen or its file is gone."""
         again = "The newest version is served until another one is chosen."
         version = read_or_set_aside(self._choice, int, consequence=again) or 0
         return version if version in self._numbers() else 0
@@ -77,7 +77,7 @@ class Models:
             ValueError: If there is no such version.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock"):  # of versions that go, the chosen one is kept
+        with FileLock(self.folder / ".lock"):  # so that `publish` does not remove the chosen version
             if not version:
                 self._choice.unlink(missing_ok=True)
                 return
@@ -87,7 +87,7 @@ class Models:
                 part.write_text(str(version))
 
     def versions(self) -> list[dict[str, Any]]:
-        """Provenance of each version, oldest first; of a file that cannot be read the `problem`."""
+        """Provenance of each version, oldest first; an unreadable file has a `problem` instead."""
         files = [(number, self._file(number)) for number in self._numbers()]
         if not files and self._earlier.exists():
             files = [(0, self._earlier)]
@@ -100,17 +100,17 @@ class Models:
         return found
 
     def publish(self, network: CimlNetwork, metadata: Mapping[str, Any], *, after: int = 0) -> int:
-        """Make a network the newest version, whole or not at all; its number.
+        """Publish a network as the newest version, atomically, and return its number.
 
         Args:
-            network: To be served.
-            metadata: Its provenance, what JSON can hold; the number is added.
-            after: The choice that the network was judged by: it ends, as this one is not worse. Another
-                choice was made meanwhile and stays.
+            network: Network to publish.
+            metadata: Provenance of the network in JSON values; the version number is added.
+            after: Chosen version with which the network was compared. This choice ends, because the network
+                is not worse; a choice made in the meantime stays.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
-            for part in self.folder.glob(".part-*"):  # a writer that was killed left it
+            for part in self.folder.glob(".part-*"):  # left by a killed writer
                 part.unlink()
             self._number_the_earlier()
             version = max(self._numbers(), default=0) + 1
@@ -123,18 +123,18 @@ class Models:
         return version
 
     def _number_the_earlier(self) -> None:
-        """Keep `ciml.pt` as a version too, so that one can roll back to it."""
+        """Copy `ciml.pt` to a version, so that a user can roll back to it."""
         if self._numbers() or not self._earlier.exists():
             return
         try:
             version = int(load(self._earlier)[1].get("version", 1))
-        except ValueError:  # damaged: nothing to go back to
+        except ValueError:  # a damaged file is no version to roll back to
             return
         with replacing(self._file(version)) as part:
-            shutil.copyfile(self._earlier, part)  # it stays for whoever is opening it now
+            shutil.copyfile(self._earlier, part)  # the original stays for a process that is opening it
 
     def _about(self, file: Path) -> dict[str, Any]:
-        """Provenance of a file; each is read once, as it takes long for a large network."""
+        """Provenance of a file, read only once because large networks load slowly."""
         stat = file.stat()
         stamp = (file, stat.st_ino, stat.st_mtime_ns)
         if stamp not in self._read:

@@ -1,10 +1,10 @@
-"""WHICH case next: modality difference as reconstructed from the abstract of MDAL (Wang et al. 2025)."""
+"""Which case to label next: MDAL, as reconstructed from its abstract (Wang et al. 2025)."""
 
 from itertools import combinations
 
-SCORING_VERSION = 3  # raise when training, scores or selectors change their meaning: plans are made again
+SCORING_VERSION = 3  # raise when training, scores or selectors change; every plan is then recomputed
 
 
 def pair_names(modalities: tuple[str, ...]) -> tuple[str, ...]:
-    """Every two modalities, as `CT/PET`."""
+    """Names of all pairs of modalities, such as `CT/PET`."""
     return tuple(f"{first}/{second}" for first, second in combinations(modalities, 2))

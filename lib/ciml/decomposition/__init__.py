@@ -1,1 +1,1 @@
-"""The expert's prior: which modality leads which subtask."""
+"""Decomposition: expert knowledge of which modality is primary for which subtask."""

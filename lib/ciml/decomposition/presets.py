@@ -1,4 +1,4 @@
-"""The expert's tables that come with the app, as a site would write its own."""
+"""Preset decompositions, in the same format as a site's own table."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ GLIOMA: dict[str, Any] = {
     "import_values": {4: 3},  # BraTS before 2023 numbers enhancing tumour 4 and leaves 3 out
     "export_values": {3: 4},
 }
-KINDS = {"pet_ct": {"CT", "PET"}, "pet_ct_mr": {"CT", "PET", "MR"}}  # a preset without an entry takes any
-LEADS = {"pet_ct": {"uptake": "PET", "anatomy": "CT"}}  # kind that leads each subtask; else each modality one
+KINDS = {"pet_ct": {"CT", "PET"}, "pet_ct_mr": {"CT", "PET", "MR"}}  # others accept any kinds
+LEADS = {"pet_ct": {"uptake": "PET", "anatomy": "CT"}}  # primary kind; else one subtask per modality
 
 
 def preset_table(
     modalities: tuple[str, ...], *, preset: str = "auto", labels: tuple[str, ...] | None = None
 ) -> dict[str, Any]:
-    """The preset's table for these modalities and labels.
+    """Table of the preset for these modalities and labels.
 
     Raises:
         ValueError: If the preset does not fit the modalities or labels.

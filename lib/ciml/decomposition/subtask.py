@@ -1,4 +1,4 @@
-"""Regions and subtasks: the rows of a decomposition, and what they must satisfy."""
+"""Regions and subtasks, the rows of a decomposition, and their checks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class Region:
     """A structure that the network outlines.
 
     Attributes:
-        name: Unique in its decomposition.
-        labels: Label values whose union it is; regions may be nested: ET {3} in TC {1, 3} in WT {1, 2, 3}.
+        name: Name, unique in the decomposition.
+        labels: Label values whose union is the region; regions may be nested: ET {3} in TC {1, 3} in
+            WT {1, 2, 3}.
     """
 
     name: str
@@ -28,13 +29,13 @@ class Region:
 @with_config(extra="forbid")
 @dataclass(frozen=True)
 class Subtask:
-    """Some regions, the modalities that show them best, and those that may add to it.
+    """Subtask: some regions, the modalities that show them best, and the modalities that send messages.
 
     Attributes:
-        name: Unique in its decomposition.
+        name: Name, unique in the decomposition.
         primary: Modalities whose features are decoded.
         auxiliary: Modalities that send messages.
-        regions: Names of the regions that its decoder outlines.
+        regions: Names of the regions that the decoder of the subtask outlines.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Subtask:
 
 
 def own_label(region: Region, regions: Sequence[Region]) -> int:
-    """The label that a region paints: the one that no region inside it has."""
+    """Label that a region paints: the label that no region inside it has."""
     return min(_own_labels(region, regions))
 
 
@@ -55,7 +56,7 @@ def _own_labels(region: Region, regions: Sequence[Region]) -> set[int]:
 
 
 def check_labels(labels: Mapping[str, int]) -> None:
-    """Refuse label values with a gap, and a background among them."""
+    """Refuse label values with a gap, and a background label."""
     for name in labels:
         if not name.strip() or name.strip().lower() == "background":
             raise ValueError(
@@ -70,9 +71,9 @@ def check_labels(labels: Mapping[str, int]) -> None:
 
 
 def check_maps(imports: Mapping[int, int], exports: Mapping[int, int], values: set[int]) -> None:
-    """Refuse maps after which a file's value could mean two things, or not come back.
+    """Refuse maps that make a file value ambiguous or that cannot be reversed.
 
-    A file does not say which numbering it follows, so a value 1..n always means itself.
+    A file does not state its numbering, so a value 1..n always means itself.
     """
     highest = len(values)
     for theirs, ours in imports.items():
@@ -94,7 +95,7 @@ def check_maps(imports: Mapping[int, int], exports: Mapping[int, int], values: s
 
 
 def check_regions(regions: Sequence[Region], values: set[int]) -> None:
-    """Refuse regions that do not cover the labels, nested or apart, outer before inner."""
+    """Refuse regions that do not cover all labels, overlap without nesting, or list inner before outer."""
     check_unique([region.name for region in regions], "regions")
     for position, region in enumerate(regions):
         labels, field = set(region.labels), f"regions[{position}].labels"
@@ -158,7 +159,7 @@ def check_subtasks(subtasks: Sequence[Subtask], regions: Sequence[str]) -> None:
 
 
 def check_unique(names: Sequence[object], field: str) -> None:
-    """Refuse an empty list and one that names something twice or by nothing."""
+    """Refuse an empty list, duplicates and blank names."""
     if not names or len(set(names)) != len(names) or any(not str(name).strip() for name in names):
         raise ValueError(f"{field} must name at least one, each once; got {list(names)}. Correct the list.")
 

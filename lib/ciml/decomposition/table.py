@@ -1,4 +1,4 @@
-"""The expert's prior: which modality leads which subtask, and how regions become labels.
+"""Decomposition of a segmentation task: primary modality of each subtask, and labels of the regions.
 
 CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670): the task is
 decomposed into subtasks with a primary modality each; the other modalities send it messages.
@@ -32,27 +32,27 @@ from lib.runtime.yaml_table import YAML_SUFFIXES, read_table
 @with_config(extra="forbid")
 @dataclass(frozen=True)
 class Decomposition:
-    """A segmentation task as subtasks over regions.
+    """Decomposition of a segmentation task into subtasks over regions.
 
     Attributes:
-        name: Preset, or the site's own.
+        name: Name of the preset, or of the site's own table.
         labels: Value on disk of each label, contiguous from 1.
-        regions: Painted in this order, so a region comes before those inside it.
-        subtasks: At least one for each region; the probabilities of several are averaged.
-        import_values: What values outside 0..n mean in label files from elsewhere.
-        export_values: What such files call our values; each must come back through `import_values`.
+        regions: Regions in painting order, so a region precedes the regions inside it.
+        subtasks: Subtasks, at least one for each region; the probabilities of several are averaged.
+        import_values: Foreign value -> label value, for values outside 0..n in label files of other tools.
+        export_values: Label value -> foreign value; `import_values` must map each value back.
     """
 
     name: str
     labels: dict[str, StrictInt]
     regions: tuple[Region, ...]
     subtasks: tuple[Subtask, ...]
-    # Not compared: they change what files look like, not what a network learned.
+    # Not compared: these maps change files, not the network.
     import_values: dict[int, StrictInt] = field(default_factory=dict, compare=False)
     export_values: dict[int, StrictInt] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse a table that could not be trained or not be turned back into labels."""
+        """Refuse a table that cannot be trained or converted back to labels."""
         check_labels(self.labels)
         check_maps(self.import_values, self.export_values, set(self.labels.values()))
         check_regions(self.regions, set(self.labels.values()))
@@ -60,12 +60,12 @@ class Decomposition:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Every modality that some subtask uses, in order of first mention."""
+        """Modalities that any subtask uses, in order of first mention."""
         names = (name for task in self.subtasks for name in (*task.primary, *task.auxiliary))
         return tuple(dict.fromkeys(names))
 
     def region_indices(self, subtask: Subtask) -> list[int]:
-        """Where a subtask's regions stand among all regions."""
+        """Indices of the regions of a subtask among all regions."""
         names = [region.name for region in self.regions]
         return [names.index(name) for name in subtask.regions]
 
@@ -73,27 +73,27 @@ class Decomposition:
         """Masks of the regions.
 
         Args:
-            label: (D, H, W), 0 is background.
+            label: Label map, shape (D, H, W); 0 is background.
 
         Returns:
-            (R, D, H, W), 0 or 1.
+            Masks, shape (R, D, H, W), 0 or 1.
         """
         return np.stack([np.isin(label, region.labels) for region in self.regions]).astype(np.uint8)
 
     def labels_of(self, probabilities: NDArray[Any], *, threshold: float = 0.5) -> NDArray[np.uint8]:
-        """Label map painted region by region.
+        """Label map, painted region by region.
 
-        A region inside another paints over it; of two that exclude each other the more probable wins.
+        An inner region is painted over its outer region. Of two disjoint regions the more probable one wins.
 
         Args:
-            probabilities: (R, D, H, W), or masks of 0 and 1.
-            threshold: A voxel belongs to a region from this probability on.
+            probabilities: Probabilities or masks of the regions, shape (R, D, H, W).
+            threshold: Smallest probability at which a voxel belongs to a region.
 
         Returns:
-            (D, H, W), 0 is background.
+            Label map, shape (D, H, W); 0 is background.
 
         Raises:
-            ValueError: If there is not one channel a region.
+            ValueError: If there is not one channel per region.
         """
         if len(probabilities) != len(self.regions):
             raise ValueError(
@@ -101,7 +101,7 @@ class Decomposition:
                 f"got {len(probabilities)}."
             )
         label = np.zeros(probabilities.shape[1:], dtype=np.uint8)
-        best = np.zeros(probabilities.shape[1:], dtype=probabilities.dtype)  # of the region that painted last
+        best = np.zeros(probabilities.shape[1:], dtype=probabilities.dtype)  # of the last painted region
         for region, probability in zip(self.regions, probabilities, strict=True):
             enclosing = [
                 own_label(other, self.regions)
@@ -113,13 +113,13 @@ class Decomposition:
         return label
 
     def imported(self, label: NDArray[Any]) -> NDArray[Any]:
-        """A label file's values as ours: 0..n mean themselves, others what `import_values` says.
+        """Convert the values of a label file to label values: 0..n stay, others follow `import_values`.
 
         Args:
-            label: Any shape; values that no map explains stay as they are.
+            label: Values of any shape; values without a map entry are unchanged.
 
         Returns:
-            The same shape and type.
+            Label values of the same shape and type.
 
         Raises:
             ValueError: If a value is mapped to one that the file holds too, such as 4 to 3 where BraTS
@@ -137,13 +137,13 @@ class Decomposition:
         return result
 
     def exported(self, label: NDArray[Any]) -> NDArray[Any]:
-        """Our values 0..n as `export_values` calls them; `imported` gives them back.
+        """Convert label values 0..n by `export_values`; `imported` is the inverse.
 
         Args:
-            label: Any shape.
+            label: Label values of any shape.
 
         Returns:
-            The same shape; a wider type where the values need it.
+            Exported values of the same shape, in a wider type if the values need it.
         """
         widest = np.min_scalar_type(max(self.export_values.values(), default=0))
         result = label.astype(np.promote_types(label.dtype, widest))
@@ -152,12 +152,12 @@ class Decomposition:
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and checkpoints."""
+        """Decomposition as plain values, for JSON and checkpoints."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Decomposition:
-        """A site's own table, or what `to_dict` gave, also by way of JSON.
+        """Decomposition from a site's own table, or from the values of `to_dict`, also via JSON.
 
         Raises:
             ValueError: Naming the fields that are missing or wrong, such as `subtasks[1].primary`.
@@ -174,14 +174,14 @@ _TABLE = TypeAdapter(Decomposition)
 def decomposition_for(
     modalities: tuple[str, ...], *, preset: str = "auto", labels: tuple[str, ...] | None = None
 ) -> Decomposition:
-    """The preset that fits these modalities, or a site's own table.
+    """Decomposition by the preset that fits these modalities, or by a site's own table.
 
     Args:
-        modalities: The pool's, in order.
-        preset: One of `PRESETS`, or the absolute path of a YAML file. `auto`: T1, T1ce, T2, FLAIR with the
-            glioma labels or none named is glioma; CT and PET, with or without MR, are themselves; anything
-            else is generic.
-        labels: Names for the values 1..n; those of the table, `lesion`, or the glioma's three, when None.
+        modalities: Modalities of the pool, in order.
+        preset: One of `PRESETS`, or the absolute path of a YAML file. `auto` chooses the glioma preset for
+            T1, T1ce, T2 and FLAIR with the glioma labels or no labels; the PET/CT presets for CT and PET with
+            or without MR; and generic otherwise.
+        labels: Names of the values 1..n; None takes those of the table, of the glioma preset, or `lesion`.
 
     Raises:
         ValueError: If the preset is unknown, or it or the table does not fit the modalities or labels.
@@ -209,7 +209,7 @@ def _site_table(path: Path, modalities: tuple[str, ...], labels: tuple[str, ...]
 
 
 def _check_fit(decomposition: Decomposition, modalities: tuple[str, ...], labels: tuple[str, ...]) -> None:
-    """Refuse a table of other modalities than the pool's, or that numbers its labels otherwise."""
+    """Refuse a table with modalities that the pool lacks, or with another numbering of the labels."""
     for position, task in enumerate(decomposition.subtasks):
         for role, names in (("primary", task.primary), ("auxiliary", task.auxiliary)):
             if unknown := [name for name in names if name not in modalities]:
@@ -225,7 +225,7 @@ def _check_fit(decomposition: Decomposition, modalities: tuple[str, ...], labels
             )
 
 
-# What a field must be and what to do, by pydantic's type of error.
+# Requirement and remedy for each error type of pydantic.
 _RULES = {
     "missing": ("be given", "Add it."),
     "tuple_type": ("be a list", "Write it in brackets, such as [1, 2]."),
@@ -240,7 +240,7 @@ _RULES = {
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
-    """What must hold, what was received and what to do, of one error that pydantic found."""
+    """Sentence for an error of pydantic: the requirement, the received value and the remedy."""
     kind, place = error["type"], [part for part in error["loc"] if part != "[key]"]
     if kind == "value_error":
         return str(error["ctx"]["error"])

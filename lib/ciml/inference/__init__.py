@@ -1,1 +1,1 @@
-"""Outlines of a case, how sure they are, and which modality contributed what."""
+"""Segmentation of a case, its uncertainty, and the contribution of each modality."""

@@ -1,9 +1,9 @@
-"""Maps of what each modality told each subtask, from one pass over a batch of one.
+"""Maps of the contribution of each modality to each subtask, from one forward pass of a single case.
 
-CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670). What a subtask's
-decoder reads at each level is a sum, F' = F_p + sum_a conv_out(z_a), so every modality has a part in it: a
-primary its features, a sender its message. A map is made at each level and brought to the grid by linear
-interpolation; each function here says how the levels are combined.
+CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670). The decoder of a
+subtask receives a sum at each level, F' = F_p + sum_a conv_out(z_a), so every modality has a part in it: a
+primary modality contributes its features, a sender its message. A map is computed at each level and
+interpolated linearly to the grid; the docstring of each function says how it combines the levels.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ UNITS: dict[str, str] = {
     "grad_cam": "arbitrary units",
 }
 OF_PRIMARIES = frozenset({"addition", "gradient", "grad_cam"})  # have primary -> its own subtask too
-_TINY = 1e-6  # keeps a subtask that reads nothing from dividing by zero
+_TINY = 1e-6  # avoids division by zero for a subtask without features
 
 
 @dataclass(frozen=True, eq=False)
 class ForwardTrace:
-    """What the decoders of a batch of one read, and what they made of it.
+    """Record of one forward pass of a single case: inputs and outputs of the decoders.
 
     Attributes:
-        network: That was run; its weights are frozen.
-        x: (1, M, D, H, W) its input.
-        present: (1, M) bool.
+        network: Network of the pass; its weights are frozen.
+        x: Input of the network, shape (1, M, D, H, W).
+        present: Modalities that the case has, shape (1, M), bool.
         silent: Links whose messages were not sent.
-        features: Of each modality that is there, finest level first.
-        output: Its output.
-        received: F' of each subtask, finest level first.
-        parts: Part of each link in it, by level.
-        regions: (1, R, D, H, W) probabilities.
+        features: Features of each present modality, finest level first.
+        output: Output of the network.
+        received: Decoder input F' of each subtask, finest level first.
+        parts: Part of each link in F', by level.
+        regions: Probabilities of the regions, shape (1, R, D, H, W).
     """
 
     network: CimlNetwork
@@ -64,20 +64,20 @@ class ForwardTrace:
     regions: Tensor
 
     def outlined(self, task: Subtask) -> Tensor:
-        """(1, R_s, D, H, W) bool, where all subtasks together predict the regions of this one."""
+        """Masks of a subtask's regions, predicted by all subtasks, shape (1, R_s, D, H, W), bool."""
         return self.regions[:, self.network.decomposition.region_indices(task)] >= 0.5
 
 
 def record(
     network: CimlNetwork, x: Tensor, present: Tensor, *, silent: Collection[Link] = ()
 ) -> ForwardTrace:
-    """One pass without gradients that keeps what the decoders read.
+    """Run one forward pass without gradients and record the inputs of the decoders.
 
     Args:
-        network: In evaluation mode, so that z is its mean, with frozen weights.
-        x: (1, M, D, H, W), its axes multiples of the network's divisor.
-        present: (1, M) bool.
-        silent: (sender, subtask) of messages that are not sent.
+        network: Network in evaluation mode, so that z is its mean, with frozen weights.
+        x: Input, shape (1, M, D, H, W), with axes that are multiples of the network's divisor.
+        present: Modalities that the case has, shape (1, M), bool.
+        silent: Messages (sender, subtask) that are not sent.
     """
     output, received = Output({}, []), {}
     parts: dict[Link, dict[int, Tensor]] = {}
@@ -96,7 +96,7 @@ def record(
             output.logits[task.name] = decoder(received[task.name], x.shape[2:])
             output.messages.extend(messages)
             leading = [name for name in task.primary if name in features]
-            for name in leading:  # the primary features are the mean of those that are there
+            for name in leading:  # F_p is the mean over the present primary modalities
                 parts[name, task.name] = {n: level / len(leading) for n, level in enumerate(features[name])}
     for message in output.messages:
         parts.setdefault((message.sender, message.subtask), {})[message.level] = message.addition
@@ -104,61 +104,61 @@ def record(
     return ForwardTrace(network, x, present, silent, features, output, received, parts, regions)
 
 
-def attention_maps(heard: ForwardTrace) -> Maps:
-    """A, mean of the levels that have a message."""
-    return _mean_over_levels(heard, lambda message: message.attention)
+def attention_maps(trace: ForwardTrace) -> Maps:
+    """Attention A, mean over the levels that have a message."""
+    return _mean_over_levels(trace, lambda message: message.attention)
 
 
-def magnitude_maps(heard: ForwardTrace) -> Maps:
-    """Root mean square of z over its channels, mean of the levels that have a message."""
-    return _mean_over_levels(heard, lambda message: message.mu.square().mean(dim=1, keepdim=True).sqrt())
+def magnitude_maps(trace: ForwardTrace) -> Maps:
+    """Root mean square of z over its channels, mean over the levels that have a message."""
+    return _mean_over_levels(trace, lambda message: message.mu.square().mean(dim=1, keepdim=True).sqrt())
 
 
-def divergence_maps(heard: ForwardTrace) -> Maps:
+def divergence_maps(trace: ForwardTrace) -> Maps:
     """KL(N(mu, sigma^2) || N(0, 1)) summed over channels and levels, in nats."""
-    shape = heard.x.shape[2:]
+    shape = trace.x.shape[2:]
     return {
         link: _summed((message_kl(message).sum(dim=1, keepdim=True) for message in messages), shape)
-        for link, messages in _messages(heard).items()
+        for link, messages in _messages(trace).items()
     }
 
 
-def addition_maps(heard: ForwardTrace) -> Maps:
-    """Length of a part over the root mean square length of F' in the box, mean of the network's levels.
+def addition_maps(trace: ForwardTrace) -> Maps:
+    """Length of a part over the root mean square length of F' in the box, mean over the network's levels.
 
-    A level at which the modality has no part counts 0. Primaries have maps too.
+    A level at which the modality has no part counts as 0. Primary modalities have maps too.
     """
-    shape = heard.x.shape[2:]
+    shape = trace.x.shape[2:]
     typical = {
         name: [level.square().sum(dim=1).mean().sqrt().clamp(min=_TINY) for level in levels]
-        for name, levels in heard.received.items()
+        for name, levels in trace.received.items()
     }
     return {
         (name, task): _summed(
             (part.norm(dim=1, keepdim=True) / typical[task][level] for level, part in parts.items()), shape
         )
         / len(typical[task])
-        for (name, task), parts in heard.parts.items()
+        for (name, task), parts in trace.parts.items()
     }
 
 
-def gradient_maps(heard: ForwardTrace) -> Maps:
+def gradient_maps(trace: ForwardTrace) -> Maps:
     """Part times gradient of the logit summed inside the predicted region, in logits; signed.
 
-    Summed over channels and levels, a voxel of a level shared out among the voxels of the grid that it stands
-    for, so that the sum of a map is the first-order estimate of what the logit's sum loses when the part is
-    silenced. Primaries have maps too. Zero where nothing is predicted.
+    The product is summed over channels and levels. The value of a coarse voxel is divided among the grid
+    voxels that it covers, so the sum of a map is the first-order estimate of what the summed logit loses when
+    the part is silenced. Primary modalities have maps too. Subtasks without a predicted region have no map.
     """
-    shape, maps = heard.x.shape[2:], {}
-    for task, decoder in zip(heard.network.decomposition.subtasks, heard.network.decoders, strict=True):
-        mask = heard.outlined(task)
+    shape, maps = trace.x.shape[2:], {}
+    for task, decoder in zip(trace.network.decomposition.subtasks, trace.network.decoders, strict=True):
+        mask = trace.outlined(task)
         if not mask.any():
             continue
-        leaves = [level.detach().requires_grad_() for level in heard.received[task.name]]
+        leaves = [level.detach().requires_grad_() for level in trace.received[task.name]]
         with torch.enable_grad():
             logits = decoder(leaves, shape)
             slopes = torch.autograd.grad(logits[mask].sum(), leaves)
-        for (name, subtask), parts in heard.parts.items():
+        for (name, subtask), parts in trace.parts.items():
             if subtask == task.name:
                 products = (
                     (part * slopes[level]).sum(dim=1, keepdim=True) * part.shape[2:].numel() / shape.numel()
@@ -168,20 +168,20 @@ def gradient_maps(heard: ForwardTrace) -> Maps:
     return maps
 
 
-def grad_cam_maps(heard: ForwardTrace) -> Maps:
+def grad_cam_maps(trace: ForwardTrace) -> Maps:
     """Grad-CAM by MONAI on the deepest features of each modality's encoder, for the same logit.
 
-    Primaries have maps too. Zero where nothing is predicted.
+    Primary modalities have maps too. Subtasks without a predicted region have no map.
     """
     maps = {}
-    for task in heard.network.decomposition.subtasks:
+    for task in trace.network.decomposition.subtasks:
         for name in (*task.primary, *task.auxiliary):
-            if (name, task.name) in heard.parts and heard.outlined(task).any():
-                logit = _RegionLogit(heard, task, name)
+            if (name, task.name) in trace.parts and trace.outlined(task).any():
+                logit = _RegionLogit(trace, task, name)
                 cam = GradCAM(nn_module=logit, target_layers="deepest", postprocessing=lambda found: found)
                 with torch.enable_grad():
-                    found = cam(x=heard.features[name][-1].detach().requires_grad_(), class_idx=0)
-                maps[name, task.name] = _summed([found.detach()], heard.x.shape[2:])
+                    found = cam(x=trace.features[name][-1].detach().requires_grad_(), class_idx=0)
+                maps[name, task.name] = _summed([found.detach()], trace.x.shape[2:])
     return maps
 
 
@@ -196,28 +196,28 @@ MAPS: dict[str, Callable[[ForwardTrace], Maps]] = {
 
 
 class _RegionLogit(nn.Module):
-    """What Grad-CAM asks for, one number a class: a subtask's logit summed inside its predicted region.
+    """Module for Grad-CAM that computes the logit of a subtask summed inside its predicted region.
 
-    It starts from the deepest features of one modality; the rest is as it was heard.
+    Its input is the deepest features of one modality; all other features come from the trace.
     """
 
-    def __init__(self, heard: ForwardTrace, task: Subtask, modality: str) -> None:
+    def __init__(self, trace: ForwardTrace, task: Subtask, modality: str) -> None:
         super().__init__()
-        self.heard, self.modality, self.mask = heard, modality, heard.outlined(task)
-        self.number = heard.network.decomposition.subtasks.index(task)
-        self.deepest = nn.Identity()  # where Grad-CAM listens
+        self.heard, self.modality, self.mask = trace, modality, trace.outlined(task)
+        self.number = trace.network.decomposition.subtasks.index(task)
+        self.deepest = nn.Identity()  # layer that Grad-CAM hooks
 
     def forward(self, x: Tensor) -> Tensor:
-        """(1, 1)."""
+        """Summed logit, shape (1, 1)."""
         levels = [*self.heard.features[self.modality][:-1], self.deepest(x)]
-        network, heard = self.heard.network, self.heard
+        network, trace = self.heard.network, self.heard
         received, _ = network.branches[self.number](
-            _by_channel(network, {**heard.features, self.modality: levels}),
-            heard.present,
+            _by_channel(network, {**trace.features, self.modality: levels}),
+            trace.present,
             generator=None,
-            silent=heard.silent,
+            silent=trace.silent,
         )
-        logits = network.decoders[self.number](received, heard.x.shape[2:])
+        logits = network.decoders[self.number](received, trace.x.shape[2:])
         return torch.sum(logits[self.mask]).view(1, 1)
 
 
@@ -225,23 +225,23 @@ def _by_channel(network: CimlNetwork, features: Mapping[str, list[Tensor]]) -> d
     return {network.modalities.index(name): levels for name, levels in features.items()}
 
 
-def _messages(heard: ForwardTrace) -> dict[Link, list[Message]]:
+def _messages(trace: ForwardTrace) -> dict[Link, list[Message]]:
     found: dict[Link, list[Message]] = {}
-    for message in heard.output.messages:
+    for message in trace.output.messages:
         found.setdefault((message.sender, message.subtask), []).append(message)
     return found
 
 
-def _mean_over_levels(heard: ForwardTrace, value: Callable[[Message], Tensor]) -> Maps:
-    shape = heard.x.shape[2:]
+def _mean_over_levels(trace: ForwardTrace, value: Callable[[Message], Tensor]) -> Maps:
+    shape = trace.x.shape[2:]
     return {
         link: _summed((value(message) for message in messages), shape) / len(messages)
-        for link, messages in _messages(heard).items()
+        for link, messages in _messages(trace).items()
     }
 
 
 def _summed(levels: Iterable[Tensor], shape: torch.Size) -> Tensor:
-    """Sum over the levels on the grid, (1, 1, D, H, W)."""
+    """Sum of the levels, interpolated to the grid, shape (1, 1, D, H, W)."""
     total = torch.zeros(())
     for level in levels:
         total = total.to(level.device) + functional.interpolate(

@@ -1,4 +1,4 @@
-"""Which modality told which subtask what, and how much: maps, numbers and a sentence for one case.
+"""Explanation of one case: the contribution of each modality to each subtask, as maps, numbers and text.
 
 CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670);
 `lib.ciml.inference.contribution_maps` has the equations of the maps.
@@ -27,36 +27,36 @@ from lib.ciml.network.ciml_network import CimlNetwork
 __all__ = ["MEASURES", "UNITS", "Explanation", "Link", "explain", "links_of", "messages_of"]
 
 MEASURES = tuple(MAPS)
-Array = NDArray[np.float32]
+Volume = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What each modality told each subtask in one case; a link is (modality, subtask).
+    """Contributions of each modality to each subtask in one case; a link is (modality, subtask).
 
     Attributes:
-        decomposition: Says who tells whom.
+        decomposition: Decomposition of the network, with the primary modalities and senders of each subtask.
         absent: Modalities that the case lacks.
-        probabilities: (R, D, H, W) of the regions, on the case's grid.
-        maps: By measure and link, (D, H, W) on the case's grid; zero for a modality that is absent or silent.
-            Every measure has the links sender -> subtask; `addition`, `gradient` and `grad_cam` also have
-            primary -> its own subtask.
-        contributions: By measure and link, one number each. `gradient`, signed: the first-order estimate of
-            the mean logit that the subtask's predicted region loses when the message is silenced. The other
-            measures: the mean of their map in the predicted region of the subtask, and in the body where
-            nothing is predicted. 0 from a sender that is absent.
-        shares: Of each modality in what was outlined; they sum to 1, or are 0 where nothing was outlined.
+        probabilities: Probabilities of the regions on the case's grid, shape (R, D, H, W).
+        maps: Map of each measure and link on the case's grid, shape (D, H, W); zero for a modality that is
+            absent or silent. Every measure has the links sender -> subtask; `addition`, `gradient` and
+            `grad_cam` also have the links from a primary modality to its own subtask.
+        contributions: Contribution by measure and link, one number each; 0 from an absent sender. `gradient`
+            is signed: the first-order estimate of the mean logit that the subtask's predicted region loses
+            when the message is silenced. The other measures are the mean of their map in the predicted region
+            of the subtask, or in the body if no region is predicted.
+        shares: Share of each modality in the segmentation; the shares sum to 1, or are 0 without one.
     """
 
     decomposition: Decomposition
     absent: tuple[str, ...]
-    probabilities: Array
-    maps: dict[str, dict[Link, Array]]
+    probabilities: Volume
+    maps: dict[str, dict[Link, Volume]]
     contributions: dict[str, dict[Link, float]]
     shares: dict[str, float]
 
     def sentence(self) -> str:
-        """Who led and who added most, for a reader."""
+        """Sentence that names the leading modality and the largest message."""
         missing = f" {' and '.join(self.absent)} absent." if self.absent else ""
         if not any(self.shares.values()):
             return f"Nothing was outlined, so no modality led.{missing}"
@@ -73,12 +73,12 @@ class Explanation:
 
 
 def messages_of(decomposition: Decomposition) -> list[Link]:
-    """(sender, subtask) of every message."""
+    """Link (sender, subtask) of every message."""
     return [(sender, task.name) for task in decomposition.subtasks for sender in task.auxiliary]
 
 
 def links_of(decomposition: Decomposition, measure: str) -> list[Link]:
-    """The links that a measure has: every message, and what a primary tells its own subtask where it can."""
+    """Links of a measure: every message, and some measures also link a primary modality to its subtask."""
     own = [(name, task.name) for task in decomposition.subtasks for name in task.primary]
     return [*(own if measure in OF_PRIMARIES else ()), *messages_of(decomposition)]
 
@@ -93,19 +93,19 @@ def explain(
     device: torch.device | str = "cpu",
     max_voxels: int | None = None,
 ) -> Explanation:
-    """Maps, numbers and shares of a case.
+    """Explain the segmentation of a case by maps, numbers and shares.
 
-    The box around the body passes the network at once where memory holds that, and in overlapping windows
-    otherwise; what is relative to the box is then relative to a window.
+    The box around the body passes through the network at once if memory suffices, and otherwise in
+    overlapping windows. Measures relative to the box are then relative to a window.
 
     Args:
-        network: 3-D; it is not changed.
-        prepared: A case, or an array (M, D, H, W) as `predict` takes it.
-        measures: Some of `MEASURES`; `addition` is always among them, as the shares need it.
-        present: (M,) bool; that of the case, or all, when None.
+        network: 3-D network; it is not changed.
+        prepared: Case, or array (M, D, H, W) as for `predict`.
+        measures: Measures to compute, from `MEASURES`; `addition` is always added for the shares.
+        present: Modalities to use, shape (M,), bool; None uses those of the case, or all of an array.
         silent: Messages that are not sent.
-        device: Where to compute.
-        max_voxels: Of one pass; from the device's memory when None.
+        device: Device to compute on.
+        max_voxels: Largest number of voxels in one pass; None derives it from the device's memory.
 
     Raises:
         ValueError: If there is no such measure or the case does not fit the network.
@@ -127,7 +127,7 @@ def explain(
         device=torch.device(device),
         overlap=OVERLAP,
     )
-    whole: dict[tuple[str, ...], Array] = {}
+    whole: dict[tuple[str, ...], Volume] = {}
     for row, values in zip(rows, inside[0].numpy(), strict=True):
         whole[row] = np.zeros(body.shape, dtype=np.float32)
         whole[row][box] = values
@@ -138,7 +138,7 @@ def explain(
 def _opened(
     network: CimlNetwork, prepared: PreparedCase | NDArray[Any], present: NDArray[np.bool_] | None
 ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Array (M, D, H, W), body (D, H, W) and which modalities are there (M,)."""
+    """Array (M, D, H, W), body (D, H, W) and present modalities (M,)."""
     if isinstance(prepared, PreparedCase):
         if prepared.modalities != network.modalities:
             raise ValueError(
@@ -160,7 +160,7 @@ def _opened(
 
 
 def _rows(decomposition: Decomposition, measures: Sequence[str]) -> list[tuple[str, ...]]:
-    """Channels of a window's answer: (subtask, region) of a probability, (measure, modality, subtask)."""
+    """Channels of a window's result: (subtask, region) for probabilities, (measure, modality, subtask)."""
     rows: list[tuple[str, ...]] = [
         (task.name, region) for task in decomposition.subtasks for region in task.regions
     ]
@@ -178,14 +178,14 @@ def _all_rows(
     measures: Sequence[str],
     silent: Collection[Link],
 ) -> Tensor:
-    """Every row for one window, (1, rows, D, H, W)."""
-    heard = record(network, x, torch.from_numpy(here)[None].to(x.device), silent=silent)
+    """All rows of one window, shape (1, rows, D, H, W)."""
+    trace = record(network, x, torch.from_numpy(here)[None].to(x.device), silent=silent)
     found: dict[tuple[str, ...], Tensor] = {}
     for task in network.decomposition.subtasks:
         for channel, region in enumerate(task.regions):
-            found[task.name, region] = torch.sigmoid(heard.output.logits[task.name][:, channel : channel + 1])
+            found[task.name, region] = torch.sigmoid(trace.output.logits[task.name][:, channel : channel + 1])
     for measure in measures:
-        found |= {(measure, *link): values for link, values in MAPS[measure](heard).items()}
+        found |= {(measure, *link): values for link, values in MAPS[measure](trace).items()}
     zero = x.new_zeros(1, 1, *x.shape[2:])
     return torch.cat([found.get(row, zero) for row in rows], dim=1)
 
@@ -193,10 +193,10 @@ def _all_rows(
 def _explanation(
     decomposition: Decomposition,
     absent: tuple[str, ...],
-    whole: Mapping[tuple[str, ...], Array],
+    whole: Mapping[tuple[str, ...], Volume],
     body: NDArray[np.bool_],
 ) -> Explanation:
-    """Numbers and shares from the rows on the whole grid."""
+    """Explanation with numbers and shares, from the rows on the whole grid."""
     by_region = {
         region.name: np.mean(
             [whole[task.name, region.name] for task in decomposition.subtasks if region.name in task.regions],
@@ -204,7 +204,7 @@ def _explanation(
         )
         for region in decomposition.regions
     }
-    maps: dict[str, dict[Link, Array]] = {}
+    maps: dict[str, dict[Link, Volume]] = {}
     numbers: dict[str, dict[Link, float]] = {}
     inside = {task.name: _outlined(task, by_region) for task in decomposition.subtasks}
     for row, values in whole.items():
@@ -230,22 +230,22 @@ def _explanation(
     return Explanation(decomposition, absent, np.stack(list(by_region.values())), maps, numbers, shares)
 
 
-def _outlined(task: Subtask, by_region: Mapping[str, Array]) -> NDArray[np.bool_]:
-    """(R_s, D, H, W), where the regions of a subtask are predicted."""
+def _outlined(task: Subtask, by_region: Mapping[str, Volume]) -> NDArray[np.bool_]:
+    """Predicted masks of the regions of a subtask, shape (R_s, D, H, W)."""
     return np.stack([by_region[region] >= 0.5 for region in task.regions])
 
 
 def _shares(
     decomposition: Decomposition, strength: Mapping[str, float], sizes: Mapping[Link, float]
 ) -> dict[str, float]:
-    """Share of each modality in what was outlined.
+    """Share of each modality in the segmentation.
 
     share_m = sum_s p_s size(m, s) / sum_m' size(m', s), scaled to sum to 1
 
     Args:
-        decomposition: Says who tells whom.
-        strength: p_s, the mean probability that a subtask gives inside its predicted regions; 0 without any.
-        sizes: `addition` of every link.
+        decomposition: Decomposition of the network.
+        strength: Mean probability p_s of each subtask inside its predicted regions; 0 without any.
+        sizes: Contribution by `addition` of every link.
     """
     shares = dict.fromkeys(decomposition.modalities, 0.0)
     for task in decomposition.subtasks:

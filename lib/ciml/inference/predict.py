@@ -1,4 +1,4 @@
-"""A case through a network: probabilities, how sure they are, and which modality said how much."""
+"""Prediction for a case: probabilities, their uncertainty, and the contribution of each modality."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ from lib.ciml.network.message import Message
 from lib.ciml.network.precision import Precision, autocast, precision_for
 
 Box = tuple[slice, slice, slice]
-MARGIN = 4  # voxels kept around the body
+MARGIN_VOXELS = 4  # voxels kept around the body
 OVERLAP = 0.25  # share of a window that its neighbour repeats
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a network says of a case.
+    """Prediction of a network for a case.
 
     Attributes:
-        probabilities: (R, d, h, w) float32, regions in the decomposition's order, inside the box.
-        box: Where that lies on the case's grid; outside it every probability is 0.
-        shape: (D, H, W) of the grid.
+        probabilities: Probabilities inside the box, shape (R, d, h, w), float32, with the regions in the
+            decomposition's order.
+        box: Box on the case's grid; outside it every probability is 0.
+        shape: Shape (D, H, W) of the case's grid.
         uncertainty: Mean binary entropy of the regions' probabilities over the foreground, in nats: 0 is
-            sure, 0.693 is a coin.
-        contributions: Of each subtask, the share of each sender in the mean |addition| that it received over
-            all levels; 0 for each where nothing was said.
-        seconds: Of `pre`, the box made ready, and `infer`, the network.
-        device: Where it was computed.
-        precision: In which number format.
-        fallback: A sentence where memory ran out and another way was taken; else empty.
+            certain, 0.693 is a coin toss.
+        contributions: Share of each sender in the mean |addition| that a subtask received over all levels; 0
+            if every message was zero.
+        seconds: Seconds of `pre`, preparing the box, and `infer`, running the network.
+        device: Device of the computation.
+        precision: Number format of the computation.
+        fallback: Sentence that says how the case was computed after memory ran out; else empty.
     """
 
     probabilities: NDArray[np.float32]
@@ -55,7 +56,7 @@ class Answer:
     fallback: str
 
     def whole(self) -> NDArray[np.float32]:
-        """(R, D, H, W) on the case's grid."""
+        """Probabilities on the case's grid, shape (R, D, H, W)."""
         probabilities = np.zeros((len(self.probabilities), *self.shape), dtype=np.float32)
         probabilities[(slice(None), *self.box)] = self.probabilities
         return probabilities
@@ -70,10 +71,10 @@ def predict(
     max_voxels: int | None = None,
     precision: Precision | None = None,
 ) -> NDArray[np.float32]:
-    """Probability of each region at each voxel; 0 outside the body. Arguments as of `infer`.
+    """Probability of each region at each voxel; 0 outside the body. Arguments as for `infer`.
 
     Returns:
-        (R, D, H, W), on the case's grid.
+        Probabilities on the case's grid, shape (R, D, H, W).
     """
     return infer(
         network, prepared, present=present, device=device, max_voxels=max_voxels, precision=precision
@@ -89,24 +90,23 @@ def infer(
     max_voxels: int | None = None,
     precision: Precision | None = None,
 ) -> Answer:
-    """What a network says of a case.
+    """Predict the regions of a case, with uncertainty and contributions.
 
-    The box around the body passes the network at once where memory holds that, and in overlapping windows
-    otherwise. Where a device's memory runs out all the same, smaller windows are tried, then the CPU.
-    Subtasks that outline the same region are averaged.
+    The box around the body passes through the network at once if memory suffices, and otherwise in
+    overlapping windows. If memory still runs out, smaller windows are tried, then the CPU. Subtasks that
+    outline the same region are averaged.
 
     Args:
-        network: 3-D; its mode is restored afterwards.
-        prepared: A case, or an array (M, D, H, W) normalised as `lib.cases.preprocessing` does, without an
-            outline.
-        present: (M,) bool; that of the case, or all, when None.
-        device: Where to compute.
-        max_voxels: Of one pass; from the device's memory when None.
-        precision: Number format; the fastest that the device has when None.
+        network: 3-D network; its mode is restored afterwards.
+        prepared: Case, or array (M, D, H, W) normalised like `lib.cases.preprocessing`, without a foreground.
+        present: Modalities to use, shape (M,), bool; None uses those of the case, or all of an array.
+        device: Device to compute on.
+        max_voxels: Largest number of voxels in one pass; None derives it from the device's memory.
+        precision: Number format; None uses the fastest format of the device.
 
     Raises:
         ValueError: If the channels do not fit the network, or no modality is present.
-        torch.OutOfMemoryError: If no way is left.
+        torch.OutOfMemoryError: If memory runs out in every attempt.
     """
     start = time.monotonic()
     opened = _Opened.of(network, prepared, present)
@@ -125,7 +125,7 @@ def infer(
         opened.box,
         opened.shape,
         uncertainty,
-        run.voices.shares(),
+        run.tally.shares(),
         {"pre": ready - start, "infer": time.monotonic() - ready},
         str(run.attempt.device),
         run.precision,
@@ -134,10 +134,10 @@ def infer(
 
 
 def region_probabilities(output: Output, decomposition: Decomposition) -> Tensor:
-    """Mean over the subtasks of each region's probability.
+    """Probability of each region, averaged over the subtasks that outline it.
 
     Returns:
-        (B, R, D, H, W), regions in the decomposition's order.
+        Probabilities, shape (B, R, D, H, W), regions in the decomposition's order.
     """
     found: dict[str, list[Tensor]] = {region.name: [] for region in decomposition.regions}
     for subtask in decomposition.subtasks:
@@ -151,7 +151,7 @@ def region_probabilities(output: Output, decomposition: Decomposition) -> Tensor
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> Box:
-    """The part of the grid that holds the mask and a margin; the whole grid for an empty mask."""
+    """Box around the mask with a margin; the whole grid for an empty mask."""
     if not mask.any():
         return slice(None), slice(None), slice(None)
     depth, height, width = (
@@ -163,32 +163,32 @@ def bounding_box(mask: NDArray[np.bool_]) -> Box:
 
 def _extent(occupied: NDArray[np.bool_], size: int) -> slice:
     positions = np.flatnonzero(occupied)
-    return slice(max(int(positions[0]) - MARGIN, 0), min(int(positions[-1]) + 1 + MARGIN, size))
+    return slice(max(int(positions[0]) - MARGIN_VOXELS, 0), min(int(positions[-1]) + 1 + MARGIN_VOXELS, size))
 
 
 @dataclass
 class _ContributionTally:
     """Mean |addition| of each sender to each subtask, summed over levels and windows."""
 
-    heard: dict[str, dict[str, float]] = field(default_factory=dict)
+    totals: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def record(self, messages: list[Message]) -> None:
         for message in messages:
-            loud = float(message.addition.abs().mean(dtype=torch.float32))
-            of = self.heard.setdefault(message.subtask, defaultdict(float))
-            of[message.sender] += loud
+            magnitude = float(message.addition.abs().mean(dtype=torch.float32))
+            of = self.totals.setdefault(message.subtask, defaultdict(float))
+            of[message.sender] += magnitude
 
     def shares(self) -> dict[str, dict[str, float]]:
         return {
-            subtask: {sender: loud / (sum(of.values()) or 1.0) for sender, loud in of.items()}
-            for subtask, of in self.heard.items()
+            subtask: {sender: magnitude / (sum(of.values()) or 1.0) for sender, magnitude in of.items()}
+            for subtask, of in self.totals.items()
         }
 
 
 @dataclass(frozen=True)
 class _Run:
     probabilities: Tensor
-    voices: _ContributionTally
+    tally: _ContributionTally
     attempt: Attempt
     precision: Precision
     fallback: str
@@ -202,25 +202,25 @@ def _run(
     max_voxels: int | None,
     precision: Precision | None,
 ) -> _Run:
-    """The first of the attempts that memory allows."""
+    """Run the attempts in turn until memory suffices."""
     ways = list(attempts(network, device, precision or precision_for(device)))
     shape, divisor = tuple(x.shape[2:]), network.settings.divisor
     for number, way in enumerate(ways):
         limit = way.max_voxels if max_voxels is None else min(way.max_voxels, max_voxels >> (2 * number))
         window = window_of(shape, divisor, limit)
-        voices, chosen = _ContributionTally(), precision or precision_for(way.device)
+        tally, chosen = _ContributionTally(), precision or precision_for(way.device)
         network.to(way.device)
 
-        def compute(part: Tensor, way: Attempt = way, voices: _ContributionTally = voices) -> Tensor:
+        def compute(part: Tensor, way: Attempt = way, tally: _ContributionTally = tally) -> Tensor:
             here = None if present is None else present.to(way.device).expand(len(part), -1)
             output = network(part, here)
-            voices.record(output.messages)
+            tally.record(output.messages)
             return region_probabilities(output, network.decomposition)
 
         try:
             with autocast(way.device, chosen):
                 answer = pass_through(compute, x, window, device=way.device, overlap=OVERLAP)
-            return _Run(answer, voices, way, chosen, way.sentence(window) if number else "")
+            return _Run(answer, tally, way, chosen, way.sentence(window) if number else "")
         except torch.OutOfMemoryError:
             if number == len(ways) - 1:
                 raise
@@ -230,7 +230,7 @@ def _run(
 
 
 def _entropy(probabilities: Tensor, foreground: Tensor | None) -> float:
-    """Mean binary entropy in nats over the foreground; over the whole box where there is none."""
+    """Mean binary entropy in nats over the foreground, or over the whole box without a foreground."""
     of_region = probabilities.flatten(1)
     if foreground is not None and bool(foreground.any()):
         of_region = of_region[:, foreground.flatten()]

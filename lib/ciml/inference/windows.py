@@ -1,4 +1,4 @@
-"""How a case passes through a network within the memory there is: at once, or in windows."""
+"""Sliding windows: how a case passes through a network within the available memory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.precision import Precision
 from lib.ciml.network.settings import NetworkSettings
 
-CPU_BYTES = 2e9  # what one pass may take of a CPU's memory; other processes share it
-_GPU_SHARE = 0.5  # of the memory that is free on a GPU
-_COPIES = 1.8  # of what a pass keeps, with what its convolutions need meanwhile; measured on a CPU
-_BYTES_IN_AND_OUT = 8  # a voxel, of each modality and region, in float32 and in the network's format
-_OF_ANOTHER_NETWORK = 1_000_000  # voxels of one pass of a network whose shape is not known
+CPU_BYTES = 2e9  # main memory that one pass may use; other processes share it
+_GPU_SHARE = 0.5  # share of the free GPU memory that one pass may use
+_COPIES = 1.8  # peak memory over the kept features, with the workspace of convolutions; measured on a CPU
+_BYTES_IN_AND_OUT = 8  # per voxel, modality and region, in float32 and the network's format
+_OF_ANOTHER_NETWORK = 1_000_000  # voxels in one pass of a network of unknown shape
 
 Window = tuple[int, ...]
 Compute = Callable[[Tensor], Tensor]
@@ -27,18 +27,18 @@ Compute = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Attempt:
-    """One way to pass a case through a network.
+    """One attempt to pass a case through a network.
 
     Attributes:
-        device: Where to compute.
-        max_voxels: Most voxels of one pass.
+        device: Device to compute on.
+        max_voxels: Largest number of voxels in one pass.
     """
 
     device: torch.device
     max_voxels: int
 
     def sentence(self, window: Window) -> str:
-        """What a reader is told where this was not the first choice."""
+        """Sentence for the user if an earlier attempt ran out of memory."""
         where = "on the CPU" if self.device.type == "cpu" else "on the GPU"
         size = " x ".join(map(str, window))
         return (
@@ -47,7 +47,7 @@ class Attempt:
 
 
 def attempts(network: CimlNetwork, device: torch.device, precision: Precision) -> Iterator[Attempt]:
-    """The ways to try, one after the other where memory runs out: smaller windows twice, then the CPU."""
+    """Attempts in the order to try when memory runs out: twice with smaller windows, then on the CPU."""
     most = voxels_within(_budget(device), network, precision)
     yield Attempt(device, most)
     yield Attempt(device, most // 4)
@@ -57,7 +57,7 @@ def attempts(network: CimlNetwork, device: torch.device, precision: Precision) -
 
 
 def voxels_within(budget: float, network: CimlNetwork, precision: Precision) -> int:
-    """Voxels that one pass may have so that it takes about `budget` bytes, from the network's shape."""
+    """Number of voxels for which one pass takes about `budget` bytes, estimated from the network's shape."""
     settings, decomposition = network.settings, network.decomposition
     if not isinstance(settings, NetworkSettings):
         return _OF_ANOTHER_NETWORK
@@ -74,10 +74,10 @@ def voxels_within(budget: float, network: CimlNetwork, precision: Precision) -> 
 
 
 def window_of(shape: Window, divisor: Window, max_voxels: int) -> Window:
-    """The largest window of at most `max_voxels`: the whole, its longest axis halved again and again.
+    """Largest window of at most `max_voxels`, found by repeatedly halving the longest axis of the case.
 
-    Its axes are multiples of the divisor. At least two bottleneck voxels lie along each axis: one alone has
-    no deviation to normalise by.
+    The axes of the window are multiples of the divisor. Each axis has at least two bottleneck voxels, because
+    a single voxel has no standard deviation for the normalisation.
     """
     window = [_multiple(size, step) for size, step in zip(shape, divisor, strict=True)]
     while prod(window) > max_voxels:
@@ -92,17 +92,17 @@ def window_of(shape: Window, divisor: Window, max_voxels: int) -> Window:
 def pass_through(
     compute: Compute, x: Tensor, window: Window, *, device: torch.device, overlap: float
 ) -> Tensor:
-    """The network's answer, in one pass where the window holds everything, else in overlapping windows.
+    """Compute in one pass if the window holds the whole input, else in overlapping windows.
 
     Args:
-        compute: (B, M, D, H, W) on the device to (B, R, D, H, W).
-        x: (1, M, D, H, W), anywhere.
-        window: (D, H, W), multiples of the network's divisor.
-        device: Where to compute.
-        overlap: Share of a window that its neighbour repeats.
+        compute: Function from (B, M, D, H, W) on the device to (B, R, D, H, W).
+        x: Input on any device, shape (1, M, D, H, W).
+        window: Window (D, H, W), with axes that are multiples of the network's divisor.
+        device: Device to compute on.
+        overlap: Share of a window that the neighbouring window repeats.
 
     Returns:
-        (1, R, D, H, W), float32, in main memory.
+        Result in main memory, shape (1, R, D, H, W), float32.
     """
     shape = tuple(x.shape[2:])
     if all(size <= side for size, side in zip(shape, window, strict=True)):

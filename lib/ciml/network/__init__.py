@@ -1,1 +1,1 @@
-"""The network: encoders, decoders, and messages between modalities."""
+"""Network: encoders, decoders, and messages between modalities."""

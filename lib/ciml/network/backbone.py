@@ -1,4 +1,4 @@
-"""The halves of a U-Net: features of one modality at every level, and back from them to logits."""
+"""Encoder and decoder of a U-Net: from a modality to features at every level, and back to logits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Encoder(nn.Module):
     def __init__(
         self, channels: Sequence[int], strides: Sequence[tuple[int, ...]], *, spatial_dims: int
     ) -> None:
-        """Build one stage a level, each downsampling by its stride."""
+        """Build one stage per level, each downsampling by its stride."""
         super().__init__()
         self.stages = nn.ModuleList(
             _stage(before, after, stride, spatial_dims)
@@ -26,10 +26,10 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Finest level first.
+        """Features of every level, finest first.
 
         Args:
-            x: (B, 1, D, H, W).
+            x: Images of one modality, shape (B, 1, D, H, W).
         """
         features = []
         for stage in self.stages:
@@ -39,10 +39,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the bottleneck up: project, upsample, add the skip, convolve."""
+    """Decoder that projects, upsamples, adds the skip and convolves, from the bottleneck up."""
 
     def __init__(self, regions: int, channels: Sequence[int], *, spatial_dims: int) -> None:
-        """Build for features of `channels`, finest first."""
+        """Build a decoder for features with `channels`, finest level first."""
         super().__init__()
         convolution = Conv[Conv.CONV, spatial_dims]
         pairs = list(pairwise(channels))
@@ -57,7 +57,7 @@ class Decoder(nn.Module):
         """Logits at the input's size, interpolated where the stem downsampled.
 
         Args:
-            features: Of every level, finest first.
+            features: Features of every level, finest first.
             shape: Spatial size of the input.
         """
         x = features[-1]

@@ -1,4 +1,4 @@
-"""A subtask's input to its decoder: the features of its primary modalities, and what the others add."""
+"""Decoder input of a subtask: features of its primary modalities plus messages from the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lib.ciml.network.settings import NetworkSettings
 
 
 class Branch(nn.Module):
-    """Features of the primary modalities of one subtask, and the messages to them."""
+    """Features of the primary modalities of one subtask, with the messages added to them."""
 
     def __init__(self, subtask: Subtask, modalities: tuple[str, ...], settings: NetworkSettings) -> None:
         """Build the message channels of a subtask, for inputs whose channels are `modalities`."""
@@ -45,9 +45,9 @@ class Branch(nn.Module):
         silent: Collection[tuple[str, str]],
         summaries: dict[Tensor, Tensor] | None = None,
     ) -> tuple[list[Tensor], list[Message]]:
-        """The primary's features with what was added to them, and the messages that added it.
+        """Primary features after all messages were added, and these messages.
 
-        `summaries` takes those of the features, from branch to branch: many messages look at the same.
+        `summaries` caches the summaries of features across branches, because many messages use the same ones.
         """
         known = {} if summaries is None else summaries
         primary = [self._primary_features(features, present, level) for level in range(len(self.null))]
@@ -70,7 +70,7 @@ class Branch(nn.Module):
     def _primary_features(
         self, features: Mapping[int, list[Tensor]], present: Tensor | None, level: int
     ) -> Tensor:
-        """Mean over the primary modalities that are present; the learned null features where none is."""
+        """Mean over the present primary modalities; learned null features if none is present."""
         if present is None or all(present_in(present, channel) is None for channel in self.primary):
             complete = [features[channel][level] for channel in self.primary]
             return complete[0] if len(complete) == 1 else torch.stack(complete).mean(dim=0)
@@ -86,22 +86,22 @@ class Branch(nn.Module):
 
 
 def _summary(features: Tensor, known: dict[Tensor, Tensor]) -> Tensor:
-    """`summary_of` these very features, computed once."""
+    """Summary of these features, computed once."""
     if features not in known:
         known[features] = summary_of(features)
     return known[features]
 
 
 def present_in(present: Tensor | None, channel: int) -> Tensor | None:
-    """(B,) bool of one modality; None if every sample has it."""
+    """Samples that have a modality, shape (B,), bool; None if every sample has it."""
     return None if present is None or bool(present[:, channel].all()) else present[:, channel]
 
 
 def _expand(vector: Tensor, like: Tensor) -> Tensor:
-    """(B,) as (B, 1, 1, ...)."""
+    """Vector (B,) reshaped to (B, 1, 1, ...)."""
     return vector.view(-1, *(1,) * (like.ndim - 1))
 
 
 def where_present(present: Tensor | None, tensor: Tensor) -> Tensor:
-    """The tensor where the sample has the modality, zero elsewhere, whatever an absent channel holds."""
+    """Tensor with zeros for samples that lack the modality, even where an absent channel holds NaN."""
     return tensor if present is None else torch.where(_expand(present, tensor), tensor, 0.0)

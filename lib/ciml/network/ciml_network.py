@@ -1,4 +1,4 @@
-"""The network: one encoder a modality, one decoder a subtask, messages added between them.
+"""CIML network: one encoder per modality, one decoder per subtask, and messages between them.
 
 CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670). Messages
 pass at the bottleneck and the deepest skips; `lib.ciml.network.message` has their equations.
@@ -20,11 +20,11 @@ from lib.ciml.network.settings import NetworkSettings
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What the network says of a batch.
+    """Output of the network for a batch.
 
     Attributes:
-        logits: Of each subtask, (B, R_s, D, H, W).
-        messages: Every message sent.
+        logits: Logits of each subtask, shape (B, R_s, D, H, W).
+        messages: All messages that were sent.
     """
 
     logits: dict[str, Tensor]
@@ -34,8 +34,8 @@ class Output:
 class CimlNetwork(nn.Module):
     """Encoders, messages and decoders for one decomposition.
 
-    A modality that is absent sends nothing. A subtask that lacks all its primary modalities is decoded from
-    learned null features (one vector a level) and the messages it gets.
+    An absent modality sends no message. A subtask that lacks all its primary modalities is decoded from
+    learned null features (one vector per level) and the messages it receives.
 
     Example:
         >>> network = CimlNetwork(decomposition_for(("CT", "PET")), ("CT", "PET"))
@@ -49,7 +49,7 @@ class CimlNetwork(nn.Module):
         modalities: tuple[str, ...],
         settings: NetworkSettings | None = None,
     ) -> None:
-        """Build for inputs whose channels are `modalities`, in this order.
+        """Build a network for inputs whose channels are `modalities`, in this order.
 
         Raises:
             ValueError: If the decomposition uses a modality that is not among them.
@@ -88,13 +88,15 @@ class CimlNetwork(nn.Module):
         generator: Generator | None = None,
         silent: Collection[tuple[str, str]] = (),
     ) -> Output:
-        """Outline every subtask's regions.
+        """Compute the logits of every subtask.
 
         Args:
-            x: (B, M, D, H, W), or (B, M, H, W); axes multiples of `settings.divisor`, and larger.
-            present: (B, M) bool, at least one a row; all when None, which is also the form to export.
+            x: Images, shape (B, M, D, H, W) or (B, M, H, W); axes are multiples of `settings.divisor`, and
+                larger.
+            present: Modalities that each sample has, shape (B, M), bool, at least one per row; None for all,
+                which is also the form to export.
             generator: Source of the messages' noise in training.
-            silent: (sender, subtask) of messages that are not to be sent.
+            silent: Messages (sender, subtask) that are not sent.
 
         Raises:
             ValueError: If a shape does not fit, or a row has no modality.

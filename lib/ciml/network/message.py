@@ -1,4 +1,4 @@
-"""A message from one modality to another: what it says, where, and with how much noise.
+"""Message from an auxiliary to a primary modality, with spatial attention and noise.
 
 CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670). From auxiliary a to
 primary p:
@@ -6,11 +6,11 @@ primary p:
     s          = mean_c F_p, max_c F_p, mean_c F_a, max_c F_a      (B, 4, D, H, W)
     A          = sigmoid(conv(s))                                   cross-modal spatial attention
     mu, logvar = conv(A * F_a)
-    z          = mu + exp(logvar / 2) * eps   in training, mu in use
+    z          = mu + exp(logvar / 2) * eps   in training, mu in inference
     F_p'       = F_p + sum_a conv_out(z_a)                          conv_out starts at zero
 
-The decoder already sees F_p, so what z repeats of it costs KL and wins nothing. There is no learned prior
-given x_p: it would penalise the part that complements.
+The decoder already receives F_p, so information that z repeats from F_p costs KL without any gain. There is
+no learned prior given x_p, because it would penalise complementary information.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ MAX_LOGVAR = 8.0  # exp(8) is far beyond any useful noise, and finite in every p
 
 @dataclass(frozen=True, eq=False)
 class Message:
-    """What one modality told one subtask at one level.
+    """Message from one modality to one subtask at one level.
 
     Attributes:
-        sender: Modality.
-        subtask: Receiver.
-        level: 0 is the finest; the last is the bottleneck.
-        mu: (B, Cz, D, H, W) mean of z.
-        logvar: (B, Cz, D, H, W) logarithm of its variance.
-        attention: (B, 1, D, H, W) in (0, 1).
-        addition: (B, C, D, H, W), what was added to the receiver's features.
-        present: (B,) bool, where False nothing was sent; None if every sample has the sender.
+        sender: Modality that sends the message.
+        subtask: Subtask that receives the message.
+        level: Level of the features; 0 is the finest, the last is the bottleneck.
+        mu: Mean of z, shape (B, Cz, D, H, W).
+        logvar: Logarithm of the variance of z, shape (B, Cz, D, H, W).
+        attention: Attention in (0, 1), shape (B, 1, D, H, W).
+        addition: Tensor added to the receiver's features, shape (B, C, D, H, W).
+        present: Samples that have the sender, shape (B,), bool; None if every sample has it.
     """
 
     sender: str
@@ -50,10 +50,10 @@ class Message:
 
 
 class MessageChannel(nn.Module):
-    """The equations at the top of this module, for one sender, receiver and level."""
+    """Message channel of one sender, receiver and level, by the equations at the top of this module."""
 
     def __init__(self, channels: int, message_channels: int, *, spatial_dims: int = 3) -> None:
-        """Build for features of `channels`."""
+        """Build a message channel for features with `channels`."""
         super().__init__()
         convolution = Conv[Conv.CONV, spatial_dims]
         self.attention = convolution(4, 1, kernel_size=3, padding=1)
@@ -70,12 +70,12 @@ class MessageChannel(nn.Module):
         *,
         generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What to add to the primary's features, then mu, logvar and attention.
+        """Addition to the primary features, then mu, logvar and attention.
 
         Args:
-            primary_summary: `summary_of` F_p, (B, 2, D, H, W).
-            auxiliary: F_a, (B, C, D, H, W).
-            auxiliary_summary: `summary_of` F_a.
+            primary_summary: Summary of F_p, shape (B, 2, D, H, W).
+            auxiliary: Features F_a, shape (B, C, D, H, W).
+            auxiliary_summary: Summary of F_a, shape (B, 2, D, H, W).
             generator: Source of the noise in training.
         """
         seen = torch.cat((primary_summary, auxiliary_summary), dim=1)
@@ -90,5 +90,5 @@ class MessageChannel(nn.Module):
 
 
 def summary_of(features: Tensor) -> Tensor:
-    """(B, 2, D, H, W): mean and maximum over the channels, which is what the attention sees of them."""
+    """Mean and maximum over the channels, the input of the attention, shape (B, 2, D, H, W)."""
     return torch.cat((features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)), dim=1)

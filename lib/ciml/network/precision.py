@@ -1,4 +1,4 @@
-"""In which number format a device computes fastest without harm."""
+"""Number format in which a device computes fastest without loss of quality."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def precision_for(device: torch.device | str) -> Precision:
-    """bfloat16 where the device has it in hardware, float16 on an older GPU, else float32.
+    """Fastest format of a device: bfloat16 with hardware support, float16 on an older GPU, else float32.
 
-    A CPU without it would emulate, slower than float32.
+    A CPU without bfloat16 hardware would emulate bfloat16, which is slower than float32.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -23,7 +23,7 @@ def precision_for(device: torch.device | str) -> Precision:
 
 
 def autocast(device: torch.device | str, precision: Precision) -> torch.autocast:
-    """A context in which a network computes in this precision; float32 is as it stands.
+    """Context in which a network computes in this precision; float32 changes nothing.
 
     Raises:
         ValueError: If there is no such precision.

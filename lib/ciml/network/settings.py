@@ -1,4 +1,4 @@
-"""The shape of the network: sizes, levels, channels."""
+"""Settings of the network: sizes, levels and channels."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Shape of the network; the defaults are `tiny`, which trains on a laptop's CPU.
+    """Settings of the network; the defaults are `tiny`, which trains on the CPU of a laptop.
 
     Attributes:
-        spatial_dims: 2 or 3.
+        spatial_dims: Number of spatial dimensions, 2 or 3.
         channels: Features of each level, the bottleneck last.
         strides: Downsampling into each level along (D, H, W); the first is the stem's. In plane first, as
             slices are thicker than pixels. A 2-D network uses (H, W).
         message_channels: Channels of z.
-        message_levels: Messages at the bottleneck and at this many less one of the deepest skips.
+        message_levels: Number of levels with messages: the bottleneck and the deepest skips.
     """
 
     spatial_dims: int = 3
@@ -43,7 +43,7 @@ class NetworkSettings:
     message_levels: int = 3
 
     def __post_init__(self) -> None:
-        """Refuse what no network could be built from."""
+        """Refuse settings from which no network can be built."""
         if self.spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3; got {self.spatial_dims!r}.")
         if len(self.channels) < 2 or len(self.strides) != len(self.channels):
@@ -56,7 +56,7 @@ class NetworkSettings:
 
     @classmethod
     def of_size(cls, size: str, *, spatial_dims: int = 3) -> NetworkSettings:
-        """`tiny` for a CPU, `base` or `large` for a GPU.
+        """Settings of a size: `tiny` for a CPU, `base` or `large` for a GPU.
 
         Raises:
             ValueError: If there is no such size.
@@ -67,26 +67,26 @@ class NetworkSettings:
 
     @property
     def divisor(self) -> tuple[int, ...]:
-        """What each spatial axis of the input must be a multiple of."""
+        """Divisor of which each spatial axis of the input must be a multiple."""
         products = (math.prod(axis) for axis in zip(*self.strides, strict=True))
         return tuple(products)[-self.spatial_dims :]
 
     @property
     def levels_of_messages(self) -> range:
-        """The deepest ones."""
+        """Levels that have messages: the deepest ones."""
         levels = len(self.channels)
         return range(max(0, levels - self.message_levels), levels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and checkpoints."""
+        """Settings as plain values, for JSON and checkpoints."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkSettings:
-        """Settings that `to_dict` gave, also after JSON made its tuples lists.
+        """Settings from the values of `to_dict`; JSON may have turned tuples into lists.
 
         Raises:
-            ValueError: If they are of a network that this release no longer builds.
+            ValueError: If the values describe a network that this release no longer builds.
         """
         if gone := [key for key in _GONE if values.get(key)]:
             raise ValueError(f"{gone[0]} is no longer part of the network")

@@ -1,1 +1,1 @@
-"""Training on labelled cases, and the validation that judges it."""
+"""Training on labelled cases, and its validation."""

@@ -1,4 +1,4 @@
-"""What CIML minimises: segmentation of every subtask, and the price of what its messages say.
+"""Loss of CIML: segmentation loss of every subtask plus the information cost of the messages.
 
     L = sum_k [Dice + BCE](subtask k) + beta * mean KL(q(z | x_a) || N(0, I))
 
@@ -27,10 +27,10 @@ class Loss:
     """Parts of the objective.
 
     Attributes:
-        total: What is minimised.
-        segmentation: Sum over the subtasks.
-        kl: Mean over all messages, nats a channel and voxel; 0 without messages.
-        kl_by_level: The same of each level; near zero means that its messages are ignored.
+        total: Loss to minimise.
+        segmentation: Segmentation loss, summed over the subtasks.
+        kl: Mean KL over all messages in nats per channel and voxel; 0 without messages.
+        kl_by_level: Mean KL of each level; near zero means that the level's messages are ignored.
     """
 
     total: Tensor
@@ -39,7 +39,7 @@ class Loss:
     kl_by_level: dict[int, Tensor]
 
     def detached(self) -> Loss:
-        """The figures without the graph behind them."""
+        """Loss without the autograd graph."""
         levels = {level: kl.detach() for level, kl in self.kl_by_level.items()}
         return Loss(self.total.detach(), self.segmentation.detach(), self.kl.detach(), levels)
 
@@ -51,13 +51,13 @@ def objective(
     decomposition: Decomposition,
     beta: float,
 ) -> Loss:
-    """The whole loss of a batch.
+    """Total loss of a batch.
 
     Args:
-        output: Of the network.
-        regions: (B, R, D, H, W) masks of all regions, 0 or 1.
-        decomposition: Says which regions each subtask outlines.
-        beta: Price of a nat.
+        output: Output of the network.
+        regions: Masks of all regions, shape (B, R, D, H, W), 0 or 1.
+        decomposition: Decomposition, with the regions of each subtask.
+        beta: Weight of the KL per nat.
     """
     segmentation = regions.new_zeros((), dtype=torch.float32)
     for subtask in decomposition.subtasks:
@@ -71,14 +71,14 @@ def objective(
 
 
 def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Soft Dice over the batch, mean of the regions, plus binary cross-entropy, mean of the voxels.
+    """Soft Dice loss over the batch, averaged over regions, plus binary cross-entropy, averaged over voxels.
 
-    Dice_r = 1 - (2 sum p y + 1) / (sum p + sum y + 1). The sums run over the batch, as a patch without the
-    region would otherwise weigh as much as one that is full of it.
+    Dice_r = 1 - (2 sum p y + 1) / (sum p + sum y + 1). The sums run over the batch, because
+    a patch without the region would otherwise weigh as much as a patch that is full of it.
 
     Args:
-        logits: (B, R, D, H, W).
-        target: Same shape, 0 or 1.
+        logits: Logits of the regions, shape (B, R, D, H, W).
+        target: Masks of the regions, same shape, 0 or 1.
     """
     logits, target = logits.float(), target.float()
     dice: Tensor = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)(logits, target)
@@ -91,17 +91,17 @@ def message_kl(message: Message) -> Tensor:
     KL = (mu^2 + sigma^2 - 1 - log sigma^2) / 2
 
     Returns:
-        (B, Cz, D, H, W) in nats.
+        KL in nats, shape (B, Cz, D, H, W).
     """
     mu, logvar = message.mu.float(), message.logvar.float()
     return 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)
 
 
 def mean_kl(message: Message) -> Tensor | None:
-    """Mean over channels, voxels and the samples whose sender was present; None where it was in none.
+    """Mean KL over channels, voxels and the samples that have the sender; None if no sample has it.
 
     Args:
-        message: From one forward pass.
+        message: Message of one forward pass.
     """
     kl = message_kl(message)
     if message.present is not None:
@@ -110,15 +110,15 @@ def mean_kl(message: Message) -> Tensor | None:
 
 
 def _mean(values: Sequence[Tensor], *, like: Tensor) -> Tensor:
-    """Mean of scalars; 0 for none."""
+    """Mean of scalars; 0 without any."""
     return torch.stack(list(values)).mean() if values else torch.zeros((), device=like.device)
 
 
 def beta_at(step: int, *, steps: int, beta: float, warm_up: float) -> float:
-    """Beta at a step: from 0 in a straight line over the first `warm_up` share of the steps, then constant.
+    """Beta at a step: rises linearly from 0 over the first `warm_up` share of the steps, then constant.
 
     Raises:
-        ValueError: If warm_up is not a share.
+        ValueError: If warm_up is not between 0 and 1.
     """
     if not 0.0 <= warm_up <= 1.0:
         raise ValueError(f"warm_up must be between 0 and 1; got {warm_up}.")

@@ -1,4 +1,4 @@
-"""The steps of a training: patches in, one change of the weights out."""
+"""Optimisation steps of a training: each step draws patches and updates the weights."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class TrainingError(ValueError):
-    """Training that cannot go on; the message says why and what to do."""
+    """Training cannot continue; the message says why and what to do."""
 
 
 class Optimisation:
     """Optimiser, schedule, patches and random draws of one training.
 
-    Every epoch draws from generators of its own, seeded by (seed, rank, epoch): a training that is resumed
-    at an epoch sees what it would have seen.
+    Every epoch has its own generators, seeded by (seed, rank, epoch). A resumed training therefore draws the
+    same patches as an uninterrupted one.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Optimisation:
         device: torch.device,
         ranks: Ranks | None = None,
     ) -> None:
-        """Set up for the first step; the network is on `device` already."""
+        """Prepare the first step; the network must already be on `device`."""
         self.network, self.settings = network, settings
         self.seed, self.device, self.ranks = seed, device, ranks
         self.optimiser = torch.optim.AdamW(
@@ -61,7 +61,7 @@ class Optimisation:
         self.noise = torch.Generator(device)
 
     def epoch(self, number: int, stop: Callable[[], bool]) -> list[Loss] | None:
-        """The losses of the steps of epoch `number`, from 1; None if it was stopped."""
+        """Losses of the steps of epoch `number`, counted from 1; None if the epoch was stopped."""
         rank = self.ranks.rank if self.ranks else 0
         random = np.random.default_rng([self.seed, rank, number])
         self.noise.manual_seed(int(random.integers(2**63)))
@@ -75,7 +75,7 @@ class Optimisation:
         return losses
 
     def step(self, batches: Sequence[Batch]) -> Loss:
-        """One change of the weights by the mean gradient of some batches; the last batch's loss.
+        """Update the weights by the mean gradient of some batches and return the loss of the last batch.
 
         Raises:
             TrainingError: If the loss or a gradient is not finite.
@@ -102,13 +102,13 @@ class Optimisation:
                 f"{float(norm)} at step {self.done + 1} of {settings.steps}. Lower the learning "
                 "rate, or check the cases for values that are not finite."
             )
-        self.scaler.step(self.optimiser)  # leaves out a step that overflowed in float16
+        self.scaler.step(self.optimiser)  # skips a step that overflowed in float16
         self.scaler.update()
         self.done += 1
         return loss.detached()
 
     def state(self) -> dict[str, Any]:
-        """What an identical training goes on from."""
+        """State from which an identical training resumes."""
         return {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -117,14 +117,14 @@ class Optimisation:
         }
 
     def go_on_from(self, state: dict[str, Any]) -> None:
-        """Take over what `state` gave."""
+        """Restore a saved `state`."""
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         self.done = state["done"]
 
     def _batches(self, random: np.random.Generator) -> Generator[Batch]:
-        """The batches of one epoch; the next one is read while this one is computed."""
+        """Batches of one epoch; the next batch is read during the computation of the current one."""
         count = self.settings.steps_per_epoch * self.settings.accumulate
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(self._batch, random)
@@ -135,7 +135,7 @@ class Optimisation:
                 yield batch
 
     def _batch(self, random: np.random.Generator) -> Batch:
-        """(B, M, D, H, W) images, (B, M) present, (B, R, D, H, W) region masks."""
+        """Images (B, M, D, H, W), present modalities (B, M) and region masks (B, R, D, H, W)."""
         settings = self.settings
         patches = [
             augment(self.sampler.draw(random), jitter=settings.jitter, generator=random)

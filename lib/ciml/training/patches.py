@@ -1,4 +1,4 @@
-"""Random patches of labelled cases: where they lie is drawn first, then only they are read."""
+"""Random patches of labelled cases; each position is drawn first, then only the patch is read."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 
 from lib.cases.preprocessing import PreparedCase
 
-POSITIONS_PER_LABEL = 20_000  # of a label's voxels are kept as centres to draw from
+POSITIONS_PER_LABEL = 20_000  # voxels of a label that are kept as possible centres
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingCase:
-    """A prepared case and its label on the same grid.
+    """Prepared case and its label on the same grid.
 
     Attributes:
-        prepared: The images, memory-mapped.
-        label: (D, H, W) uint8, 0 is background.
+        prepared: Prepared case with memory-mapped images.
+        label: Label map, shape (D, H, W), uint8; 0 is background.
     """
 
     prepared: PreparedCase
     label: NDArray[np.uint8]
 
     def __post_init__(self) -> None:
-        """Refuse a label that lies elsewhere than its images."""
+        """Refuse a label on another grid than its images, and a case without modalities."""
         if self.label.shape != self.prepared.array.shape[1:] or self.label.dtype != np.uint8:
             raise ValueError(
                 f"the label of {self.prepared.id} must be uint8 {self.prepared.array.shape[1:]}; got "
@@ -39,12 +39,12 @@ class TrainingCase:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A piece of a case, zero where it reaches beyond the case.
+    """Patch of a case; zero outside the case.
 
     Attributes:
-        image: (M, D, H, W) float32.
-        label: (D, H, W) uint8.
-        present: (M,) bool.
+        image: Images of the modalities, shape (M, D, H, W), float32.
+        label: Label map, shape (D, H, W), uint8.
+        present: Modalities that the case has, shape (M,), bool.
     """
 
     image: NDArray[np.float32]
@@ -53,10 +53,10 @@ class Patch:
 
 
 class PatchSampler:
-    """Draws patches, some of them around a labelled voxel.
+    """Sampler of random patches, some of them around a labelled voxel.
 
-    Cases are drawn evenly; in a case its labels are drawn evenly, so that a small structure is seen as often
-    as a large one.
+    Cases are drawn uniformly. The labels of a case are also drawn uniformly, so a small structure is sampled
+    as often as a large one.
     """
 
     def __init__(
@@ -67,19 +67,19 @@ class PatchSampler:
         foreground_share: float,
         generator: Generator,
     ) -> None:
-        """Note where each label lies.
+        """Find the voxels of each label.
 
         Args:
-            cases: At least one.
-            roi_size: Patch (D, H, W) in voxels.
+            cases: Training cases, at least one.
+            roi_size: Patch size (D, H, W) in voxels.
             foreground_share: Probability that a patch is centred near a labelled voxel.
-            generator: Chooses which voxels of a large label are kept as centres.
+            generator: Generator that chooses the voxels of a large label to keep as centres.
         """
         self.cases, self.roi_size, self.foreground_share = cases, np.array(roi_size), foreground_share
         self._positions = [_positions_of(case.label, generator) for case in cases]
 
     def draw(self, generator: Generator) -> Patch:
-        """One patch of one case, read from the memory map."""
+        """Draw a random patch of a random case and read it from the memory map."""
         number = int(generator.integers(len(self.cases)))
         case, positions = self.cases[number], self._positions[number]
         if positions and generator.random() < self.foreground_share:
@@ -89,20 +89,20 @@ class PatchSampler:
         return read_patch(case, centre - self.roi_size // 2, tuple(self.roi_size))
 
     def _near(self, positions: NDArray[np.int64], generator: Generator) -> NDArray[np.int64]:
-        """A labelled voxel, shifted by up to a quarter patch: inside, and not always in the middle."""
+        """Random centre within a quarter patch of a labelled voxel."""
         reach = self.roi_size // 4
         shift = generator.integers(-reach, reach + 1)
         return np.asarray(positions[int(generator.integers(len(positions)))] + shift)
 
     def _anywhere(self, case: TrainingCase, generator: Generator) -> NDArray[np.int64]:
-        """A centre whose patch lies inside the case, along each axis where it fits."""
+        """Random centre whose patch lies inside the case along each axis on which it fits."""
         shape = np.array(case.label.shape)
         low = np.minimum(self.roi_size // 2, shape // 2)
         return np.asarray(generator.integers(low, np.maximum(shape - self.roi_size // 2, low + 1)))
 
 
 def _positions_of(label: NDArray[np.uint8], generator: Generator) -> list[NDArray[np.int64]]:
-    """Voxels of each label that the case has, each (P, 3)."""
+    """Voxels of each label in the case, shape (P, 3) each."""
     found = []
     for value in np.unique(label[label > 0]):
         flat = np.flatnonzero(label == value)
@@ -113,12 +113,12 @@ def _positions_of(label: NDArray[np.uint8], generator: Generator) -> list[NDArra
 
 
 def read_patch(case: TrainingCase, start: NDArray[np.int64], size: tuple[int, ...]) -> Patch:
-    """The part of a case from `start`, padded with zeros to `size`, moved inside where it fits.
+    """Read a patch of a case, moved inside the case where it fits and padded with zeros elsewhere.
 
     Args:
-        case: Where from.
-        start: (3,) first voxel; may be outside.
-        size: (D, H, W).
+        case: Case to read from.
+        start: First voxel, shape (3,); may be outside the case.
+        size: Patch size (D, H, W).
     """
     shape = np.array(case.label.shape)
     fitting = np.clip(start, 0, np.maximum(shape - size, 0))
@@ -130,7 +130,7 @@ def read_patch(case: TrainingCase, start: NDArray[np.int64], size: tuple[int, ..
 
 
 def augment(patch: Patch, *, jitter: float, generator: Generator) -> Patch:
-    """Mirror along random axes; scale and shift each modality by a normal draw of deviation `jitter`."""
+    """Flip along random axes; scale and shift each modality by normal noise of deviation `jitter`."""
     axes = [axis for axis in (1, 2, 3) if generator.random() < 0.5]
     scale = 1.0 + jitter * generator.standard_normal((len(patch.image), 1, 1, 1))
     shift = jitter * generator.standard_normal((len(patch.image), 1, 1, 1))
@@ -141,12 +141,15 @@ def augment(patch: Patch, *, jitter: float, generator: Generator) -> Patch:
 def drop_modalities(
     present: NDArray[np.bool_], *, probability: float, generator: Generator
 ) -> NDArray[np.bool_]:
-    """Which modalities a patch keeps: each is dropped with `probability`, but never all that are there.
+    """Drop each modality of a patch with `probability`, but always keep at least one.
 
     Args:
-        present: (M,).
-        probability: 0 keeps all.
-        generator: Of the draw.
+        present: Modalities that the case has, shape (M,), bool.
+        probability: Probability of dropping a modality; 0 keeps all.
+        generator: Generator of the random draws.
+
+    Returns:
+        Modalities that the patch keeps, shape (M,), bool.
     """
     kept = present & (generator.random(len(present)) >= probability)
     if not kept.any():

@@ -1,4 +1,4 @@
-"""The processes of torchrun that train one network together: data-parallel, one patch stream each."""
+"""Ranks: processes of torchrun that train one network data-parallel, each on its own patches."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Ranks:
     """One process among those that train together.
 
     Attributes:
-        rank: Its number; 0 validates, keeps the state and publishes.
-        size: How many they are.
+        rank: Number of the process; rank 0 validates, saves the state and publishes.
+        size: Number of processes.
     """
 
     rank: int
@@ -26,23 +26,23 @@ class Ranks:
 
     @classmethod
     def joined(cls) -> Ranks | None:
-        """This process among those that joined; None where it is alone."""
+        """Rank of this process; None if it trains alone."""
         if not distributed.is_initialized() or distributed.get_world_size() == 1:
             return None
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Put the mean over the ranks in every gradient; one that a rank lacks counts as zero there.
+        """Replace every gradient by its mean over the ranks; a missing gradient counts as zero.
 
-        One message for all of them: a modality that a rank's patches lack leaves its encoder without a
-        gradient, and which these are differs from rank to rank and from step to step.
+        All gradients are sent in one message. A modality that the patches of a rank lack leaves its encoder
+        without a gradient, and the missing gradients differ between ranks and steps.
         """
         learned = [parameter for parameter in parameters if parameter.requires_grad]
         for parameter in learned:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         flat = torch.cat([parameter.grad.flatten() for parameter in learned if parameter.grad is not None])
-        shared = flat.cpu()  # gloo, which the ranks join by, sums on the CPU
+        shared = flat.cpu()  # the ranks use gloo, which sums on the CPU
         distributed.all_reduce(shared)
         mean = (shared / self.size).to(flat.device)
         parts = mean.split([parameter.numel() for parameter in learned])
@@ -50,7 +50,7 @@ class Ranks:
             parameter.grad = part.view_as(parameter)
 
     def share(self, value: Value | None) -> Value:
-        """What the first rank has, on every rank."""
+        """Value of the first rank, on every rank."""
         box: list[Value | None] = [value]
         distributed.broadcast_object_list(box, src=0)
         shared = box[0]

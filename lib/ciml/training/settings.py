@@ -1,4 +1,4 @@
-"""How long a network is trained and how: the numbers, and what they must satisfy."""
+"""Settings of the training of a network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from lib.ciml.network.precision import Precision
 
-# What a size of the network needs beyond the defaults. Those of `base` and `large`, for a GPU, follow common
-# practice and were not measured here.
+# Changes of the defaults for each size of the network. The values for `base` and `large`, which need a GPU,
+# follow common practice and were not measured here.
 _OF_SIZE: dict[str, dict[str, Any]] = {
     "tiny": {},
     "base": {"epochs": 60, "steps_per_epoch": 50, "roi_size": (64, 128, 128), "learning_rate": 1e-3},
@@ -19,22 +19,22 @@ _OF_SIZE: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How long and how; the defaults train `tiny` in about a minute on one CPU core.
+    """Settings of a training; the defaults train `tiny` in about a minute on one CPU core.
 
     Attributes:
-        epochs: The learning rate falls to zero over exactly these.
-        steps_per_epoch: Optimiser steps in one.
+        epochs: Number of epochs, over which the learning rate falls to zero.
+        steps_per_epoch: Optimiser steps in an epoch.
         batch_size: Patches in a forward pass.
-        accumulate: Forward passes whose gradients one step averages.
-        roi_size: Patch (D, H, W) in voxels, multiples of the network's divisor.
-        learning_rate: Of AdamW, at its peak.
-        weight_decay: Of AdamW.
-        gradient_norm: Gradients are clipped to this.
-        precision: Of the forward pass; the loss is always computed in float32.
+        accumulate: Forward passes whose gradients are averaged in one step.
+        roi_size: Patch size (D, H, W) in voxels, multiples of the network's divisor.
+        learning_rate: Peak learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        gradient_norm: Largest norm of the gradient; a larger gradient is clipped.
+        precision: Number format of the forward pass; the loss is always computed in float32.
         foreground_share: Probability that a patch is centred near a labelled voxel.
         jitter: Deviation of the random scale and shift of intensities, in units of the prepared array.
         modality_dropout: Probability that a patch lacks a modality it has; one always stays.
-        beta: Price of a nat of message, see `lib.ciml.training.loss`.
+        beta: Weight of the KL of the messages per nat, see `lib.ciml.training.loss`.
         beta_warm_up: Share of the steps over which beta rises from 0.
         validate_every: Epochs between validations; the last epoch always validates.
     """
@@ -56,7 +56,7 @@ class TrainingSettings:
     validate_every: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse what would not train."""
+        """Refuse settings that cannot train."""
         for name in ("epochs", "steps_per_epoch", "batch_size", "accumulate", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
@@ -66,21 +66,21 @@ class TrainingSettings:
 
     @classmethod
     def of_size(cls, size: str, **changes: Any) -> TrainingSettings:
-        """The defaults for a size of the network, with some changed."""
+        """Defaults for a size of the network, with some settings changed."""
         return cls(**{**_OF_SIZE[size], **changes})
 
     @property
     def steps(self) -> int:
-        """Optimiser steps in all."""
+        """Total number of optimiser steps."""
         return self.epochs * self.steps_per_epoch
 
     def learning_rate_at(self, step: int) -> float:
-        """See `learning_rate_factor`."""
+        """Learning rate at a step, see `learning_rate_factor`."""
         return self.learning_rate * learning_rate_factor(step, self.steps)
 
 
 def learning_rate_factor(step: int, steps: int, *, warm_up: float = 0.05) -> float:
-    """Share of the peak learning rate: a line up over the first `warm_up`, then a cosine to 0."""
+    """Share of the peak learning rate: a linear rise over the first `warm_up`, then a cosine to 0."""
     ramp = max(1.0, warm_up * steps)
     if step < ramp:
         return (step + 1) / (ramp + 1)

@@ -1,4 +1,4 @@
-"""Which patients validate: decided once for each patient, kept for good."""
+"""Split of the patients into training and validation, decided once for each patient."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _RESTORE = (
 
 
 def split_patients(path: Path, patients: Iterable[str], *, share: float) -> set[str]:
-    """Patients of the validation side among these; new ones are assigned and the file is written.
+    """Assign new patients to training or validation, and return the validation patients among `patients`.
 
-    A patient never changes sides, so no validation patient is ever trained on. New patients are taken in
-    the order of a hash of their name, each to the side that is short of its share; the first two give one
-    to each.
+    A patient never changes sides, so no validation patient is ever trained on. New patients are assigned in
+    the order of a hash of their name, each to the side that is below its share. The first two patients go to
+    different sides.
 
     Args:
-        path: JSON file that keeps the decision.
-        patients: At least two, those that are labelled now.
-        share: Of patients on the validation side.
+        path: JSON file of the split.
+        patients: Patients with labels, at least two.
+        share: Share of the patients used for validation.
 
     Raises:
         ValueError: If the file is damaged, or fewer than two patients are given.

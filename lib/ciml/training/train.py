@@ -1,4 +1,4 @@
-"""Training on labelled cases, with a report an epoch and the best weights at the end."""
+"""Training on labelled cases, with a report after each epoch and the best weights at the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.ciml.checkpoint import UNREADABLE
+from lib.ciml.checkpoint import UNREADABLE_CHECKPOINT
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.tuning import keep_freed_memory, lay_out
 from lib.ciml.training.loss import Loss
@@ -39,24 +39,24 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-COLLAPSED = 1e-3  # nats a channel and voxel, below which nothing is said
+COLLAPSED = 1e-3  # nats per channel and voxel; messages below this carry no information
 _STATE_VERSION = 1
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """Where training stands after an epoch.
+    """Report of the training after an epoch.
 
     Attributes:
-        epoch: From 1.
-        epochs: In all.
-        loss: Mean of the epoch's steps.
-        kl_by_level: Nats a channel and voxel; near zero means that a level's messages are ignored.
-        dice_by_region: Mean over the validation cases; empty where this epoch did not validate.
-        surface_distance_by_region: The same in mm; None where no case has the region.
-        dice: Mean over the regions; None where this epoch did not validate.
-        seconds_left: Estimate from the epochs so far.
-        warnings: What is wrong, in sentences.
+        epoch: Number of the epoch, from 1.
+        epochs: Total number of epochs.
+        loss: Mean loss of the steps of the epoch.
+        kl_by_level: Mean KL in nats per channel and voxel; near zero means that the messages are ignored.
+        dice_by_region: Mean Dice over the validation cases; empty if this epoch did not validate.
+        surface_distance_by_region: Mean surface distance in mm; None if no case has the region.
+        dice: Mean Dice over the regions; None if this epoch did not validate.
+        seconds_left: Estimated remaining time in seconds.
+        warnings: Problems, in sentences.
     """
 
     epoch: int
@@ -72,14 +72,14 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training came to; the network holds the weights of `best_epoch`.
+    """Result of a training; the network holds the weights of `best_epoch`.
 
     Attributes:
-        best_epoch: With the highest validation Dice, or the last where none was validated; 0 if
-            stopped before.
-        validation: At that epoch; None without validation cases.
-        reports: One an epoch.
-        stopped: Whether `stop` ended it early.
+        best_epoch: Epoch with the highest validation Dice, or the last epoch without validation; 0 if the
+            training was stopped before.
+        validation: Validation at the best epoch; None without validation cases.
+        reports: Report of each epoch.
+        stopped: Whether `stop` ended the training early.
     """
 
     best_epoch: int = 0
@@ -89,7 +89,7 @@ class TrainingResult:
 
     @property
     def dice(self) -> float | None:
-        """Mean over the regions at the best epoch."""
+        """Mean validation Dice over the regions at the best epoch."""
         return self.validation.dice if self.validation else None
 
 
@@ -106,26 +106,26 @@ def train(
     state_file: Path | None = None,
     ranks: Ranks | None = None,
 ) -> TrainingResult:
-    """Train in place and leave the best weights in the network.
+    """Train a network in place and load its best weights at the end.
 
     Args:
-        network: 3-D; from scratch or from an earlier round.
-        cases: To learn from.
-        validation: To choose the weights by; without any the last weights stay.
-        settings: How long and how.
-        seed: Of patches, augmentation, dropout and the messages' noise.
-        device: Where to compute.
-        on_epoch: Told after each epoch.
-        stop: Asked before each step; true ends training, with the best weights so far.
-        state_file: Written after each epoch, atomically. A call with the same file, cases and settings goes
-            on from it and ends as if nothing had stopped it; it is for the caller to name the file after
-            all that, and to remove it once the weights are kept.
-        ranks: The processes that train together, each on patches of its own; only the first validates,
-            reports and keeps a state.
+        network: 3-D network, new or from an earlier round.
+        cases: Training cases.
+        validation: Validation cases that choose the weights; without any the last weights are kept.
+        settings: Settings of the training.
+        seed: Seed of patches, augmentation, dropout and the messages' noise.
+        device: Device to train on.
+        on_epoch: Called with the report of each epoch.
+        stop: Called before each step; true ends the training with the best weights so far.
+        state_file: File of the training state, written atomically after each epoch. A call with the same
+            file, cases and settings resumes from it, with the same result as without interruption. The caller
+            names the file after cases and settings, and removes it after saving the weights.
+        ranks: Processes that train together, each on its own patches; only the first process validates,
+            reports and saves the state.
 
     Raises:
-        ValueError: If there is no case, or one does not fit the network.
-        TrainingError: If the loss or a gradient is not finite; the network is not to be used then.
+        ValueError: If there is no case, or a case does not fit the network.
+        TrainingError: If the loss or a gradient is not finite; the network must then not be used.
     """
     _check(network, [*cases, *validation], settings)
     if not cases:
@@ -159,7 +159,7 @@ def train(
 
 
 class _Progress:
-    """The result so far, and the weights that made it."""
+    """Result so far, and the best weights."""
 
     def __init__(self, result: TrainingResult | None = None, weights: dict[str, Tensor] | None = None):
         self.result, self.weights = result or TrainingResult(), weights
@@ -167,7 +167,7 @@ class _Progress:
     def take(
         self, report: EpochReport, found: Validation | None, network: CimlNetwork, *, chosen: bool
     ) -> None:
-        """Note an epoch; `chosen` says that the weights are chosen by validation."""
+        """Record an epoch; `chosen` means that validation chooses the weights."""
         improved = found is not None and (self.result.dice is None or found.dice > self.result.dice)
         if improved:
             self.weights = copy.deepcopy(network.state_dict())
@@ -176,14 +176,14 @@ class _Progress:
         self.result = replace(self.result, reports=[*self.result.reports, report])
 
     def keep(self, path: Path, run: Optimisation) -> None:
-        """Write what an identical training goes on from."""
+        """Save the state from which an identical training resumes."""
         document = json.dumps({"version": _STATE_VERSION, **asdict(self.result)}, allow_nan=False)
         with replacing(path) as part:
             torch.save({"document": document, "weights": self.weights, "run": run.state()}, part)
 
     @classmethod
     def recalled(cls, path: Path, run: Optimisation) -> _Progress:
-        """What `keep` wrote, taken over by the run too; a fresh start where there is nothing of use."""
+        """Load the state saved by `keep` and restore the run; start anew without a usable file."""
         try:
             kept = torch.load(path, map_location=run.device, weights_only=True)
             document = json.loads(kept["document"])
@@ -193,8 +193,8 @@ class _Progress:
             run.go_on_from(kept["run"])
         except FileNotFoundError:
             return cls()
-        except UNREADABLE as err:
-            logger.warning("training starts anew: %s cannot be gone on from (%s)", path.name, err)
+        except UNREADABLE_CHECKPOINT as err:
+            logger.warning("training starts anew: cannot resume from %s (%s)", path.name, err)
             return cls()
         logger.info("training goes on after epoch %d", len(result.reports))
         return cls(result, kept["weights"])
@@ -245,8 +245,8 @@ def _report(
         dice=found.dice if found else None,
         seconds_left=seconds_left,
         warnings=tuple(
-            f"The messages of level {level} say nothing ({kl:.1g} nats a channel and voxel): the modalities "
-            f"do not help each other there. A lower beta than {settings.beta:g} lets them."
+            f"The messages of level {level} carry no information ({kl:.1g} nats per channel and voxel): the "
+            f"modalities do not help each other at this level. A beta below {settings.beta:g} may help."
             for level, kl in kl_by_level.items()
             if warm and kl < COLLAPSED
         ),

@@ -1,4 +1,4 @@
-"""Dice and surface distance of whole cases, with a stated rule for empty masks."""
+"""Validation by Dice and surface distance of whole cases, with a rule for empty masks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lib.ciml.training.patches import TrainingCase
 
 @dataclass(frozen=True)
 class Validation:
-    """How well a network outlines some cases.
+    """Quality of the segmentation of some cases.
 
     Attributes:
-        dice_by_region: Mean over the cases.
-        surface_distance_by_region: Mean over the cases in mm; None where no case has the region.
-        dice_by_case: Mean over the regions.
+        dice_by_region: Mean Dice over the cases.
+        surface_distance_by_region: Mean surface distance in mm over the cases; None if no case has it.
+        dice_by_case: Mean Dice over the regions.
     """
 
     dice_by_region: dict[str, float] = field(default_factory=dict)
@@ -33,19 +33,19 @@ class Validation:
 
     @property
     def dice(self) -> float:
-        """Mean over the regions."""
+        """Mean Dice over the regions."""
         return float(np.mean(list(self.dice_by_region.values())))
 
 
 def validate(
     network: CimlNetwork, cases: Sequence[TrainingCase], *, device: torch.device | str = "cpu"
 ) -> Validation:
-    """Dice and surface distance of each region, mean over the cases.
+    """Dice and surface distance of each region, averaged over the cases.
 
     Args:
-        network: Used as it is.
-        cases: At least one.
-        device: Where to compute.
+        network: Network to validate.
+        cases: Validation cases, at least one.
+        device: Device to compute on.
     """
     names = [region.name for region in network.decomposition.regions]
     dice = np.zeros((len(cases), len(names)))
@@ -71,15 +71,15 @@ def dice_of(
 ) -> NDArray[np.float64]:
     """Dice of each region at probability 0.5, by MONAI.
 
-    An empty reference counts 1 where the prediction is empty too, and 0 otherwise.
+    For an empty reference, Dice is 1 if the prediction is empty too, and 0 otherwise.
 
     Args:
-        probabilities: (R, D, H, W).
-        label: (D, H, W).
-        decomposition: Says what the regions are.
+        probabilities: Probabilities of the regions, shape (R, D, H, W).
+        label: Label map, shape (D, H, W).
+        decomposition: Decomposition that defines the regions.
 
     Returns:
-        (R,).
+        Dice of each region, shape (R,).
     """
     dice = compute_dice(*_masks(probabilities, label, decomposition), ignore_empty=False)
     return np.asarray(dice[0].numpy(), dtype=np.float64)
@@ -94,17 +94,17 @@ def surface_distance_of(
 ) -> NDArray[np.float64]:
     """Average symmetric surface distance of each region at probability 0.5, by MONAI.
 
-    A region that only one of both has is as far off as the volume is long: its diagonal. One that neither
-    has is NaN.
+    If only the prediction or only the reference is empty, the distance is the diagonal of the volume. If both
+    are empty, the distance is NaN.
 
     Args:
-        probabilities: (R, D, H, W).
-        label: (D, H, W).
-        decomposition: Says what the regions are.
+        probabilities: Probabilities of the regions, shape (R, D, H, W).
+        label: Label map, shape (D, H, W).
+        decomposition: Decomposition that defines the regions.
         spacing: Voxel size in mm along (D, H, W).
 
     Returns:
-        (R,) in mm.
+        Surface distance of each region in mm, shape (R,).
     """
     predicted, reference = _masks(probabilities, label, decomposition)
     here = torch.stack([predicted, reference]).flatten(3).any(dim=3)[:, 0]  # (2, R)
@@ -122,7 +122,7 @@ def surface_distance_of(
 def _masks(
     probabilities: NDArray[np.float32], label: NDArray[np.uint8], decomposition: Decomposition
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Predicted and reference masks, (1, R, D, H, W) each."""
+    """Predicted and reference masks, shape (1, R, D, H, W) each."""
     return (
         torch.from_numpy(probabilities >= 0.5)[None].float(),
         torch.from_numpy(decomposition.regions_of(label))[None].float(),

@@ -1,1 +1,1 @@
-"""Cases as small arrays, and encoders that give features at matched positions."""
+"""Small views of the cases, and encoders that compute features at matched positions."""

@@ -1,4 +1,4 @@
-"""Small changes, drawn apart for each modality, that block what encoders could match instead of content."""
+"""Random changes, drawn separately for each modality, that keep encoders from matching shortcuts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Jitter:
-    """Largest change of each kind; without them outline, grid and level would solve the task.
+    """Largest random change of each kind.
+
+    Without these changes, encoders could match two modalities by outline, grid or intensity level.
 
     Attributes:
-        intensity: Log gain, and offset in interquartile ranges; hides which scanner or level it was.
-        shift: Share of half the view; hides the resampling grid.
-        scale: Log change of size along an axis.
-        rotation: Radians about the long axis.
+        intensity: Log gain, and offset in interquartile ranges; hides the scanner and the intensity level.
+        shift: Translation as a share of half the view; hides the resampling grid.
+        scale: Logarithm of the scale factor along each axis.
+        rotation: Angle about the long axis in radians.
     """
 
     intensity: float = 0.2
@@ -28,21 +30,21 @@ class Jitter:
 
 
 def augment(views: Tensor, foreground: Tensor, jitter: Jitter, generator: Generator) -> Tensor:
-    """Change intensity, pose and outline of every volume independently.
+    """Change the intensity, pose and outline of every volume independently.
 
     Args:
-        views: (B, M, D, H, W).
-        foreground: (B, D, H, W), 1 inside the body.
-        jitter: Largest changes.
+        views: Views of the cases, shape (B, M, D, H, W).
+        foreground: Foreground of each case, shape (B, D, H, W); 1 inside the body.
+        jitter: Largest change of each kind.
         generator: CPU generator.
 
     Returns:
-        (B, M, D, H, W), zero outside the eroded foreground.
+        Changed views, shape (B, M, D, H, W); zero outside the eroded foreground.
     """
     volumes = views.flatten(0, 1)[:, None]  # (B * M, 1, D, H, W)
 
     def draw(*shape: int) -> Tensor:
-        """Uniform in [-1, 1] for each volume."""
+        """Uniform random numbers in [-1, 1] for each volume."""
         return (torch.rand(len(volumes), *shape, generator=generator) * 2 - 1).to(views.device)
 
     depth = functional.avg_pool3d(foreground[:, None], 3, stride=1, padding=1)  # 1 deep inside the body
@@ -55,7 +57,7 @@ def augment(views: Tensor, foreground: Tensor, jitter: Jitter, generator: Genera
 
 
 def _poses(draw: Callable[..., Tensor], jitter: Jitter) -> Tensor:
-    """Affine maps (B * M, 3, 4) in the order x, y, z that `affine_grid` expects."""
+    """Affine maps, shape (B * M, 3, 4), with the axes in the order x, y, z that `affine_grid` expects."""
     angle = jitter.rotation * draw()
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     rotation = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, zero + 1], dim=1).view(-1, 3, 3)

@@ -1,4 +1,4 @@
-"""Multimodal contrastive learning at matched positions."""
+"""Contrastive learning between the modalities of a case, at matched positions."""
 
 from __future__ import annotations
 
@@ -16,20 +16,18 @@ from torch.nn import functional
 from lib.mdal.representation.augmentation import Jitter, augment
 from lib.mdal.representation.encoder import Encoders, EncoderSettings, foreground_positions
 
-Progress = Callable[[float], None]
-
 
 @dataclass(frozen=True)
 class ContrastiveSettings:
-    """How encoders are trained.
+    """Settings of the training of the encoders.
 
     Attributes:
-        steps: Optimiser steps; 150 learnt to match unseen patients in a feasibility run.
-        batch: Cases in a step, all told apart from one another: the negatives.
-        positions: Foreground positions drawn in a step; neighbours repeat one another, so few are enough.
-        learning_rate: Peak, after a warm-up over a fifth of the steps; then half a cosine.
-        jitter: Augmentation.
-        encoder: Size of the networks.
+        steps: Optimiser steps; 150 were enough to match unseen patients in a feasibility run.
+        batch: Cases per step; each case has the others as its negatives.
+        positions: Foreground positions drawn per step; neighbours are redundant, so a few are enough.
+        learning_rate: Peak learning rate, reached after a fifth of the steps; then a cosine decay.
+        jitter: Largest random changes of the augmentation.
+        encoder: Size of the encoders.
     """
 
     steps: int = 150
@@ -60,18 +58,19 @@ def info_nce(
 
     L = mean over i of -1/2 [log softmax_j(x_i . y_j / tau)_i + log softmax_j(x_j . y_i / tau)_i]
 
-    With a leading position axis this is the dense form: at each position the B cases are told apart
-    from one another, never one position from another.
+    With a leading position axis this is the dense form: the loss contrasts the B cases at each position,
+    and never contrasts one position with another.
 
     Args:
-        first: Unit vectors of one modality, (B, K) or (P, B, K).
-        second: The other modality, same shape.
-        temperature: tau, above 0.
-        groups: (B,) patient of each case; other cases of the same patient are no negatives.
-        valid: (B,) or (P, B) bool; what lacks a modality or is background is neither anchor nor negative.
+        first: Unit vectors of one modality, shape (B, K) or (P, B, K).
+        second: Unit vectors of the other modality, same shape.
+        temperature: Temperature tau, above 0.
+        groups: Patient of each case, shape (B,); other cases of the same patient are not negatives.
+        valid: Cases that have both modalities and foreground, shape (B,) or (P, B), bool; the others are
+            neither anchors nor negatives.
 
     Returns:
-        Scalar in nats; 0 if nothing is valid.
+        Scalar in nats; 0 if no case is valid.
 
     Raises:
         ValueError: If the shapes differ.
@@ -101,7 +100,7 @@ def info_nce(
 
 
 def negatives_or_self(count: int, groups: Tensor | None, *, device: torch.device) -> Tensor:
-    """(B, B) bool: True where j is case i itself or another patient's."""
+    """Pairs (i, j) in which j is case i itself or a case of another patient, shape (B, B), bool."""
     own = torch.eye(count, dtype=torch.bool, device=device)
     return own | (groups[:, None] != groups[None, :] if groups is not None else ~own)
 
@@ -113,7 +112,7 @@ def train_encoders(
     groups: NDArray[np.intp],
     settings: ContrastiveSettings,
     generator: Generator,
-    on_progress: Progress = lambda done: None,
+    on_progress: Callable[[float], None] = lambda done: None,
     *,
     rows: NDArray[np.intp] | None = None,
     device: torch.device | str = "cpu",
@@ -121,18 +120,18 @@ def train_encoders(
     """Train one encoder per modality to match the modalities of a case.
 
     Args:
-        views: (N, M, D, H, W); read batch by batch, so it may be memory-mapped.
-        present: (N, M) bool.
-        foreground: (N, D, H, W), above 0.5 inside the body.
-        groups: (N,) number of each case's patient.
-        settings: Schedule, augmentation and size.
-        generator: CPU generator; decides everything that is drawn.
-        on_progress: Called with the share done, 0 to 1.
-        rows: Train on these cases only; None for all. Keeps a memory-mapped pool unread.
-        device: Where to train; bfloat16 on CUDA only.
+        views: Views of all cases, shape (N, M, D, H, W); read batch by batch, so they may be memory-mapped.
+        present: Modalities that each case has, shape (N, M), bool.
+        foreground: Foreground of each case, shape (N, D, H, W); above 0.5 inside the body.
+        groups: Patient number of each case, shape (N,).
+        settings: Schedule, augmentation and network size.
+        generator: CPU generator of all random draws.
+        on_progress: Called with the share of the steps done, 0 to 1.
+        rows: Cases to train on; None for all. Other cases of a memory-mapped pool are not read.
+        device: Device to train on; CUDA computes in bfloat16.
 
     Returns:
-        Encoders in evaluation mode, on `device`.
+        Trained encoders in evaluation mode, on `device`.
 
     Raises:
         ValueError: If there are fewer than two modalities or two patients.
@@ -182,7 +181,7 @@ def train_encoders(
 def _batches(
     rows: NDArray[np.intp], settings: ContrastiveSettings, generator: Generator
 ) -> Iterator[NDArray[np.intp]]:
-    """Sorted rows of each step; every case comes once before any comes again."""
+    """Sorted rows of each step; every case is drawn once before any case is drawn again."""
     size, waiting = min(settings.batch, len(rows)), np.empty(0, dtype=np.intp)
     for _ in range(settings.steps):
         if len(waiting) < size:
@@ -194,15 +193,15 @@ def _batches(
 def _dense_loss(
     dense: Tensor, usable: Tensor, groups: Tensor, temperature: Tensor, positions: int, generator: Generator
 ) -> Tensor:
-    """Mean InfoNCE over all modality pairs, at positions where at least two cases can be told apart.
+    """Mean InfoNCE over all modality pairs, at positions that at least two cases share.
 
     Args:
-        dense: Features of the cases at every position, (B, M, K, P).
-        usable: (B, M, P) bool, on the CPU.
-        groups: (B,) patient of each case, on the CPU.
-        temperature: tau.
-        positions: Most positions that are drawn.
-        generator: Draws them.
+        dense: Features of the cases at every position, shape (B, M, K, P).
+        usable: Foreground positions of the modalities that a case has, shape (B, M, P), bool, on the CPU.
+        groups: Patient of each case, shape (B,), on the CPU.
+        temperature: Temperature tau.
+        positions: Largest number of positions to draw.
+        generator: Generator that draws the positions.
     """
     losses, device = [], dense.device
     for a, b in combinations(range(dense.shape[1]), 2):

@@ -1,4 +1,4 @@
-"""Where each case lies in the pool: embeddings of every fold's encoders, reduced."""
+"""Features of the cases for clustering: embeddings by the encoders of every fold, reduced by PCA."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lib.mdal.representation.views import PoolViews
 from lib.mdal.scoring.heads import embed
 from lib.runtime.files import replacing
 
-FEATURES = 32  # dimensions that clusters are sought in
-_BLOCK = 256  # cases held at a time
-_FIT_CASES = 20_000  # that the reduction is fitted to
+FEATURES = 32  # dimensions in which cases are clustered
+_BLOCK = 256  # cases in memory at a time
+_FIT_CASES = 20_000  # cases to which the PCA is fitted
 
 Embedding = NDArray[np.float32]
 
 
 def embed_pool(encoders: Encoders, views: PoolViews, path: Path, device: torch.device) -> None:
-    """Write the global embedding (N, M, K) of every case into a .npy file, a block at a time."""
+    """Write the global embeddings of all cases, shape (N, M, K), to a .npy file, one block at a time."""
     count, modalities = views.present.shape
     with replacing(path) as part:
         shape = (count, modalities, encoders.settings.features)
@@ -34,10 +34,10 @@ def embed_pool(encoders: Encoders, views: PoolViews, path: Path, device: torch.d
 
 
 def pool_features(embeddings: list[Embedding]) -> Embedding:
-    """Embeddings (N, M, K) of several trainings side by side, reduced to (N, F) by PCA.
+    """Embeddings of several trainings, shape (N, M, K) each, concatenated and reduced to (N, F) by PCA.
 
-    Each training has axes of its own, so only side by side do they compare. An absent modality takes the
-    mean of the others' there, so that absence does not make a cluster.
+    Each training has its own feature axes, so the embeddings are concatenated rather than averaged. An absent
+    modality gets the mean embedding of the cases that have it, so absence alone does not form a cluster.
     """
     count = len(embeddings[0])
     step = -(-count // _FIT_CASES)
@@ -57,7 +57,7 @@ def pool_features(embeddings: list[Embedding]) -> Embedding:
 
 
 def _side_by_side(embeddings: list[Embedding], rows: slice) -> Embedding:
-    """(n, M, trainings * K)."""
+    """Embeddings of all trainings for these rows, shape (n, M, trainings * K)."""
     return np.concatenate([embedding[rows] for embedding in embeddings], axis=2)
 
 

@@ -1,4 +1,4 @@
-"""One small 3-D encoder per modality, with features at every position."""
+"""One small 3-D encoder per modality, which computes features at every position."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lib.mdal.representation.views import Shape
 
-STRIDE: Shape = (2, 4, 4)  # voxels of a view along D, H, W for each position of the features
+STRIDE: Shape = (2, 4, 4)  # voxels of a view per feature position, along D, H, W
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class EncoderSettings:
     """Size of an encoder.
 
     Attributes:
-        width: Channels after the first layer; they double twice. 8 trains in seconds on a CPU.
-        features: K, length of the vector at a position; few, as pools are small.
-        temperature: Start of the learnable temperature.
-        min_temperature: Its lower bound; below it one hard negative would rule the loss.
+        width: Channels after the first layer; they double twice. A width of 8 trains in seconds on a CPU.
+        features: Number of features K at a position; small, because pools are small.
+        temperature: Initial value of the learnable temperature.
+        min_temperature: Lower bound of the temperature; below it one hard negative would rule the loss.
     """
 
     width: int = 8
@@ -31,7 +31,7 @@ class EncoderSettings:
     min_temperature: float = 0.02
 
     def __post_init__(self) -> None:
-        """Refuse sizes and temperatures that cannot be."""
+        """Refuse invalid sizes and temperatures."""
         if min(self.width, self.features) < 1:
             raise ValueError(f"width and features must be at least 1; got {self.width} and {self.features}.")
         if not 0 < self.min_temperature < self.temperature:
@@ -42,10 +42,10 @@ class EncoderSettings:
 
 
 class ModalityEncoder(nn.Module):
-    """A fully convolutional encoder of one modality; its features are unit vectors at every position."""
+    """Fully convolutional encoder of one modality, with a unit vector of features at every position."""
 
     def __init__(self, settings: EncoderSettings) -> None:
-        """Three convolutions, two of them strided, then a projection of two 1 x 1 x 1 layers."""
+        """Build three convolutions, two of them strided, and a projection of two 1 x 1 x 1 convolutions."""
         super().__init__()
         width, features = settings.width, settings.features
         self.body = nn.Sequential(
@@ -64,15 +64,15 @@ class ModalityEncoder(nn.Module):
         )
 
     def forward(self, view: Tensor) -> Tensor:
-        """Features (B, K, d, h, w) of views (B, 1, D, H, W), unit-norm at each position."""
+        """Features, shape (B, K, d, h, w) and unit norm at each position, of views (B, 1, D, H, W)."""
         return functional.normalize(self.projection(self.body(view)).float(), dim=1)
 
 
 class Encoders(nn.Module):
-    """One encoder per modality, weights not shared, and the temperature they were trained with."""
+    """One encoder per modality, without shared weights, and the temperature of the contrastive loss."""
 
     def __init__(self, modalities: int, settings: EncoderSettings) -> None:
-        """Encoders for M modalities."""
+        """Build encoders for M modalities."""
         super().__init__()
         self.encoders = nn.ModuleList(ModalityEncoder(settings) for _ in range(modalities))
         self.settings, self.min_temperature = settings, settings.min_temperature
@@ -82,31 +82,31 @@ class Encoders(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """Scalar above `min_temperature`, with a gradient everywhere."""
+        """Learnable temperature, above `min_temperature`; its gradient is nonzero everywhere."""
         return self.min_temperature + self.log_excess.exp()
 
     def forward(self, views: Tensor, present: Tensor) -> Tensor:
         """Features of every case and modality, zero where a modality is absent.
 
         Args:
-            views: (B, M, D, H, W).
-            present: (B, M) bool.
+            views: Views of the cases, shape (B, M, D, H, W).
+            present: Modalities that each case has, shape (B, M), bool.
 
         Returns:
-            (B, M, K, P), at P = d * h * w positions.
+            Features at P = d * h * w positions, shape (B, M, K, P).
         """
         dense = []
         for m, encoder in enumerate(self.encoders):
             rows = present[:, m]
-            found = encoder(views[rows, m][:, None]).flatten(2)  # absent ones stay out of the batch norm
+            found = encoder(views[rows, m][:, None]).flatten(2)  # absent ones stay out of batch norm
             dense.append(found.new_zeros(len(views), *found.shape[1:]).index_put((rows,), found))
         return torch.stack(dense, dim=1)
 
 
 def foreground_positions(foreground: Tensor) -> Tensor:
-    """Positions (B, P) of the features that lie mostly in the foreground (B, D, H, W).
+    """Feature positions (B, P) that lie mostly in the foreground (B, D, H, W).
 
-    A case whose foreground is too thin for that keeps the position with the most of it.
+    If no position lies mostly in the foreground, the case keeps the position with the most foreground.
     """
     depth, height, width = (math.ceil(n / step) for n, step in zip(foreground.shape[1:], STRIDE, strict=True))
     share = functional.adaptive_avg_pool3d(foreground.float()[:, None], (depth, height, width)).flatten(

@@ -1,4 +1,4 @@
-"""Where in a patient a position of the features lies."""
+"""Location of a feature position in the patient."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from lib.mdal.representation.views import VIEW_SHAPE, Shape, view_box
 def position_box(
     position: int, foreground: NDArray[np.bool_], *, shape: Shape = VIEW_SHAPE
 ) -> tuple[slice, ...]:
-    """The voxels of a prepared case that a position of the features is centred on, one stride wide.
+    """Box of a prepared case around the centre of a feature position, one stride wide.
 
     A strided convolution with a padding of 1 centres position i on voxel i * stride of the view, not on the
-    middle of the i-th block.
+    centre of the i-th block.
 
     Args:
-        position: Place in the last axis of the features, which runs over (d, h, w).
-        foreground: (D, H, W) of the prepared case.
-        shape: Of its view.
+        position: Index into the last axis of the features, which runs over (d, h, w).
+        foreground: Foreground of the prepared case, shape (D, H, W).
+        shape: Shape of the view.
 
     Returns:
-        Slices along D, H and W, inside the part that the view shows.
+        Slices along D, H and W, inside the part of the case that the view shows.
 
     Raises:
-        ValueError: If the features have no such position.
+        ValueError: If the position is out of range.
     """
     counts = [math.ceil(length / step) for length, step in zip(shape, STRIDE, strict=True)]
     if not 0 <= position < math.prod(counts):

@@ -1,4 +1,4 @@
-"""Features on a plane, to be looked at."""
+"""Two-dimensional projection of the features, for display."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 
 def projected(features: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The two principal components that tell most of N cases apart, and the share that each explains.
+    """First two principal components of N cases, and the share of the variance that each explains.
 
     Args:
-        features: (N, F).
+        features: Features of each case, shape (N, F).
 
     Returns:
-        (N, 2) and (2,); zeros where there is nothing to tell apart.
+        Components (N, 2) and shares (2,); zeros where the cases do not differ.
     """
     centred = np.asarray(features, np.float64) - np.mean(features, axis=0, dtype=np.float64)
     left, scale, right = np.linalg.svd(centred, full_matrices=False)
-    sign = np.sign(right[np.arange(len(right)), np.abs(right).argmax(axis=1)])  # a direction has no sign
+    sign = np.sign(right[np.arange(len(right)), np.abs(right).argmax(axis=1)])  # its sign is arbitrary
     points, share = np.zeros((len(centred), 2)), np.zeros(2)
     count = min(2, len(scale))
     points[:, :count] = (left * scale * sign)[:, :count]

@@ -1,4 +1,4 @@
-"""What can be measured of a case without a label, to see what else its modality difference follows."""
+"""Label-free measurements of a case, which show whether the modality difference follows something simpler."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 
 from lib.cases.preprocessing import PreparedCase
 
-_SECOND_DIFFERENCE = math.sqrt(6.0)  # its deviation for white noise of deviation 1
-_MAD = 1.4826  # deviation of a Gaussian over its median absolute deviation
+_SECOND_DIFFERENCE = math.sqrt(6.0)  # standard deviation of the second difference of unit white noise
+_MAD = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
 
 
 @dataclass(frozen=True, eq=False)
 class CaseProperties:
-    """Label-free measurements of a prepared case, or of N cases with a leading N.
+    """Label-free measurements of a prepared case, or of N cases with a leading axis N.
 
     Attributes:
-        spacing: (3,) voxel size of the reference along D, H, W in mm; tells protocols apart.
-        foreground_ml: () volume of the foreground.
-        signal_to_noise: (M,) deviation of a modality in the foreground over its noise; NaN where absent.
+        spacing: Voxel size of the reference along D, H, W in mm, shape (3,); distinguishes protocols.
+        foreground_ml: Volume of the foreground in ml, shape ().
+        signal_to_noise: Standard deviation of each modality in the foreground over its noise, shape (M,);
+            NaN where the modality is absent.
     """
 
     spacing: NDArray[np.float64]
@@ -31,7 +32,7 @@ class CaseProperties:
 
 
 def stack_properties(cases: Sequence[CaseProperties]) -> CaseProperties:
-    """Those of N cases as arrays with a leading N."""
+    """Measurements of N cases, stacked along a leading axis N."""
     stacked = {name: np.stack([vars(case)[name] for case in cases]) for name in vars(cases[0])}
     return CaseProperties(**stacked)
 
@@ -54,7 +55,7 @@ def measure_properties(prepared: PreparedCase) -> CaseProperties:
 
 
 def _signal_to_noise(array: NDArray[np.float16], inside: NDArray[np.bool_]) -> float:
-    """Deviation over the noise that second differences along W show; NaN for a constant."""
+    """Standard deviation over the noise, estimated from second differences along W; NaN if there is none."""
     values = np.asarray(array, np.float32)
     second = values[..., :-2] - 2 * values[..., 1:-1] + values[..., 2:]
     within = inside[..., 1:-1]

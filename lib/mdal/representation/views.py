@@ -1,4 +1,4 @@
-"""Cases as small arrays of one shape, so that a position means the same place in every patient."""
+"""Cases resampled to one small shape, so that a position means the same place in every patient."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from lib.runtime.own_files import UNREADABLE, set_aside
 
 Shape = tuple[int, int, int]
 
-VIEW_SHAPE: Shape = (12, 24, 24)  # content rather than edges; 8 times cheaper than (24, 48, 48) on a CPU
-VIEW_VERSION = 2  # raise when a view or a property changes its meaning
-_MIN_SPREAD = 1e-3  # of a prepared value; a constant channel becomes zero instead of noise
-MARGIN = 0.04  # of the bounding box, on each side: the outline itself stays inside the view
+VIEW_SHAPE: Shape = (12, 24, 24)  # coarse enough to hide edges; 8 times cheaper than (24, 48, 48) on a CPU
+VIEW_VERSION = 2  # raise when the meaning of a view or a property changes
+_MIN_SPREAD = 1e-3  # in prepared values; a constant channel becomes zero instead of noise
+MARGIN_SHARE = 0.04  # of the bounding box, on each side; keeps the body's outline inside the view
 
 
 @dataclass(frozen=True, eq=False)
 class CaseView:
-    """A case as the encoders see it.
+    """View of one case, the input of the encoders.
 
     Attributes:
-        array: (M + 1, D, H, W) float16; the last channel is 1 where the voxel is foreground, else 0.
-        present: (M,) bool; an absent modality's channel is zero.
-        voxel_mm: (3,) size of a voxel of the view along D, H, W.
-        properties: What was measured on the prepared case.
+        array: Modalities and foreground, shape (M + 1, D, H, W), float16; the last channel is 1 in the
+            foreground and 0 elsewhere.
+        present: Modalities that the case has, shape (M,), bool; the channel of an absent modality is zero.
+        voxel_mm: Voxel size of the view along D, H, W in mm, shape (3,).
+        properties: Label-free measurements of the prepared case.
     """
 
     array: NDArray[np.float16]
@@ -42,7 +43,7 @@ class CaseView:
     properties: CaseProperties
 
     def save(self, path: Path) -> None:
-        """Write the view into one file, atomically."""
+        """Write the view to one file, atomically."""
         with replacing(path) as part, part.open("wb") as stream:
             np.savez(
                 stream,
@@ -54,12 +55,12 @@ class CaseView:
 
     @classmethod
     def load(cls, path: Path) -> CaseView | None:
-        """The view that was saved; None where there is none."""
+        """Saved view; None if there is none or the file is damaged."""
         try:
             with path.open("rb") as stream, np.load(stream) as stored:
                 found = dict(stored)
             array, present, voxel_mm = (found.pop(name) for name in ("array", "present", "voxel_mm"))
-            found.pop("mutual_information", None)  # of earlier releases
+            found.pop("mutual_information", None)  # written by earlier releases
             return cls(array, present, voxel_mm, CaseProperties(**found))
         except FileNotFoundError:
             return None
@@ -69,17 +70,19 @@ class CaseView:
 
 
 def case_view(prepared: PreparedCase, *, shape: Shape = VIEW_SHAPE) -> CaseView:
-    """The foreground's bounding box, standardised and resampled to one shape by averaging.
+    """Standardise the foreground's bounding box and resample it to one shape by averaging.
 
-    x' = asinh((x - median) / interquartile range), both inside the foreground: the level and spread
-    of a volume say which scanner made it, and PET's few hot voxels would hide all others.
+    x' = asinh((x - median) / interquartile range), both inside the foreground
+
+    The intensity level and spread would reveal the scanner. The asinh keeps the few hot voxels of PET from
+    hiding all others.
 
     Args:
-        prepared: A case on its grid; an absent modality stays a channel of zeros.
-        shape: (D, H, W) of the result.
+        prepared: Case on its grid; the channel of an absent modality stays zero.
+        shape: Shape (D, H, W) of the view.
 
     Returns:
-        The view; a case whose foreground is empty is taken whole.
+        View of the foreground, or of the whole case if the foreground is empty.
 
     Raises:
         ValueError: If a value is not finite.
@@ -99,19 +102,19 @@ def case_view(prepared: PreparedCase, *, shape: Shape = VIEW_SHAPE) -> CaseView:
         channels[m] = np.arcsinh((channels[m] - middle) / max(high - low, _MIN_SPREAD))
     stacked = torch.from_numpy(np.concatenate([channels, inside[None]], dtype=np.float32))
     view = functional.interpolate(stacked[None], size=shape, mode="area")[0].numpy()
-    view[-1] = view[-1] >= min(0.5, float(view[-1].max()))  # a thin body keeps where it is thickest
+    view[-1] = view[-1] >= min(0.5, float(view[-1].max()))  # a thin body keeps its thickest voxels
     voxel_mm = np.array(inside.shape) * prepared.grid.spacing / shape
     return CaseView(view.astype(np.float16), prepared.present, voxel_mm, measure_properties(prepared))
 
 
 @dataclass(frozen=True, eq=False)
 class PoolViews:
-    """The views of a pool, in the order of its cases; small enough to be sent to another process.
+    """Views of a pool, in the order of its cases; small enough to be sent to another process.
 
     Attributes:
         file: The .npy file of all views.
-        present: (N, M) bool; an absent modality's channel is zero.
-        voxel_mm: (N, 3) size of a view's voxel.
+        present: Modalities that each case has, shape (N, M), bool; absent channels are zero.
+        voxel_mm: Voxel size of each view in mm, shape (N, 3).
     """
 
     file: Path
@@ -120,30 +123,30 @@ class PoolViews:
 
     @property
     def array(self) -> NDArray[np.float16]:
-        """(N, M + 1, D, H, W), memory-mapped; the last channel is the foreground."""
+        """Memory-mapped views, shape (N, M + 1, D, H, W); the last channel is the foreground."""
         return np.asarray(np.load(self.file, mmap_mode="r"))
 
     @property
     def views(self) -> NDArray[np.float16]:
-        """(N, M, D, H, W), without a copy."""
+        """Modalities of all cases, shape (N, M, D, H, W), without a copy."""
         return self.array[:, :-1]
 
     @property
     def foreground(self) -> NDArray[np.float16]:
-        """(N, D, H, W), 1 inside the body and 0 outside, without a copy."""
+        """Foreground of all cases, shape (N, D, H, W), without a copy; 1 inside the body and 0 outside."""
         return self.array[:, -1]
 
 
 def gather_views(views: Iterable[CaseView], count: int, path: Path) -> tuple[PoolViews, CaseProperties]:
-    """Put the views of a pool into one memory-mapped .npy file, holding one at a time.
+    """Write the views of a pool to one memory-mapped .npy file, with one view in memory at a time.
 
     Args:
-        views: Of each case.
-        count: How many they are.
+        views: View of each case.
+        count: Number of views.
         path: File to write; replaced if it exists.
 
     Returns:
-        The views, and what was measured of the cases, each with a leading N.
+        Views of the pool, and the measurements of its cases with a leading axis N.
 
     Raises:
         ValueError: If the pool is empty.
@@ -167,17 +170,17 @@ def gather_views(views: Iterable[CaseView], count: int, path: Path) -> tuple[Poo
 
 
 def view_box(foreground: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The part of a prepared case (D, H, W) that its view shows; all of it where the foreground is empty."""
+    """Part of a prepared case (D, H, W) that its view shows; the whole case if the foreground is empty."""
     inside = np.asarray(foreground)
     box = _bounding_box(inside if inside.any() else np.ones_like(inside))
     return tuple(slice(*part.indices(length)[:2]) for part, length in zip(box, inside.shape, strict=True))
 
 
 def _bounding_box(inside: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Slices of the smallest box around True, with the margin."""
+    """Slices of the smallest box around all True voxels, with a margin."""
     box = []
     for axis in range(inside.ndim):
         found = np.flatnonzero(inside.any(axis=tuple(other for other in range(inside.ndim) if other != axis)))
-        margin = max(1, round(MARGIN * (found[-1] - found[0] + 1)))
+        margin = max(1, round(MARGIN_SHARE * (found[-1] - found[0] + 1)))
         box.append(slice(max(0, found[0] - margin), found[-1] + 1 + margin))
     return tuple(box)

@@ -1,1 +1,1 @@
-"""From features to pointwise mutual information and the modality difference of each case."""
+"""Pointwise mutual information and modality difference of each case, computed from its features."""

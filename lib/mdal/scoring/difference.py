@@ -1,4 +1,4 @@
-"""From pointwise mutual information to one number that ranks a case."""
+"""Modality difference: one number per case, computed from its pointwise mutual information."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
 from torch import Tensor
 
-EXTREME = 2.5  # robust deviations above the median
+EXTREME = 2.5  # robust standard deviations above the median
 
 
 def pair_differences(pmi: Tensor) -> Tensor:
-    """Standardised modality difference of each case and pair; explains a case's rank.
+    """Standardised modality difference of each case and pair, which explains the rank of the case.
 
     D_ip = -(PMI_ip - mean_p) / std_p
 
@@ -21,7 +21,7 @@ def pair_differences(pmi: Tensor) -> Tensor:
             modality of the pair.
 
     Returns:
-        Shape (N, P); NaN stays NaN; 0 for a pair that does not vary.
+        Modality difference, shape (N, P); NaN stays NaN; 0 for a pair that does not vary.
     """
     known = pmi.isfinite()
     count = known.sum(dim=0).clamp(min=1)
@@ -35,14 +35,14 @@ def modality_difference(pmi: Tensor) -> Tensor:
 
     MD_i = -mean over pairs of (PMI_ip - mean_p) / std_p
 
-    Pairs differ in level, so a raw sum would be ruled by one of them.
+    Pairs differ in level, so one pair would dominate a raw sum.
 
     Args:
         pmi: Out-of-fold pointwise mutual information in nats, shape (N, P); NaN where a
             case lacks a modality of the pair.
 
     Returns:
-        Shape (N,); larger is labelled first.
+        Modality difference, shape (N,); the largest is labelled first.
 
     Raises:
         ValueError: If a case has no finite pair.
@@ -61,12 +61,15 @@ def modality_difference(pmi: Tensor) -> Tensor:
 
 
 def extreme(difference: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which cases differ so much more than the pool that a damaged scan is likelier than an informative one.
+    """Cases that differ so much more than the pool that a damaged scan is likelier than an informative one.
 
     (MD_i - median) / (1.4826 median |MD - median|) > 2.5
 
     Args:
         difference: Modality difference, shape (N,).
+
+    Returns:
+        Extreme cases, shape (N,), bool.
 
     Source: Leys et al. 2013 for the limit.
     """
@@ -75,15 +78,16 @@ def extreme(difference: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def pool_patches(values: Tensor, inside: Tensor, *, share: float = 1.0) -> Tensor:
-    """Mean of the largest patch values of each case; not a sum, as neighbours are dependent.
+    """Mean of the largest patch values of each case; not a sum, because neighbours are correlated.
 
     Args:
-        values: One number a position, shape (N, P).
-        inside: (N, P) bool, the positions that count.
-        share: 1 for the mean over the foreground, 0.1 for the mean of the top 10 %; at least one patch.
+        values: Value at each position, shape (N, P).
+        inside: Positions that count, shape (N, P), bool.
+        share: Share of the positions to average: 1 for the whole foreground, 0.1 for the top 10 %; at least
+            one position.
 
     Returns:
-        Shape (N,); NaN for a case without a position inside.
+        Mean of each case, shape (N,); NaN for a case without a position inside.
 
     Raises:
         ValueError: If the share is not above 0 and at most 1.

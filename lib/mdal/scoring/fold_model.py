@@ -1,4 +1,4 @@
-"""What one training of one fold leaves behind: frozen encoders, a fitted head, whom they saw."""
+"""Model of one fold: frozen encoders, a fitted head and the patients that they were trained on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lib.mdal.scoring.heads import GaussianHead, embed, pool_positions
 from lib.mdal.scoring.pmi import Rows
 from lib.runtime.files import replacing
 
-_FIT_CASES = 256  # 50,000 positions: more than a covariance of 32 dimensions needs
+_FIT_CASES = 256  # cases for the head: 50,000 positions, more than a covariance of 32 dimensions needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +25,13 @@ class FoldModel:
     """Encoders and head of one fold.
 
     Attributes:
-        encoders: In evaluation mode.
-        head: Fitted to the same cases.
-        trained_on: Patients that both saw.
-        in_sample_nats: Mean PMI of the cases it was fitted to; a gate, never a rank.
-        typical: (2, M + 1, D, H, W) mean and deviation of the training views at each voxel.
+        encoders: Trained encoders, in evaluation mode.
+        head: Head fitted to the training cases.
+        trained_on: Patients of the training cases.
+        in_sample_nats: Mean PMI in nats of the cases that the head was fitted to; used by a gate, never to
+            rank cases.
+        typical: Mean and standard deviation of the training views at each voxel, shape
+            (2, M + 1, D, H, W).
     """
 
     encoders: Encoders
@@ -54,7 +56,7 @@ class FoldModel:
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> FoldModel:
-        """The model that was saved."""
+        """Saved model, with its encoders on `device`."""
         content = torch.load(path, map_location="cpu", weights_only=True)
         encoders = Encoders(content["modalities"], EncoderSettings(**content["encoder"]))
         encoders.load_state_dict(content["weights"])
@@ -77,20 +79,20 @@ def train_fold(
     device: torch.device,
     on_progress: Callable[[float], None],
 ) -> FoldModel:
-    """Train encoders and head on some rows of a pool.
+    """Train encoders and fit a head on some cases of a pool.
 
     Args:
-        views: Of the whole pool; only the rows are read.
-        patients: (N,) of each case.
-        rows: To train on.
-        settings: Schedule and networks.
-        seed: Decides everything that is drawn.
-        device: Where to train.
-        on_progress: Told the share done.
+        views: Views of the whole pool; only the training cases are read.
+        patients: Patient of each case, shape (N,).
+        rows: Rows of the training cases.
+        settings: Schedule and network size.
+        seed: Seed of all random draws.
+        device: Device to train on.
+        on_progress: Called with the share of the training done.
     """
     generator = torch.Generator().manual_seed(seed)
     first, inverse = np.unique(patients, return_index=True, return_inverse=True)[1:]
-    groups = first[inverse]  # by place, so that names decide nothing
+    groups = first[inverse]  # numbered by first appearance, so that names do not matter
     encoders = train_encoders(
         views.views,
         views.present,
@@ -103,7 +105,7 @@ def train_fold(
         device=device,
     )
     drawn = torch.randperm(len(rows), generator=generator)[:_FIT_CASES].sort().values.numpy()
-    drawn = drawn[np.argsort(groups[rows[drawn]], kind="stable")]  # a patient's cases together, for the head
+    drawn = drawn[np.argsort(groups[rows[drawn]], kind="stable")]  # the head needs a patient's cases together
     training = embed(encoders, views, rows[drawn], device)
     head = GaussianHead.fit(training)
     in_sample = pool_positions(head.pmi(training))

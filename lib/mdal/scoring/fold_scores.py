@@ -1,4 +1,4 @@
-"""What a fold's model says of cases that it never saw."""
+"""Scores of the held-out cases of one fold, by the model of that fold."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from lib.mdal.scoring.perturbation import KINDS, erased, saliency_map, shifted, 
 from lib.mdal.scoring.pmi import Array, Rows, finite_mean, refuse_seen
 from lib.runtime.files import replacing
 
-TOP_SHARE = 0.1  # of a case's positions, those that differ most
-_BLOCK = 128  # held-out cases compared with one another at a time; bounds memory at any size of pool
-_PERTURBED = 64  # held-out cases that the gates are tried on
+TOP_SHARE = 0.1  # share of a case's positions: those that differ most
+_BLOCK = 128  # held-out cases compared with one another at a time; bounds memory for any pool size
+_PERTURBED = 64  # held-out cases that are perturbed for the gates
 
 
 @dataclass(frozen=True, eq=False)
 class FoldScores:
-    """Scores of the n cases held out of one training; P pairs of modalities, NaN where one is absent.
+    """Scores of the n cases held out of one training, for P pairs of modalities; NaN for an absent modality.
 
     Attributes:
-        rows: (n,) places of the cases in the pool.
-        gaussian_nats: (n, P) PMI by the Gaussian head, mean over the foreground.
-        top_nats: (n, P) the same over the tenth of the positions that differ most.
-        critic_nats: (n, P) PMI by the raw critic.
-        matched: (n, P) share of positions at which the own counterpart wins over other patients'.
-        chance: (n, P) what chance would give.
-        patch_nats: (n, P, positions) float16, PMI at every position.
-        rise: (n, 3) by how many nats the modality difference rises when a modality is exchanged with another
-            patient's, shifted, or its most conspicuous place erased; NaN for cases that were not tried.
-        log_mean_ratio: () log mean of exp PMI over exchanged pairs; 0 where nats are nats.
-        in_sample_nats: () mean PMI of the training cases.
+        rows: Rows of the cases in the pool, shape (n,).
+        gaussian_nats: PMI in nats by the Gaussian head, mean over the foreground, shape (n, P).
+        top_nats: PMI by the Gaussian head over the tenth of the positions that differ most, shape (n, P).
+        critic_nats: PMI in nats by the raw critic, shape (n, P).
+        matched: Share of positions at which the critic prefers the case's own counterpart to those of other
+            patients, shape (n, P).
+        chance: Expected share of matched positions by chance, shape (n, P).
+        patch_nats: PMI at every position, shape (n, P, positions), float16.
+        rise: Rise of the modality difference in nats, shape (n, 3), when a modality is exchanged with that of
+            another patient, shifted, or its most conspicuous place is erased; NaN for untested cases.
+        log_mean_ratio: Log mean of exp PMI over exchanged pairs, shape (); 0 if the PMI is calibrated.
+        in_sample_nats: Mean PMI of the training cases in nats, shape ().
     """
 
     rows: Rows
@@ -54,13 +55,13 @@ class FoldScores:
     in_sample_nats: Array
 
     def save(self, path: Path) -> None:
-        """Write the scores, atomically."""
+        """Write the scores to one file, atomically."""
         with replacing(path) as part, part.open("wb") as stream:
             np.savez(stream, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> FoldScores:
-        """The scores that were saved."""
+        """Saved scores."""
         with np.load(path) as stored:
             return cls(**stored)
 
@@ -74,18 +75,18 @@ def score_fold(
     seed: int,
     device: torch.device,
 ) -> FoldScores:
-    """Score held-out cases.
+    """Score the held-out cases of a fold.
 
     Args:
-        model: Must not have seen any of their patients.
-        views: Of the pool.
-        patients: (N,) of each case.
-        rows: Cases to score.
-        seed: Of what is exchanged and shifted.
-        device: Where to compute.
+        model: Model that was trained without the patients of these cases.
+        views: Views of the whole pool.
+        patients: Patient of each case, shape (N,).
+        rows: Rows of the cases to score.
+        seed: Seed of the exchanges and shifts.
+        device: Device to compute on.
 
     Raises:
-        ValueError: If a patient among the rows was trained on.
+        ValueError: If the model was trained on a patient of these cases.
     """
     refuse_seen(model.trained_on, patients[rows].tolist())
     groups = np.unique(patients[rows], return_inverse=True)[1]
@@ -128,7 +129,7 @@ def _perturb(
     seed: int,
     device: torch.device,
 ) -> tuple[Array, float]:
-    """Rise (n, 3) of the modality difference in nats, averaged over the modality that is changed."""
+    """Rise of the modality difference in nats, shape (n, 3), averaged over the perturbed modalities."""
     generator = torch.Generator().manual_seed(seed)
     batch, foreground = (
         torch.from_numpy(np.asarray(part[rows], np.float32)) for part in (views.views, views.foreground)

@@ -1,4 +1,4 @@
-"""Who is held out where: decided once for a pool, kept with the models, extended by new cases."""
+"""Folds of a pool: assigned once, kept with the models, and extended when new cases arrive."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ _FILE = "folds.json"
 
 @dataclass(frozen=True)
 class PoolKeys:
-    """What identifies the cases of a pool, whatever they are called.
+    """Keys that identify the cases of a pool independently of their names.
 
     Attributes:
-        contents: Hash of what each of the N cases holds.
-        patients: Of each case.
+        contents: Content hash of each of the N cases.
+        patients: Patient of each case.
     """
 
     contents: tuple[str, ...]
     patients: tuple[str, ...]
 
     def groups(self) -> NDArray[np.intp]:
-        """(N,) number of each case's patient, by first appearance: names do not matter."""
+        """Patient number of each case by first appearance, shape (N,); names do not matter."""
         numbers: dict[str, int] = {}
         return np.array(
             [numbers.setdefault(patient, len(numbers)) for patient in self.patients], dtype=np.intp
         )
 
     def digest(self) -> str:
-        """Hash of the pool: its contents, and which of them are one patient's."""
+        """Hash of the contents of the pool and of which cases share a patient."""
         return _digest([self.contents, self.groups().tolist()])
 
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """In which fold of which repeat a patient is held out, and the folder of the models trained so.
+    """Fold in which each patient is held out in each repeat, and the folder of the models.
 
     Attributes:
-        folder: Where the models of these folds are kept.
-        trained: Content of each case that was there when the folds were made -> its patient.
-        of_patient: Patient -> fold (one for each repeat).
+        folder: Folder of the models of these folds.
+        trained: Content hash -> patient, for each case that was in the pool when the folds were made.
+        of_patient: Patient -> fold in each repeat.
     """
 
     folder: Path
@@ -60,14 +60,14 @@ class Folds:
 
     @property
     def count(self) -> int:
-        """Folds of a repeat."""
+        """Number of folds in a repeat."""
         return 1 + max(max(folds) for folds in self.of_patient.values())
 
     def of(self, keys: PoolKeys) -> NDArray[np.intp]:
-        """(repeats, N) fold in which each case of a pool is held out; a new patient joins the smallest.
+        """Fold in which each case of a pool is held out, shape (repeats, N).
 
-        A patient unknown to every model may be held out anywhere; the choice is kept by the caller's pool
-        order, so the same pool gives the same folds.
+        A new patient is unknown to every model, so any fold can hold the patient out; the smallest fold does.
+        New patients are assigned in pool order, so the same pool gives the same folds.
         """
         of_patient = dict(self.of_patient)
         sizes = np.zeros((len(next(iter(of_patient.values()))), self.count), dtype=np.intp)
@@ -81,13 +81,13 @@ class Folds:
         return np.array([of_patient[patient] for patient in keys.patients], dtype=np.intp).T
 
     def stale_share(self, keys: PoolKeys) -> float:
-        """Share of a pool that the models have not been trained for; infinite where they do not fit.
+        """Share of a pool that is new to the models; infinite if the models do not fit the pool.
 
-        They do not where a patient was renamed, or where a fold lost so many that none is left to compare.
+        The models do not fit if a patient was renamed, or if a fold is left with fewer than two patients.
         """
         cases = zip(keys.contents, keys.patients, strict=True)
         if any(self.trained.get(content, patient) != patient for content, patient in cases):
-            return math.inf  # a case that was trained on could be taken for a stranger's
+            return math.inf  # a renamed patient of the training would look new
         held_out, groups = self.of(keys), keys.groups()
         patients = [len(set(groups[row == fold])) for row in held_out for fold in range(self.count)]
         if min(patients) < 2:
@@ -105,16 +105,16 @@ def open_folds(
     seed: int,
     retrain_share: float,
 ) -> Folds:
-    """Folds whose models still fit a pool, or new ones.
+    """Open folds whose models still fit a pool, or make new ones.
 
     Args:
-        folder: Of all scorings of a site.
-        keys: Of the pool.
-        settings: Everything that a training depends on; JSON.
-        folds: Parts of the pool.
-        repeats: Assignments to folds.
-        seed: Of the assignments.
-        retrain_share: Share of the pool that may be new or changed before all is trained again.
+        folder: Folder of all scorings of a site.
+        keys: Contents and patients of the pool.
+        settings: JSON value of everything that a training depends on.
+        folds: Number of folds.
+        repeats: Number of independent assignments to folds.
+        seed: Seed of the assignments.
+        retrain_share: Share of the pool that may be new or changed before all models are trained again.
     """
     of_settings = _digest([settings, folds, repeats, seed])
     found = (_read(file) for file in sorted(folder.glob(f"{of_settings}-*/{_FILE}")))
@@ -135,14 +135,14 @@ def open_folds(
 
 
 def forget_others(folder: Path, *, keep: Path) -> None:
-    """Remove the models of other folds, and what these models say of other pools than `keep`."""
+    """Remove the models of other folds, and the scores by these models outside the folder `keep`."""
     for models in folder.iterdir():
         if models != keep.parent:
             shutil.rmtree(models, ignore_errors=True)
     for scores in keep.parent.iterdir():
         if scores.is_dir() and scores != keep:
             shutil.rmtree(scores, ignore_errors=True)
-    for left in keep.parent.rglob(".part-*"):  # by a scoring that was killed
+    for left in keep.parent.rglob(".part-*"):  # left by a killed scoring
         left.unlink(missing_ok=True)
 
 

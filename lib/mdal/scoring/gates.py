@@ -1,4 +1,4 @@
-"""Whether a scoring is to be trusted: figures with limits, in words for who spends the labels."""
+"""Gates that judge whether to trust a scoring: figures with limits and a sentence for the reader."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from scipy.stats import kruskal, spearmanr
 
 from lib.mdal.scoring.pmi import Array
 
-MATCHED_ABOVE_CHANCE = 0.1  # of the way from chance to perfect; below it encoders learnt nothing
-MATCHED_PERFECT = 0.98  # above it they found a shortcut: outline, grid or scanner
+MATCHED_ABOVE_CHANCE = 0.1  # of the way from chance to perfect; below it the encoders learnt nothing
+MATCHED_PERFECT = 0.98  # above it the encoders found a shortcut: outline, grid or scanner
 SEEDS_AGREE = 0.6
 RISE = {"exchanged": 0.8, "shifted": 0.6, "erased": 0.6}  # share of cases whose difference must rise
-FOLLOWS = 0.5  # correlation with something else above which MD is suspected to measure that
+FOLLOWS = 0.5  # correlation above which the modality difference may measure the other quantity
 PLACE_EXPLAINS = 0.3  # of the variance; generated gliomas have 0.67, sarcomas of any part 0.06 to 0.17
-RATIO_NATS = 0.7  # log mean ratio further from 0 than a factor of 2: nats are ranks only
+RATIO_NATS = 0.7  # a log mean ratio beyond a factor of 2: scores in nats are only ranks
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One figure and what it says.
+    """One figure, its limit and a sentence.
 
     Attributes:
-        name: Of the gate.
-        value: Figure; None where it could not be computed.
-        limit: What it is compared with, in words.
-        passed: None where it could not be computed.
-        sentence: For a reader.
-        of_the_order: Whether the order of the cases hangs on it; else only how a figure may be read.
+        name: Name of the gate.
+        value: Figure; None if it could not be computed.
+        limit: Limit of the figure, in words.
+        passed: Whether the figure is within the limit; None if it could not be computed.
+        sentence: Result in words.
+        of_the_order: Whether the order of the cases depends on the gate; if not, the gate only says how to
+            read a figure.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Gate:
 
 
 def make_gate(name: str, value: float, passes: bool, limit: str, good: str, bad: str) -> Gate:
-    """A gate of a figure that may be NaN."""
+    """Make a gate from a figure that may be NaN."""
     if not math.isfinite(value):
         return Gate(
             name,
@@ -56,7 +57,7 @@ def make_gate(name: str, value: float, passes: bool, limit: str, good: str, bad:
 
 
 def retrieval_gate(matched: float, chance: float) -> Gate:
-    """Held-out modalities are matched better than by chance, and not perfectly."""
+    """Check that held-out modalities are matched better than by chance, but not perfectly."""
     above = (matched - chance) / (1 - chance) if chance < 1 else math.nan
     figures = (
         f"{matched:.0%} of unseen patients' places are matched across modalities, {chance:.0%} by chance"
@@ -74,7 +75,7 @@ def retrieval_gate(matched: float, chance: float) -> Gate:
 
 
 def seeds_gate(by_seed: list[Array]) -> Gate:
-    """Trainings from different seeds rank the cases alike."""
+    """Check that trainings from different seeds rank the cases alike."""
     found = [
         float(spearmanr(a, b).statistic)
         for place, a in enumerate(by_seed)
@@ -91,18 +92,18 @@ def seeds_gate(by_seed: list[Array]) -> Gate:
 
 
 def memory_gate(in_sample: float, out_of_fold: float, spread: float) -> Gate:
-    """How much scoring the training cases would have flattered: what out-of-fold scoring protects from."""
+    """Check how much higher training cases score than unseen ones; out-of-fold scoring avoids this bias."""
     gap = in_sample - out_of_fold
     return make_gate(
         "in_sample_gap_nats", gap, gap <= 2 * spread, "at most twice the cases' own spread",
         f"Training cases score {gap:.2f} nats more than unseen ones; only unseen ones are ranked.",
-        f"Training cases score {gap:.2f} nats more than unseen ones, whose spread is {spread:.2f}: they "
-        "remember rather than generalise. Add studies.",
+        f"Training cases score {gap:.2f} nats more than unseen ones, whose spread is {spread:.2f}: the "
+        "models memorise rather than generalise. Add studies.",
     )  # fmt: skip
 
 
 def rise_gate(kind: str, rise: NDArray[np.float64]) -> Gate:
-    """The difference rises when a case is spoilt on purpose."""
+    """Check that the modality difference rises when a case is damaged on purpose."""
     known = rise[np.isfinite(rise)]
     share = float((known > 0).mean()) if len(known) else math.nan
     what = {
@@ -113,12 +114,12 @@ def rise_gate(kind: str, rise: NDArray[np.float64]) -> Gate:
     return make_gate(
         f"rises_when_{kind}", share, share >= RISE[kind], f"in at least {RISE[kind]:.0%} of the cases",
         f"The difference rises in {share:.0%} of the cases when {what}.",
-        f"The difference rises in only {share:.0%} of the cases when {what}: it does not see that.",
+        f"The difference rises in only {share:.0%} of the cases when {what}: it misses this damage.",
     )  # fmt: skip
 
 
 def nats_gate(log_mean_ratio: float) -> Gate:
-    """The mean of exp PMI over exchanged pairs is 1 where the scores are log density ratios."""
+    """Check that the mean of exp PMI over exchanged pairs is near 1, as it is for log density ratios."""
     gate = make_gate(
         "nats_calibrated", log_mean_ratio, abs(log_mean_ratio) <= RATIO_NATS, f"within {RATIO_NATS} of 0",
         "Scores in nats may be read as such.",
@@ -128,7 +129,7 @@ def nats_gate(log_mean_ratio: float) -> Gate:
 
 
 def place_gate(explained: float) -> Gate:
-    """The same place is the same part of the body in every case, so that cases can be compared by place."""
+    """Check that a place is the same part of the body in every case, so that cases compare by place."""
     figure = f"The place explains {explained:.0%} of how bright an image is there"
     gate = make_gate(
         "place_tells", explained, explained >= PLACE_EXPLAINS, f"at least {PLACE_EXPLAINS:.0%}",
@@ -140,11 +141,11 @@ def place_gate(explained: float) -> Gate:
 
 
 def follows_gates(difference: Array, measured: Mapping[str, Array]) -> list[Gate]:
-    """The difference does not merely follow something simpler.
+    """Check that the modality difference does not merely follow something simpler.
 
     Args:
-        difference: (N,) modality difference.
-        measured: Name -> (N,) of each case; NaN where unknown.
+        difference: Modality difference, shape (N,).
+        measured: Name -> measurement of each case, shape (N,); NaN where unknown.
     """
     gates = []
     for name, values in measured.items():
@@ -157,11 +158,11 @@ def follows_gates(difference: Array, measured: Mapping[str, Array]) -> list[Gate
 
 
 def protocol_gate(difference: Array, spacing: Array) -> Gate:
-    """The difference is not a matter of the scanner's protocol, told by the reference's voxel size.
+    """Check that the modality difference does not follow the protocol, known by the reference's voxel size.
 
     Args:
-        difference: (N,) modality difference.
-        spacing: (N, 3) in mm.
+        difference: Modality difference, shape (N,).
+        spacing: Voxel size of the reference in mm, shape (N, 3).
     """
     groups = np.unique(spacing.round(2), axis=0, return_inverse=True)[1].ravel()
     sizes = np.bincount(groups)

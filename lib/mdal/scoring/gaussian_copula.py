@@ -1,4 +1,4 @@
-"""Pointwise mutual information in closed form, for two modalities whose features may be skewed."""
+"""Pointwise mutual information of two modalities in closed form, by a Gaussian copula."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from sklearn.model_selection import KFold
 
 from lib.mdal.scoring.pmi import Array, Rows
 
-_QUANTILES = 512  # of each marginal that are kept; bounds what is saved, whatever the rows
-_TRIAL_ROWS = 2000  # on which numbers of components are compared
+_QUANTILES = 512  # kept of each marginal; bounds the size of a saved estimator for any number of rows
+_TRIAL_ROWS = 2000  # rows on which numbers of components are compared
 
 
 @dataclass(frozen=True, eq=False)
 class GaussianPmi:
-    """A fitted Gaussian copula of two modalities' embeddings: (m, K), (m, K) of other cases to (m,) nats.
+    """Fitted Gaussian copula of the embeddings of two modalities, which scores other cases in nats.
 
     PMI(x, y) = log N([u, v]; S) - log N(u; S_uu) - log N(v; S_vv)
 
-    u and v are the principal components of the normal scores of x and y. Monotone maps of single
-    features change nothing, and a value beyond the training range counts as its end.
+    u and v are the principal components of the normal scores of x and y. Monotone maps of single features
+    do not change the PMI, and a value beyond the training range counts as the end of the range.
 
     Attributes:
-        quantile_scores: Normal score of each quantile, (Q,); Q is 0 if values are taken as they are.
-        first_quantiles: Order statistics (Q, K) of each feature's training values.
-        second_quantiles: The other side's.
-        first_directions: Principal directions (K, C).
-        second_directions: The other side's.
-        mean: Of [u, v], (2C,).
-        covariance: S, (2C, 2C).
+        quantile_scores: Normal score of each quantile, shape (Q,); Q is 0 if values are used unchanged.
+        first_quantiles: Order statistics of the training values of the first modality, shape (Q, K).
+        second_quantiles: Order statistics of the second modality, shape (Q, K).
+        first_directions: Principal directions of the first modality, shape (K, C).
+        second_directions: Principal directions of the second modality, shape (K, C).
+        mean: Mean of [u, v], shape (2C,).
+        covariance: Covariance S of [u, v], shape (2C, 2C).
     """
 
     quantile_scores: Array
@@ -48,7 +48,7 @@ class GaussianPmi:
     covariance: Array
 
     def __call__(self, x: NDArray[Any], y: NDArray[Any]) -> Array:
-        """PMI (m,) in nats of cases that were not fitted on, (m, K) each.
+        """PMI in nats, shape (m,), of cases that were not fitted on; x and y have shape (m, K).
 
         Raises:
             ValueError: If the shapes do not fit or a value is not finite.
@@ -57,12 +57,12 @@ class GaussianPmi:
         return joint - first - second
 
     def state(self) -> dict[str, Array]:
-        """Arrays to save, by name."""
+        """Arrays of the estimator by name, to be saved."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> GaussianPmi:
-        """The estimator whose `state` was saved; arrays or CPU tensors.
+        """Estimator rebuilt from its saved `state`, as arrays or CPU tensors.
 
         Raises:
             ValueError: If the names are not those of a state.
@@ -76,7 +76,7 @@ class GaussianPmi:
         return cls(**{name: np.asarray(value, dtype=np.float64) for name, value in state.items()})
 
     def _log_densities(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[Array, Array, Array]:
-        """Of both modalities together, of the first and of the second."""
+        """Log densities of both modalities together, of the first and of the second."""
         kept = self.first_directions.shape[1]
         _check(x, y, widths=(len(self.first_directions), len(self.second_directions)))
         u = _normal_scores(x, self.first_quantiles, self.quantile_scores) @ self.first_directions
@@ -92,20 +92,20 @@ class GaussianPmi:
 def gaussian_pmi(
     first: NDArray[Any], second: NDArray[Any], *, components: int | None = None, normal_scores: bool = True
 ) -> GaussianPmi:
-    """Fit a Gaussian copula to two modalities' embeddings; the result scores other cases, in nats.
+    """Fit a Gaussian copula to the embeddings of two modalities; the result scores other cases, in nats.
 
-    Each feature is replaced by the normal score of its rank, each side reduced by PCA, and the
-    covariance of what is left is Ledoit and Wolf's, so it holds for few cases.
+    Each feature is replaced by the normal score of its rank, and each modality is reduced by PCA. The
+    covariance of the components is estimated by Ledoit and Wolf's method, so a few cases are enough.
 
     Args:
-        first: Training embeddings of one modality, (n, K); rows of one patient stand together.
-        second: The other modality of the same cases, (n, K).
-        components: Kept by PCA on each side, at most K and n - 1; None takes the number whose PMI is
-            largest on thirds of the rows that were not fitted on.
-        normal_scores: False takes the values as they are, for marginals known to be Gaussian.
+        first: Training embeddings of one modality, shape (n, K); rows of one patient are adjacent.
+        second: Training embeddings of the other modality of the same cases, shape (n, K).
+        components: Principal components kept of each modality, at most K and n - 1; None chooses the number
+            with the largest PMI in a three-fold cross-validation.
+        normal_scores: Whether to use normal scores; False uses the values unchanged, for Gaussian marginals.
 
     Returns:
-        A function of held-out embeddings (m, K), (m, K) that gives (m,) nats.
+        Function of held-out embeddings (m, K), (m, K) that gives (m,) nats.
 
     Raises:
         ValueError: If the shapes differ, there are fewer than 3 rows, or values are not finite or alike.
@@ -142,7 +142,7 @@ def _check(first: NDArray[Any], second: NDArray[Any], *, widths: tuple[int, int]
 
 
 def _known_ranks(count: int) -> Rows:
-    """Which of `count` sorted values are kept: all, or some that are evenly spaced in normal score."""
+    """Ranks kept of `count` sorted values: all of them, or some that are evenly spaced in normal score."""
     if count <= _QUANTILES:
         return np.arange(count)
     end = ndtri(count / (count + 1))
@@ -155,7 +155,7 @@ def _quantiles(values: NDArray[Any], known: Rows) -> Array:
 
 
 def _normal_scores(values: NDArray[Any], quantiles: Array, levels: Array) -> Array:
-    """Normal score of each value's rank among the quantiles; ties and gaps take the middle."""
+    """Normal score of the rank of each value among the quantiles; ties and gaps get the middle rank."""
     if not len(levels):
         return np.asarray(values, dtype=np.float64)
     halves = np.arange(2 * len(levels) + 1) / 2
@@ -170,7 +170,7 @@ def _normal_scores(values: NDArray[Any], quantiles: Array, levels: Array) -> Arr
 
 
 def _fit_joint(first: Array, second: Array, kept: int) -> tuple[Array, Array, Array, Array]:
-    """Principal directions of both sides, and the mean and covariance of what they give."""
+    """Principal directions of both modalities, and the mean and covariance of the components."""
     directions = [PCA(kept, svd_solver="covariance_eigh").fit(side).components_.T for side in (first, second)]
     density = LedoitWolf().fit(np.hstack([first @ directions[0], second @ directions[1]]))
     if np.linalg.eigvalsh(density.covariance_)[0] <= 0:
@@ -179,7 +179,7 @@ def _fit_joint(first: Array, second: Array, kept: int) -> tuple[Array, Array, Ar
 
 
 def _best_components(first: Array, second: Array) -> int:
-    """The number of components whose PMI is largest, on average, for rows that were not fitted on."""
+    """Number of components with the largest mean PMI of held-out rows."""
     largest = max(1, min(len(first) // 2, first.shape[1], second.shape[1]))
     candidates = [*(2**power for power in range(1, 16) if 2**power < largest), largest]
     if len(candidates) == 1:
@@ -188,7 +188,7 @@ def _best_components(first: Array, second: Array) -> int:
     first, second = first[::step], second[::step]
     as_they_are = np.empty(0), np.empty((0, first.shape[1])), np.empty((0, second.shape[1]))
     found = np.zeros(len(candidates))
-    for train, test in KFold(3).split(first):  # in one piece each: a patient's rows are neighbours
+    for train, test in KFold(3).split(first):  # contiguous parts keep a patient's rows together
         for number, kept in enumerate(candidates):
             pmi = GaussianPmi(*as_they_are, *_fit_joint(first[train], second[train], kept))
             found[number] += pmi(first[test], second[test]).sum()
@@ -196,7 +196,7 @@ def _best_components(first: Array, second: Array) -> int:
 
 
 def _log_density(centred: Array, covariance: Array) -> Array:
-    """Log density of a Gaussian at what is left after its mean is taken off, in nats."""
+    """Log density in nats of a Gaussian at values from which its mean has been subtracted."""
     distance = np.einsum("ni,ni->n", centred @ np.linalg.inv(covariance), centred)
     constant = len(covariance) * math.log(2 * math.pi) + np.linalg.slogdet(covariance)[1]
     return np.asarray(-0.5 * (distance + constant))

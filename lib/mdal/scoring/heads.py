@@ -1,4 +1,4 @@
-"""Pointwise mutual information of held-out cases from features at matched positions."""
+"""Heads that compute the pointwise mutual information of held-out cases from features at positions."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ class Dense:
     """Features of some cases at P positions.
 
     Attributes:
-        features: (n, M, K, P), unit vectors along K.
-        inside: (n, M, P) bool; the position is foreground and the modality is there.
+        features: Unit vectors along K, shape (n, M, K, P).
+        inside: Foreground positions of the modalities that a case has, shape (n, M, P), bool.
     """
 
     features: Tensor
     inside: Tensor
 
     def pairs(self) -> list[Pair]:
-        """Every two modalities."""
+        """All pairs of modalities."""
         return list(combinations(range(self.features.shape[1]), 2))
 
     def both(self, pair: Pair) -> Tensor:
-        """(n, P) bool: both modalities of the pair are there."""
+        """Positions at which both modalities of the pair are known, shape (n, P), bool."""
         return self.inside[:, pair].all(dim=1)
 
     def global_embedding(self) -> Tensor:
-        """Mean over the foreground positions, renormalised: (n, M, K), zero where a modality is absent."""
+        """Renormalised mean over the foreground positions, shape (n, M, K); zero for an absent modality."""
         return functional.normalize((self.features * self.inside[:, :, None]).sum(dim=3), dim=2)
 
     def with_modality(self, modality: int, other: Dense, rows: Rows | None = None) -> Dense:
-        """These cases with one modality of others: `rows` of `other`, or its same rows."""
+        """These cases with one modality taken from `rows` of `other`; from the same rows if None."""
         rows = np.arange(len(other.features)) if rows is None else rows
         features, inside = self.features.clone(), self.inside.clone()
         features[:, modality], inside[:, modality] = (
@@ -59,7 +59,7 @@ class Dense:
 
 
 def embed(encoders: Encoders, views: PoolViews, rows: Rows, device: torch.device) -> Dense:
-    """Features of these rows of a pool, on the CPU; the encoders stay frozen."""
+    """Features of some cases of a pool, on the CPU; the encoders stay frozen."""
     batch, foreground = (
         torch.from_numpy(np.asarray(part[rows], np.float32)) for part in (views.views, views.foreground)
     )
@@ -69,30 +69,30 @@ def embed(encoders: Encoders, views: PoolViews, rows: Rows, device: torch.device
 def embed_views(
     encoders: Encoders, batch: Tensor, foreground: Tensor, present: Tensor, device: torch.device
 ) -> Dense:
-    """Features of views (n, M, D, H, W) with their foreground (n, D, H, W) and present (n, M)."""
+    """Features of views (n, M, D, H, W), given their foreground (n, D, H, W) and present (n, M)."""
     with torch.inference_mode():
         features = encoders((batch * foreground[:, None]).to(device), present.to(device)).cpu()
     return Dense(features.clone(), foreground_positions(foreground)[:, None] & present[:, :, None])
 
 
 class GaussianHead:
-    """Closed-form PMI at a position, given the position: features less their mean there, one covariance.
+    """Closed-form PMI at each position, from features minus their mean at that position.
 
-    Few cases give many positions, so a covariance can be estimated from a dozen patients.
+    All positions share one covariance. A dozen patients have enough positions to estimate it.
     """
 
     def __init__(self, centre: Tensor, scorers: Mapping[Pair, GaussianPmi]) -> None:
-        """A fitted head.
+        """Make a fitted head.
 
         Args:
-            centre: (M, K, P) mean features; 0 where no training case has foreground.
-            scorers: By pair of modalities.
+            centre: Mean features, shape (M, K, P); 0 where no training case has foreground.
+            scorers: Fitted estimator of each pair of modalities.
         """
         self.centre, self.scorers = centre, dict(scorers)
 
     @classmethod
     def fit(cls, training: Dense) -> GaussianHead:
-        """Fit on training cases; a pair that fewer than 3 of them have is left out."""
+        """Fit a head on training cases; pairs that fewer than 3 cases have are left out."""
         count = training.inside.sum(dim=0)[:, None]  # (M, 1, P)
         summed = (training.features * training.inside[:, :, None]).sum(dim=0)
         head = cls(summed / count.clamp(min=1), {})
@@ -102,7 +102,7 @@ class GaussianHead:
         return head
 
     def pmi(self, dense: Dense) -> Tensor:
-        """PMI (n, pairs, P) in nats at every position of held-out cases; NaN where there is none."""
+        """PMI in nats at every position of held-out cases, shape (n, pairs, P); NaN where unknown."""
         shape = (len(dense.features), len(dense.pairs()), dense.features.shape[3])
         result = torch.full(shape, torch.nan, dtype=torch.float64)
         for column, pair in enumerate(dense.pairs()):
@@ -113,7 +113,7 @@ class GaussianHead:
         return result
 
     def state(self) -> dict[str, Any]:
-        """Tensors that `from_state` makes the same head of."""
+        """Tensors of the head, from which `from_state` rebuilds it."""
         return {
             "centre": self.centre,
             "scorers": {
@@ -126,7 +126,7 @@ class GaussianHead:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> GaussianHead:
-        """The head whose `state` it was."""
+        """Head rebuilt from its saved `state`."""
         scorers = {}
         for name, tensors in state["scorers"].items():
             first, second = name.split("-")
@@ -135,7 +135,7 @@ class GaussianHead:
         return cls(state["centre"], scorers)
 
     def _patches(self, dense: Dense, pair: Pair) -> tuple[Array, Array]:
-        """Centred features (patches, K) of both modalities where both are."""
+        """Centred features of both modalities at the positions that both have, shape (patches, K) each."""
         both = dense.both(pair)
         first, second = (
             (dense.features[:, m] - self.centre[m]).transpose(1, 2)[both].double().numpy() for m in pair
@@ -144,11 +144,12 @@ class GaussianHead:
 
 
 def pool_positions(values: Tensor, *, share: float = 1.0) -> NDArray[np.float64]:
-    """Mean (n, pairs) over the `share` of a case's positions with the smallest values; NaN if it has none.
+    """Mean of the smallest values of each case and pair, shape (n, pairs); NaN if there is no value.
 
     Args:
-        values: (n, pairs, P); NaN where there is none.
-        share: 1 for the mean over the foreground, 0.1 for the 10 % that differ most.
+        values: Value at each position, shape (n, pairs, P); NaN where unknown.
+        share: Share of the positions to average: 1 for the whole foreground, 0.1 for the 10 % that differ
+            most.
     """
     flat = values.flatten(0, 1)
     pooled = -pool_patches(-flat.nan_to_num(), flat.isfinite(), share=share)
@@ -156,16 +157,16 @@ def pool_positions(values: Tensor, *, share: float = 1.0) -> NDArray[np.float64]
 
 
 def critic_head(dense: Dense, temperature: float, groups: Tensor) -> tuple[NDArray[np.float64], ...]:
-    """The raw critic's PMI of held-out cases, and how well it matches their modalities.
+    """PMI of held-out cases by the raw critic, and how well the critic matches their modalities.
 
     Args:
-        dense: Held-out cases.
-        temperature: tau of the training.
-        groups: (n,) patient of each.
+        dense: Features of the held-out cases.
+        temperature: Temperature tau of the training.
+        groups: Patient of each case, shape (n,).
 
     Returns:
-        PMI (n, pairs) in nats; the share of positions (n, pairs) at which the own counterpart wins over
-        the other patients'; what chance gives (n, pairs). NaN where missing.
+        PMI in nats, the share of positions at which the critic prefers the case's own counterpart to those
+        of other patients, and this share by chance; shape (n, pairs) each, NaN where missing.
     """
     columns = []
     for a, b in dense.pairs():

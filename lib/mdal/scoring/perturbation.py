@@ -1,4 +1,4 @@
-"""Changes to a case after which its modalities must differ more, or the score measures something else."""
+"""Deliberate damage to a case; a valid score rises when the modalities are damaged."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 SHIFT_MM = 5.0
-_LESION = (2, 4, 4)  # voxels of a view: one position of the features
+_LESION = (2, 4, 4)  # voxels of a view; one feature position
 KINDS = ("exchanged", "shifted", "erased")
 
 
 def strangers(groups: NDArray[np.intp], generator: Generator) -> NDArray[np.intp]:
-    """For each of n cases the row of one of another patient.
+    """Row of a case of another patient for each of n cases.
 
-    A patient with more than half of the cases meets himself in some of them.
+    If one patient has more than half of the cases, some of them are paired with cases of the same patient.
     """
     patient = np.unique(groups, return_inverse=True)[1]
     place = torch.randperm(int(patient.max()) + 1, generator=generator).numpy()[patient]
@@ -27,47 +27,50 @@ def strangers(groups: NDArray[np.intp], generator: Generator) -> NDArray[np.intp
 
 
 def shifted(volumes: Tensor, voxel_mm: Tensor, generator: Generator) -> Tensor:
-    """Views (n, D, H, W) moved by 5 mm along one axis drawn for each, either way.
+    """Views (n, D, H, W), each shifted by 5 mm in either direction along a random axis.
 
     Args:
-        volumes: One modality.
-        voxel_mm: (n, 3) size of a voxel along D, H, W.
-        generator: Draws axis and direction.
+        volumes: Views of one modality, shape (n, D, H, W).
+        voxel_mm: Voxel size along D, H, W in mm, shape (n, 3).
+        generator: Generator that draws the axis and the direction.
     """
     count = len(volumes)
     axis = torch.randint(3, (count,), generator=generator)
     sign = torch.randint(2, (count,), generator=generator) * 2 - 1
     size = torch.tensor(volumes.shape[1:], dtype=torch.float32)
-    share = 2 * SHIFT_MM / (voxel_mm.float() * size)  # of half the view, as the grid counts
+    share = 2 * SHIFT_MM / (voxel_mm.float() * size)  # in units of half the view, as in the grid
     maps = torch.eye(3, 4).repeat(count, 1, 1)
     rows = torch.arange(count)
-    maps[rows, 2 - axis, 3] = sign * share[rows, axis]  # the grid counts x, y, z
+    maps[rows, 2 - axis, 3] = sign * share[rows, axis]  # the grid's axes are x, y, z
     grid = functional.affine_grid(maps, [count, 1, *volumes.shape[1:]], align_corners=False)
     return functional.grid_sample(volumes[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
 
 def saliency_map(batch: Tensor, foreground: Tensor, typical: Tensor) -> Tensor:
-    """How far a place is from what is usual there: a label-free proxy of a lesion.
+    """Deviation of each place from the typical appearance there: a label-free proxy of a lesion.
 
     mean over modalities of |x - mean| / (std + median std), averaged over the size of a lesion
 
     Args:
-        batch: (n, M, D, H, W); an absent modality is zero.
-        foreground: (n, D, H, W); elsewhere the result is 0.
-        typical: (2, M + 1, D, H, W) mean and deviation of a pool's views.
+        batch: Views of the cases, shape (n, M, D, H, W); an absent modality is zero.
+        foreground: Foreground of each case, shape (n, D, H, W); the result is 0 elsewhere.
+        typical: Mean and standard deviation of the views of a pool, shape (2, M + 1, D, H, W).
     """
     far = departure(batch, typical).abs().sum(dim=1) / _here(batch).sum(dim=1).clamp(min=1)
     return functional.avg_pool3d((far * foreground)[:, None], 3, stride=1, padding=1)[:, 0] * foreground
 
 
 def departure(batch: Tensor, typical: Tensor) -> Tensor:
-    """How far each modality is from what is usual at a place, in deviations: (n, M, D, H, W).
+    """Deviation of each modality from its typical value at a place, in standard deviations.
 
     (x - mean) / (std + median std), 0 where the modality is absent
 
     Args:
-        batch: (n, M, D, H, W); an absent modality is zero.
-        typical: (2, M + 1, D, H, W) mean and deviation of a pool's views.
+        batch: Views of the cases, shape (n, M, D, H, W); an absent modality is zero.
+        typical: Mean and standard deviation of the views of a pool, shape (2, M + 1, D, H, W).
+
+    Returns:
+        Signed deviation, shape (n, M, D, H, W).
     """
     mean, deviation = typical[0, :-1], typical[1, :-1]
     scale = deviation + deviation.flatten(1).median(dim=1).values[:, None, None, None] + 1e-6
@@ -75,17 +78,17 @@ def departure(batch: Tensor, typical: Tensor) -> Tensor:
 
 
 def _here(batch: Tensor) -> Tensor:
-    """(n, M, 1, 1, 1) bool: the modality is there."""
+    """Modalities that each case has, shape (n, M, 1, 1, 1), bool."""
     return batch.flatten(2).abs().sum(dim=2)[:, :, None, None, None] > 0
 
 
 def erased(batch: Tensor, modality: int, where: Tensor) -> Tensor:
-    """One modality's views (n, D, H, W) with the most conspicuous place set to the median.
+    """Views of one modality (n, D, H, W) with the most conspicuous place set to the median.
 
     Args:
-        batch: (n, M, D, H, W); a standardised view's median is 0.
-        modality: Which.
-        where: (n, D, H, W) conspicuity.
+        batch: Views of the cases, shape (n, M, D, H, W); the median of a standardised view is 0.
+        modality: Index of the modality to erase from.
+        where: Saliency of each place, shape (n, D, H, W).
     """
     _, depth, height, width = where.shape
     place = where.flatten(1).argmax(dim=1)

@@ -1,4 +1,4 @@
-"""Pointwise mutual information, estimated only for patients that the estimator never saw."""
+"""Pointwise mutual information of patients that the estimator was not trained on."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ Rows = NDArray[np.intp]
 
 
 def critic_pmi(critic: Tensor, *, groups: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
-    """The contrastive critic of held-out cases, less the one constant that makes it PMI.
+    """PMI of held-out cases by the contrastive critic, which is the critic minus a constant.
 
     PMI_i = f(x_i, y_i) - log mean over pairs of different patients of exp f(x_i, y_j)
 
-    The positive stays out of the normaliser: with it the score could not exceed log N.
+    The positive pair stays out of the normaliser; otherwise the score could not exceed log N.
 
     Args:
-        critic: f in nats, x . y / tau of every pair of held-out cases, (N, N) or (P, N, N) by position.
-        groups: (N,) patient of each case.
-        valid: (N,) or (P, N) bool, both modalities are there.
+        critic: Critic f = x . y / tau of every pair of held-out cases in nats, shape (N, N), or (P, N, N) by
+            position.
+        groups: Patient of each case, shape (N,).
+        valid: Cases that have both modalities, shape (N,) or (P, N), bool.
 
     Returns:
-        Shape (N,) or (P, N), in nats; NaN where invalid, or where there is no pair of different patients.
+        PMI in nats, shape (N,) or (P, N); NaN for invalid cases, or if all cases are of one patient.
 
     Source: Poole et al. 2019 (arXiv 1905.06922); Uesaka et al. 2024 (arXiv 2404.19228).
     """
@@ -49,7 +50,7 @@ def refuse_seen(trained_on: Set[str], patients: Iterable[str]) -> None:
     """Refuse to score patients that were trained on.
 
     Raises:
-        ValueError: If there is one.
+        ValueError: If a patient was trained on.
     """
     seen = sorted(trained_on & set(patients))
     if seen:
@@ -60,17 +61,17 @@ def refuse_seen(trained_on: Set[str], patients: Iterable[str]) -> None:
 
 
 def assign_folds(groups: NDArray[Any], *, folds: int, seed: int) -> Rows:
-    """Deal patients out to folds, of as equal a number of patients, then of cases, as can be.
+    """Assign patients to folds with numbers of patients, then of cases, as equal as possible.
 
-    Only the order in which patients first appear counts, not their names.
+    The assignment depends on the order in which patients first appear, not on their names.
 
     Args:
-        groups: (N,) patient of each case; a patient is never split.
-        folds: Parts of the pool, at least 2.
-        seed: Of the deal.
+        groups: Patient of each case, shape (N,); a patient is never split.
+        folds: Number of folds, at least 2.
+        seed: Seed of the assignment.
 
     Returns:
-        The fold of each case, (N,), from 0.
+        Fold of each case from 0, shape (N,).
 
     Raises:
         ValueError: If there are fewer patients than folds.
@@ -81,7 +82,7 @@ def assign_folds(groups: NDArray[Any], *, folds: int, seed: int) -> Rows:
         raise ValueError(f"folds must be from 2 to the number of patients ({patients}); got {folds}.")
     dealt = np.argsort(first)[np.random.default_rng(seed).permutation(patients)]
     fold, size = np.empty(patients, dtype=np.intp), np.zeros(folds, dtype=np.intp)
-    for start in range(0, patients, folds):  # each round gives a fold one patient, the smallest the largest
+    for start in range(0, patients, folds):  # one patient per fold; the largest joins the smallest
         hand = dealt[start : start + folds]
         hand = hand[np.argsort(-cases[hand], kind="stable")]
         places = np.argsort(size, kind="stable")[: len(hand)]
@@ -91,18 +92,18 @@ def assign_folds(groups: NDArray[Any], *, folds: int, seed: int) -> Rows:
 
 
 def standardise_folds(pmi: Array, fold: Rows, *, prior: float = 10.0) -> Array:
-    """Put folds on one scale, as critics and covariances of different folds differ by constants.
+    """Standardise the PMI within each fold, because critics and covariances differ between folds.
 
-    Each fold's mean and deviation are drawn toward the pool's by `prior` cases: three cases would
-    otherwise always come out as one high, one middle and one low.
+    The mean and variance of each fold are shrunk toward those of the pool by a weight of `prior` cases.
+    Otherwise a fold of three cases would always have one high, one middle and one low score.
 
     Args:
-        pmi: (N, ...) in nats; NaN where missing.
-        fold: (N,).
+        pmi: PMI in nats, shape (N, ...); NaN where missing.
+        fold: Fold of each case, shape (N,).
         prior: Weight of the pool's mean and variance, in cases.
 
     Returns:
-        (N, ...) without a unit; NaN stays NaN.
+        Standardised PMI without a unit, shape (N, ...); NaN stays NaN.
     """
     mean, variance, _ = _moments(pmi)
     result = np.empty_like(pmi)

@@ -1,4 +1,4 @@
-"""What is known of a pool before any label."""
+"""Scores of a pool, computed before any case is labelled."""
 
 from __future__ import annotations
 
@@ -34,25 +34,26 @@ from lib.mdal.scoring.saliency import salient_places
 
 @dataclass(frozen=True, eq=False)
 class PoolScores:
-    """Scores of N cases, P pairs of modalities, S seeds; NaN where a modality is absent.
+    """Scores of N cases, P pairs of modalities and S seeds; NaN where a modality is absent.
 
     Attributes:
-        pairs: Of modalities, as `CT/PET`.
-        gaussian_nats: (N, P, S) out-of-fold PMI by the Gaussian head.
-        top_nats: (N, P, S) the same over the tenth of the positions that differ most.
-        critic_nats: (N, P, S) the same by the raw critic.
-        patch_nats: (N, P, positions) float16, mean of the seeds.
-        pair_md: (N, P) standardised modality difference of each pair.
-        md: (N,) modality difference; larger is labelled first. A case without a pair has the pool's
-            smallest: nothing in it can differ.
-        md_nats: (N,) mean -PMI over pairs and seeds; NaN for a case without a pair.
-        md_percentile: (N,) share of the pool with a smaller one, 0 to 100.
-        lesion_proxy: (N,) ml of the foreground that is far from usual.
-        salient: (N,) places that are among the most conspicuous of the pool.
-        saliency_features: (N, L) how these places look, standardised.
-        aligned: Whether the same place is the same part of the body in every case, as far as can be told.
-        features: (N, F), for clustering.
-        gates: Whether to trust all this.
+        pairs: Names of the pairs of modalities, such as `CT/PET`.
+        gaussian_nats: Out-of-fold PMI in nats by the Gaussian head, shape (N, P, S).
+        top_nats: PMI by the Gaussian head over the tenth of the positions that differ most, shape (N, P, S).
+        critic_nats: Out-of-fold PMI in nats by the raw critic, shape (N, P, S).
+        patch_nats: PMI at every position, mean over the seeds, shape (N, P, positions), float16.
+        pair_md: Standardised modality difference of each pair, shape (N, P).
+        md: Modality difference, shape (N,); the largest is labelled first. A case without a pair cannot
+            differ, so it gets the smallest value of the pool.
+        md_nats: Mean of -PMI over pairs and seeds, shape (N,); NaN for a case without a pair.
+        md_percentile: Share of the pool with a smaller modality difference, shape (N,), 0 to 100.
+        lesion_proxy: Volume of the foreground that looks atypical in ml, shape (N,).
+        salient: Number of places that are among the most conspicuous of the pool, shape (N,).
+        saliency_features: Standardised appearance of these places, shape (N, L).
+        aligned: Whether a place is the same part of the body in every case, as far as the place gate can
+            tell.
+        features: Features for clustering, shape (N, F).
+        gates: Gates that judge whether to trust the scores.
     """
 
     pairs: tuple[str, ...]
@@ -80,15 +81,15 @@ def collect(
     modalities: Sequence[str],
     features: NDArray[np.float32],
 ) -> PoolScores:
-    """Average the seeds, rank the cases, judge the scoring.
+    """Average the scores over the seeds, rank the cases and evaluate the gates.
 
     Args:
-        folds: Of every repeat, one repeat after the other.
-        held_out: (S, N) fold of each case in each repeat.
-        views: Of the pool.
-        properties: Of the N cases.
+        folds: Scores of the folds of all repeats, one repeat after the other.
+        held_out: Fold of each case in each repeat, shape (S, N).
+        views: Views of the pool.
+        properties: Label-free measurements of the N cases.
         modalities: Names of the M channels.
-        features: (N, F).
+        features: Features for clustering, shape (N, F).
 
     Raises:
         ValueError: If no case could be scored.
@@ -133,12 +134,12 @@ def collect(
 
 
 def percentiles(values: Array) -> Array:
-    """Of N cases the share of the others with a smaller value, 0 to 100."""
+    """Share of the other cases with a smaller value, 0 to 100, shape (N,)."""
     return np.asarray(100.0 * (rankdata(values, method="min") - 1) / max(1, len(values) - 1))
 
 
 def _in_pool_order(folds: Sequence[FoldScores], name: str, held_out: NDArray[np.intp]) -> Array:
-    """Scores (N, P, S) of all folds and repeats."""
+    """Scores of all folds and repeats in the order of the pool, shape (N, P, S)."""
     repeats, count = held_out.shape
     shape = (count, *getattr(folds[0], name).shape[1:], repeats)
     scores = np.full(shape, math.nan)
@@ -148,7 +149,7 @@ def _in_pool_order(folds: Sequence[FoldScores], name: str, held_out: NDArray[np.
 
 
 def _difference(pmi: Array) -> tuple[Array, Array]:
-    """MD (N,) and MD by pair (N, P); a case without a pair comes last."""
+    """Modality difference (N,), and by pair (N, P); a case without a pair comes last."""
     paired = np.isfinite(pmi).any(axis=1)
     if not paired.any():
         raise ValueError(

@@ -1,6 +1,6 @@
-"""The places of a case that are unlike the same place in others: how large they are, and how they look.
+"""Salient places of a case, which look unlike the same place in other cases: their size and appearance.
 
-A label-free stand-in for the lesion. It is no segmentation: whatever is unusual for this pool counts.
+Saliency is a label-free proxy of the lesion, not a segmentation: anything unusual for the pool is salient.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from torch import Tensor
 from lib.mdal.representation.views import PoolViews
 from lib.mdal.scoring.perturbation import departure, saliency_map
 
-_TYPICAL_CASES = 256  # that tell what is usual at a place
+_TYPICAL_CASES = 256  # cases that define the typical appearance of a place
 _BLOCK = 256
-_CONSPICUOUS = 95.0  # percentile of the pool's places above which one is
+_CONSPICUOUS = 95.0  # percentile of the pool's places above which a place is conspicuous
 _SALIENT_PERCENTILE = (
-    98.0  # above which its look is described; on generated gliomas 95 to 99.5 told kinds as well
+    98.0  # above which a place is salient; 95 to 99.5 separated kinds of generated gliomas equally well
 )
-_LEAST_SPREAD = 1e-6  # of a column over the pool; less is rounding
+_LEAST_SPREAD = 1e-6  # standard deviation of a column over the pool; a smaller one is rounding error
 
 
 @dataclass(frozen=True, eq=False)
 class Saliency:
-    """Of N cases.
+    """Saliency of N cases.
 
     Attributes:
-        volume_ml: (N,) of the foreground that is far from usual.
-        salient: (N,) places of the view that are among the most conspicuous of the pool.
-        saliency_features: (N, 2 M + 1) of the salient places: by modality the mean and the root mean
-            square of how far, in deviations, they are from usual there; and the logarithm of how many
-            there are. Each column has mean 0 and deviation 1 over the pool, or is 0.
+        volume_ml: Volume of the foreground that looks atypical in ml, shape (N,).
+        salient: Number of places of the view that are among the most conspicuous of the pool, shape (N,).
+        saliency_features: Appearance of the salient places, shape (N, 2 M + 1): mean and root mean square of
+            the departure from the typical appearance by modality, and the logarithm of the number of salient
+            places. Each column has mean 0 and standard deviation 1 over the pool, or is 0.
         explained: Share of an image's variance inside the body that the place explains, mean over modalities;
-            NaN where it could not be computed. Near 0 the same place is another part of the body in each
-            case, and all of the above means little.
+            NaN if it could not be computed. If it is near 0, a place is a different part of the body in each
+            case, and the other attributes mean little.
     """
 
     volume_ml: NDArray[np.float64]
@@ -47,7 +47,7 @@ class Saliency:
 
 
 def salient_places(views: PoolViews) -> Saliency:
-    """Measure every case of a pool against what is usual in it, a block of cases at a time."""
+    """Compare every case of a pool with its typical appearance, one block of cases at a time."""
     array = views.array
     step = -(-len(array) // _TYPICAL_CASES)
     sample = np.asarray(array[::step], dtype=np.float32)
@@ -77,7 +77,7 @@ def salient_places(views: PoolViews) -> Saliency:
 
 
 def _explained(array: NDArray[np.float32], present: NDArray[np.bool_]) -> float:
-    """Share of the variance between places, of what lies inside the body in half of the cases or more."""
+    """Share of the variance between places that lie inside the body in at least half of the cases."""
     shares = []
     for m in range(present.shape[1]):
         inside = (array[:, -1] > 0) & present[:, m, None, None, None]
@@ -97,7 +97,7 @@ def _saliency(array: NDArray[np.float32], typical: Tensor) -> Tensor:
 
 
 def _look(batch: Tensor, salient: Tensor, typical: Tensor) -> Tensor:
-    """(n, 2 M + 1) of n cases, before it is standardised; 0 for a case without a salient place."""
+    """Saliency features (n, 2 M + 1) before standardisation; 0 for a case without a salient place."""
     count = salient.sum(dim=(1, 2, 3))
     share = (salient / count.clamp(min=1)[:, None, None, None])[:, None]
     far = departure(batch, typical)

@@ -1,4 +1,4 @@
-"""Every case's modality difference, by models that never saw the case."""
+"""Scoring of a pool: modality difference of each case by models that were not trained on its patient."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from lib.mdal.scoring.pool_scores import PoolScores, collect
 from lib.runtime.distributed import OnProgress, share_out
 from lib.runtime.own_files import UNREADABLE, set_aside
 
-MIN_PATIENTS = 6  # 3 folds of 2; below, a training has too few negatives and a fold no pair to compare
+MIN_PATIENTS = 6  # 3 folds of 2; fewer give too few negatives and no pair to compare in a fold
 
 Progress = Callable[[float, str], None]
 
 
 class PoolTooSmall(ValueError):
-    """Too few patients or modalities for models that never saw a case to say anything of it."""
+    """The pool has too few patients or modalities for out-of-fold scoring."""
 
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """How a pool is scored.
+    """Settings of the scoring of a pool.
 
     Attributes:
-        folds: Parts of the pool; fewer where a fold would have less than two patients.
-        seeds: Repeats with other folds and weights, averaged; one alone is a noisy ranking.
-        steps: Contrastive steps of one training; None: by the size of the pool and the device.
-        retrain_share: Share of the pool that may be new or changed before all is trained again.
-        contrastive: Schedule and networks; its steps are replaced by `steps`.
+        folds: Number of folds; fewer if a fold would have less than two patients.
+        seeds: Repeats with other folds and weights, which are averaged; a single one ranks noisily.
+        steps: Contrastive steps of one training; None chooses by pool size and device.
+        retrain_share: Share of the pool that may be new or changed before all models are trained again.
+        contrastive: Schedule and network size; `steps` replaces its steps.
     """
 
     folds: int = 5
@@ -53,14 +53,14 @@ class ScoringSettings:
     contrastive: ContrastiveSettings = field(default_factory=ContrastiveSettings)
 
     def __post_init__(self) -> None:
-        """Refuse what leaves nothing held out."""
+        """Refuse settings that hold out no case."""
         if self.folds < 2 or self.seeds < 1:
             raise ValueError(
                 f"folds must be at least 2 and seeds at least 1; got {self.folds} and {self.seeds}."
             )
 
     def steps_for(self, cases: int, device: torch.device) -> int:
-        """Steps of one training: as set, or two for each case within what the device does in minutes."""
+        """Steps of one training: the setting, or two per case within what the device computes in minutes."""
         least, most = (150, 2000) if device.type == "cuda" else (30, 400)
         return min(most, max(least, 2 * cases)) if self.steps is None else self.steps
 
@@ -78,25 +78,25 @@ def score_pool(
     processes: int = 1,
     on_progress: Progress = lambda done, message: None,
 ) -> PoolScores:
-    """Score a pool in one shot, with no label.
+    """Score a pool in one pass, without labels.
 
-    What is trained and scored is kept in `folder`: after a kill the next call goes on with the training
-    that was cut, and a pool that grew a little is scored by the models that are there.
+    Models and scores are kept in `folder`. After a kill the next call resumes with the interrupted training.
+    A pool that has grown a little is scored by the existing models.
 
     Args:
         keys: Contents and patients of the N cases, in the order of the views.
-        views: Of the N cases, memory-mapped from a file.
-        properties: What was measured of them.
+        views: Views of the N cases, memory-mapped from a file.
+        properties: Label-free measurements of the N cases.
         modalities: Names of the M channels.
         settings: Folds, seeds and networks.
-        folder: Keeps models and scores.
-        seed: The same pool, settings and seed give the same scores.
-        device: Where to train.
-        processes: That share the work on a CPU.
-        on_progress: Told the share done, 0 to 1, and what is being done.
+        folder: Folder of the models and scores.
+        seed: Seed; the same pool, settings and seed give the same scores.
+        device: Device to train on.
+        processes: Processes that share the work on a CPU.
+        on_progress: Called with the share done, 0 to 1, and the current activity.
 
     Returns:
-        The scores.
+        Scores of the N cases.
 
     Raises:
         PoolTooSmall: If there are too few patients or modalities.
@@ -105,7 +105,7 @@ def score_pool(
     Source: Wang et al. 2025, as reconstructed from its abstract.
     """
     _check(keys, views, modalities)
-    parts = min(settings.folds, len(set(keys.patients)) // 2)  # two patients a fold: one is no comparison
+    parts = min(settings.folds, len(set(keys.patients)) // 2)  # a fold needs two patients to compare
     trained = {
         **asdict(settings),
         "method": SCORING_VERSION,
@@ -120,10 +120,12 @@ def score_pool(
     job = FoldJob(views, keys, folds, settings, seed)
     total = settings.seeds * parts
 
-    def tell(share: float) -> None:
+    def report_progress(share: float) -> None:
         on_progress(share, f"training {min(total, 1 + int(share * total))} of {total}")
 
-    share_out(job, range(total), device=torch.device(device), processes=processes, on_progress=tell)
+    share_out(
+        job, range(total), device=torch.device(device), processes=processes, on_progress=report_progress
+    )
     scores = [FoldScores.load(job.file("scores", piece)) for piece in range(total)]
     features = pool_features([np.load(job.file("embedding", piece), mmap_mode="r") for piece in range(parts)])
     collected = collect(scores, job.held_out, views, properties, modalities, features)
@@ -133,14 +135,14 @@ def score_pool(
 
 @dataclass(frozen=True, eq=False)
 class FoldJob:
-    """Trains and scores one fold of one repeat; piece = repeat * folds + fold.
+    """Training and scoring of one fold of one repeat; piece = repeat * folds + fold.
 
     Attributes:
-        views: Of the pool.
-        keys: Of the N cases.
-        folds: Who is held out where.
+        views: Views of the pool.
+        keys: Contents and patients of the N cases.
+        folds: Fold in which each patient is held out.
         settings: Folds, seeds and networks.
-        seed: Of everything drawn.
+        seed: Seed of all random draws.
     """
 
     views: PoolViews
@@ -150,7 +152,7 @@ class FoldJob:
     seed: int
 
     def __call__(self, piece: int, device: torch.device, tell: OnProgress) -> None:
-        """Train and score, each only where its file is not there yet."""
+        """Train and score the fold; a step whose file exists is skipped."""
         if self._is_done(piece):
             tell(1.0)
             return
@@ -158,7 +160,7 @@ class FoldJob:
         held_out = self.held_out[repeat] == fold
         known = np.array([content in self.folds.trained for content in self.keys.contents])
         model = self._model(piece, patients, np.flatnonzero(~held_out & known), device, tell)
-        if repeat == 0:  # one set of encoders is enough to tell cases apart
+        if repeat == 0:  # the encoders of one repeat are enough for the features
             embed_pool(model.encoders, self.views, self.file("embedding", piece), device)
         score_fold(
             model, self.views, patients, np.flatnonzero(held_out),
@@ -168,20 +170,20 @@ class FoldJob:
 
     @cached_property
     def held_out(self) -> NDArray[np.intp]:
-        """(repeats, N) fold in which each case is held out."""
+        """Fold in which each case is held out, shape (repeats, N)."""
         return self.folds.of(self.keys)
 
     @cached_property
     def folder(self) -> Path:
-        """What the models say of this pool."""
+        """Folder of the scores of this pool."""
         return self.folds.folder / self.keys.digest()
 
     def file(self, what: str, piece: int) -> Path:
-        """Where a piece leaves its scores or its embedding."""
+        """File of the scores or the embedding of a piece."""
         return self.folder / f"{what}-{piece}.{'npz' if what == 'scores' else 'npy'}"
 
     def _is_done(self, piece: int) -> bool:
-        """Whether a piece has left what it found; what was damaged since is set aside."""
+        """Whether the files of a piece are complete; a damaged file is set aside."""
         readers: dict[str, Callable[[Path], object]] = {"scores": FoldScores.load}
         if piece < self.folds.count:
             readers["embedding"] = np.load
@@ -201,7 +203,7 @@ class FoldJob:
         patients: NDArray[np.str_],
         rows: Rows,
         device: torch.device,
-        tell: OnProgress,
+        report_progress: OnProgress,
     ) -> FoldModel:
         path = self.folds.folder / f"model-{piece}.pt"
         try:
@@ -214,7 +216,7 @@ class FoldJob:
         contrastive = replace(settings.contrastive, steps=settings.steps_for(len(rows), device))
         model = train_fold(
             self.views, patients, rows, contrastive,
-            seed=self._number(piece), device=device, on_progress=tell,
+            seed=self._number(piece), device=device, on_progress=report_progress,
         )  # fmt: skip
         model.save(path)
         return FoldModel.load(path, device)

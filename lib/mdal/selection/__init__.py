@@ -1,1 +1,1 @@
-"""From scores to the order in which cases are labelled."""
+"""Selection: the order in which cases are labelled, computed from their scores."""

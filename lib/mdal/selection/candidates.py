@@ -1,4 +1,4 @@
-"""The cases of a pool with all that a selector may look at, and what every selector keeps to."""
+"""Candidates for labelling, with the scores that selectors use, and the rules for every selector."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-WHOLE_POOL_SHARE = 0.2  # the largest share of labels that the MDAL abstract reports
-MOST_PLANNED = 2_000  # bounds the time of any selector; a plan this long is spread as far as it need be
+from lib.mdal.scoring.pmi import Rows as Rows
 
-Rows = NDArray[np.intp]
+WHOLE_POOL_SHARE = 0.2  # largest share of labelled cases in the MDAL abstract
+MOST_PLANNED = 2_000  # bounds the time of any selector; a plan this long covers any pool
+
 _MATRICES = ("features", "saliency_features")
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """N cases that could be labelled; no attribute knows a label.
+    """N cases that could be labelled; no attribute depends on a label.
 
     Attributes:
-        ids: Of the N cases.
+        ids: Names of the N cases.
         features: PCA-reduced embeddings, shape (N, F).
         difference: Modality difference, shape (N,).
-        lesion_proxy: Larger for a larger or more conspicuous region, found without labels, shape (N,).
-        salient: How many places are the most conspicuous ones of the pool, shape (N,).
-        saliency_features: How these places look, shape (N, L).
-        aligned: Whether the same place is the same part of the body in every case; else the three before
-            say little.
+        lesion_proxy: Label-free proxy of the size and conspicuity of lesions, shape (N,).
+        salient: Number of places that are among the most conspicuous of the pool, shape (N,).
+        saliency_features: Appearance of the salient places, shape (N, L).
+        aligned: Whether a place is the same part of the body in every case; if not, `lesion_proxy`, `salient`
+            and `saliency_features` mean little.
 
     Raises:
-        ValueError: If the lengths differ, a value is not finite or an id comes twice.
+        ValueError: If the lengths differ, a value is not finite or an id is repeated.
     """
 
     ids: Sequence[str]
@@ -45,13 +46,13 @@ class Candidates:
     aligned: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what can't be ordered."""
+        """Refuse candidates that cannot be ordered."""
         count = len(self.ids)
         if count == 0:
             raise ValueError("there must be one or more cases; got none. Check where the pool is read from.")
         again = count - len(set(self.ids))
         if again:
-            raise ValueError(f"ids must be unique; {again} of {count} come again. Name each case once.")
+            raise ValueError(f"ids must be unique; {again} of {count} are repeated. Name each case once.")
         for name, rows in self.matrices().items():
             if rows.ndim != 2 or len(rows) != count or rows.shape[1] == 0:
                 raise ValueError(
@@ -68,23 +69,23 @@ class Candidates:
                 raise ValueError(f"{name} must be finite; got NaN or infinity. Score the pool again.")
 
     def __len__(self) -> int:
-        """Cases."""
+        """Number of cases."""
         return len(self.ids)
 
     def columns(self) -> dict[str, NDArray[np.float64]]:
-        """What is known of each case as one number, by name; each of shape (N,)."""
+        """Known attributes with one number per case, by name; shape (N,) each."""
         names = (field.name for field in fields(self) if field.name not in ("ids", "aligned", *_MATRICES))
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def matrices(self) -> dict[str, NDArray[np.float32]]:
-        """Where each case lies, by name; each of shape (N, F)."""
+        """Known feature matrices, by name; shape (N, F) each."""
         return {name: getattr(self, name) for name in _MATRICES if getattr(self, name) is not None}
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """One of `columns`.
+        """Column of this name.
 
         Raises:
-            ValueError: If it was not given.
+            ValueError: If the candidates have no such column.
         """
         known = self.columns()
         if name not in known:
@@ -95,17 +96,17 @@ class Candidates:
         return known[name]
 
     def take(self, rows: Rows) -> Candidates:
-        """The cases of these rows, in their order."""
+        """Candidates in these rows, in the order of the rows."""
         known: dict[str, Any] = {**self.matrices(), **self.columns()}
         return replace(self, ids=self.named(rows), **{name: values[rows] for name, values in known.items()})
 
     def by_id(self) -> Candidates:
-        """The same cases in order of id, so that the order of the pool can't matter and ties go by row."""
+        """Same candidates sorted by id, so that pool order does not matter and ties break by row."""
         rows = sorted(range(len(self)), key=self.ids.__getitem__)
         return self if rows == list(range(len(self))) else self.take(np.array(rows, dtype=np.intp))
 
     def falling(self, values: NDArray[np.float64]) -> Rows:
-        """Rows by falling value, ties by id; only those that tie are compared by id."""
+        """Rows by falling value; ties break by id."""
         order = largest_first(values)
         same = np.diff(values[order]) == 0
         tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
@@ -114,22 +115,22 @@ class Candidates:
         return order
 
     def named(self, rows: Rows) -> list[str]:
-        """The ids of rows."""
+        """Ids of the cases in these rows."""
         return [self.ids[row] for row in rows.tolist()]
 
 
 Selector = Callable[[Candidates, int, Generator], list[str]]
-"""(candidates, budget, generator) -> every id, best first, so that any prefix is a good budget.
+"""(candidates, budget, generator) -> every id, best first, so that any prefix is a good choice.
 
-The order of the candidates does not matter and ties go by id. Raises ValueError if the budget is below 1
-or a column that the selector needs is None.
+The order of the candidates does not matter, and ties break by id. A selector raises ValueError if the budget
+is below 1 or a column that it needs is None.
 """
 
 
 def planned(candidates: Candidates, budget: int) -> int:
-    """How many cases are chosen with one another in mind.
+    """Number of cases that are chosen jointly, so that they complement one another.
 
-    A budget of the whole pool asks for an order only; it is ordered as for a fifth of the pool.
+    A budget of the whole pool only asks for an order; the pool is then ordered as for a fifth of it.
 
     Raises:
         ValueError: If budget < 1.
@@ -141,24 +142,24 @@ def planned(candidates: Candidates, budget: int) -> int:
 
 
 def largest_first(values: NDArray[np.floating[Any]]) -> Rows:
-    """Rows by falling value; ties by row."""
+    """Rows by falling value; ties break by row."""
     return np.argsort(-values, kind="stable")
 
 
 def remaining(rows: Rows, order: Rows) -> Rows:
-    """What of an order is not among the rows."""
+    """Part of an order that is not among the rows."""
     return order[~np.isin(order, rows)]
 
 
 def turns(group: Rows, order: Rows) -> Rows:
-    """How many of a case's group stand before it.
+    """Number of cases of the same group that precede each case.
 
     Args:
-        group: Of each of the N cases.
+        group: Group of each of the N cases.
         order: All N rows, best first.
 
     Returns:
-        Shape (N,), at each row: 0 for the best of each group, 1 for its second, and so on.
+        Turn of each case, shape (N,): 0 for the best case of each group, 1 for the second, and so on.
     """
     sizes = np.bincount(group)
     grouped = order[np.argsort(group[order], kind="stable")]

@@ -1,4 +1,4 @@
-"""Groups of alike cases, and cases far from one another, in a pool of any size."""
+"""Clusters of similar cases, and cases far from one another, in a pool of any size."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from threadpoolctl import threadpool_limits
 
 from lib.mdal.selection.candidates import Rows
 
-_FIT_CASES = 50_000  # centres are found on this many; 25 a cluster at the longest plan
-_BLOCK = 4_096  # rows at a time; bounds memory at any size of pool
+_FIT_CASES = 50_000  # cases on which centres are fitted; 25 per cluster for the longest plan
+_BLOCK = 4_096  # rows at a time; bounds memory for any pool size
 
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """K groups, numbered from the largest; ties by the first row.
+    """K clusters, numbered from the largest; ties break by the first row.
 
     Attributes:
-        group: Of each case, shape (N,).
-        centres: Mean of each group, shape (K, F).
+        group: Cluster of each case, shape (N,).
+        centres: Mean of each cluster, shape (K, F).
     """
 
     group: Rows
     centres: NDArray[np.float64]
 
     def members(self) -> Iterator[Rows]:
-        """The rows of each group, from the largest group on."""
+        """Rows of each cluster, the largest cluster first."""
         ends = np.cumsum(np.bincount(self.group))
         return iter(np.split(np.argsort(self.group, kind="stable"), ends[:-1]))
 
     def distances(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """From each case to the centre of its group, shape (N,)."""
-        distance = np.empty(len(features), dtype=np.float32)  # of two, neither is nearer by the last digit
+        """Distance of each case to the centre of its cluster, shape (N,)."""
+        distance = np.empty(len(features), dtype=np.float32)  # float32, so that rounding breaks no tie
         for block in blocks(len(features)):
             distance[block] = np.linalg.norm(features[block] - self.centres[self.group[block]], axis=1)
         return distance
@@ -50,7 +50,7 @@ def blocks(count: int, size: int = _BLOCK) -> Iterator[slice]:
 
 
 def sample(count: int, most: int, generator: Generator) -> Rows:
-    """At most `most` of `count` rows, in rising order; all where they are no more."""
+    """Random sample of at most `most` of `count` rows, in rising order."""
     if count <= most:
         return np.arange(count)
     return np.sort(generator.choice(count, most, replace=False))
@@ -59,13 +59,13 @@ def sample(count: int, most: int, generator: Generator) -> Rows:
 def find_clusters(features: NDArray[np.float32], count: int, generator: Generator) -> Clusters:
     """k-means from a k-means++ start.
 
-    Centres are found on a sample of at most 50,000 cases; every case then joins the nearest centre. Time
+    The centres are fitted on a sample of at most 50,000 cases; every case then joins the nearest centre. Time
     grows with N K F, memory with N.
 
     Args:
-        features: (N, F), in order of id.
-        count: Groups wanted; fewer come back where fewer cases differ.
-        generator: Draws the sample and the start.
+        features: Features of each case, shape (N, F), in order of id.
+        count: Number of clusters; fewer are returned if fewer cases differ.
+        generator: Generator that draws the sample and the k-means++ start.
     """
     fitted = sample(len(features), _FIT_CASES, generator)
     points = features[fitted].astype(np.float64)
@@ -79,23 +79,23 @@ def find_clusters(features: NDArray[np.float32], count: int, generator: Generato
 
 
 def farthest_first(points: NDArray[np.float64], chosen: Rows, count: int) -> tuple[Rows, NDArray[np.float64]]:
-    """Greedy k-centre: again and again the case farthest from all that are chosen.
+    """Greedy k-centre: repeatedly choose the case farthest from all chosen cases.
 
     Time grows with N F `count`, memory with N.
 
     Args:
-        points: (N, F).
+        points: Features of each case, shape (N, F).
         chosen: One or more rows to start from.
-        count: Rows wanted, those of the start among them.
+        count: Number of rows to return, including the start.
 
     Returns:
-        The chosen rows in order, and each case's distance to the nearest of them, shape (N,).
+        Chosen rows in order, and the distance of each case to the nearest chosen case, shape (N,).
     """
     order = chosen.tolist()
     nearest = cdist(points, points[chosen[:1]])[:, 0]
     for row in order[1:]:
         np.minimum(nearest, cdist(points, points[[row]])[:, 0], out=nearest)
-    nearest[chosen] = -1.0  # a duplicate of a chosen case is at 0, the case itself is out
+    nearest[chosen] = -1.0  # duplicates of a chosen case are at 0; the case itself is excluded
     while len(order) < min(count, len(points)):
         row = int(nearest.argmax())
         order.append(row)

@@ -1,4 +1,4 @@
-"""How well the first cases of an order stand for the pool, and how many are enough."""
+"""Coverage: how well the first cases of an order represent the pool, and how many are enough."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sklearn.metrics import pairwise_distances_argmin
 from lib.mdal.selection.candidates import Rows
 from lib.mdal.selection.clusters import blocks, sample
 
-MOST_MEASURED = 2_000  # cases that stand for the pool; bounds time and memory
-WORTH = 1.0  # itself: past the plateau a label tells of no case but its own
+MOST_MEASURED = 2_000  # cases on which coverage is measured; bounds time and memory
+WORTH = 1.0  # past the plateau a labelled case covers only itself
 
 
 def prefixes(count: int, most: int = 100) -> list[int]:
-    """At most `most` prefixes of an order of `count` cases, from 1 to `count`, in even ratios."""
+    """At most `most` prefix lengths from 1 to `count`, in even ratios."""
     return [int(k) for k in np.unique(np.geomspace(1, count, min(count, most)).round())]
 
 
@@ -30,22 +30,22 @@ def coverage(
     at: Sequence[int],
     generator: Generator | None = None,
 ) -> NDArray[np.float64]:
-    """How near the pool's cases are to the first k cases of an order.
+    """Closeness of the cases of a pool to the first k cases of an order.
 
     coverage(k) = 1 - mean_i min_{j <= k} |x_i - x_j| / mean_ij |x_i - x_j|
 
-    0 is what one case drawn at random gives on average, below 0 is worse; 1 when every case is chosen or
-    has a chosen duplicate. It never falls as k grows. Of a pool above 2,000 cases the means are over a
-    sample of that many; the chosen cases are always all there. Time grows with 2,000 F k.
+    Coverage is 0 on average for one random case, and 1 when every case is chosen or has a chosen duplicate.
+    It never falls as k grows. In a pool of more than 2,000 cases the means are over a sample of 2,000 cases;
+    all chosen cases are used. Time grows with 2,000 F k.
 
     Args:
-        features: (N, F).
-        order_rows: The N rows of the features or the first of them, best first.
-        at: Prefixes k, rising.
-        generator: Draws the sample; the same sample every time where it is None, so orders compare.
+        features: Features of each case, shape (N, F).
+        order_rows: All rows or the first rows of the order, best first.
+        at: Prefix lengths k, rising.
+        generator: Generator that draws the sample; None always draws the same one, so orders compare.
 
     Returns:
-        Shape (len(at),).
+        Coverage at each prefix, shape (len(at),).
 
     Raises:
         ValueError: If `at` does not rise from 1 or more to the length of the order or less.
@@ -70,24 +70,25 @@ def coverage(
 
 
 def plateau(curve: NDArray[np.float64], at: Sequence[int], *, cases: int, worth: float = WORTH) -> int:
-    """The prefix after which a further case covers less than `worth` cases on average, itself among them.
+    """Prefix length after which a further case covers less than `worth` cases on average, itself included.
 
     k* = argmax_k coverage(k) - worth k / N, the smallest of equals
 
-    This is the knee of the curve (Kneedle, Satopaa et al. 2011, whose slope is 1): all N cases together
-    raise the coverage to 1, so a case worth no more than its share of 1 / N stands for itself only.
+    This is the knee of the curve (Kneedle, Satopaa et al. 2011, with slope 1). All N cases together raise the
+    coverage to 1, so a case that adds no more than 1 / N represents only itself.
 
     Args:
         curve: `coverage` at the prefixes, shape (len(at),).
-        at: Prefixes k.
-        cases: N, cases in the pool.
-        worth: How many cases a further case must cover to be worth its label; more ends the plan earlier.
+        at: Prefix lengths k.
+        cases: Number of cases N in the pool.
+        worth: Cases that a further case must cover to be worth its label; a larger value ends the plan
+            earlier.
 
     Returns:
         One of `at`.
 
     Raises:
-        ValueError: If there is no prefix, or not one value for each.
+        ValueError: If there is no prefix, or the curve does not have one value for each prefix.
     """
     if not len(curve) == len(at) > 0:
         raise ValueError(f"curve must have a value for each prefix; got {len(curve)} for {len(at)}.")

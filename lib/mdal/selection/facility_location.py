@@ -1,4 +1,4 @@
-"""One order for every budget: cases that stand for many others, with much to see, and unlike the usual."""
+"""Paced order: representative cases with conspicuous or atypical findings first, for any budget."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lib.mdal.scoring.difference import extreme
 from lib.mdal.selection.candidates import MOST_PLANNED, Candidates, Rows, largest_first, planned, remaining
 from lib.mdal.selection.clusters import sample
 
-SALIENCY_WEIGHT = 0.6  # of how much of a case is striking: a deviation more makes its gain e^0.6 = 1.8-fold
-ATYPICALITY_WEIGHT = 0.5  # of how far from the pool's middle a case looks
-_MOST_DEVIATIONS = 2.0  # beyond, a score says no more
-MOST_COMPARED = 4_000  # cases among which an order is planned; their distances are 128 MB
+SALIENCY_WEIGHT = 0.6  # weight of saliency; one standard deviation multiplies the gain by e^0.6 = 1.8
+ATYPICALITY_WEIGHT = 0.5  # weight of the distance of a case from the pool's mean
+_MOST_DEVIATIONS = 2.0  # normal scores are clipped to this
+MOST_COMPARED = 4_000  # cases that are ordered jointly; their distances take 128 MB
 
 
 def paced(
@@ -27,38 +27,38 @@ def paced(
     atypical: float = ATYPICALITY_WEIGHT,
     difference: float = 0.0,
 ) -> list[str]:
-    """Paced: again and again the case that brings the pool nearest to what is chosen, weighted.
+    """Order cases by the weighted gain in how closely the chosen cases represent the pool.
 
     value_i = sum_j max(0, d_j - |x_i - x_j|) * exp(0.6 s_i + 0.5 u_i)
 
-    x_i is how the most salient places of case i look, where that is known, or its features; d_j the
-    distance of case j to the nearest chosen one; s_i the normal score of the rank of how many places are
-    striking, u_i that of how far x_i is from the pool's mean, both within two deviations. The sum is large
-    for a case that stands for many others as long as nothing like it is chosen: what is frequent comes
-    first, what is rare when its turn comes. The weights prefer, of cases that stand for as many, those with
-    much to see and those that look unusual. Cases of extreme modality difference, likelier damaged than
-    informative, come last, the most extreme at the very end.
+    x_i are the saliency features of case i, or its features if these are unknown. d_j is the distance of
+    case j to the nearest chosen case. s_i is the normal score of the number of salient places, and u_i that
+    of the distance of x_i from the pool's mean; both are clipped to two standard deviations.
 
-    Where the same place is another part of the body in each case, what is salient cannot be told, and no
-    order by the features alone was found to be better than chance: all but the extreme cases come in a
-    random order.
+    The sum is large for a case that represents many others, as long as no similar case is chosen: frequent
+    kinds of cases come first, rare ones later. Among equally representative cases, the weights prefer those
+    with many salient places and an unusual appearance. Cases of extreme modality difference come last, the
+    most extreme at the very end: they are likelier damaged than informative.
 
-    The order does not depend on the budget. Of a pool above 4,000 cases a sample of that many is ordered, at
-    most 2,000 of it, and the others follow by weight.
+    If a place is a different part of the body in each case, saliency means little, and no order by the
+    features alone was found to be better than chance. All but the extreme cases are then in random order.
+
+    The order does not depend on the budget. In a pool of more than 4,000 cases, a sample of 4,000 is ordered,
+    at most 2,000 of them jointly, and the other cases follow by weight.
 
     Args:
-        candidates: The pool.
-        budget: Cases that will be labelled.
-        generator: Draws the random order, and the sample of a pool above 4,000 cases.
+        candidates: Cases of the pool.
+        budget: Number of cases that will be labelled.
+        generator: Generator of the random order, and of the sample of a pool of more than 4,000 cases.
         salient: Weight of s_i.
         atypical: Weight of u_i.
-        difference: Weight of the normal score of the modality difference; 0, as none was found to help.
+        difference: Weight of the normal score of the modality difference; 0, as no weight was found to help.
 
     Returns:
         Every id, best first.
 
-    Source: ours; the weights were settled on generated gliomas (docs/evidence.md). Typical first, hard later
-    is what Hacohen, Dekel & Weinshall 2022 find of small budgets; the sum is that of facility location (Wei,
+    Source: ours; the weights were chosen on generated gliomas (docs/evidence.md). Hacohen, Dekel & Weinshall
+    2022 find that small budgets need typical cases first. The sum is the facility location function (Wei,
     Iyer & Bilmes 2015).
     """
     pool = candidates.by_id()
@@ -85,11 +85,11 @@ def _normal_score(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _greedy(apart: NDArray[np.float64], weight: NDArray[np.float64]) -> Rows:
-    """Rows by value, at most as many as are ever planned; ties by row.
+    """Rows chosen greedily by value, at most `MOST_PLANNED`; ties break by row.
 
     Args:
-        apart: (N, N) distances.
-        weight: (N,) logarithm of the factor of a row's gain.
+        apart: Distances between the cases, shape (N, N).
+        weight: Logarithm of the factor of each row's gain, shape (N,).
     """
     factor = np.exp(weight)
     nearest = apart.max(axis=1)
@@ -98,7 +98,7 @@ def _greedy(apart: NDArray[np.float64], weight: NDArray[np.float64]) -> Rows:
     free = np.ones(len(apart), dtype=bool)
     while len(chosen) < min(len(apart), MOST_PLANNED):
         value = np.where(free, np.maximum(gain, 0.0) * factor, -np.inf)
-        if value.max() <= 0.0:  # what is left lies on what is chosen
+        if value.max() <= 0.0:  # all remaining cases are duplicates of chosen ones
             value = np.where(free, weight, -np.inf)
         row = int(value.argmax())
         chosen.append(row)

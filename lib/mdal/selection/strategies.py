@@ -1,4 +1,4 @@
-"""The orders that the product offers: which case is labelled first, and the sentence that says why."""
+"""Strategies that the app offers: an order of the pool, and the sentence that explains a case's rank."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lib.mdal.selection.facility_location import paced
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a case stands in its pool.
+    """Rank of a case in its pool, by several measures.
 
     Attributes:
         percentile: Share of the pool with a smaller modality difference, 0 to 100.
-        pair: Modalities of the case that differ most, as `CT/PET`; empty where it has no two.
+        pair: Modalities of the case that differ most, such as `CT/PET`; empty if it has fewer than two.
         extreme: Whether a damaged scan is likelier than an informative one.
-        salient_percentile: Share of the pool with less that is salient, 0 to 100; None where the same place
-            is not the same part of the body in every case.
+        salient_percentile: Share of the pool with fewer salient places, 0 to 100; None if a place is not the
+            same part of the body in every case.
     """
 
     percentile: float
@@ -33,7 +33,7 @@ class Standing:
 
     @property
     def differs(self) -> str:
-        """How much the modalities of the case differ, in words."""
+        """Phrase that says how much the modalities of the case differ."""
         pair = f", {self.pair} most" if self.pair else ""
         if self.percentile in (0.0, 100.0):
             return f"its modalities differ {'most' if self.percentile else 'least'} of all{pair}"
@@ -42,14 +42,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class Strategy:
-    """An order of the pool.
+    """A strategy that orders the pool.
 
     Attributes:
-        name: By which clients ask for it.
-        title: One line for people.
-        select: Orders the candidates.
-        by_difference: Whether it ranks by the modality difference, so that the gates decide about it.
-        explain: Says why a case comes where it does; goes on after "Case 3 of 20".
+        name: Name by which clients request the strategy.
+        title: One-line description.
+        select: Selector that orders the candidates.
+        by_difference: Whether the order uses the modality difference, so that it depends on the gates.
+        explain: Function that explains the rank of a case; its text follows "Case 3 of 20".
     """
 
     name: str
@@ -60,7 +60,7 @@ class Strategy:
 
 
 def max_md(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
-    """MaxMD: the largest modality difference first.
+    """Order cases by MaxMD: the largest modality difference first.
 
     Source: Wang et al. 2025, as reconstructed from its abstract.
     """
@@ -69,16 +69,16 @@ def max_md(candidates: Candidates, budget: int, generator: Generator) -> list[st
 
 
 def diverse_md(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
-    """DiverseMD: cases of large modality difference that are unlike one another.
+    """Order cases by DiverseMD: dissimilar cases of large modality difference first.
 
-    Of each of K = budget k-means clusters the case of largest difference, by difference; then the second of
-    each, and so on. A budget of the whole pool would make every case a cluster; it is ordered as for a fifth
-    of the pool.
+    The case of largest difference in each of K = budget k-means clusters comes first, then the second case of
+    each cluster, and so on. A budget of the whole pool would make every case a cluster; the pool is then
+    ordered as for a fifth of it.
 
     Args:
-        candidates: The pool.
-        budget: Cases that will be labelled.
-        generator: Draws k-means++.
+        candidates: Cases of the pool.
+        budget: Number of cases that will be labelled.
+        generator: Generator that draws the k-means++ start.
 
     Returns:
         Every id, best first.
@@ -86,7 +86,7 @@ def diverse_md(candidates: Candidates, budget: int, generator: Generator) -> lis
     Raises:
         ValueError: If the budget is below 1.
 
-    Source: Wang et al. 2025, as reconstructed from its abstract; the rounds after the winners are ours. At
+    Source: Wang et al. 2025, as reconstructed from its abstract; the rounds after the first are ours. At
     most 2,000 clusters are made, so time grows with N K F.
     """
     pool = candidates.by_id()
@@ -95,15 +95,15 @@ def diverse_md(candidates: Candidates, budget: int, generator: Generator) -> lis
 
 
 def cluster_of(candidates: Candidates, budget: int, generator: Generator) -> Rows:
-    """The cluster that DiverseMD puts each case in.
+    """Cluster to which DiverseMD assigns each case.
 
     Args:
-        candidates: The pool.
-        budget: Cases that will be labelled.
-        generator: In the state in which `diverse_md` gets it.
+        candidates: Cases of the pool.
+        budget: Number of cases that will be labelled.
+        generator: Generator in the same state as for `diverse_md`.
 
     Returns:
-        Shape (N,), in the order of the candidates; 0 for the largest cluster.
+        Cluster of each case, shape (N,), in the order of the candidates; 0 for the largest cluster.
     """
     pool = candidates.by_id()
     group = find_clusters(pool.features, planned(pool, budget), generator).group
@@ -112,7 +112,7 @@ def cluster_of(candidates: Candidates, budget: int, generator: Generator) -> Row
 
 
 def by_cluster(pool: Candidates, clusters: Clusters) -> Rows:
-    """Clusters take turns, each with its case of largest difference that is left; by difference in a turn."""
+    """Rows by turns of the clusters, each with its remaining case of largest difference."""
     order = largest_first(pool.difference)
     turn = turns(clusters.group, order)
     return order[np.argsort(turn[order], kind="stable")]
@@ -132,8 +132,8 @@ def _explain_paced(standing: Standing) -> str:
     if standing.salient_percentile is None:
         return f", drawn at random as cases here show different parts of the body: {standing.differs}."
     return (
-        ": it stands for cases like it, more in it is conspicuous than in "
-        f"{standing.salient_percentile:.0f} % of the others, and {standing.differs}."
+        ": it represents similar cases, it has more conspicuous places than "
+        f"{standing.salient_percentile:.0f} % of the other cases, and {standing.differs}."
     )
 
 
@@ -173,4 +173,4 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy("uniform", "Every case equally likely", uniform, False, _explain_chance),
     )
 }
-"""Every strategy by its name; the first is the one that clients show first."""
+"""All strategies by name; clients show the first one first."""

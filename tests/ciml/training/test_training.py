@@ -183,7 +183,7 @@ def test_messages_that_collapse_are_told(network: CimlNetwork, make_case: MakeCa
     settings = replace(QUICK, epochs=6, steps_per_epoch=8, beta=1e3, beta_warm_up=0.2)
     result = train(network, [make_case()], [], settings)
     assert not result.reports[0].warnings
-    assert any("say nothing" in sentence for sentence in result.reports[-1].warnings)
+    assert any("carry no information" in sentence for sentence in result.reports[-1].warnings)
 
 
 def test_a_loss_that_is_not_finite_is_an_error(network: CimlNetwork, make_case: MakeCase) -> None:

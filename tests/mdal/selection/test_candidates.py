@@ -21,7 +21,7 @@ def candidates(ids="abc", features=None, difference=None, **columns):
 def test_what_cannot_be_ordered_is_refused():
     with pytest.raises(ValueError, match="one or more cases; got none"):
         candidates("")
-    with pytest.raises(ValueError, match="ids must be unique; 1 of 3 come again"):
+    with pytest.raises(ValueError, match="ids must be unique; 1 of 3 are repeated"):
         candidates("aab")
     for features in (np.zeros((2, 2)), np.zeros(3), np.zeros((3, 0))):
         with pytest.raises(ValueError, match=r"features must be \(N, F\) for the 3 ids; got shape"):

@@ -122,8 +122,8 @@ def test_failed_gates_are_said_only_where_the_order_follows_the_difference(works
 def test_a_paced_order_says_what_there_is_to_see_and_why_a_case_is_kept_for_last() -> None:
     seen = CaseScore(0.5, 40.0, {"salient_percentile": 77.8, "most_different_pair": "CT/PET"})
     assert reason(seen, 3, 60, strategy="paced") == (
-        "Case 3 of 60: it stands for cases like it, more in it is conspicuous than in 78 % of the others, "
-        "and its modalities differ more than those of 40 % of the other cases, CT/PET most."
+        "Case 3 of 60: it represents similar cases, it has more conspicuous places than 78 % of the other "
+        "cases, and its modalities differ more than those of 40 % of the other cases, CT/PET most."
     )
     anywhere = replace(seen, details={})
     assert reason(anywhere, 3, 60, strategy="paced") == (
