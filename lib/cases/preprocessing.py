@@ -154,7 +154,7 @@ class VolumeCache:
         if needed > self.max_bytes:
             raise CaseError(
                 f"the cache must hold at least one case ({needed / 1e6:.0f} MB); it is bounded to "
-                f"{self.max_bytes / 1e6:.0f} MB. Raise --conf cache_gb."
+                f"{self.max_bytes / 1e6:.0f} MB. Raise --conf disk_gb."
             )
         entries = [entry for entry in self.folder.iterdir() if not entry.name.startswith(PART)]
         evict_least_recently_used(entries, self.max_bytes, needed=needed)

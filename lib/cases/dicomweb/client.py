@@ -160,7 +160,7 @@ class Pacs:
         if voxels > max_voxels:
             raise CaseError(
                 f"{series} must have at most {max_voxels:,} voxels; its headers say {voxels:,}. Leave it out "
-                "by a rule of --conf series_rules, or raise --conf max_voxels."
+                "by a rule of --conf series_rules."
             )
         return uids
 

@@ -251,7 +251,7 @@ def _check_size(source: Source, voxels: int, most: int) -> None:
     if voxels > most:
         raise CaseError(
             f"{source.name} must have at most {most:,} voxels; its header says {voxels:,}. "
-            "Crop or resample it, or raise --conf max_voxels."
+            "Crop or resample it."
         )
 
 
