@@ -1,4 +1,4 @@
-"""`python main.py serve STUDIES`: the server, and in its terminal how far the check and the plan are."""
+"""`python main.py serve STUDIES`: the server, and the progress of the check and the plan in its terminal."""
 
 from __future__ import annotations
 

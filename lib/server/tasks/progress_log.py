@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 
-SHOWN = "MDAL_CIML_PROGRESS_SHOWN"  # in the environment of a server whose terminal shows the progress itself
+SHOWN = "MDAL_CIML_SCORING_SHOWN"  # in the environment of a server whose terminal shows the scoring itself
 EVERY_S = 10.0
 
 
@@ -18,8 +17,8 @@ class ProgressLog:
         """Nothing is logged yet.
 
         Args:
-            job: What a line begins with.
-            logger: Of the job.
+            job: Name of the job, at the start of each line.
+            logger: Logger of the job.
         """
         self._job, self._logger = job, logger
         self._start, self._logged = time.monotonic(), -math.inf
@@ -27,7 +26,7 @@ class ProgressLog:
     def __call__(self, done: float, message: str) -> None:
         """Log the share done, 0 to 1, and what is being done, unless a line was logged just now."""
         now = time.monotonic()
-        if SHOWN in os.environ or now - self._logged < EVERY_S:
+        if now - self._logged < EVERY_S:
             return
         self._logged = now
         left = f", {(now - self._start) * (1 - done) / done:.0f} s left" if done > 0.02 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from lib.pipeline.planning import SCORING_JOB, plan_pool
 from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import spare_cores
 from lib.server.datastore import CaseDatastore
-from lib.server.tasks.progress_log import ProgressLog
+from lib.server.tasks.progress_log import SHOWN, ProgressLog
 from lib.views.pictures.strips import Strips
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class ModalityDifferenceScoring(ScoringMethod):
     def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
         """Bring the plan up to date; returns at once if nothing changed."""
         start = time.monotonic()
-        progress = ProgressLog("scoring", logger)
+        progress = None if SHOWN in os.environ else ProgressLog("scoring", logger)
         plan = plan_pool(self.workspace, processes=spare_cores(), on_progress=progress)
         Strips(self.workspace).keep_chosen()  # the map shows them without delay
         current = self.workspace.plan.current()

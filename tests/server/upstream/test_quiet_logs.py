@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from lib.server.tasks.progress_log import SHOWN, ProgressLog
+from lib.server.tasks.progress_log import ProgressLog
 from lib.server.upstream.quiet_logs import quiet_logs
 
 
@@ -33,12 +33,3 @@ def test_a_job_logs_its_progress_every_ten_seconds_at_most(
         "scoring   0 %: training 0.0",
         "scoring  50 %: training 0.5, 10 s left",
     ]
-
-
-def test_a_job_logs_no_progress_where_the_terminal_of_the_server_shows_it(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(SHOWN, "1")
-    caplog.set_level(logging.INFO)
-    ProgressLog("scoring", logging.getLogger("a job"))(0.5, "training 1 of 2")
-    assert not caplog.records
