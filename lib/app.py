@@ -117,9 +117,14 @@ class MdalCimlApp(MONAILabelApp):
         return {"ciml": CimlTrain(self.workspace)}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """Every order of the plan; `random`, the only name that OHIF asks for, is the site's default."""
-        strategies = {name: PlannedStrategy(self.workspace, name) for name in STRATEGIES}
-        return {**strategies, "random": strategies[self.workspace.settings.strategy]}
+        """Every order of the plan, the default first: 3D Slicer asks for the first unless a reader chooses.
+
+        `random`, the only name that OHIF asks for, is the default too.
+        """
+        default = self.workspace.settings.strategy
+        names = sorted(STRATEGIES, key=lambda name: name != default)
+        strategies = {name: PlannedStrategy(self.workspace, name) for name in names}
+        return {**strategies, "random": strategies[default]}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         """One method."""

@@ -36,6 +36,16 @@ def test_only_a_final_label_ends_a_lease(app: MdalCimlApp) -> None:
     assert app.next_sample({"strategy": "uniform", "client_id": "bob"})["id"] != first
 
 
+def test_the_default_order_is_offered_first_as_slicer_asks_for_the_first(
+    samples: Samples, tmp_path: Path
+) -> None:
+    studies = str(samples("STS_025"))
+    for conf, first in (({}, "paced"), ({"strategy": "kmeans"}, "kmeans")):
+        strategies = MdalCimlApp(str(tmp_path), studies, conf).info()["strategies"]
+        assert next(iter(strategies)) == first
+        assert strategies["random"] == strategies[first]
+
+
 @pytest.mark.parametrize("model", [None, ["ciml"], {"a": 1}, "wibble"])
 def test_a_model_that_is_none_is_refused(app: MdalCimlApp, model: Any) -> None:
     with pytest.raises(ClientError, match="model must be one of ciml"):
