@@ -171,7 +171,7 @@ class MdalCimlApp(MONAILabelApp):
         """Segment a case, or one of its volumes by that volume's id; nothing else is ever opened.
 
         Raises:
-            Refusal: If the model or the image is none of ours.
+            ClientError: If the model or the image is none of ours.
         """
         task = offered("model", request.get("model"), self._infers)
         image = request.get("image")
