@@ -143,7 +143,7 @@ def test_answers_that_fail_end_in_a_sentence_and_the_next_try_succeeds(
         read_volume(source)
     assert len(set(proxy.fetched)) < 25  # it does not try each of a thousand slices before it says so
     proxy.spoil = lambda path: None
-    monkeypatch.setattr(pacs_module, "TIMEOUT_S", (5.0, 60.0))  # a busy machine may take longer than the fault
+    monkeypatch.setattr(pacs_module, "TIMEOUT_S", (5.0, 60.0))  # the usual time
     assert read_volume(source).array.shape[0] == 25
 
 
