@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import strategies as st
 
 from lib.mdal.selection.candidates import Candidates
+
+DRAWN = st.integers(1, 40).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.lists(st.integers(-3, 3), min_size=2, max_size=2), min_size=n, max_size=n),
+        st.lists(st.integers(-3, 3), min_size=n, max_size=n),
+        st.permutations(range(n)),
+    )
+)
+"""Features, a column and another order of a pool, with many ties."""
 
 
 def pool(n=30, *, seed=0, width=4):

@@ -21,7 +21,7 @@ from lib.mdal.selection.baselines import k_means_centres
 from lib.mdal.selection.candidates import Candidates
 from lib.mdal.selection.coverage import coverage, plateau
 from lib.mdal.selection.strategies import max_md
-from tests.support.candidate_pools import five_groups, generator, of, pool, rows
+from tests.support.candidate_pools import DRAWN, five_groups, generator, of, pool, rows
 
 
 def test_every_order_has_a_title():
@@ -30,13 +30,7 @@ def test_every_order_has_a_title():
 
 @pytest.mark.parametrize("name", RIVAL_ORDERS)
 @given(
-    st.integers(1, 40).flatmap(
-        lambda n: st.tuples(
-            st.lists(st.lists(st.integers(-3, 3), min_size=2, max_size=2), min_size=n, max_size=n),
-            st.lists(st.integers(-3, 3), min_size=n, max_size=n),
-            st.permutations(range(n)),
-        )
-    ),
+    DRAWN,
     st.integers(1, 50),
 )
 @settings(max_examples=25, deadline=None)

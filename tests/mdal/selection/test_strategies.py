@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lib.mdal.selection.candidates import Candidates
 from lib.mdal.selection.strategies import STRATEGIES, Standing, cluster_of, diverse_md, max_md
-from tests.support.candidate_pools import generator, of, pool
+from tests.support.candidate_pools import DRAWN, generator, of, pool
 
 
 def test_every_strategy_has_a_title_and_a_sentence_for_each_standing():
@@ -28,13 +28,7 @@ def test_every_strategy_has_a_title_and_a_sentence_for_each_standing():
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @given(
-    st.integers(1, 40).flatmap(
-        lambda n: st.tuples(
-            st.lists(st.lists(st.integers(-3, 3), min_size=2, max_size=2), min_size=n, max_size=n),
-            st.lists(st.integers(-3, 3), min_size=n, max_size=n),
-            st.permutations(range(n)),
-        )
-    ),
+    DRAWN,
     st.integers(1, 50),
 )
 @settings(max_examples=25, deadline=None)
