@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shutil
@@ -98,13 +99,13 @@ def use(studies: Path) -> None:
     assert workspace.content()
 
 
-@pytest.mark.parametrize("damage", [*DAMAGES, "wrong within"])
-@pytest.mark.parametrize("name", AGAIN)
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [*itertools.product(AGAIN, DAMAGES), *((name, "wrong within") for name in DEEP)],
+)
 def test_what_can_be_made_again_is_set_aside_with_a_sentence(
     used: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str
 ) -> None:
-    if damage == "wrong within" and name not in DEEP:
-        pytest.skip("not JSON")
     studies = tmp_path / "studies"
     shutil.copytree(used, studies)
     file = studies / ".mdal" / name
