@@ -20,7 +20,8 @@ from benchmarks.ciml.shapes import MODALITIES, Shapes
 from lib.ciml.network.ciml_network import CimlNetwork, Output
 from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.loss import Loss, beta_at, objective
-from lib.ciml.training.settings import TrainingSettings, learning_rate_factor
+from lib.ciml.training.optimisation import warm_up_then_cosine
+from lib.ciml.training.settings import TrainingSettings
 
 STEPS, BATCH = 600, 16
 FITTED, SCORED = 1200, 600  # images of the probe
@@ -81,10 +82,11 @@ def trained(setting: Setting) -> CimlNetwork:
     generator, defaults = Generator().manual_seed(setting.seed), TrainingSettings()
     decomposition = shapes.decomposition(messages=setting.method == "ciml")
     network = CimlNetwork(decomposition, MODALITIES, NetworkSettings.of_size("tiny", spatial_dims=2))
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=defaults.weight_decay, fused=True)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=defaults.learning_rate, weight_decay=defaults.weight_decay, fused=True
+    )
+    schedule = warm_up_then_cosine(optimiser, setting.steps)
     for step in range(setting.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = defaults.learning_rate * learning_rate_factor(step, setting.steps)
         world = shapes.draw(BATCH, redundancy=setting.redundancy, generator=generator)
         beta = beta_at(step, steps=setting.steps, beta=setting.beta, warm_up=defaults.beta_warm_up)
         output = network(world.images, generator=generator)
@@ -92,6 +94,7 @@ def trained(setting: Setting) -> CimlNetwork:
         objective(output, world.regions, decomposition=decomposition, beta=beta).total.backward()
         nn.utils.clip_grad_norm_(network.parameters(), defaults.gradient_norm)
         optimiser.step()
+        schedule.step()
     return network.eval()
 
 

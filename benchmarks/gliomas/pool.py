@@ -28,7 +28,7 @@ from __future__ import annotations
 import csv
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +42,7 @@ from benchmarks.gliomas.plan import DAMAGED, UNIQUE, Patient, Shares, draw_patie
 from benchmarks.gliomas.scanner import MODALITIES
 from lib.cases.formats.image import Volume, write_nifti
 from lib.runtime.disk_cache import PART
+from lib.runtime.progress import OnProgress
 from lib.views.terminal.progress import progress_bar
 
 LABEL = "lesion"
@@ -97,9 +98,7 @@ def write_pool(patients: Sequence[Patient], output: Path, console: Console) -> l
     return rows
 
 
-def _written(
-    patients: Sequence[Patient], folder: Path, tell: Callable[[float, str], None]
-) -> Iterator[dict[str, object]]:
+def _written(patients: Sequence[Patient], folder: Path, tell: OnProgress) -> Iterator[dict[str, object]]:
     for number, patient in enumerate(patients, start=1):
         made = make(patient)
         for name, array in (*zip(MODALITIES, made.images, strict=True), (LABEL, made.label)):

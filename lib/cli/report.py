@@ -13,6 +13,7 @@ from lib.pipeline.checking import check_workspace
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
+from lib.runtime.progress import part_of
 from lib.views.terminal.progress import progress_bar
 
 EPILOG = "Example: python main.py report samples/sts --output report.html"
@@ -32,7 +33,7 @@ def report(
 
     with progress_bar(console) as tell:
         if not workspace.recall_check():
-            check_workspace(workspace, lambda done, message: tell(0.5 * done, message))
-        write_report(workspace, output, on_progress=lambda done, message: tell(0.5 + 0.5 * done, message))
+            check_workspace(workspace, part_of(tell, 0.0, 0.5))
+        write_report(workspace, output, on_progress=part_of(tell, 0.5, 1.0))
     megabytes = output.stat().st_size / 1e6
     console.print(f"written: {escape(str(output))} ({megabytes:.1f} MB)", highlight=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import requests
@@ -20,6 +19,7 @@ from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
+from lib.runtime.progress import OnProgress
 from lib.views.terminal.progress import progress_bar
 
 EPILOG = "Example: python main.py serve samples/sts --conf study_labels=ignore"
@@ -121,7 +121,7 @@ def _announce(workspace: Workspace, address: str, ended: threading.Event) -> Non
     )
 
 
-def _show(progress: dict[str, Any], show: Callable[[float, str], None]) -> None:
+def _show(progress: dict[str, Any], show: OnProgress) -> None:
     if progress.get("state") == "running":
         show(progress["done"], progress["message"])
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from lib.pipeline.workspace import Workspace
-from lib.plan.jobs import Progress, recording_progress
+from lib.plan.jobs import recording_progress
+from lib.runtime.progress import OnProgress
 
 CHECK_JOB = "check"
 
 
-def check_workspace(workspace: Workspace, on_progress: Progress | None = None) -> None:
+def check_workspace(workspace: Workspace, on_progress: OnProgress | None = None) -> None:
     """Run the pool check and record its result.
 
     Args:

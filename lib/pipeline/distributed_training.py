@@ -11,12 +11,12 @@ import torch
 from torch import distributed
 
 from lib.ciml.network.ciml_network import CimlNetwork
-from lib.ciml.training.ranks import Ranks
 from lib.ciml.training.train import EpochReport, TrainingResult, TrainingSettings, train
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.training_data import LabelledCases
 from lib.pipeline.workspace import Workspace
-from lib.runtime.distributed import OnProgress, share_out
+from lib.runtime.distributed import share_out
+from lib.runtime.progress import OnShareDone
 
 
 class SharedTraining:
@@ -38,7 +38,7 @@ class SharedTraining:
         self.listeners: list[Callable[[EpochReport], None]] = []
         self.result = TrainingResult()
 
-    def __call__(self, piece: int, device: torch.device, tell: OnProgress) -> None:
+    def __call__(self, piece: int, device: torch.device, tell: OnShareDone) -> None:
         """Train, and report each epoch to every listener."""
 
         def notify_listeners(report: EpochReport) -> None:
@@ -55,7 +55,7 @@ class SharedTraining:
             on_epoch=notify_listeners,
             stop=self.stop,
             state_file=self.state_file,
-            ranks=Ranks.joined(),
+            together=distributed.is_initialized(),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -79,7 +79,7 @@ class FollowerTraining:
     network: CimlNetwork
     settings: TrainingSettings
 
-    def __call__(self, piece: int, device: torch.device, tell: OnProgress) -> None:
+    def __call__(self, piece: int, device: torch.device, tell: OnShareDone) -> None:
         """Train until the first rank is done."""
         workspace = Workspace(self.studies, self.conf)
         train(
@@ -89,7 +89,7 @@ class FollowerTraining:
             self.settings,
             seed=workspace.settings.seed,
             device=device,
-            ranks=Ranks.joined(),
+            together=True,
         )
 
 

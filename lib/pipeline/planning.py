@@ -24,10 +24,11 @@ from lib.pipeline.checking import check_workspace
 from lib.pipeline.scoring import WorkspaceScores, score_workspace
 from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
-from lib.plan.jobs import Progress, recording_progress
+from lib.plan.jobs import recording_progress
 from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore, PairScore
 from lib.runtime.files import replacing
+from lib.runtime.progress import OnProgress, part_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ QUICK = "The pool was scored quickly, to try the program out; the order means no
 _CHECKED = 0.1  # share of the work done after the check
 
 
-def plan_pool(workspace: Workspace, *, processes: int = 1, on_progress: Progress | None = None) -> int:
+def plan_pool(workspace: Workspace, *, processes: int = 1, on_progress: OnProgress | None = None) -> int:
     """Bring the workspace's plan up to date.
 
     Where content and settings are unchanged, the existing plan stays. A pool too small to be scored gets a
@@ -77,10 +78,10 @@ def uniform_order(ids: tuple[str, ...], seed: int) -> tuple[str, ...]:
     return tuple(ids[place] for place in np.random.default_rng(seed).permutation(len(ids)))
 
 
-def _plan_pool(workspace: Workspace, processes: int, report_progress: Progress) -> int:
+def _plan_pool(workspace: Workspace, processes: int, report_progress: OnProgress) -> int:
     report_progress(0.0, "checking the pool")
     if not workspace.recall_check():
-        check_workspace(workspace, lambda done, message: report_progress(_CHECKED * done, message))
+        check_workspace(workspace, part_of(report_progress, 0.0, _CHECKED))
     content, current = workspace.content(), workspace.plan.current()
     if current is not None and current.content == content:
         confirmed = f"plan {current.id} {workspace.fingerprint()}"
@@ -92,7 +93,7 @@ def _plan_pool(workspace: Workspace, processes: int, report_progress: Progress) 
     return plan
 
 
-def _make_plan(workspace: Workspace, content: str, processes: int, report_progress: Progress) -> int:
+def _make_plan(workspace: Workspace, content: str, processes: int, report_progress: OnProgress) -> int:
     settings = workspace.settings
     about: dict[str, Any] = {
         "software": {name: version(name) for name in ("monai", "torch", "scikit-learn", "numpy")},
@@ -107,7 +108,7 @@ def _make_plan(workspace: Workspace, content: str, processes: int, report_progre
         scored = score_workspace(
             workspace,
             processes=processes,
-            on_progress=lambda done, message: report_progress(_CHECKED + (1.0 - _CHECKED) * done, message),
+            on_progress=part_of(report_progress, _CHECKED, 1.0),
         )
     except PoolTooSmall as err:
         logger.warning("the pool could not be scored: %s", err)

@@ -19,7 +19,6 @@ from lib.ciml.checkpoint import load
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.precision import precision_for
 from lib.ciml.network.settings import NetworkSettings
-from lib.ciml.training.ranks import Ranks
 from lib.ciml.training.train import EpochReport, TrainingResult, TrainingSettings
 from lib.ciml.training.validation import Validation, validate
 from lib.pipeline.distributed_training import SharedTraining, run_shared
@@ -28,11 +27,11 @@ from lib.pipeline.training_data import LabelledCases, labelled_cases
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import device_of
+from lib.runtime.distributed import rank_count
+from lib.runtime.progress import OnProgress
 
 logger = logging.getLogger(__name__)
 _READ = 0.1  # share of the work done after the reading
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +61,7 @@ def train_workspace(
     workspace: Workspace,
     *,
     epochs: int = 0,
-    on_progress: Progress = lambda done, message: None,
+    on_progress: OnProgress = lambda done, message: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train on every served case with a final label; publish the result unless the published model is better.
@@ -139,7 +138,7 @@ class _TrainingProgress:
     """Writes the statistics while a training runs and when it ends."""
 
     def __init__(
-        self, stats: TrainingStats, epochs: int, start: StartingPoint, on_progress: Progress
+        self, stats: TrainingStats, epochs: int, start: StartingPoint, on_progress: OnProgress
     ) -> None:
         self._stats, self._start, self._on_progress = stats, start, on_progress
         self._begun = time.monotonic()
@@ -293,8 +292,7 @@ def _digest(
     workspace: Workspace, cases: LabelledCases, settings: TrainingSettings, start: StartingPoint
 ) -> str:
     """Hash that names a training: trainings with the same hash give the same weights."""
-    ranks = Ranks.joined()
     parts = [cases.digest, asdict(settings), start.version, workspace.settings.seed, torch.__version__]
-    parts += [ranks.size if ranks else 1]
+    parts += [rank_count()]
     parts += [start.network.settings.to_dict(), start.network.decomposition.to_dict()]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

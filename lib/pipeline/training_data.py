@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from lib.ciml.training.split import split_patients
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
+from lib.runtime.progress import OnCasesDone
 
 LEAST_PATIENTS = 2  # labelled patients: one to learn from and one to validate with
 VALIDATION_SHARE = 0.2  # share of the labelled patients
-ReadProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LabelledCases:
 
 
 def labelled_cases(
-    workspace: Workspace, *, on_progress: ReadProgress = lambda done, of: None
+    workspace: Workspace, *, on_progress: OnCasesDone = lambda done, of: None
 ) -> LabelledCases:
     """Split the labelled cases by patient, permanently, and resample every label to its case's grid.
 

@@ -40,6 +40,7 @@ from lib.plan.store import PlanStore
 from lib.runtime.digest import digest
 from lib.runtime.errors import UserError
 from lib.runtime.own_files import Damaged, Unavailable
+from lib.runtime.progress import OnCasesDone
 
 if TYPE_CHECKING:
     from lib.ciml.model_versions import Models
@@ -216,7 +217,7 @@ class Workspace:
             on_listed=on_listed,
         )
 
-    def check(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+    def check(self, on_progress: OnCasesDone | None = None) -> None:
         """Run the pool check and store its result; earlier measurements of unchanged files are reused."""
         if not self.pool.cases:
             return

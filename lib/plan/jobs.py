@@ -13,8 +13,8 @@ from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.orm import Session
 
 from lib.plan.orm import ProgressRow
+from lib.runtime.progress import OnProgress
 
-Progress = Callable[[float, str], None]  # called with the share done and the current step
 _RECORD_EVERY_S = 1.0  # at most one progress report a second is recorded
 STALE_AFTER = timedelta(minutes=5)  # a running job without a report for this long was killed
 # Built once: building a statement takes longer than SQLite needs to answer it.
@@ -25,8 +25,8 @@ _PROGRESS = select(
 
 @contextmanager
 def recording_progress(
-    record: Callable[..., None], job: str, on_progress: Progress | None = None, *, after_stop: str
-) -> Iterator[Progress]:
+    record: Callable[..., None], job: str, on_progress: OnProgress | None = None, *, after_stop: str
+) -> Iterator[OnProgress]:
     """Record the progress of a job once a second, and the reason if it ends early.
 
     Args:

@@ -25,25 +25,35 @@ from torch import distributed
 from lib.runtime.devices import device_of
 from lib.runtime.errors import UserError
 from lib.runtime.processes import POLL_S, process_pool
+from lib.runtime.progress import OnShareDone
 
 MAX_PROCESSES = 8  # each process loads about 0.4 GB of libraries
 _RANK_TIMEOUT = timedelta(days=7)  # the other ranks wait while the first one checks and reads the pool
-
-OnProgress = Callable[[float], None]
 
 
 class Job(Protocol):
     """Work that consists of numbered pieces; pickled and sent to other processes."""
 
-    def __call__(self, piece: int, device: torch.device, tell: OnProgress) -> None:
+    def __call__(self, piece: int, device: torch.device, tell: OnShareDone) -> None:
         """Do one piece and write its result to a file; return at once if the file exists already."""
 
 
 def join_ranks() -> int:
     """Join the processes that torchrun started and return the rank; 0 without torchrun."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("gloo", timeout=_RANK_TIMEOUT)
+        distributed.init_process_group(_backends(), timeout=_RANK_TIMEOUT)
     return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def _backends() -> str:
+    """Backends of torch.distributed; NCCL does not let two processes share a GPU, gloo does."""
+    own_gpu = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
+    return "cpu:gloo,cuda:nccl" if own_gpu and distributed.is_nccl_available() else "gloo"
+
+
+def rank_count() -> int:
+    """Number of processes that torchrun started; 1 without torchrun."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def leave_ranks() -> None:
@@ -54,7 +64,7 @@ def leave_ranks() -> None:
 
 def assist(device: torch.device) -> None:
     """Work for the first rank until it dismisses the others; called on every other rank."""
-    while (sent := _broadcast(None)) is not None:
+    while (sent := broadcast(None)) is not None:
         job, pieces = sent
         own = pieces[distributed.get_rank() :: distributed.get_world_size()]
         if _run_with_other_ranks(
@@ -66,7 +76,7 @@ def assist(device: torch.device) -> None:
 def dismiss() -> None:
     """Let the other ranks go; called on the first rank when no work is left."""
     if distributed.is_initialized():
-        _broadcast(None)
+        broadcast(None)
 
 
 def share_out(
@@ -75,7 +85,7 @@ def share_out(
     *,
     device: torch.device,
     processes: int = 1,
-    on_progress: OnProgress = lambda done: None,
+    on_progress: OnShareDone = lambda done: None,
 ) -> None:
     """Do all pieces; returns once every piece has written its result.
 
@@ -90,7 +100,7 @@ def share_out(
         RuntimeError: If another rank failed.
     """
     if distributed.is_initialized():
-        _broadcast((job, pieces))
+        broadcast((job, pieces))
         own = pieces[:: distributed.get_world_size()]
         failed = _run_with_other_ranks(
             partial(_do_pieces, job, own, _device_of_rank(device), _mean_progress(on_progress, len(own)))
@@ -190,7 +200,7 @@ def _do_pieces(
         torch.set_num_threads(threads)
 
 
-def _mean_progress(on_progress: OnProgress, count: int) -> Callable[[int, float], None]:
+def _mean_progress(on_progress: OnShareDone, count: int) -> Callable[[int, float], None]:
     return lambda place, share: on_progress((place + share) / count)
 
 
@@ -201,7 +211,8 @@ def _device_of_rank(device: torch.device) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
-def _broadcast(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
+    """Value of the first rank, on every rank; the other ranks' values are ignored."""
     box = [value]
     distributed.broadcast_object_list(box, src=0)
     return box[0]

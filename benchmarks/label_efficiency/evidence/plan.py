@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,7 @@ from benchmarks.label_efficiency.evidence.cells import Cell
 from benchmarks.label_efficiency.evidence.pool import LabelledPool
 from benchmarks.label_efficiency.evidence.rows import Row
 from benchmarks.label_efficiency.evidence.scores import Knowledge
-
-Progress = Callable[[float, str], None]
+from lib.runtime.progress import OnProgress
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Candidate:
     rare: bool
 
 
-def described(pool: LabelledPool, tell: Progress) -> dict[str, Candidate]:
+def described(pool: LabelledPool, tell: OnProgress) -> dict[str, Candidate]:
     """Every candidate by id; prepares those that are not prepared yet, and the test patients."""
     found = {}
     for done, id in enumerate((*pool.candidates, *pool.tested)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -23,9 +23,9 @@ from lib.pipeline.planning import candidates_of
 from lib.pipeline.scoring import score_workspace
 from lib.runtime.digest import digest
 from lib.runtime.files import replacing
+from lib.runtime.progress import OnProgress
 
 Values = NDArray[np.float64]
-Progress = Callable[[float, str], None]
 _CPU = torch.device("cpu")
 _KNOWN = ("features", "difference", "lesion_proxy", "salient", "saliency_features")
 
@@ -70,7 +70,7 @@ def know(
     folder: Path,
     *,
     processes: int,
-    on_progress: Progress,
+    on_progress: OnProgress,
 ) -> Knowledge:
     """Score a site's served cases, or take the scores that were kept.
 

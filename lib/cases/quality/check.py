@@ -25,11 +25,11 @@ from lib.cases.quality.measurements import MEASURE_VERSION, measure, unmeasured
 from lib.cases.quality.rules import apply_rules
 from lib.cases.records import Records
 from lib.runtime.processes import process_pool
+from lib.runtime.progress import OnCasesDone
 
 CASES_PER_PROCESS = 8  # starting a process takes as long as measuring a few cases
 CASES_PER_BATCH = 64  # cases measured between two transactions; a kill loses at most so many
 
-OnCasesDone = Callable[[int, int], None]
 logger = logging.getLogger(__name__)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from monai.optimizers.lr_scheduler import WarmupCosineSchedule
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.precision import autocast
@@ -17,14 +19,20 @@ from lib.ciml.training.loss import Loss, beta_at, objective
 from lib.ciml.training.patches import PatchSampler, TrainingCase, augment, drop_modalities
 from lib.ciml.training.settings import TrainingSettings
 
-if TYPE_CHECKING:
-    from lib.ciml.training.ranks import Ranks
-
 Batch = tuple[Tensor, Tensor, Tensor]
+
+
+_WARM_UP = 0.05  # share of the steps over which the learning rate rises
 
 
 class TrainingError(ValueError):
     """Training cannot continue; the message says why and what to do."""
+
+
+def warm_up_then_cosine(optimiser: torch.optim.Optimizer, steps: int) -> WarmupCosineSchedule:
+    """Learning rate that rises linearly over the first 5 % of the steps, then falls as a cosine to 0."""
+    rise = max(1, round(_WARM_UP * steps))
+    return WarmupCosineSchedule(optimiser, rise, steps, warmup_multiplier=1 / (rise + 1))
 
 
 class Optimisation:
@@ -42,11 +50,19 @@ class Optimisation:
         *,
         seed: int,
         device: torch.device,
-        ranks: Ranks | None = None,
+        together: bool = False,
     ) -> None:
-        """Prepare the first step; the network must already be on `device`."""
+        """Prepare the first step; the network must already be on `device`.
+
+        With `together`, the ranks of torchrun average their gradients. The modalities that a patch lacks
+        leave weights without a gradient, and other weights in each rank and step.
+        """
         self.network, self.settings = network, settings
-        self.seed, self.device, self.ranks = seed, device, ranks
+        self.seed, self.device = seed, device
+        self.rank = distributed.get_rank() if together else 0
+        self.forward: nn.Module = (
+            DistributedDataParallel(network, find_unused_parameters=True) if together else network
+        )
         self.optimiser = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -57,13 +73,12 @@ class Optimisation:
             foreground_share=settings.foreground_share,
             generator=np.random.default_rng(seed),
         )
-        self.done = 0
+        self.schedule = warm_up_then_cosine(self.optimiser, settings.steps)
         self.noise = torch.Generator(device)
 
     def epoch(self, number: int, stop: Callable[[], bool]) -> list[Loss] | None:
         """Losses of the steps of epoch `number`, counted from 1; None if the epoch was stopped."""
-        rank = self.ranks.rank if self.ranks else 0
-        random = np.random.default_rng([self.seed, rank, number])
+        random = np.random.default_rng([self.seed, self.rank, number])
         self.noise.manual_seed(int(random.integers(2**63)))
         self.network.train()
         losses = []
@@ -71,40 +86,34 @@ class Optimisation:
             for _ in range(self.settings.steps_per_epoch):
                 if stop():
                     return None
-                losses.append(self.step([next(batches) for _ in range(self.settings.accumulate)]))
+                losses.append(self.step(next(batches)))
         return losses
 
-    def step(self, batches: Sequence[Batch]) -> Loss:
-        """Update the weights by the mean gradient of some batches and return the loss of the last batch.
+    def step(self, batch: Batch) -> Loss:
+        """Update the weights by the gradient of a batch and return its loss.
 
         Raises:
             TrainingError: If the loss or a gradient is not finite.
         """
-        settings = self.settings
-        for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate_at(self.done)
-        beta = beta_at(self.done, steps=settings.steps, beta=settings.beta, warm_up=settings.beta_warm_up)
+        settings, done = self.settings, self.schedule.last_epoch
+        beta = beta_at(done, steps=settings.steps, beta=settings.beta, warm_up=settings.beta_warm_up)
         self.optimiser.zero_grad(set_to_none=True)
-        for image, present, regions in batches:
-            with autocast(self.device, settings.precision):
-                output = self.network(image.to(self.device), present, generator=self.noise)
-            loss = objective(
-                output, regions.to(self.device), decomposition=self.network.decomposition, beta=beta
-            )
-            self.scaler.scale(loss.total / len(batches)).backward()
+        image, present, regions = batch
+        with autocast(self.device, settings.precision):
+            output = self.forward(image.to(self.device), present, generator=self.noise)
+        loss = objective(output, regions.to(self.device), decomposition=self.network.decomposition, beta=beta)
+        self.scaler.scale(loss.total).backward()
         self.scaler.unscale_(self.optimiser)
-        if self.ranks:
-            self.ranks.average(self.network.parameters())
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_norm)
         if not self.scaler.is_enabled() and not torch.isfinite(loss.total + norm):
             raise TrainingError(
                 f"loss and gradient must be finite; got {float(loss.total.detach())} and "
-                f"{float(norm)} at step {self.done + 1} of {settings.steps}. Lower the learning "
+                f"{float(norm)} at step {done + 1} of {settings.steps}. Lower the learning "
                 "rate, or check the cases for values that are not finite."
             )
         self.scaler.step(self.optimiser)  # skips a step that overflowed in float16
         self.scaler.update()
-        self.done += 1
+        self.schedule.step()
         return loss.detached()
 
     def state(self) -> dict[str, Any]:
@@ -113,7 +122,7 @@ class Optimisation:
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "done": self.done,
+            "schedule": self.schedule.state_dict(),
         }
 
     def go_on_from(self, state: dict[str, Any]) -> None:
@@ -121,11 +130,11 @@ class Optimisation:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
-        self.done = state["done"]
+        self.schedule.load_state_dict(state["schedule"])
 
     def _batches(self, random: np.random.Generator) -> Generator[Batch]:
         """Batches of one epoch; the next batch is read during the computation of the current one."""
-        count = self.settings.steps_per_epoch * self.settings.accumulate
+        count = self.settings.steps_per_epoch
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(self._batch, random)
             for number in range(count):

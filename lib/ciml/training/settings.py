@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,6 @@ class TrainingSettings:
         epochs: Number of epochs, over which the learning rate falls to zero.
         steps_per_epoch: Optimiser steps in an epoch.
         batch_size: Patches in a forward pass.
-        accumulate: Forward passes whose gradients are averaged in one step.
         roi_size: Patch size (D, H, W) in voxels, multiples of the network's divisor.
         learning_rate: Peak learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
@@ -42,7 +40,6 @@ class TrainingSettings:
     epochs: int = 10
     steps_per_epoch: int = 12
     batch_size: int = 2
-    accumulate: int = 1
     roi_size: tuple[int, int, int] = (24, 64, 64)
     learning_rate: float = 1e-2
     weight_decay: float = 1e-4
@@ -57,7 +54,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
-        for name in ("epochs", "steps_per_epoch", "batch_size", "accumulate", "validate_every"):
+        for name in ("epochs", "steps_per_epoch", "batch_size", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
         for name in ("foreground_share", "modality_dropout", "beta_warm_up"):
@@ -73,15 +70,3 @@ class TrainingSettings:
     def steps(self) -> int:
         """Total number of optimiser steps."""
         return self.epochs * self.steps_per_epoch
-
-    def learning_rate_at(self, step: int) -> float:
-        """Learning rate at a step, see `learning_rate_factor`."""
-        return self.learning_rate * learning_rate_factor(step, self.steps)
-
-
-def learning_rate_factor(step: int, steps: int, *, warm_up: float = 0.05) -> float:
-    """Share of the peak learning rate: a linear rise over the first `warm_up`, then a cosine to 0."""
-    ramp = max(1.0, warm_up * steps)
-    if step < ramp:
-        return (step + 1) / (ramp + 1)
-    return 0.5 * (1.0 + math.cos(math.pi * (step - ramp) / max(1.0, steps - ramp)))

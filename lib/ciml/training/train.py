@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,26 +21,23 @@ from lib.ciml.network.tuning import keep_freed_memory, lay_out
 from lib.ciml.training.loss import Loss
 from lib.ciml.training.optimisation import Optimisation, TrainingError
 from lib.ciml.training.patches import TrainingCase
-from lib.ciml.training.settings import TrainingSettings, learning_rate_factor
+from lib.ciml.training.settings import TrainingSettings
 from lib.ciml.training.validation import Validation, validate
+from lib.runtime.distributed import broadcast
 from lib.runtime.files import replacing
-
-if TYPE_CHECKING:
-    from lib.ciml.training.ranks import Ranks
 
 __all__ = [
     "EpochReport",
     "TrainingError",
     "TrainingResult",
     "TrainingSettings",
-    "learning_rate_factor",
     "train",
     "validate",
 ]
 
 logger = logging.getLogger(__name__)
 COLLAPSED = 1e-3  # nats per channel and voxel; messages below this carry no information
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ def train(
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
     stop: Callable[[], bool] = lambda: False,
     state_file: Path | None = None,
-    ranks: Ranks | None = None,
+    together: bool = False,
 ) -> TrainingResult:
     """Train a network in place and load its best weights at the end.
 
@@ -120,8 +117,8 @@ def train(
         state_file: File of the training state, written atomically after each epoch. A call with the same
             file, cases and settings resumes from it, with the same result as without interruption. The caller
             names the file after cases and settings, and removes it after saving the weights.
-        ranks: Processes that train together, each on its own patches; only the first process validates,
-            reports and saves the state.
+        together: Train with the other ranks of torchrun, each on its own patches; only the first rank is
+            given `validation`, `on_epoch` and `state_file`.
 
     Raises:
         ValueError: If there is no case, or a case does not fit the network.
@@ -134,11 +131,11 @@ def train(
     network.to(device)
     lay_out(network)
     keep_freed_memory()
-    run = Optimisation(network, cases, settings, seed=seed, device=device, ranks=ranks)
+    run = Optimisation(network, cases, settings, seed=seed, device=device, together=together)
     progress = _Progress.recalled(state_file, run) if state_file else _Progress()
-    if ranks:
-        run.go_on_from(ranks.share(run.state()))
-        progress.result = ranks.share(progress.result)
+    if together:
+        run.go_on_from(broadcast(run.state()))
+        progress.result = broadcast(progress.result)
     start, before = time.monotonic(), len(progress.result.reports)
     for epoch in range(before + 1, settings.epochs + 1):
         losses = run.epoch(epoch, stop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from lib.mdal.representation.augmentation import Jitter, augment
 from lib.mdal.representation.encoder import Encoders, EncoderSettings, foreground_positions
+from lib.runtime.progress import OnShareDone
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def train_encoders(
     groups: NDArray[np.intp],
     settings: ContrastiveSettings,
     generator: Generator,
-    on_progress: Callable[[float], None] = lambda done: None,
+    on_progress: OnShareDone = lambda done: None,
     *,
     rows: NDArray[np.intp] | None = None,
     device: torch.device | str = "cpu",

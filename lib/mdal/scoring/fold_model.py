@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from lib.mdal.representation.views import PoolViews
 from lib.mdal.scoring.heads import GaussianHead, embed, pool_positions
 from lib.mdal.scoring.pmi import Rows
 from lib.runtime.files import replacing
+from lib.runtime.progress import OnShareDone
 
 _FIT_CASES = 256  # cases for the head: 50,000 positions, more than a covariance of 32 dimensions needs
 
@@ -77,7 +77,7 @@ def train_fold(
     *,
     seed: int,
     device: torch.device,
-    on_progress: Callable[[float], None],
+    on_progress: OnShareDone,
 ) -> FoldModel:
     """Train encoders and fit a head on some cases of a pool.
 

@@ -22,12 +22,11 @@ from lib.mdal.scoring.fold_scores import FoldScores, score_fold
 from lib.mdal.scoring.folds import Folds, PoolKeys, forget_others, open_folds
 from lib.mdal.scoring.pmi import Rows
 from lib.mdal.scoring.pool_scores import PoolScores, collect
-from lib.runtime.distributed import OnProgress, share_out
+from lib.runtime.distributed import share_out
 from lib.runtime.own_files import UNREADABLE, set_aside
+from lib.runtime.progress import OnProgress, OnShareDone
 
 MIN_PATIENTS = 6  # 3 folds of 2; fewer give too few negatives and no pair to compare in a fold
-
-Progress = Callable[[float, str], None]
 
 
 class PoolTooSmall(ValueError):
@@ -76,7 +75,7 @@ def score_pool(
     seed: int,
     device: torch.device | str = "cpu",
     processes: int = 1,
-    on_progress: Progress = lambda done, message: None,
+    on_progress: OnProgress = lambda done, message: None,
 ) -> PoolScores:
     """Score a pool in one pass, without labels.
 
@@ -151,7 +150,7 @@ class FoldJob:
     settings: ScoringSettings
     seed: int
 
-    def __call__(self, piece: int, device: torch.device, tell: OnProgress) -> None:
+    def __call__(self, piece: int, device: torch.device, tell: OnShareDone) -> None:
         """Train and score the fold; a step whose file exists is skipped."""
         if self._is_done(piece):
             tell(1.0)
@@ -203,7 +202,7 @@ class FoldJob:
         patients: NDArray[np.str_],
         rows: Rows,
         device: torch.device,
-        report_progress: OnProgress,
+        report_progress: OnShareDone,
     ) -> FoldModel:
         path = self.folds.folder / f"model-{piece}.pt"
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
+from lib.runtime.progress import OnShareDone
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class LabelFiles:
         """Pickle without the workspace and the segmenter, which each process creates for itself."""
         return LabelFiles, tuple(getattr(self, field.name) for field in fields(self))
 
-    def __call__(self, piece: int, device: torch.device, tell: Callable[[float], None]) -> None:
+    def __call__(self, piece: int, device: torch.device, tell: OnShareDone) -> None:
         """Segment a case; for an unusable case, write the reason instead of the figures."""
         if device.type == "cpu":
             torch.set_num_threads(self.threads)  # one piece per process: no other work needs the threads

@@ -16,6 +16,7 @@ from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
+from lib.runtime.progress import OnProgress
 from lib.views.documents.case_document import case_document
 from lib.views.documents.case_files import CaseFiles
 from lib.views.documents.learning_curve import learning_curve
@@ -30,8 +31,6 @@ from lib.views.static_files import IMPORTS, STATIC, policy
 logger = logging.getLogger(__name__)
 _LIVE_ONLY = ("live.js", "login.js", "vendor/niivue")  # modules that need a server
 _START = 'import "mdal/report.js";'
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass
@@ -56,7 +55,7 @@ class Report:
 
 
 def write_report(
-    workspace: Workspace, path: Path, *, on_progress: Progress = lambda done, message: None
+    workspace: Workspace, path: Path, *, on_progress: OnProgress = lambda done, message: None
 ) -> None:
     """Write the report of a checked workspace, atomically.
 
@@ -73,7 +72,7 @@ def write_report(
         part.write_text(as_html(report, title=f"MDAL-CIML: {workspace.folders.address}"), encoding="utf-8")
 
 
-def gather(workspace: Workspace, on_progress: Progress) -> Report:
+def gather(workspace: Workspace, on_progress: OnProgress) -> Report:
     """Collect the content of the views."""
     files = CaseFiles(workspace, Segmenter(workspace))
     check = pool_check(workspace)

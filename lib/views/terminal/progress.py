@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from lib.runtime.progress import OnProgress
+
 EVERY_S = 10.0  # between two lines where there is no terminal to draw a bar in
 
 
 @contextmanager
-def progress_bar(console: Console) -> Iterator[Callable[[float, str], None]]:
+def progress_bar(console: Console) -> Iterator[OnProgress]:
     """Show a progress bar with the time left, removed at the end; in a log file a line every ten seconds.
 
     Yields:

@@ -180,6 +180,6 @@ def test_a_time_far_ahead_of_now_counts_as_unknown_and_a_zone_ahead_does_not() -
         dataset.ContentDate, dataset.ContentTime = f"{moment:%Y%m%d}", f"{moment:%H%M%S}"
         dataset.TimezoneOffsetFromUTC = "+0000"
         assert (read_moment(dataset) is not None) == known
-    for date, time, offset in (("00010101", "000000", "+1400"), ("99991231", "235959", "-1400")):
-        dataset.ContentDate, dataset.ContentTime, dataset.TimezoneOffsetFromUTC = date, time, offset
+    for date, clock, offset in (("00010101", "000000", "+1400"), ("99991231", "235959", "-1400")):
+        dataset.ContentDate, dataset.ContentTime, dataset.TimezoneOffsetFromUTC = date, clock, offset
         assert read_moment(dataset) is None

@@ -13,13 +13,12 @@ import torch
 
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.precision import Precision
-from lib.ciml.training.optimisation import Optimisation
+from lib.ciml.training.optimisation import warm_up_then_cosine
 from lib.ciml.training.patches import TrainingCase
 from lib.ciml.training.train import (
     EpochReport,
     TrainingError,
     TrainingSettings,
-    learning_rate_factor,
     train,
 )
 from lib.ciml.training.validation import Validation, dice_of, surface_distance_of, validate
@@ -154,24 +153,6 @@ def test_a_state_that_cannot_be_read_means_a_new_start(
     assert "starts anew" in caplog.text
 
 
-def test_the_gradient_of_a_step_is_the_mean_over_the_batches_it_accumulates(
-    network: CimlNetwork, make_case: MakeCase
-) -> None:
-    settings = replace(QUICK, gradient_norm=1e9)
-    run = Optimisation(network, [make_case()], settings, seed=0, device=torch.device("cpu"))
-    network.eval()  # without the messages' noise
-    batches = [run._batch(np.random.default_rng(seed)) for seed in (0, 1)]
-    gradients = []
-    for several in ([batches[0]], [batches[1]], batches):
-        before = copy.deepcopy(network.state_dict())
-        run.done = 0
-        run.step(several)
-        gradients.append([weight.grad.clone() for weight in network.parameters() if weight.grad is not None])
-        network.load_state_dict(before)
-    for first, second, both in zip(*gradients, strict=True):
-        torch.testing.assert_close(both, (first + second) / 2, rtol=1e-3, atol=1e-6)
-
-
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_learns_too(network: CimlNetwork, make_case: MakeCase, precision: Precision) -> None:
     settings = replace(QUICK, epochs=6, precision=precision)
@@ -249,10 +230,22 @@ def test_the_surface_distance_is_in_mm_and_has_a_rule_for_empty_masks(network: C
     assert np.isnan(distance(nothing, nothing))
 
 
+def learning_rates(steps: int) -> list[float]:
+    """Learning rate of each step, as a share of the peak."""
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = warm_up_then_cosine(optimiser, steps)
+    rates = []
+    for _ in range(steps):
+        rates += schedule.get_last_lr()
+        optimiser.step()
+        schedule.step()
+    return rates
+
+
 def test_the_learning_rate_rises_then_falls_to_zero() -> None:
-    factors = [learning_rate_factor(step, 100) for step in range(100)]
-    assert np.argmax(factors) == 5
-    assert max(factors) == 1.0
-    assert factors[-1] < 0.001
-    assert (np.diff(factors[5:]) < 0).all()
-    assert learning_rate_factor(0, 1) > 0
+    rates = learning_rates(100)
+    assert np.argmax(rates) == 5
+    assert max(rates) == 1.0
+    assert rates[-1] < 0.001
+    assert (np.diff(rates[5:]) < 0).all()
+    assert learning_rates(1)[0] > 0
