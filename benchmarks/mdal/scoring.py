@@ -40,7 +40,7 @@ from rich.table import Table
 
 from benchmarks.common.folders import RESULTS
 from benchmarks.common.tables import write_rows
-from lib.ciml.inference.predict import bounding_box
+from lib.ciml.inference.predict import body_box
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import cores, device_of
@@ -204,7 +204,7 @@ def _dropout_task(workspace: Workspace) -> Any:
 def _load_body(data: dict[str, Any]) -> dict[str, Any]:
     """The box around the body of a prepared case, padded to what the network can halve twice."""
     array = Path(data["image"]).resolve()
-    box = bounding_box(np.load(array.parent / "foreground.npy", mmap_mode="r"))
+    box = body_box(np.load(array.parent / "foreground.npy", mmap_mode="r"))
     cropped = np.load(array, mmap_mode="r")[(slice(None), *box)]
     padding = [(0, 0), *((0, -size % 4) for size in cropped.shape[1:])]
     data["image"] = torch.from_numpy(np.pad(cropped, padding).astype(np.float32))  # (M, D, H, W)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lib.cases.boxes import bounding_box, padded_box
 from lib.cases.modalities import kind
 
 _REACH = 6  # voxels: 3 of the filter's kernel on each side, and 3 of its mirrored border
@@ -39,21 +40,14 @@ def body_mask(array: NDArray[np.float32], modality: str) -> NDArray[np.bool_]:
             low, high = np.percentile(sample, (1, 99))
             threshold = float(low + 0.1 * (high - low))
     mask = np.zeros(array.shape, dtype=bool)
-    box = _reach(array > threshold)
+    reached = bounding_box(array > threshold)
+    if reached is None:
+        return mask
+    box = padded_box(reached, (_REACH,) * 3, array.shape)  # outside it smoothing lifts no voxel so high
     mask[box] = _filled(
         _largest(ndimage.binary_opening(ndimage.gaussian_filter(array[box], 0.7) > threshold))
     )
     return mask
-
-
-def _reach(above: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Box outside which smoothing cannot lift a voxel above the threshold; air outside costs no time."""
-    extents = []
-    for axis in range(3):
-        occupied = np.flatnonzero(above.any(axis=tuple(other for other in range(3) if other != axis)))
-        first, last = (occupied[0], occupied[-1]) if len(occupied) else (0, 0)
-        extents.append(slice(max(int(first) - _REACH, 0), int(last) + 1 + _REACH))
-    return tuple(extents)
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.cases.boxes import bounding_box, covered_box, grid_of_box
 from lib.cases.case import Case, Source
 from lib.cases.formats.image import (
     FILE_SUFFIXES,
-    Grid,
     Volume,
     read_grid,
     read_label_map,
@@ -178,31 +177,9 @@ def _overlaps(label: Volume, source: Source, max_voxels: int) -> bool:
     grid = read_grid(source, max_voxels=max_voxels)
     if label.grid.same_as(grid):
         return True
-    drawn = _crop_to_drawn(label)
-    part = _crop_to_box(grid, drawn.grid)
-    return part is not None and bool(resample(drawn, part, nearest=True).array.any())
-
-
-def _crop_to_drawn(label: Volume) -> Volume:
-    """Smallest box that holds all outlined voxels, with values 0 and 1."""
-    drawn = [np.flatnonzero(label.array.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-    first, last = [indices[0] for indices in drawn], [indices[-1] + 1 for indices in drawn]
-    affine = label.grid.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ first[::-1]
-    box = label.array[tuple(slice(low, high) for low, high in zip(first, last, strict=True))] != 0
-    return Volume(box.view(np.uint8), Grid(box.shape, affine))
-
-
-def _crop_to_box(grid: Grid, box: Grid) -> Grid | None:
-    """Part of a grid whose voxels may lie inside the box of another grid; None if there is none."""
-    ends = product(*((-0.5, size - 0.5) for size in box.shape[::-1]))
-    corners = np.array([[*index, 1.0] for index in ends])
-    places = (np.linalg.inv(grid.affine) @ box.affine @ corners.T)[:3]
-    first = np.maximum(np.floor(places.min(axis=1)), 0).astype(int)
-    last = np.minimum(np.ceil(places.max(axis=1)), np.array(grid.shape[::-1]) - 1).astype(int)
-    if (first > last).any():
-        return None
-    affine = grid.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ first
-    width, height, depth = (int(size) for size in last - first + 1)
-    return Grid((depth, height, width), affine)
+    box = bounding_box(label.array != 0)
+    if box is None:
+        return False
+    drawn = Volume((label.array[box] != 0).view(np.uint8), grid_of_box(label.grid, box))
+    part = covered_box(grid, by=drawn.grid)
+    return part is not None and bool(resample(drawn, grid_of_box(grid, part), nearest=True).array.any())

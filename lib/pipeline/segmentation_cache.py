@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.cases.boxes import Box, bounding_box, covered_box, grid_of_box, whole_box
 from lib.cases.formats.image import Grid, Volume, resample
 from lib.ciml.decomposition.table import Decomposition
 from lib.ciml.inference.predict import Answer
@@ -23,7 +24,7 @@ from lib.runtime.own_files import UNREADABLE, set_aside
 _STEPS = 256  # steps of a probability; half of them is exactly 0.5
 _SEPARATOR = "~"  # no case id contains it
 
-VoxelBox = tuple[slice, ...]
+_ONE_VOXEL = (slice(0, 1), slice(0, 1), slice(0, 1))  # kept of a segmentation without any probability
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +52,8 @@ class Segmentation:
     ) -> Segmentation:
         """The part of an answer that is cached."""
         steps = np.minimum(answer.probabilities * _STEPS, _STEPS - 1).astype(np.uint8)
-        part = _bounds(steps.any(axis=0))
-        corner = [(inner.start or 0) + outer.start for inner, outer in zip(answer.box, part, strict=True)]
+        part = bounding_box(steps.any(axis=0)) or _ONE_VOXEL
+        corner = [inner.start + outer.start for inner, outer in zip(answer.box, part, strict=True)]
         return cls(
             np.ascontiguousarray(steps[(slice(None), *part)]),
             (corner[0], corner[1], corner[2]),
@@ -64,14 +65,17 @@ class Segmentation:
     def label_on(self, grid: Grid) -> NDArray[np.uint8]:
         """Label map (D, H, W) on a grid, from the probabilities resampled to it; 0 is background."""
         label = np.zeros(grid.shape, dtype=np.uint8)
-        inside = _bounds((self.probabilities >= _STEPS // 2).any(axis=0))
-        if grid.same_as(self.grid):
-            box = _shifted(inside, self.origin)
-            label[box] = self._labels_of(self.probabilities[(slice(None), *inside)])
+        inside = bounding_box((self.probabilities >= _STEPS // 2).any(axis=0))
+        if inside is None:
             return label
-        own = _crop(self.grid, _shifted(_whole(self.probabilities.shape[1:]), self.origin))
-        box = _covered_box(own, grid)
-        there = _crop(grid, box)
+        if grid.same_as(self.grid):
+            label[_shifted(inside, self.origin)] = self._labels_of(self.probabilities[(slice(None), *inside)])
+            return label
+        own = grid_of_box(self.grid, _shifted(whole_box(self.probabilities.shape[1:]), self.origin))
+        box = covered_box(grid, by=own)
+        if box is None:
+            return label
+        there = grid_of_box(grid, box)
         moved = [resample(Volume(region, own), there).array for region in self.probabilities]
         label[box] = self._labels_of(np.stack(moved))
         return label
@@ -156,38 +160,8 @@ class SegmentationCache:
         return [path for path in self.folder.glob("*/*.npz") if not path.name.startswith(PART)]
 
 
-def _bounds(mask: NDArray[np.bool_]) -> VoxelBox:
-    """Smallest box around the mask; one voxel if the mask is empty."""
-    found = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        places = np.flatnonzero(mask.any(axis=others))
-        found.append(slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 1))
-    return tuple(found)
-
-
-def _whole(shape: tuple[int, ...]) -> VoxelBox:
-    return tuple(slice(0, size) for size in shape)
-
-
-def _shifted(box: VoxelBox, by: tuple[int, ...]) -> VoxelBox:
-    return tuple(slice(piece.start + step, piece.stop + step) for piece, step in zip(box, by, strict=True))
-
-
-def _crop(grid: Grid, box: VoxelBox) -> Grid:
-    """Grid of the voxels of a box."""
-    depth, height, width = (piece.stop - piece.start for piece in box)
-    affine = grid.affine.copy()
-    affine[:, 3] = affine @ [*(piece.start for piece in reversed(box)), 1.0]
-    return Grid((depth, height, width), affine)
-
-
-def _covered_box(own: Grid, grid: Grid) -> VoxelBox:
-    """Box of `grid` that `own` covers, at least one voxel; nothing is interpolated outside it."""
-    corners = np.array(np.meshgrid(*((-1, size) for size in own.shape[::-1]), [1], indexing="ij")).reshape(
-        4, -1
+def _shifted(box: Box, by: tuple[int, int, int]) -> Box:
+    depth, height, width = (
+        slice(part.start + step, part.stop + step) for part, step in zip(box, by, strict=True)
     )
-    there = np.linalg.solve(grid.affine, own.affine @ corners)[:3][::-1]  # (D, H, W) in voxels of `grid`
-    first = np.clip(np.floor(there.min(axis=1)), 0, np.array(grid.shape) - 1).astype(int)
-    last = np.clip(np.ceil(there.max(axis=1)), first, np.array(grid.shape) - 1).astype(int)
-    return tuple(slice(int(low), int(high) + 1) for low, high in zip(first, last, strict=True))
+    return depth, height, width

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib.cases.boxes import whole_box
 from lib.cases.formats.image import Grid, read_grid
 from lib.ciml.decomposition.table import Decomposition, decomposition_for
 from lib.ciml.inference.predict import Answer
@@ -49,7 +50,7 @@ def made(
 ) -> Segmentation:
     shape = probabilities.shape[1:]
     answer = Answer(
-        probabilities.astype(np.float32), (slice(None),) * 3, shape, 0.0, {}, {}, "cpu", "float32", ""
+        probabilities.astype(np.float32), whole_box(shape), shape, 0.0, {}, {}, "cpu", "float32", ""
     )
     return Segmentation.of(answer, grid or Grid(shape, np.eye(4)), decomposition, {"prefetched": False})
 

@@ -20,7 +20,7 @@ from lib.cases.preprocessing import PreparedCase
 from lib.ciml.decomposition.subtask import Subtask
 from lib.ciml.decomposition.table import Decomposition
 from lib.ciml.inference.contribution_maps import MAPS, OF_PRIMARIES, UNITS, Link, record
-from lib.ciml.inference.predict import OVERLAP, bounding_box
+from lib.ciml.inference.predict import OVERLAP, body_box
 from lib.ciml.inference.windows import attempts, pass_through, window_of
 from lib.ciml.network.ciml_network import CimlNetwork
 
@@ -113,7 +113,7 @@ def explain(
     if unknown := [measure for measure in measures if measure not in MAPS]:
         raise ValueError(f"measure must be one of {', '.join(MEASURES)}; got {unknown[0]!r}.")
     array, body, here = _opened(network, prepared, present)
-    box = bounding_box(body)
+    box = body_box(body)
     x = torch.from_numpy(np.array(array[(slice(None), *box)], dtype=np.float32))[None]
     chosen = tuple(dict.fromkeys((*measures, "addition")))
     rows = _rows(network.decomposition, chosen)

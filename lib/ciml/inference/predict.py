@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lib.cases.boxes import Box, bounding_box, padded_box, whole_box
 from lib.cases.preprocessing import PreparedCase
 from lib.ciml.decomposition.table import Decomposition
 from lib.ciml.inference.windows import Attempt, attempts, pass_through, window_of
@@ -21,7 +22,6 @@ from lib.ciml.network.ciml_network import CimlNetwork, Output
 from lib.ciml.network.message import Message
 from lib.ciml.network.precision import Precision, autocast, precision_for
 
-Box = tuple[slice, slice, slice]
 MARGIN_VOXELS = 4  # voxels kept around the body
 OVERLAP = 0.25  # share of a window that its neighbour repeats
 
@@ -150,20 +150,10 @@ def region_probabilities(output: Output, decomposition: Decomposition) -> Tensor
     return torch.stack(list(means), dim=1)
 
 
-def bounding_box(mask: NDArray[np.bool_]) -> Box:
-    """Box around the mask with a margin; the whole grid for an empty mask."""
-    if not mask.any():
-        return slice(None), slice(None), slice(None)
-    depth, height, width = (
-        _extent(mask.any(axis=axes), size)
-        for axes, size in zip(((1, 2), (0, 2), (0, 1)), mask.shape, strict=True)
-    )
-    return depth, height, width
-
-
-def _extent(occupied: NDArray[np.bool_], size: int) -> slice:
-    positions = np.flatnonzero(occupied)
-    return slice(max(int(positions[0]) - MARGIN_VOXELS, 0), min(int(positions[-1]) + 1 + MARGIN_VOXELS, size))
+def body_box(foreground: NDArray[np.bool_]) -> Box:
+    """Box around the body with a margin; the whole grid for an empty mask."""
+    box = bounding_box(foreground) or whole_box(foreground.shape)
+    return padded_box(box, (MARGIN_VOXELS,) * 3, foreground.shape)
 
 
 @dataclass
@@ -250,7 +240,7 @@ def _in_use(network: CimlNetwork) -> Iterator[None]:
 @dataclass(frozen=True, eq=False)
 class _Opened:
     array: NDArray[Any]
-    box: Any
+    box: Box
     present: NDArray[np.bool_]
     foreground: NDArray[np.bool_] | None
 
@@ -263,7 +253,7 @@ class _Opened:
     def of(
         cls, network: CimlNetwork, prepared: PreparedCase | NDArray[Any], present: NDArray[np.bool_] | None
     ) -> _Opened:
-        array, box, foreground = prepared, (slice(None),) * 3, None
+        array, foreground = prepared, None
         if isinstance(prepared, PreparedCase):
             if prepared.modalities != network.modalities:
                 raise ValueError(
@@ -271,11 +261,12 @@ class _Opened:
                     f"got {', '.join(prepared.modalities)}. Prepare it for this model."
                 )
             array, foreground = prepared.array, np.asarray(prepared.foreground)
-            box, present = bounding_box(foreground), prepared.present if present is None else present
+            present = prepared.present if present is None else present
         array = np.asanyarray(array)
         if network.settings.spatial_dims != 3 or array.ndim != 4 or len(array) != len(network.modalities):
             raise ValueError(
                 f"predict needs a 3-D network and an array ({len(network.modalities)}, D, H, W); got "
                 f"{network.settings.spatial_dims}-D and {array.shape}."
             )
+        box = whole_box(array.shape[1:]) if foreground is None else body_box(foreground)
         return cls(array, box, np.ones(len(array), dtype=bool) if present is None else present, foreground)

@@ -7,13 +7,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.cases.boxes import Box
 from lib.mdal.representation.encoder import STRIDE
 from lib.mdal.representation.views import VIEW_SHAPE, Shape, view_box
 
 
-def position_box(
-    position: int, foreground: NDArray[np.bool_], *, shape: Shape = VIEW_SHAPE
-) -> tuple[slice, ...]:
+def position_box(position: int, foreground: NDArray[np.bool_], *, shape: Shape = VIEW_SHAPE) -> Box:
     """Box of a prepared case around the centre of a feature position, one stride wide.
 
     A strided convolution with a padding of 1 centres position i on voxel i * stride of the view, not on the
@@ -40,4 +39,4 @@ def position_box(
         middle, half = seen.start + (int(place) * step + 0.5) * scale, step * scale / 2
         start = max(seen.start, math.floor(middle - half))
         parts.append(slice(start, max(start + 1, min(seen.stop, math.ceil(middle + half)))))
-    return tuple(parts)
+    return parts[0], parts[1], parts[2]

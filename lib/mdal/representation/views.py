@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from lib.cases.boxes import Box, bounding_box, padded_box, whole_box
 from lib.cases.preprocessing import PreparedCase
 from lib.mdal.representation.properties import CaseProperties, measure_properties, stack_properties
 from lib.runtime.files import replacing
@@ -87,11 +88,9 @@ def case_view(prepared: PreparedCase, *, shape: Shape = VIEW_SHAPE) -> CaseView:
     Raises:
         ValueError: If a value is not finite.
     """
-    inside = np.asarray(prepared.foreground)
-    if not inside.any():
-        inside = np.ones_like(inside)
-    box = _bounding_box(inside)
-    inside, channels = inside[box], np.asarray(prepared.array[(slice(None), *box)], dtype=np.float32)
+    inside, box = np.asarray(prepared.foreground), view_box(prepared.foreground)
+    inside = inside[box] if inside.any() else np.ones_like(inside[box])
+    channels = np.asarray(prepared.array[(slice(None), *box)], dtype=np.float32)
     if not np.isfinite(channels).all():
         raise ValueError(
             f"the prepared case {prepared.id} must hold finite values; it has NaN or infinity. "
@@ -169,18 +168,8 @@ def gather_views(views: Iterable[CaseView], count: int, path: Path) -> tuple[Poo
     return pool, stack_properties(properties)
 
 
-def view_box(foreground: NDArray[np.bool_]) -> tuple[slice, ...]:
+def view_box(foreground: NDArray[np.bool_]) -> Box:
     """Part of a prepared case (D, H, W) that its view shows; the whole case if the foreground is empty."""
-    inside = np.asarray(foreground)
-    box = _bounding_box(inside if inside.any() else np.ones_like(inside))
-    return tuple(slice(*part.indices(length)[:2]) for part, length in zip(box, inside.shape, strict=True))
-
-
-def _bounding_box(inside: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Slices of the smallest box around all True voxels, with a margin."""
-    box = []
-    for axis in range(inside.ndim):
-        found = np.flatnonzero(inside.any(axis=tuple(other for other in range(inside.ndim) if other != axis)))
-        margin = max(1, round(MARGIN_SHARE * (found[-1] - found[0] + 1)))
-        box.append(slice(max(0, found[0] - margin), found[-1] + 1 + margin))
-    return tuple(box)
+    box = bounding_box(foreground) or whole_box(foreground.shape)
+    margins = [max(1, round(MARGIN_SHARE * (part.stop - part.start))) for part in box]
+    return padded_box(box, margins, foreground.shape)

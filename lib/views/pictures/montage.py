@@ -8,21 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 from numpy.typing import NDArray
 
 from lib.cases.preprocessing import PreparedCase
 from lib.ciml.inference.contribution_maps import UNITS, Link
 from lib.ciml.inference.explanation import Explanation
-from lib.ciml.inference.predict import bounding_box
+from lib.ciml.inference.predict import body_box
 from lib.runtime.files import replacing
+from lib.views.pictures.reorientation import Reorientation
 from lib.views.pictures.thumbnails import displayed
 
 CIML_METHOD = "CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670)"
@@ -45,14 +44,14 @@ class Plane:
     """One axial slice of a grid, the patient's right on the left and the front at the top.
 
     Attributes:
-        turn: Orientation of an array (W, H, D) relative to left, posterior, superior.
+        patient: Reorientation of the grid to left, posterior, superior.
         level: Index of the slice, counted from the feet.
         window: Columns and rows that hold the body.
         size_mm: Height and width of the window.
         height_mm: Superior coordinate of the middle of the slice, in the header's coordinates.
     """
 
-    turn: NDArray[np.float64]
+    patient: Reorientation
     level: int
     window: tuple[slice, slice]
     size_mm: tuple[float, float]
@@ -61,29 +60,23 @@ class Plane:
     @classmethod
     def through(cls, case: PreparedCase, region: NDArray[np.bool_]) -> Plane:
         """The slice with the largest part of a region, or of the body if the region is empty."""
-        turn = ornt_transform(nib.io_orientation(case.grid.affine), axcodes2ornt(("L", "P", "S")))
-        body = np.asarray(case.foreground)
-        shown = _turned(region if region.any() else body, turn)
+        patient = Reorientation.to("LPS", case.grid)
+        shown = patient.volume(region if region.any() else case.foreground)
         level = int(shown.sum(axis=(0, 1)).argmax())
-        columns, rows, _ = (
-            slice(*part.indices(size)[:2])
-            for part, size in zip(bounding_box(_turned(body, turn)), shown.shape, strict=True)
-        )
-        across = np.argsort(turn[:, 0])  # axis of the array (W, H, D) for left, posterior, superior
-        step = [case.grid.spacing[::-1][axis] for axis in across]
-        middle = (np.array(case.grid.shape[::-1]) - 1) / 2.0
-        middle[across[2]] = level if turn[across[2], 1] > 0 else shown.shape[2] - 1 - level
+        columns, rows, _ = patient.box(body_box(case.foreground))
+        wide, tall, _ = patient.spacing
+        left, posterior, _ = ((size - 1) / 2.0 for size in shown.shape)
         return cls(
-            turn,
+            patient,
             level,
             (columns, rows),
-            ((rows.stop - rows.start) * step[1], (columns.stop - columns.start) * step[0]),
-            float((case.grid.affine @ [*middle, 1.0])[2]),
+            ((rows.stop - rows.start) * tall, (columns.stop - columns.start) * wide),
+            float((case.grid.affine @ [*patient.voxel((left, posterior, level)), 1.0])[2]),
         )
 
     def of(self, volume: NDArray[Any]) -> NDArray[Any]:
         """Pixels (rows, columns) of a volume (D, H, W) in this plane."""
-        return np.asarray(_turned(volume, self.turn)[:, :, self.level][self.window].T)
+        return self.patient.volume(volume)[:, :, self.level][self.window].T
 
 
 def write_montage(
@@ -229,8 +222,3 @@ def _caption(case: PreparedCase, explanation: Explanation, plane: Plane, version
         f"{case.id}{model}: axial slice with {region}, z = {plane.height_mm:.0f} mm\n"
         f"{explanation.sentence()}\n{CIML_METHOD}"
     )
-
-
-def _turned(volume: NDArray[Any], turn: NDArray[np.float64]) -> NDArray[Any]:
-    """Volume (D, H, W) reordered to (left, posterior, superior)."""
-    return np.asarray(apply_orientation(np.asarray(volume).transpose(2, 1, 0), turn))

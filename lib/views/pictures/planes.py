@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 from numpy.typing import NDArray
 
+from lib.cases.boxes import Box
 from lib.cases.case import Case
 from lib.cases.formats.image import Volume, read_volume, resample
 from lib.cases.preprocessing import PreparedCase, prepare
 from lib.mdal.representation.views import view_box
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
+from lib.views.pictures.reorientation import Reorientation
 from lib.views.pictures.thumbnails import displayed
 
 _CELL_INCHES, _DPI, _QUALITY = 2.6, 100, 80
@@ -94,12 +94,10 @@ def draw_planes(
 ) -> Figure:
     """Draw the figure that `write_planes` saves."""
     region = None if label is None else resample(label, case.grid, nearest=True).array > 0
-    turn = ornt_transform(nib.io_orientation(case.grid.affine), axcodes2ornt(("L", "P", "I")))
-    place = _voxel(case, turn, through, region)
-    body = _turned(case.foreground, turn)
-    window = list(view_box(body))
-    across = np.argsort(turn[:, 0])
-    step = [case.grid.spacing[::-1][axis] for axis in across]
+    patient = Reorientation.to("LPI", case.grid)
+    place = patient.index(_voxel(case, through, region))
+    body = patient.volume(case.foreground)
+    window, step = patient.box(view_box(case.foreground)), patient.spacing
     names = [name for name, here in zip(case.modalities, case.present, strict=True) if here]
     size_mm = [(part.stop - part.start) * mm for part, mm in zip(window, step, strict=True)]
     widths = [size_mm[view.axes[1]] for view in _VIEWS]
@@ -111,10 +109,10 @@ def draw_planes(
         facecolor="black",
     )
     cells = figure.subplots(len(names), len(_VIEWS), squeeze=False, width_ratios=widths)
-    outline = None if region is None else _turned(region, turn)
+    outline = None if region is None else patient.volume(region)
     cuts = [_Cut(view, place, window, step) for view in _VIEWS]
     for row, name in zip(cells, names, strict=True):
-        volume = _turned(np.asarray(case.array[case.modalities.index(name)]), turn)
+        volume = patient.volume(case.array[case.modalities.index(name)])
         for axes, cut, image in zip(row, cuts, _images(volume, body, name, cuts), strict=True):
             _draw(axes, cut, image, None if outline is None else cut.of(outline))
             axes.set_title(f"{name}, {cut.view.name}", color="white", fontsize=9, parse_math=False, pad=3)
@@ -126,9 +124,9 @@ class _Cut:
     """A plane through a voxel, cropped to the body."""
 
     view: _View
-    place: list[int]
-    window: list[slice]
-    step: list[float]
+    place: tuple[int, int, int]
+    window: Box
+    step: tuple[float, float, float]
 
     def of(self, volume: NDArray[Any]) -> NDArray[Any]:
         """Pixels (rows, columns) of a volume along (left, posterior, inferior) in this plane."""
@@ -187,26 +185,16 @@ def _draw(axes: Axes, cut: _Cut, image: NDArray[np.float32], outline: NDArray[np
 
 
 def _voxel(
-    case: PreparedCase,
-    turn: NDArray[np.float64],
-    through: tuple[float, float, float] | None,
-    region: NDArray[np.bool_] | None,
-) -> list[int]:
-    """Index of the point along (left, posterior, inferior)."""
-    shape = case.grid.shape[::-1]
+    case: PreparedCase, through: tuple[float, float, float] | None, region: NDArray[np.bool_] | None
+) -> tuple[int, int, int]:
+    """Voxel (W, H, D) that the planes go through."""
     if through is not None:
         voxel = (np.linalg.inv(case.grid.affine) @ [*through, 1.0])[:3]
     elif region is not None and region.any():
         voxel = np.argwhere(region).mean(axis=0)[::-1]
     else:
         voxel = np.array([(part.start + part.stop - 1) / 2 for part in view_box(case.foreground)])[::-1]
-    index = [min(max(round(float(at)), 0), size - 1) for at, size in zip(voxel, shape, strict=True)]
-    turned = [0, 0, 0]
-    for at, size, (axis, direction) in zip(index, shape, turn, strict=True):
-        turned[int(axis)] = at if direction > 0 else size - 1 - at
-    return turned
-
-
-def _turned(volume: NDArray[Any], turn: NDArray[np.float64]) -> NDArray[Any]:
-    """Volume (D, H, W) reordered to (left, posterior, inferior)."""
-    return np.asarray(apply_orientation(np.asarray(volume).transpose(2, 1, 0), turn))
+    i, j, k = (
+        min(max(round(float(at)), 0), size - 1) for at, size in zip(voxel, case.grid.shape[::-1], strict=True)
+    )
+    return i, j, k

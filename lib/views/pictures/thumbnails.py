@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 from numpy.typing import NDArray
 
 from lib.cases.modalities import kind
@@ -17,8 +15,7 @@ from lib.cases.preprocessing import PreparedCase
 from lib.mdal.representation.positions import position_box
 from lib.mdal.representation.views import view_box
 from lib.runtime.own_files import UNREADABLE, set_aside
-
-Box = tuple[slice, ...]
+from lib.views.pictures.reorientation import Reorientation
 
 _MR_SHOWN = (1.0, 99.5)  # percentiles of the slice inside the body
 
@@ -86,19 +83,16 @@ def thumbnail(case: PreparedCase, modalities: Sequence[str], position: int | Non
         modalities: Modalities to show, among those of the case.
         position: Position to cut through and to mark; None for the middle of the body and no mark.
     """
-    turn = ornt_transform(nib.io_orientation(case.grid.affine), axcodes2ornt(("L", "P", "S")))
-    shape, spacing = case.grid.shape[::-1], case.grid.spacing[::-1]  # along i, j, k of the affine
-    across = np.argsort(turn[:, 0])  # axis of the array for left, posterior, superior
-    step = [spacing[axis] for axis in across]
-    seen = _turned(view_box(case.foreground), turn, shape)
-    marked = None if position is None else _turned(position_box(position, case.foreground), turn, shape)
+    patient = Reorientation.to("LPS", case.grid)
+    step = patient.spacing
+    seen = patient.box(view_box(case.foreground))
+    marked = None if position is None else patient.box(position_box(position, case.foreground))
     left, top, up = marked or seen
     level, window = (up.start + up.stop) // 2, (seen[0], seen[1])
 
     def layer(array: NDArray[Any]) -> NDArray[Any]:
         """The slice of an array, rows towards posterior, columns towards left, without copying the volume."""
-        turned: NDArray[Any] = apply_orientation(array.transpose(2, 1, 0), turn)
-        return turned[:, :, level][window].T
+        return np.asarray(patient.volume(array)[:, :, level][window].T)
 
     body = layer(case.foreground)
     slices = {name: layer(case.array[case.modalities.index(name)]) for name in modalities}
@@ -138,12 +132,3 @@ def displayed(image: NDArray[np.float32], body: NDArray[np.bool_], modality: str
             low, high = np.percentile(image[body] if body.any() else image, _MR_SHOWN)
             grey = np.where(body | ~body.any(), (image - low) / max(float(high - low), 1e-6), 0.0)
     return np.asarray(np.clip(grey, 0.0, 1.0), dtype=np.float32)
-
-
-def _turned(box: Box, turn: NDArray[np.float64], shape: tuple[int, ...]) -> Box:
-    """Box along (D, H, W) reordered to (left, posterior, superior)."""
-    turned = [slice(0)] * 3
-    for part, (axis, direction), length in zip(box[::-1], turn, shape, strict=True):
-        flipped = slice(length - part.stop, length - part.start)
-        turned[int(axis)] = part if direction > 0 else flipped
-    return tuple(turned)
