@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.integrate import trapezoid
-from scipy.stats import t as student
+from statsmodels.api import OLS, add_constant
+from statsmodels.stats.multitest import multipletests
 
 from benchmarks.common.paired import DRAWS, LEVEL, Interval, Values, mean_interval
 
@@ -109,11 +109,10 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
     Source: Holm 1979.
     """
-    adjusted, highest = {}, 0.0
-    for rank, name in enumerate(sorted(p, key=p.__getitem__)):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[name]))
-        adjusted[name] = highest
-    return {name: adjusted[name] for name in p}
+    if not p:
+        return {}
+    adjusted = multipletests(list(p.values()), method="holm")[1]
+    return {name: float(value) for name, value in zip(p, adjusted, strict=True)}
 
 
 def labels_needed(budgets: Sequence[int], means: Sequence[float], level: float) -> float:
@@ -143,15 +142,9 @@ def slope(outcome: Values, predictor: Values, control: Values) -> Slope | None:
     Returns:
         With Student's interval of R - 3 degrees of freedom; None where R < 5 or a column does not vary.
     """
-    freedom = len(outcome) - 3
-    if freedom < 2 or min(predictor.std(), control.std()) == 0:
+    if len(outcome) < 5 or min(predictor.std(), control.std()) == 0:
         return None
-    columns = [np.ones(len(outcome)), *((each - each.mean()) / each.std() for each in (predictor, control))]
-    design: NDArray[np.float64] = np.stack(columns, axis=1)
-    coefficients = np.linalg.lstsq(design, outcome, rcond=None)[0]
-    residual = outcome - design @ coefficients
-    covariance = np.linalg.pinv(design.T @ design) * (residual @ residual) / freedom
-    error = math.sqrt(covariance[1, 1])
-    value, reach = float(coefficients[1]), float(student.ppf((1 + LEVEL) / 2, freedom)) * error
-    p = float(2 * student.sf(abs(value) / error, freedom)) if error > 0 else 0.0
-    return Slope(value, value - reach, value + reach, p)
+    columns = np.stack([(each - each.mean()) / each.std() for each in (predictor, control)], axis=1)
+    fitted = OLS(outcome, add_constant(columns)).fit()
+    low, high = fitted.conf_int(1 - LEVEL)[1]
+    return Slope(float(fitted.params[1]), float(low), float(high), float(fitted.pvalues[1]))
