@@ -13,7 +13,7 @@ from rich.markup import escape
 from typer.core import TyperCommand
 
 from lib.cases.quality.check import PoolReport
-from lib.cli.options import Conf, Studies, console, device_among, pairs_of
+from lib.cli.options import Conf, Studies, console, device_among, key_values
 from lib.cli.report import EPILOG as REPORT_EPILOG
 from lib.cli.report import report
 from lib.cli.segment import EPILOG as SEGMENT_EPILOG
@@ -87,7 +87,7 @@ def check(
     conf: Conf = None,
 ) -> None:
     """Find the cases of a folder or a PACS and check them: readable, complete, lying on each other."""
-    workspace = Workspace(studies, read_settings(pairs_of(conf)))
+    workspace = Workspace(studies, read_settings(key_values(conf)))
     if background:
         os.nice(19)
         check_workspace(workspace)
@@ -139,7 +139,7 @@ def select(
         files = PlanFiles(output, None if no_figure else figure or output.with_suffix(".png"))
         options = {"strategy": strategy, "budget": budget, "seed": seed}
         given = {key: str(value) for key, value in options.items() if value is not None}
-        workspace = Workspace(studies, read_settings({"budget": "20%", **pairs_of(conf), **given}))
+        workspace = Workspace(studies, read_settings({"budget": "20%", **key_values(conf), **given}))
         workspace.validate()
         _select(workspace, files, processes or cores())
 

@@ -29,7 +29,7 @@ Conf = Annotated[
 ]
 
 
-def pairs_of(conf: list[str] | None) -> dict[str, str]:
+def key_values(conf: list[str] | None) -> dict[str, str]:
     """The `--conf` options as pairs.
 
     Raises:
@@ -45,8 +45,8 @@ def pairs_of(conf: list[str] | None) -> dict[str, str]:
 
 
 def device_among(conf: list[str] | None) -> str:
-    """The device among the `--conf` options, `auto` if none; what is no pair is left to `pairs_of`.
+    """The device among the `--conf` options, `auto` if none; what is no pair is left to `key_values`.
 
     Under torchrun every rank needs the device, and the first alone says what is wrong with the options.
     """
-    return pairs_of([item for item in conf or [] if "=" in item]).get("device", "auto")
+    return key_values([item for item in conf or [] if "=" in item]).get("device", "auto")

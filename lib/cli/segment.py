@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from lib.cases.case import Case
-from lib.cli.options import Conf, Studies, console, device_among, pairs_of
+from lib.cli.options import Conf, Studies, console, device_among, key_values
 from lib.pipeline.checking import check_workspace
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
@@ -49,10 +49,10 @@ def segment(
     from lib.runtime.distributed import first_rank
 
     if background:
-        _prefetch(Workspace(studies, read_settings(pairs_of(conf))), case or [])
+        _prefetch(Workspace(studies, read_settings(key_values(conf))), case or [])
         return
     with first_rank(device_among(conf)):
-        workspace = Workspace(studies, read_settings(pairs_of(conf)))
+        workspace = Workspace(studies, read_settings(key_values(conf)))
         workspace.validate()
         failed = _segment(workspace, output, case or [], explain=explain, export_values=export_values)
         if failed:

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from lib import ROOT
 from lib.cases.discovery.studies import REGISTER_FILE
-from lib.cli.options import Conf, Studies, console, pairs_of
+from lib.cli.options import Conf, Studies, console, key_values
 from lib.labels.register import Register
 from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.settings import read_settings
@@ -44,7 +44,7 @@ def serve(
     from lib.server.tasks.progress_log import SHOWN
     from lib.server.upstream.quiet_logs import quiet_logs
 
-    pairs = pairs_of(conf)
+    pairs = key_values(conf)
     settings = read_settings(pairs)
     workspace = Workspace(studies, settings)
     workspace.validate()  # before anything is started

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lib.cli.options import Conf, Studies, console, device_among, pairs_of
+from lib.cli.options import Conf, Studies, console, device_among, key_values
 from lib.pipeline.checking import check_workspace
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
@@ -34,7 +34,7 @@ def train(
 
     try:
         with first_rank(device_among(conf)):
-            workspace = Workspace(studies, read_settings(pairs_of(conf)))
+            workspace = Workspace(studies, read_settings(key_values(conf)))
             workspace.validate()
             _train(workspace, epochs or 0)
     except TrainingError as err:

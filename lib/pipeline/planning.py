@@ -28,7 +28,7 @@ from lib.plan.jobs import recording_progress
 from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore, PairScore
 from lib.runtime.files import replacing
-from lib.runtime.progress import OnProgress, part_of
+from lib.runtime.progress import OnProgress, stage_of
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def uniform_order(ids: tuple[str, ...], seed: int) -> tuple[str, ...]:
 def _plan_pool(workspace: Workspace, processes: int, report_progress: OnProgress) -> int:
     report_progress(0.0, "checking the pool")
     if not workspace.recall_check():
-        check_workspace(workspace, part_of(report_progress, 0.0, _CHECKED))
+        check_workspace(workspace, stage_of(report_progress, 0.0, _CHECKED))
     content, current = workspace.content(), workspace.plan.current()
     if current is not None and current.content == content:
         confirmed = f"plan {current.id} {workspace.fingerprint()}"
@@ -108,7 +108,7 @@ def _make_plan(workspace: Workspace, content: str, processes: int, report_progre
         scored = score_workspace(
             workspace,
             processes=processes,
-            on_progress=part_of(report_progress, _CHECKED, 1.0),
+            on_progress=stage_of(report_progress, _CHECKED, 1.0),
         )
     except PoolTooSmall as err:
         logger.warning("the pool could not be scored: %s", err)

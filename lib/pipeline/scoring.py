@@ -20,7 +20,7 @@ from lib.mdal.scoring.pool_scores import PoolScores
 from lib.mdal.scoring.score_pool import ScoringSettings, score_pool
 from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import device_of
-from lib.runtime.progress import OnProgress, part_of
+from lib.runtime.progress import OnProgress, stage_of
 
 _READ = 0.1  # share of the work done after the reading
 CONTRASTIVE = {
@@ -104,7 +104,7 @@ def score_workspace(
             settings or scoring_settings(workspace),
             folder=workspace.folders.work / "scoring", seed=workspace.settings.seed,
             device=device_of(workspace.settings.device), processes=processes,
-            on_progress=part_of(on_progress, _READ, 1.0),
+            on_progress=stage_of(on_progress, _READ, 1.0),
         )  # fmt: skip
     finally:
         gathered.unlink(missing_ok=True)

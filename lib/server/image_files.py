@@ -13,7 +13,7 @@ from lib.ciml.decomposition.table import Decomposition
 from lib.labels.values import imported
 from lib.runtime.disk_cache import evict_least_recently_used
 
-IN_USE_S = 600.0  # a viewer on this machine opens the file directly
+OPEN_IN_VIEWER_S = 600.0  # a viewer on this machine opens the file directly
 
 
 class ImageFiles:
@@ -55,7 +55,7 @@ class ImageFiles:
             if not path.exists():
                 write_nifti(read_volume(source, max_voxels=self.max_voxels), path)
                 made = [entry for entry in self.folder.iterdir() if entry.is_dir()]
-                evict_least_recently_used(made, self.max_bytes, in_use_s=IN_USE_S)
+                evict_least_recently_used(made, self.max_bytes, in_use_s=OPEN_IN_VIEWER_S)
         os.utime(path.parent)
         return path
 

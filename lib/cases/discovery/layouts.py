@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib.cases.case import Case, CaseError, Source
 from lib.cases.discovery import datasets, dicom_folders
-from lib.cases.discovery.series_rules import PRESETS, SeriesRules
+from lib.cases.discovery.series_rules import RULE_PRESETS, SeriesRules
 from lib.cases.discovery.studies import SERVERS_OWN, Studies, case_or_skip
 from lib.cases.formats.image import stem_of, suffix_of
 from lib.cases.modalities import is_label_name, parse_modality
@@ -31,7 +31,7 @@ def find_pool(
     layout: str = "auto",
     modalities: tuple[str, ...] = (),
     follow_links: bool = False,
-    rules: SeriesRules = PRESETS["usual"],
+    rules: SeriesRules = RULE_PRESETS["usual"],
 ) -> Pool:
     """All cases under a folder.
 

@@ -68,7 +68,7 @@ _BRAIN = (
 )
 _T1 = ("MR", r"t1|mprage|spgr|bravo", "T1")
 _PET = ("PT", r"nac|non.?ac|uncorr", LEFT_OUT)  # no SUV without attenuation correction
-PRESETS = {
+RULE_PRESETS = {
     rules.name: rules
     for rules in (
         _rules(
@@ -103,12 +103,12 @@ def rules_for(name: str) -> SeriesRules:
     Raises:
         CaseError: If there is no such preset, or the file does not hold rules.
     """
-    if name in PRESETS:
-        return PRESETS[name]
+    if name in RULE_PRESETS:
+        return RULE_PRESETS[name]
     if not name.endswith(YAML_SUFFIXES):
         raise CaseError(
-            f"series_rules must be one of {', '.join(PRESETS)}, or the absolute path of your own in a .yaml "
-            f"file; got {name!r}. Set --conf series_rules."
+            f"series_rules must be one of {', '.join(RULE_PRESETS)}, or the absolute path of your own in a "
+            f".yaml file; got {name!r}. Set --conf series_rules."
         )
     try:
         table = read_table(Path(name), what="series_rules", fields="rules")

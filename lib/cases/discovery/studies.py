@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.cases.case import Case, Source, is_unicode
-from lib.cases.discovery.series_rules import PRESETS, SeriesRules
+from lib.cases.discovery.series_rules import RULE_PRESETS, SeriesRules
 from lib.cases.formats.image import FILE_SUFFIXES, suffix_of
 from lib.cases.pool import Pool, Skipped, make_pool
 from lib.runtime.errors import UserError
@@ -33,7 +33,7 @@ class Studies:
     root: Path
     extra: tuple[str, ...] = ()
     follow_links: bool = False
-    rules: SeriesRules = PRESETS["usual"]
+    rules: SeriesRules = RULE_PRESETS["usual"]
     skipped: list[Skipped] = field(default_factory=list)
 
     def entries(self, folder: Path) -> Entries:

@@ -16,7 +16,7 @@ PLAUSIBLE_VALUES = {  # smallest and largest value of a voxel
     "PET": (-1e8, 1e8),  # SUV, or becquerels a millilitre of the whole dose in a syringe
     "MR": (-1e9, 1e9),  # arbitrary units
 }
-UNITS = {"CT": " HU", "PET": "", "MR": ""}
+MODALITY_UNITS = {"CT": " HU", "PET": "", "MR": ""}
 PLAUSIBLE_SPACING_MM = (0.01, 100.0)
 PLAUSIBLE_EXTENT_MM = 10_000.0  # a whole body is 2 m
 PLAUSIBLE_POSITION_MM = 1e5  # largest coordinate of the first voxel
@@ -51,8 +51,8 @@ def doubts(name: str, volume: Mapping[str, Any]) -> Iterator[Doubt]:
         if not least <= value <= most:
             yield Doubt(
                 "value",
-                f"has a voxel of {value:.3g}{UNITS[kind(name)]} (from {least:,.0f} to {most:,.0f} expected). "
-                "The file is damaged or holds another unit. Export it again.",
+                f"has a voxel of {value:.3g}{MODALITY_UNITS[kind(name)]} (from {least:,.0f} to {most:,.0f} "
+                "expected). The file is damaged or holds another unit. Export it again.",
                 value,
                 most if value > most else least,
             )

@@ -36,7 +36,7 @@ GLIOMA: dict[str, Any] = {
     "import_values": {4: 3},  # BraTS before 2023 numbers enhancing tumour 4 and leaves 3 out
     "export_values": {3: 4},
 }
-KINDS = {"pet_ct": {"CT", "PET"}, "pet_ct_mr": {"CT", "PET", "MR"}}  # others accept any kinds
+PRESET_KINDS = {"pet_ct": {"CT", "PET"}, "pet_ct_mr": {"CT", "PET", "MR"}}  # others accept any kinds
 LEADS = {"pet_ct": {"uptake": "PET", "anatomy": "CT"}}  # primary kind; else one subtask per modality
 
 
@@ -52,10 +52,10 @@ def preset_table(
     if preset == "glioma_mr":
         _check_glioma(modalities, labels)
         return GLIOMA
-    if preset in KINDS and {kind(name) for name in modalities} != KINDS[preset]:
+    if preset in PRESET_KINDS and {kind(name) for name in modalities} != PRESET_KINDS[preset]:
         raise ValueError(
-            f"modalities must be of the kinds {', '.join(sorted(KINDS[preset]))} for preset {preset}; got "
-            f"{', '.join(modalities)}. Use preset generic."
+            f"modalities must be of the kinds {', '.join(sorted(PRESET_KINDS[preset]))} for preset {preset}; "
+            f"got {', '.join(modalities)}. Use preset generic."
         )
     leads: dict[str, list[str]] = {
         task: [name for name in modalities if kind(name) == lead]

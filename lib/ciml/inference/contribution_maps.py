@@ -25,7 +25,7 @@ from lib.ciml.training.loss import message_kl
 Link = tuple[str, str]  # (modality, subtask)
 Maps = dict[Link, Tensor]
 
-UNITS: dict[str, str] = {
+MEASURE_UNITS: dict[str, str] = {
     "attention": "0 to 1",
     "magnitude": "root mean square of z",
     "kl": "nats",

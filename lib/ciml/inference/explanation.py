@@ -19,12 +19,12 @@ from torch import Tensor
 from lib.cases.preprocessing import PreparedCase
 from lib.ciml.decomposition.subtask import Subtask
 from lib.ciml.decomposition.table import Decomposition
-from lib.ciml.inference.contribution_maps import MAPS, OF_PRIMARIES, UNITS, Link, record
+from lib.ciml.inference.contribution_maps import MAPS, MEASURE_UNITS, OF_PRIMARIES, Link, record
 from lib.ciml.inference.predict import OVERLAP, body_box
 from lib.ciml.inference.windows import attempts, pass_through, window_of
 from lib.ciml.network.ciml_network import CimlNetwork
 
-__all__ = ["MEASURES", "UNITS", "Explanation", "Link", "explain", "links_of", "messages_of"]
+__all__ = ["MEASURES", "MEASURE_UNITS", "Explanation", "Link", "explain", "links_of", "messages_of"]
 
 MEASURES = tuple(MAPS)
 Volume = NDArray[np.float32]

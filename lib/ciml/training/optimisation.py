@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.precision import autocast
 from lib.ciml.training.loss import Loss, beta_at, objective
-from lib.ciml.training.patches import PatchSampler, TrainingCase, augment, drop_modalities
+from lib.ciml.training.patches import PatchSampler, TrainingCase, augment_patch, drop_modalities
 from lib.ciml.training.settings import TrainingSettings
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -147,7 +147,7 @@ class Optimisation:
         """Images (B, M, D, H, W), present modalities (B, M) and region masks (B, R, D, H, W)."""
         settings = self.settings
         patches = [
-            augment(self.sampler.draw(random), jitter=settings.jitter, generator=random)
+            augment_patch(self.sampler.draw(random), jitter=settings.jitter, generator=random)
             for _ in range(settings.batch_size)
         ]
         present = [

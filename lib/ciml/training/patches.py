@@ -129,7 +129,7 @@ def read_patch(case: TrainingCase, start: NDArray[np.int64], size: tuple[int, ..
     return Patch(np.pad(image, [(0, 0), *padding]), np.pad(label, padding), np.array(case.prepared.present))
 
 
-def augment(patch: Patch, *, jitter: float, generator: Generator) -> Patch:
+def augment_patch(patch: Patch, *, jitter: float, generator: Generator) -> Patch:
     """Flip along random axes; scale and shift each modality by normal noise of deviation `jitter`."""
     axes = [axis for axis in (1, 2, 3) if generator.random() < 0.5]
     scale = 1.0 + jitter * generator.standard_normal((len(patch.image), 1, 1, 1))

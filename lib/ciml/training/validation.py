@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -112,9 +113,15 @@ def surface_distance_of(
     distances[here.any(dim=0).numpy()] = np.linalg.norm(np.array(label.shape) * spacing)
     both = here.all(dim=0)
     if both.any():
-        found = compute_average_surface_distance(
-            predicted[:, both], reference[:, both], include_background=True, symmetric=True, spacing=spacing
-        )
+        with warnings.catch_warnings():  # MONAI 1.5 calls itself with an argument that it has deprecated
+            warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
+            found = compute_average_surface_distance(
+                predicted[:, both],
+                reference[:, both],
+                include_background=True,
+                symmetric=True,
+                spacing=spacing,
+            )
         distances[both.numpy()] = found[0].numpy()
     return distances
 

@@ -29,7 +29,7 @@ class Jitter:
     rotation: float = 0.05
 
 
-def augment(views: Tensor, foreground: Tensor, jitter: Jitter, generator: Generator) -> Tensor:
+def augment_views(views: Tensor, foreground: Tensor, jitter: Jitter, generator: Generator) -> Tensor:
     """Change the intensity, pose and outline of every volume independently.
 
     Args:

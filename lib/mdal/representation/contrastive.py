@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from lib.mdal.representation.augmentation import Jitter, augment
+from lib.mdal.representation.augmentation import Jitter, augment_views
 from lib.mdal.representation.encoder import Encoders, EncoderSettings, foreground_positions
 from lib.runtime.progress import OnShareDone
 
@@ -159,7 +159,7 @@ def train_encoders(
             torch.from_numpy(np.asarray(part[drawn], np.float32)) for part in (views, foreground)
         )
         here = torch.from_numpy(present[drawn])
-        augmented = augment(batch.to(device), inside.to(device), settings.jitter, generator)
+        augmented = augment_views(batch.to(device), inside.to(device), settings.jitter, generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             dense = encoders(augmented, here.to(device))
         usable = foreground_positions(inside)[:, None] & here[:, :, None]  # (B, M, P)

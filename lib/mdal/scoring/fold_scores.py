@@ -15,7 +15,7 @@ from torch import Tensor
 from lib.mdal.representation.views import PoolViews
 from lib.mdal.scoring.fold_model import FoldModel
 from lib.mdal.scoring.heads import Dense, critic_head, embed, embed_views, pool_positions
-from lib.mdal.scoring.perturbation import KINDS, erased, saliency_map, shifted, strangers
+from lib.mdal.scoring.perturbation import PERTURBATIONS, erased, saliency_map, shifted, strangers
 from lib.mdal.scoring.pmi import Array, Rows, finite_mean, refuse_seen
 from lib.runtime.files import replacing
 
@@ -96,7 +96,7 @@ def score_fold(
         parts.append(_score_block(model, dense, groups[block]))
     tried = np.arange(min(len(rows), _PERTURBED))
     rise, log_mean_ratio = _perturb(model, views, rows[tried], groups[tried], seed, device)
-    untried = np.full((len(rows) - len(tried), len(KINDS)), math.nan)
+    untried = np.full((len(rows) - len(tried), len(PERTURBATIONS)), math.nan)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return FoldScores(
         rows=rows,
@@ -140,7 +140,7 @@ def _perturb(
     donor = strangers(groups, generator)
     other_patient = groups[donor] != groups
     where = saliency_map(batch, foreground, model.typical)
-    rise, ratios = np.full((len(rows), len(KINDS), batch.shape[1]), math.nan), []
+    rise, ratios = np.full((len(rows), len(PERTURBATIONS), batch.shape[1]), math.nan), []
     for m in range(batch.shape[1]):
         columns = [column for column, pair in enumerate(dense.pairs()) if m in pair]
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 SHIFT_MM = 5.0
 _LESION = (2, 4, 4)  # voxels of a view; one feature position
-KINDS = ("exchanged", "shifted", "erased")
+PERTURBATIONS = ("exchanged", "shifted", "erased")
 
 
 def strangers(groups: NDArray[np.intp], generator: Generator) -> NDArray[np.intp]:

@@ -27,7 +27,7 @@ from lib.mdal.scoring.gates import (
     rise_gate,
     seeds_gate,
 )
-from lib.mdal.scoring.perturbation import KINDS
+from lib.mdal.scoring.perturbation import PERTURBATIONS
 from lib.mdal.scoring.pmi import Array, finite_mean, standardise_folds
 from lib.mdal.scoring.saliency import salient_places
 
@@ -115,7 +115,10 @@ def collect(
         retrieval_gate(float(finite_mean(matched)), float(finite_mean(chance))),
         seeds_gate([_difference(pmi)[0] for pmi in standardised]),
         memory_gate(in_sample, float(finite_mean(gaussian)), float(np.nanstd(md_nats))),
-        *(rise_gate(kind, np.concatenate([f.rise[:, k] for f in folds])) for k, kind in enumerate(KINDS)),
+        *(
+            rise_gate(kind, np.concatenate([f.rise[:, k] for f in folds]))
+            for k, kind in enumerate(PERTURBATIONS)
+        ),
         nats_gate(log_mean_ratio),
         place := place_gate(saliency.explained),
         *follows_gates(md, measured),

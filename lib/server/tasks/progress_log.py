@@ -6,8 +6,9 @@ import logging
 import math
 import time
 
+from lib.runtime.progress import LINE_EVERY_S
+
 SHOWN = "MDAL_CIML_SCORING_SHOWN"  # in the environment of a server whose terminal shows the scoring itself
-EVERY_S = 10.0
 
 
 class ProgressLog:
@@ -26,7 +27,7 @@ class ProgressLog:
     def __call__(self, done: float, message: str) -> None:
         """Log the share done, 0 to 1, and what is being done, unless a line was logged just now."""
         now = time.monotonic()
-        if now - self._logged < EVERY_S:
+        if now - self._logged < LINE_EVERY_S:
             return
         self._logged = now
         left = f", {(now - self._start) * (1 - done) / done:.0f} s left" if done > 0.02 else ""

@@ -17,7 +17,7 @@ import requests
 from fastapi import HTTPException
 from urllib3.exceptions import HTTPError
 
-TIMEOUT_S = (5.0, 60.0)  # for the connection, and between two parts of the answer
+PROXY_TIMEOUT_S = (5.0, 60.0)  # for the connection, and between two parts of the answer
 
 ProxyEndpoint = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -43,7 +43,7 @@ def guarded(endpoint: ProxyEndpoint) -> ProxyEndpoint:
 
 
 def _with_timeout(ask: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *arguments, **options: ask(*arguments, **{"timeout": TIMEOUT_S, **options})
+    return lambda *arguments, **options: ask(*arguments, **{"timeout": PROXY_TIMEOUT_S, **options})
 
 
 def _check_path(path: str) -> None:

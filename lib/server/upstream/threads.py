@@ -3,8 +3,8 @@
 MONAI Label 0.8.5 (`monailabel.endpoints`) declares each endpoint `async def` and calls what blocks in it: a
 model, a database, `requests` to the PACS. FastAPI runs such a function inside the event loop, so one
 inference of ten seconds stops every image that OHIF loads through `/proxy` for ten seconds. Here the same
-functions run in threads. A thread belongs to a lane, the work of which waits for the same thing: a PACS that
-hangs keeps transfers waiting, never `/info/`.
+functions run in threads. A thread belongs to the pool of one
+kind of work, which waits for the same thing: a PACS that hangs keeps transfers waiting, never `/info/`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class WorkerPool:
 
 
 class WorkerPools:
-    """Which request runs in which lane."""
+    """Which request runs in which pool."""
 
     def __init__(self) -> None:
         """Nothing runs yet."""
@@ -110,7 +110,7 @@ class WorkerPools:
         }
 
     def of(self, endpoint: Endpoint, arguments: dict[str, Any]) -> WorkerPool:
-        """The lane of a request to one of MONAI Label's endpoints."""
+        """Pool of a request to one of MONAI Label's endpoints."""
         if arguments.get("run_sync") or endpoint.__name__ == "api_download_dataset":
             return self.computing  # minutes
         return self._of.get(endpoint.__module__.removeprefix(_ENDPOINTS), self.light)
@@ -133,8 +133,8 @@ def keep_loop_free() -> bool:
     if application is None:
         return False
     sys.setswitchinterval(_SWITCH_S)
-    if not hasattr(application.state, "lanes"):  # `/reload` makes our app anew, not the application
-        application.state.lanes = lanes = WorkerPools()
+    if not hasattr(application.state, "pools"):  # `/reload` makes our app anew, not the application
+        application.state.pools = pools = WorkerPools()
         making_app = threading.Lock()
         for route in iter_route_contexts(application.routes):
             endpoint = route.endpoint
@@ -142,12 +142,12 @@ def keep_loop_free() -> bool:
                 if endpoint.__module__ == f"{_ENDPOINTS}proxy":
                     endpoint = guarded(endpoint)
                 # FastAPI reads `call` at each request; the signature and the schema are made already.
-                route.dependant.call = _in_thread(endpoint, route, lanes, making_app)
+                route.dependant.call = _in_thread(endpoint, route, pools, making_app)
     return True
 
 
 def _in_thread(
-    endpoint: Endpoint, route: RouteContext, lanes: WorkerPools, making_app: threading.Lock
+    endpoint: Endpoint, route: RouteContext, pools: WorkerPools, making_app: threading.Lock
 ) -> Endpoint:
     from monailabel.interfaces.utils.app import app_instance
 
@@ -173,7 +173,7 @@ def _in_thread(
             if isinstance(argument, Request):
                 await argument.body()  # comes through this loop; a thread could not wait for it
         asked = contextvars.copy_context()  # by whom
-        return await lanes.of(endpoint, arguments).run(functools.partial(asked.run, work, arguments))
+        return await pools.of(endpoint, arguments).run(functools.partial(asked.run, work, arguments))
 
     return call
 

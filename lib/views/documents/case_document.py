@@ -7,7 +7,7 @@ from typing import Any
 from lib.cases.case import Case, Source
 from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.formats.image import read_grid
-from lib.ciml.inference.explanation import MEASURES, UNITS, links_of
+from lib.ciml.inference.explanation import MEASURE_UNITS, MEASURES, links_of
 from lib.pipeline.plan_document import PlannedCase, budgeted, reason
 from lib.pipeline.workspace import Workspace
 from lib.plan.scores import CaseScore
@@ -130,7 +130,7 @@ def _model(files: CaseFiles) -> dict[str, Any] | None:
     return {
         "version": int(model.file.stem) if model.file.stem.isdecimal() else None,
         "maps": [
-            {"measure": measure, "unit": UNITS[measure], "sender": sender, "subtask": subtask}
+            {"measure": measure, "unit": MEASURE_UNITS[measure], "sender": sender, "subtask": subtask}
             for measure in MEASURES
             if measure in _SHOWN_MAPS
             for sender, subtask in links_of(files.workspace.decomposition, measure)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lib.cases.case import Case
 from lib.cases.formats.image import Volume, write_nifti
-from lib.ciml.inference.explanation import MEASURES, UNITS, Explanation, Link, explain
+from lib.ciml.inference.explanation import MEASURE_UNITS, MEASURES, Explanation, Link, explain
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import device_of
@@ -83,7 +83,7 @@ def _numbers(case: Case, explanation: Explanation, version: int | None) -> dict[
         "sentence": explanation.sentence(),
         "shares": explanation.shares,
         "absent": list(explanation.absent),
-        "units": {measure: UNITS[measure] for measure in MEASURES},
+        "units": {measure: MEASURE_UNITS[measure] for measure in MEASURES},
         "contributions": [
             {"sender": link[0], "subtask": link[1], "measure": measure, "value": value}
             for measure, numbers in explanation.contributions.items()

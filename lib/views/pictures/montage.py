@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from lib.cases.preprocessing import PreparedCase
-from lib.ciml.inference.contribution_maps import UNITS, Link
+from lib.ciml.inference.contribution_maps import MEASURE_UNITS, Link
 from lib.ciml.inference.explanation import Explanation
 from lib.ciml.inference.predict import body_box
 from lib.runtime.files import replacing
@@ -209,7 +209,7 @@ def _draw_legend(figure: Figure, cells: NDArray[Any], scale: ScalarMappable, mea
     bar.ax.tick_params(colors="white", labelsize=8)
     bar.outline.set_edgecolor(_GREY)
     bar.set_label(
-        f"{LEGENDS[measure]} ({UNITS[measure]}); above a picture: mean inside the outline",
+        f"{LEGENDS[measure]} ({MEASURE_UNITS[measure]}); above a picture: mean inside the outline",
         color="white",
         fontsize=9,
     )

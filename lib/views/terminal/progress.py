@@ -11,9 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from lib.runtime.progress import OnProgress
-
-EVERY_S = 10.0  # between two lines where there is no terminal to draw a bar in
+from lib.runtime.progress import LINE_EVERY_S, OnProgress
 
 
 @contextmanager
@@ -27,7 +25,7 @@ def progress_bar(console: Console) -> Iterator[OnProgress]:
 
     def write(done: float, message: str) -> None:
         nonlocal written
-        if time.monotonic() - written >= EVERY_S:
+        if time.monotonic() - written >= LINE_EVERY_S:
             written = time.monotonic()
             console.print(f"{done:4.0%} {message}", markup=False, highlight=False)
 

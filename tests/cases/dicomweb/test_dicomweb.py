@@ -18,13 +18,13 @@ from lib.cases.dicomweb import mirror as mirrors
 from lib.cases.dicomweb.client import PacsError
 from lib.cases.dicomweb.mirror import Mirror
 from lib.cases.dicomweb.studies import find_studies
-from lib.cases.discovery.series_rules import PRESETS
+from lib.cases.discovery.series_rules import RULE_PRESETS
 from lib.cases.formats.image import read_grid, read_volume
 from lib.cases.records import Records
 from tests.support.orthanc import Orthanc, orthanc, skip_without_orthanc
 
 SAMPLES = Path(__file__).parents[3] / "samples" / "dicom"
-RULES = PRESETS["pet_ct_mr"]
+RULES = RULE_PRESETS["pet_ct_mr"]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from lib.cases.dicomweb import client as pacs_module
 from lib.cases.dicomweb.client import PacsError, pacs_at
 from lib.cases.dicomweb.mirror import Mirror, RemoteSeries
 from lib.cases.dicomweb.studies import find_studies
-from lib.cases.discovery.series_rules import LEFT_OUT, PRESETS, SeriesRule, SeriesRules
+from lib.cases.discovery.series_rules import LEFT_OUT, RULE_PRESETS, SeriesRule, SeriesRules
 from lib.cases.formats.image import MAX_VOXELS, read_grid, read_volume
 from tests.support.images import write_series
 from tests.support.orthanc import Orthanc, orthanc, skip_without_orthanc
@@ -38,7 +38,7 @@ from tests.support.pacs_proxy import (
 
 SERIES = Path(__file__).parents[3] / "samples" / "dicom" / "STS_025" / "MR_T1"
 UID = str(pydicom.dcmread(SERIES / "000000.dcm", stop_before_pixels=True).SeriesInstanceUID)
-RULES = PRESETS["pet_ct_mr"]
+RULES = RULE_PRESETS["pet_ct_mr"]
 REPORT, PDF = "1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.5.1.4.1.1.104.1"
 
 

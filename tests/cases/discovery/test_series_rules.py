@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lib.cases.case import CaseError
-from lib.cases.discovery.series_rules import PRESETS, SeriesRule, rules_for
+from lib.cases.discovery.series_rules import RULE_PRESETS, SeriesRule, rules_for
 from lib.runtime.search_cost import check_cost
 
 
@@ -34,7 +34,7 @@ from lib.runtime.search_cost import check_cost
 def test_a_series_is_named_by_the_first_rule_that_fits(
     preset: str, modality: str, description: str, name: str | None
 ) -> None:
-    assert PRESETS[preset].name_of(modality, description) == name
+    assert RULE_PRESETS[preset].name_of(modality, description) == name
 
 
 def test_a_sites_own_rules_are_read_in_order(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_pattern_that_passes_is_quick_on_whatever_a_series_is_called(pattern: 
 
 
 def test_every_preset_is_quick() -> None:
-    for rules in PRESETS.values():
+    for rules in RULE_PRESETS.values():
         for rule in rules.rules:
             check_cost(rule.description)
 

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from lib.cases.preprocessing import PreparedCase
-from lib.ciml.training.patches import Patch, PatchSampler, TrainingCase, augment, drop_modalities, read_patch
+from lib.ciml.training.patches import (
+    Patch,
+    PatchSampler,
+    TrainingCase,
+    augment_patch,
+    drop_modalities,
+    read_patch,
+)
 
 
 def _sampler(cases: list[TrainingCase], share: float, *, seed: int = 0) -> PatchSampler:
@@ -85,7 +92,7 @@ def test_mirroring_moves_image_and_label_together() -> None:
     patch = Patch(np.stack([label, label]).astype(np.float32), label, np.ones(2, dtype=bool))
     seen = set()
     for seed in range(12):
-        turned = augment(patch, jitter=0.0, generator=np.random.default_rng(seed))
+        turned = augment_patch(patch, jitter=0.0, generator=np.random.default_rng(seed))
         np.testing.assert_array_equal(turned.image[1], turned.label)
         seen.add(turned.label.tobytes())
     assert len(seen) > 4
@@ -93,7 +100,7 @@ def test_mirroring_moves_image_and_label_together() -> None:
 
 def test_jitter_differs_between_modalities() -> None:
     patch = Patch(np.ones((2, 4, 4, 4), np.float32), np.zeros((4, 4, 4), np.uint8), np.ones(2, dtype=bool))
-    turned = augment(patch, jitter=0.1, generator=np.random.default_rng(0))
+    turned = augment_patch(patch, jitter=0.1, generator=np.random.default_rng(0))
     assert turned.image[0].std() < 1e-6
     assert turned.image[0].mean() != turned.image[1].mean()
 

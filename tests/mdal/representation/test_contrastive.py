@@ -10,7 +10,7 @@ import torch
 from pytorch_metric_learning.losses import NTXentLoss
 from torch.nn.functional import normalize
 
-from lib.mdal.representation.augmentation import Jitter, augment
+from lib.mdal.representation.augmentation import Jitter, augment_views
 from lib.mdal.representation.contrastive import ContrastiveSettings, info_nce, train_encoders
 from lib.mdal.representation.encoder import Encoders, EncoderSettings, ModalityEncoder, foreground_positions
 
@@ -128,16 +128,18 @@ def test_a_thin_case_keeps_one_position():
 
 def test_augmentation_differs_between_modalities_and_is_the_identity_without_jitter():
     views, inside = torch.rand(2, 1, 12, 24, 24).repeat(1, 3, 1, 1, 1) + 1, torch.ones(2, 12, 24, 24)
-    still = augment(views, inside, Jitter(0.0, 0.0, 0.0, 0.0), torch.Generator().manual_seed(0))
+    still = augment_views(views, inside, Jitter(0.0, 0.0, 0.0, 0.0), torch.Generator().manual_seed(0))
     torch.testing.assert_close(still[:, :, 1:-1, 1:-1, 1:-1], views[:, :, 1:-1, 1:-1, 1:-1])
-    moved = augment(views, inside, Jitter(), torch.Generator().manual_seed(0))
+    moved = augment_views(views, inside, Jitter(), torch.Generator().manual_seed(0))
     assert (moved[:, 0] - moved[:, 1]).abs().mean() > 0.02
 
 
 def test_the_outline_is_eroded_apart_in_each_modality():
     inside = torch.zeros(8, 12, 24, 24)
     inside[:, 2:10, 4:20, 4:20] = 1
-    seen = augment(torch.ones(8, 3, 12, 24, 24), inside, Jitter(0, 0, 0, 0), torch.Generator().manual_seed(0))
+    seen = augment_views(
+        torch.ones(8, 3, 12, 24, 24), inside, Jitter(0, 0, 0, 0), torch.Generator().manual_seed(0)
+    )
     kept = (seen > 0.5).sum(dim=(2, 3, 4))
     assert (kept <= inside[0].sum()).all()
     assert kept.unique().numel() > 1

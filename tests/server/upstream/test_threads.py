@@ -125,15 +125,15 @@ def test_a_client_is_answered_while_inferences_run(server: FastAPI, slow: Slow) 
 
 
 def test_past_the_limit_a_client_is_told_when_to_come_again(server: FastAPI, slow: Slow) -> None:
-    lane = server.state.lanes.computing
-    lane.places = 2
+    pool = server.state.pools.computing
+    pool.places = 2
 
     async def talk(client: AsyncClient) -> None:
-        inferences = [inference(client, f"case{number}") for number in range(lane.workers + lane.places)]
+        inferences = [inference(client, f"case{number}") for number in range(pool.workers + pool.places)]
         await asyncio.sleep(0.05)
         refused = await inference(client, "one_more")
         assert refused.status_code == 503
-        assert refused.headers["Retry-After"] == str(lane.retry_after)
+        assert refused.headers["Retry-After"] == str(pool.retry_after)
         assert refused.json()["detail"].startswith(
             "The server is busy: 6 requests like this one run or wait."
         )
@@ -146,12 +146,12 @@ def test_past_the_limit_a_client_is_told_when_to_come_again(server: FastAPI, slo
 
 
 def test_a_request_that_was_given_up_leaves_its_place(server: FastAPI, slow: Slow) -> None:
-    lane = server.state.lanes.computing
-    lane.places = 0
+    pool = server.state.pools.computing
+    pool.places = 0
 
     async def talk(client: AsyncClient) -> None:
-        inferences = [inference(client, f"case{number}") for number in range(lane.workers)]
-        while slow.running < lane.workers:
+        inferences = [inference(client, f"case{number}") for number in range(pool.workers)]
+        while slow.running < pool.workers:
             await asyncio.sleep(0.01)
         for task in inferences:
             task.cancel()
@@ -222,7 +222,7 @@ def test_a_pacs_that_hangs_stops_nothing_but_its_images(
 ) -> None:
     url, go = pacs
     monkeypatch.setattr(proxy, "settings", settings.model_copy(update={"MONAI_LABEL_STUDIES": url}))
-    images = 3 * server.state.lanes.images.workers
+    images = 3 * server.state.pools.images.workers
 
     async def talk(client: AsyncClient) -> None:
         tasks = [
@@ -243,12 +243,12 @@ def test_a_pacs_that_hangs_stops_nothing_but_its_images(
 
 
 def test_what_computes_in_the_request_itself_runs_where_inferences_do() -> None:
-    lanes = WorkerPools()
-    assert lanes.of(train.api_run, {"run_sync": True}) is lanes.computing
-    assert lanes.of(train.api_run, {"run_sync": False}) is lanes.tasks
-    assert lanes.of(datastore.api_download_dataset, {}) is lanes.computing
-    assert lanes.of(datastore.api_download_image, {}) is lanes.transfers
-    assert lanes.of(info.api_app_info, {}) is lanes.light
+    pools = WorkerPools()
+    assert pools.of(train.api_run, {"run_sync": True}) is pools.computing
+    assert pools.of(train.api_run, {"run_sync": False}) is pools.tasks
+    assert pools.of(datastore.api_download_dataset, {}) is pools.computing
+    assert pools.of(datastore.api_download_image, {}) is pools.transfers
+    assert pools.of(info.api_app_info, {}) is pools.light
 
 
 def test_a_process_that_is_no_server_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +271,7 @@ def test_the_proxy_stays_within_dicomweb(path: str, server: FastAPI, slow: Slow)
 def test_a_pacs_that_is_down_or_hangs_is_said(
     server: FastAPI, slow: Slow, pacs: tuple[str, threading.Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_proxy, "TIMEOUT_S", (0.2, 0.2))
+    monkeypatch.setattr(web_proxy, "PROXY_TIMEOUT_S", (0.2, 0.2))
     for url, kind in ((pacs[0], "ReadTimeout"), ("http://127.0.0.1:9/dicom-web", "ConnectionError")):
         monkeypatch.setattr(proxy, "settings", settings.model_copy(update={"MONAI_LABEL_STUDIES": url}))
         answer = asking(server, lambda client: client.get("/proxy/dicom/wado/studies/1"))
