@@ -35,6 +35,7 @@ from lib.runtime.files import replacing
 
 PAGE = 1000  # series in one query
 PARALLEL = 6  # instances that one process fetches at the same time, over all series
+KEPT_CONNECTIONS = 4 * PARALLEL  # queries run beside the fetches; a connection beyond these is closed after use
 TIMEOUT_S = (5.0, 60.0)  # to connect, and between two pieces of an answer
 RETRIES = Retry(
     total=4,
@@ -68,7 +69,7 @@ class Pacs:
         if user and password:
             session.auth = (user, password)
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _LimitedWait(max_retries=RETRIES, pool_maxsize=PARALLEL))
+            session.mount(scheme, _LimitedWait(max_retries=RETRIES, pool_maxsize=KEPT_CONNECTIONS))
         prefix = {
             kind: os.environ.get(f"MONAI_LABEL_{kind}_PREFIX") or None for kind in ("QIDO", "WADO", "STOW")
         }
