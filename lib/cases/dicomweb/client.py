@@ -35,7 +35,7 @@ from lib.runtime.files import replacing
 
 PAGE = 1000  # series in one query
 PARALLEL = 6  # instances that one process fetches at the same time, over all series
-KEPT_CONNECTIONS = 4 * PARALLEL  # queries run beside the fetches; a connection beyond these is closed after use
+KEPT_CONNECTIONS = 4 * PARALLEL  # queries run beside the fetches; more are closed after use
 TIMEOUT_S = (5.0, 60.0)  # to connect, and between two pieces of an answer
 RETRIES = Retry(
     total=4,
