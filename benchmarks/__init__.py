@@ -1,1 +1,1 @@
-"""One folder a subject, one script a question; README.md says which. Rows are written to results/."""
+"""One folder per subject, one script per question; README.md lists them. Rows are written to results/."""

@@ -1,1 +1,1 @@
-"""Where the lesion is: CIML beside other networks, what its messages say, how fast it trains."""
+"""Where the lesion is: CIML compared with other networks, the content of its messages, its training speed."""

@@ -4,14 +4,15 @@
     python -m benchmarks.ciml.ciml_vs_fusion report
 
 POOL holds at least 16 patients with CT, PET, MR and a contour of the tumour. Fourteen of them, the first by
-the SHA-256 of their id, are the test set and take part in nothing before the end: a fixed schedule, the last
-weights, no validation. `--split inner` divides the others in the same way, and is where the schedule below
-was settled. `benchmarks.ciml.methods` says what is compared; all are trained by `lib.ciml.training.train` and
-outline by `lib.ciml.inference.predict`, with the same seed on the same patches, augmentations and dropped
-modalities.
+the SHA-256 of their id, are the test set and are not used before training has ended: the schedule is fixed,
+the last weights are taken, and there is no validation. `--split inner` divides the other patients in the same
+way; the schedule below was settled on that split. `benchmarks.ciml.methods` lists the networks that are
+compared. `lib.ciml.training.train` trains all of them and `lib.ciml.inference.predict` outlines with all of
+them. A seed gives every method the same patches, augmentations and dropped modalities.
 
-Runs come seed by seed with the methods interleaved, so that a cut is fair to all. A finished run is a row; a
-run that was cut goes on from its last epoch where `--keep` says where to keep its state.
+Runs are ordered by seed with the methods interleaved, so that an interrupted comparison treats all methods
+alike. Each finished run is a row. An interrupted run resumes from its last epoch if `--keep` names a folder
+for its state.
 """
 
 from __future__ import annotations
@@ -54,20 +55,20 @@ app = typer.Typer(help="CIML against fusion.", no_args_is_help=True)
 
 @app.command()
 def run(
-    pool: Annotated[Path, typer.Argument(help="Folder of patients, a folder each.")],
-    seeds: Annotated[int, typer.Option(help="0, 1 and so on.")] = 3,
+    pool: Annotated[Path, typer.Argument(help="Folder with one folder per patient.")],
+    seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1 and so on.")] = 3,
     jobs: Annotated[int, typer.Option(help="Processes, of one thread each.")] = 1,
-    steps: Annotated[int, typer.Option(help="Of each training; 0 is the schedule's.")] = 0,
-    methods: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(METHODS),
-    settings: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(SETTINGS),
+    steps: Annotated[int, typer.Option(help="Steps of each training; 0 takes the schedule's.")] = 0,
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = ",".join(METHODS),
+    settings: Annotated[str, typer.Option(help="Settings, separated by commas.")] = ",".join(SETTINGS),
     split: Annotated[str, typer.Option(help="test, or inner to settle the schedule.")] = "test",
     without: Annotated[str, typer.Option(help="Ids to leave out, separated by commas.")] = "STS_019",
-    work: Annotated[Path | None, typer.Option(help="Where prepared cases are kept.")] = None,
-    keep: Annotated[Path | None, typer.Option(help="Where trained networks are kept.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder for trained networks.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the rows.")] = RESULTS,
-    revision: Annotated[str, typer.Option(help="Of the code, where git cannot say.")] = "",
+    revision: Annotated[str, typer.Option(help="Revision of the code, outside a git checkout.")] = "",
 ) -> None:
-    """Train and test what is not in the rows yet, then report."""
+    """Train and test every run that has no row yet, then report."""
     comparison = Comparison(
         pool.resolve(), work.resolve() if work else None, tuple(filter(None, without.split(","))), split,
         with_steps(SCHEDULE, steps) if steps else SCHEDULE, NETWORK,
@@ -96,14 +97,14 @@ def report(
 
 
 def with_steps(schedule: TrainingSettings, steps: int) -> TrainingSettings:
-    """The schedule with exactly so many steps, in epochs of at most 50."""
+    """The schedule with exactly this number of steps, in epochs of at most 50 steps."""
     each = math.gcd(steps, LONGEST_EPOCH)
     return replace(schedule, epochs=steps // each, steps_per_epoch=each)
 
 
 def _carry_out_all(comparison: Comparison, runs: list[Run], rows: Rows, jobs: int) -> list[Run]:
-    """Write each run as it finishes; those that failed."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
+    """Write each run as it finishes, and return the runs that failed."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes that start below
     failed = []
     with process_pool(jobs) as pool:
         coming = {pool.submit(carry_out, comparison, each): each for each in runs}

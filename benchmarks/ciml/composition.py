@@ -1,24 +1,24 @@
-"""Do CIML's messages say what complements the primary, and not what it sees itself?
+"""Do CIML's messages carry what the primary lacks, and not what the primary sees itself?
 
     python -m benchmarks.ciml.composition
     python -m benchmarks.ciml.composition --seeds 5 --betas 0,0.1
     python -m benchmarks.ciml.composition --report
 
-CIML as reconstructed from its abstract, on the synthetic world of `benchmarks.ciml.shapes`: two modalities,
-two subtasks, a square that both modalities show (shared) and a mark that only the sender shows (private).
-Both factors are sides, left or right with even chance, and the square is the larger shape: shared content is
-not the harder one to read.
+CIML is reconstructed from its abstract. The images come from the synthetic world of
+`benchmarks.ciml.shapes`: two modalities, two subtasks, a square that both modalities show (shared) and a mark
+that only the sender shows (private). Both factors are a side, left or right with equal probability. The
+square is the larger shape, so shared content is not the harder one to read.
 
 The probe is a logistic regression (standardised, C = 0.01), fitted on 1,200 images that the network never
 saw and scored on 600 others. It reads z of every level of a subtask's messages, each averaged over the cells
-of a 4 x 4 grid (the bottleneck's own), and is the same for both factors; figures are means of the two
-subtasks. z is *drawn* from the posterior, as the decoder got it in training, since that is the channel whose
-information the KL bounds. The mean mu has no noise: a probe of it reads content however little was paid for
-it, and stands beside as `mu`. Two controls: `features`, the same probe on what the messages are made from,
-the sender's own features, where the shared content must be readable; and the dial at 1, where the mark is
-not private any more.
+of a 4 x 4 grid, which is the grid of the bottleneck. Both factors have the same probe, and figures are means
+of the two subtasks. z is *drawn* from the posterior, as the decoder received it in training, because the KL
+bounds the information of that channel. The mean mu has no noise, so a probe of mu reads content that cost
+almost nothing; its accuracy is reported separately as `mu`. There are two controls. `features` is the same
+probe on the sender's own features, from which the messages are made; the shared content must be readable
+there. With the dial at 1 the mark is not private any more.
 
-beta is the price of the KL's mean over voxels, channels, levels and messages.
+beta is the price of the KL, averaged over voxels, channels, levels and messages.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ BETAS = "0,0.001,0.01,0.1,0.3,1"
 def settings(
     *, seeds: int, betas: Sequence[float], dial: Sequence[float], steps: int = STEPS
 ) -> Iterator[Setting]:
-    """All work, seed by seed, so that an interrupted run has every row of the table."""
+    """All trainings, seed by seed, so that an interrupted run still fills every row of the table."""
     for seed in range(seeds):
         for redundancy in dial:
             yield Setting("unimodal", 0.0, redundancy, seed, steps)
@@ -55,7 +55,7 @@ def settings(
 
 
 def read_results(path: Path) -> dict[Setting, Outcome]:
-    """What a CSV holds; nothing where there is none."""
+    """Results in a CSV by setting; empty if the file does not exist."""
     if not path.exists():
         return {}
     with path.open(newline="") as file:
@@ -72,7 +72,7 @@ def read_results(path: Path) -> dict[Setting, Outcome]:
 
 
 def write_result(path: Path, setting: Setting, outcome: Outcome) -> None:
-    """Add a row, and the header to a new file."""
+    """Append a row; a new file gets the header first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with path.open("a", newline="") as file:
@@ -91,13 +91,13 @@ def _numbers(text: str) -> list[float]:
 
 def main(
     seeds: Annotated[int, typer.Option(help="Trainings of each setting.", min=1)] = 3,
-    betas: Annotated[str, typer.Option(help="Prices of a nat, separated by commas.")] = BETAS,
+    betas: Annotated[str, typer.Option(help="Prices per nat, separated by commas.")] = BETAS,
     dial: Annotated[str, typer.Option(help="Probabilities that the primary shows the mark too.")] = DIAL,
     steps: Annotated[int, typer.Option(help="Optimiser steps of a training.", min=1)] = STEPS,
-    output: Annotated[Path, typer.Option(help="One row a training; rows already there are kept.")] = ROWS,
+    output: Annotated[Path, typer.Option(help="CSV with one row per training; its rows are kept.")] = ROWS,
     report: Annotated[bool, typer.Option("--report", help="Only print the tables of the CSV.")] = False,
 ) -> None:
-    """Train what is not in the CSV yet, then print its tables.
+    """Train every setting that is not in the CSV yet, then print its tables.
 
     Example: python -m benchmarks.ciml.composition --seeds 5 --betas 0,0.001,0.1
     """

@@ -1,4 +1,4 @@
-"""A picture of the messages of the composition study: what B tells A at the default beta and at no price.
+"""A picture of the messages of the composition study: what B sends to A at the default beta and at beta 0.
 
 python -m benchmarks.ciml.composition_figure
 """
@@ -29,7 +29,7 @@ SAMPLES = 3
 
 def main(
     output: Annotated[Path, typer.Option(help="PNG to write.")] = PICTURE,
-    seed: Annotated[int, typer.Option(help="Of the trainings and of the images.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the trainings and of the images.")] = 0,
 ) -> None:
     """Train two networks and draw what they send: python -m benchmarks.ciml.composition_figure."""
     torch.set_num_threads(1)
@@ -51,12 +51,12 @@ def main(
 
 
 def magnitude(sent: Output) -> NDArray[np.float32]:
-    """(N, H, W) |mu| of the messages to the first subtask, mean of channels and levels."""
+    """Mean |mu| of the messages to the first subtask over channels and levels, shape (N, H, W)."""
     return _map(sent, [message.mu.abs() for message in sent.messages])
 
 
 def cost(sent: Output) -> NDArray[np.float32]:
-    """(N, H, W) KL in nats of the messages to the first subtask, mean of channels and levels."""
+    """Mean KL in nats of the messages to the first subtask over channels and levels, shape (N, H, W)."""
     return _map(sent, [message_kl(message) for message in sent.messages])
 
 
@@ -70,7 +70,7 @@ def _map(sent: Output, values: list[Tensor]) -> NDArray[np.float32]:
 
 
 def picture(columns: list[tuple[str, NDArray[np.float32], bool]]) -> Figure:
-    """A row a sample; the maps of a column share a scale, whose end stands above it."""
+    """One row per sample; the maps of a column share a scale, whose upper end is in the column's title."""
     figure = Figure(figsize=(1.5 * len(columns), 1.55 * SAMPLES + 0.4), layout="constrained")
     for place, (title, images, is_map) in enumerate(columns):
         for row, image in enumerate(images):

@@ -1,4 +1,4 @@
-"""One training on the shapes, and what a probe reads from its messages."""
+"""One training on the shapes, and the content that a probe reads from its messages."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from lib.ciml.training.optimisation import warm_up_then_cosine
 from lib.ciml.training.settings import TrainingSettings
 
 STEPS, BATCH = 600, 16
-FITTED, SCORED = 1200, 600  # images of the probe
+FITTED, SCORED = 1200, 600  # images on which the probe is fitted and scored
 GRID = 4
 NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One training: `method` is ciml, or unimodal, which has no message and no beta."""
+    """One training; `method` is `ciml`, or `unimodal`, which has no messages and no beta."""
 
     method: str
     beta: float
@@ -42,9 +42,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Dice, accuracies of the probes, KL in nats a channel and voxel of all levels and of each, CPU seconds.
+    """Results of one training.
 
-    NaN where there are no messages.
+    Dice, accuracies of the probes, KL in nats per channel and voxel (over all levels, then per level) and CPU
+    seconds. The accuracies and the KL are NaN for a network without messages.
     """
 
     dice: float
@@ -77,7 +78,7 @@ def measure(setting: Setting) -> Outcome:
 
 
 def trained(setting: Setting) -> CimlNetwork:
-    """A network of size `tiny`, trained on new images in each step, with the trainer's optimiser."""
+    """A network of size `tiny`, trained on new images in each step with the app's optimiser."""
     torch.manual_seed(setting.seed)
     generator, defaults = Generator().manual_seed(setting.seed), TrainingSettings()
     decomposition = shapes.decomposition(messages=setting.method == "ciml")
@@ -99,7 +100,7 @@ def trained(setting: Setting) -> CimlNetwork:
 
 
 def dice(network: CimlNetwork, output: Output, world: Shapes) -> float:
-    """Mean over images, subtasks and their regions, which are never empty."""
+    """Mean Dice over images, subtasks and their regions; no region is ever empty."""
     values = []
     for subtask in network.decomposition.subtasks:
         mask = (output.logits[subtask.name] > 0).float()
@@ -109,7 +110,7 @@ def dice(network: CimlNetwork, output: Output, world: Shapes) -> float:
 
 
 def probes(network: CimlNetwork, output: Output, world: Shapes, generator: Generator) -> dict[str, float]:
-    """Accuracy of reading each factor from z, mu and the sender's features; means of the subtasks."""
+    """Accuracy of reading each factor from z, mu and the sender's features; means over the subtasks."""
     found: dict[str, list[float]] = {}
     for primary, subtask in enumerate(network.decomposition.subtasks):
         messages = [message for message in output.messages if message.subtask == subtask.name]
@@ -131,13 +132,13 @@ def _drawn(mu: Tensor, logvar: Tensor, generator: Generator) -> Tensor:
 
 
 def pooled(maps: Sequence[Tensor]) -> NDArray[np.float32]:
-    """Each (N, C, H, W) averaged over the cells of the grid, side by side as (N, features)."""
+    """Maps of shape (N, C, H, W), averaged over the cells of the grid and joined as (N, features)."""
     cells = [functional.adaptive_avg_pool2d(values, GRID).flatten(1) for values in maps]
     return np.asarray(torch.cat(cells, dim=1).numpy(), dtype=np.float32)
 
 
 def accuracy(values: NDArray[np.float32], truth: NDArray[np.bool_]) -> float:
-    """Of a linear probe, on the rows after the first `FITTED`."""
+    """Accuracy of a linear probe on the rows after the first `FITTED`, on which it is fitted."""
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
     probe.fit(values[:FITTED], truth[:FITTED])
     return float(probe.score(values[FITTED:], truth[FITTED:]))

@@ -1,4 +1,4 @@
-"""The tables of `benchmarks.ciml.composition`: figures with intervals over seeds, and what was asked for."""
+"""The tables of `benchmarks.ciml.composition`: figures with intervals over seeds, and the targets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEVELS = ("kl", "kl_0", "kl_1", "kl_2")
 
 
 def print_tables(console: Console, rows: Sequence[Row], *, default: float) -> None:
-    """One table a redundancy, then the targets at the default beta."""
+    """Print one table per redundancy, then the targets at the default beta."""
     for redundancy in sorted({row["redundancy"] for row in rows}):
         console.print(_table([row for row in rows if row["redundancy"] == redundancy], redundancy))
     if rows:
@@ -24,7 +24,7 @@ def print_tables(console: Console, rows: Sequence[Row], *, default: float) -> No
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval by Student's t; infinite for one value."""
+    """Mean and half width of its 95 % interval by Student's t; the half width is infinite for one value."""
     half = np.inf
     if len(values) > 1:
         half = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
@@ -52,7 +52,7 @@ def _table(rows: Sequence[Row], redundancy: float) -> Table:
 
 
 def select(rows: Sequence[Row], **wanted: Any) -> list[Row]:
-    """Rows that have these values."""
+    """Rows with these values."""
     return [row for row in rows if wanted.items() <= row.items()]
 
 
@@ -67,7 +67,7 @@ def _nats(values: Sequence[float]) -> str:
 
 
 def _targets(rows: Sequence[Row], default: float) -> Table:
-    """What was asked for at redundancy 0; differences are paired by seed."""
+    """Targets at redundancy 0 and what was measured; differences are paired by seed."""
     table = Table("target", "asked", "measured", "reached", title_justify="left")
     table.title = f"Targets at the default beta {default:g}, redundancy 0"
     named = {
@@ -81,8 +81,8 @@ def _targets(rows: Sequence[Row], default: float) -> Table:
     for target, least, sign, (first, second), name in (
         ("private content read from z", 0.9, 1, ("default", ""), "private"),
         ("shared content read from z", 0.6, -1, ("default", ""), "shared"),
-        ("shared content with beta = 0, less with the default", 0.15, 1, ("free", "default"), "shared"),
-        ("Dice, less unimodal Dice", 0.05, 1, ("default", "unimodal"), "dice"),
+        ("shared content: beta = 0 minus the default", 0.15, 1, ("free", "default"), "shared"),
+        ("Dice minus unimodal Dice", 0.05, 1, ("default", "unimodal"), "dice"),
     ):
         seeds = sorted(set(named[first]) & set(named[second] if second else named[first]))
         values = [named[first][seed][name] - (named[second][seed][name] if second else 0.0) for seed in seeds]

@@ -1,8 +1,8 @@
-"""A first round on the samples through a live server: label what the plan says, train, look at the rest.
+"""A first round on the samples through a live server: label the cases of the plan, train, segment the rest.
 
-The expert's contours stand in for the reader. Prints the Dice of the pre-segmentations of the patients that
-nobody labelled, beside a threshold on PET chosen with the answer known, and draws the best, the middle and
-the worst of them to docs/round.png.
+The expert's contours stand in for a reader. The script prints the Dice of the pre-segmentations of the
+patients without a label. Beside it stands the Dice of a PET threshold that is chosen for each patient with
+the answer known. The best, the middle and the worst pre-segmentation are drawn to docs/round.png.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ WINDOWS = {"CT": (-160.0, 240.0), "PET": (0.0, 10.0), "MR_T1": (0.0, None)}
 
 def main(
     labels: Annotated[int, typer.Option(help="Patients to label.")] = 8,
-    strategy: Annotated[str, typer.Option(help="That chooses them; random is the site's own.")] = "random",
+    strategy: Annotated[
+        str, typer.Option(help="Strategy that chooses them; random takes the site's own.")
+    ] = "random",
 ) -> None:
     """Run the round: python -m benchmarks.ciml.first_round --labels 8."""
     rows, drawn = run(labels, strategy)
@@ -42,7 +44,7 @@ def main(
 
 
 def run(labels: int, strategy: str) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Label, train, segment the rest; a row and what to draw for each of them."""
+    """Label, train and segment the other patients; return their rows, and by id the images to draw."""
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
         studies = Path(folder) / "studies"
@@ -95,17 +97,17 @@ def segment(reader: Any, studies: Path, id: str) -> tuple[dict[str, Any], dict[s
 
 
 def read(path: Path) -> NDArray[np.float64]:
-    """Voxels of a file."""
+    """Voxels of an image file."""
     return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), dtype=float)
 
 
 def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Overlap of two masks; the second is not empty here."""
+    """Dice of two masks; the second mask is not empty here."""
     return 2.0 * float((first & second).sum()) / float(first.sum() + second.sum())
 
 
 def draw(cases: list[dict[str, Any]]) -> None:
-    """The three modalities of each case, the expert's contour and the model's."""
+    """Draw the three modalities of each case with the expert's and the model's contour."""
     figure, axes = plt.subplots(len(cases), 3, figsize=(9, 3.1 * len(cases)), facecolor="black")
     for line, case in zip(axes, cases, strict=True):
         for axis, (modality, plane) in zip(line, case["planes"].items(), strict=True):

@@ -22,12 +22,12 @@ BySeed = dict[str, ByPatient]
 
 
 def print_report(rows: Rows, console: Console, *, split: str) -> None:
-    """Every table, for each schedule that the rows hold.
+    """Print every table, for each schedule in the rows.
 
     Args:
-        rows: Of finished runs.
-        console: Where to print.
-        split: test or inner.
+        rows: Rows of the finished runs.
+        console: Console to print on.
+        split: `test` or `inner`.
     """
     runs = [row for row in rows.read(RUNS) if row["split"] == split]
     for settings in dict.fromkeys(row["settings"] for row in runs):
@@ -44,16 +44,16 @@ def print_report(rows: Rows, console: Console, *, split: str) -> None:
                 console.print(loss_table(setting, heard))
                 console.print(prediction_table(setting, heard))
     console.print(
-        "Square brackets: 95 % interval, seeds and patients resampled. Distances: an empty outline is as far "
-        "off as the volume's diagonal. CIML as reconstructed from its abstract."
+        "Square brackets: 95 % interval, seeds and patients resampled. Distances: an empty outline counts as "
+        "the volume's diagonal. CIML as reconstructed from its abstract."
     )
 
 
 def comparison_table(setting: str, rows: list[Row]) -> Table:
-    """Methods under each other, with what CIML has more."""
-    table = Table(title=f"{setting}: outlines of patients who took part in nothing", title_justify="left")
+    """One row per method, with the difference of CIML's Dice to it."""
+    table = Table(title=f"{setting}: outlines of the patients kept for the test", title_justify="left")
     for column in (
-        "method", "seeds", "parameters", "GMAC a patch", "s a step", "Dice", "CIML's Dice less this",
+        "method", "seeds", "parameters", "GMAC per patch", "s per step", "Dice", "CIML's Dice minus this",
         "surface distance, mm", "Hausdorff 95 %, mm",
     ):  # fmt: skip
         table.add_column(column, justify="left" if column == "method" else "right")
@@ -61,7 +61,7 @@ def comparison_table(setting: str, rows: list[Row]) -> Table:
     for method in _in_order(rows):
         of = [row for row in rows if row["method"] == method]
         scores = _by_seed(of, "dice")
-        trained = bool(of[0]["setting"])  # the oracle is one and the same beside every seed
+        trained = bool(of[0]["setting"])  # the oracle does not depend on the seed
         beside: BySeed = scores if trained else {seed: of[0]["dice"] for seed in ours}
         difference = _difference(ours, beside) if method != OURS else None
         table.add_row(
@@ -81,12 +81,15 @@ def comparison_table(setting: str, rows: list[Row]) -> Table:
 
 
 def missing_table(setting: str, rows: list[Row]) -> Table:
-    """Dice with every choice of modalities and in the mean over who is absent; its cost beside CIML's."""
+    """Dice of each method with every choice of modalities, the loss, and CIML's loss minus each other loss.
+
+    A further row has the mean over the choices that lack one modality.
+    """
     methods = _in_order(rows)
     table = Table(title=f"{setting}: some modalities absent", title_justify="left")
     for column in (
         "present", *(f"Dice, {method}" for method in methods), *(f"lost, {method}" for method in methods),
-        *(f"lost, {OURS} less {method}" for method in methods if method != OURS),
+        *(f"lost, {OURS} minus {method}" for method in methods if method != OURS),
     ):  # fmt: skip
         table.add_column(column, justify="left" if column == "present" else "right")
     choices = list(dict.fromkeys(row["modalities"] for row in rows))
@@ -112,7 +115,7 @@ def missing_table(setting: str, rows: list[Row]) -> Table:
 
 
 def loss_table(setting: str, rows: list[Row]) -> Table:
-    """What Dice loses when a sender is not heard."""
+    """Loss of Dice when the messages of a sender are left out."""
     table = Table(title=f"{setting}: Dice lost when messages are left out", title_justify="left")
     for column in ("sender", "subtask", "loss of the average", "loss of the subtask's own outline"):
         table.add_column(column)
@@ -124,7 +127,7 @@ def loss_table(setting: str, rows: list[Row]) -> Table:
 
 
 def prediction_table(setting: str, rows: list[Row]) -> Table:
-    """Spearman's correlation of each measure with the loss of Dice."""
+    """Spearman's correlation of each measure of contribution with the loss of Dice."""
     table = Table(
         title=f"{setting}: Spearman of contribution and loss of Dice, over patients and ...",
         title_justify="left",
@@ -150,13 +153,13 @@ def prediction_table(setting: str, rows: list[Row]) -> Table:
 
 
 def _in_order(rows: Iterable[Row]) -> list[str]:
-    """Methods that the rows have: first those that `METHODS` names, as it does."""
+    """Methods in the rows: those of `METHODS` in its order, then the others."""
     found = dict.fromkeys(row["method"] for row in rows)
     return [*(name for name in METHODS if name in found), *(name for name in found if name not in METHODS)]
 
 
 def _within(said: Values, own: Values) -> str:
-    """Each message's own correlation over the patients, so that a sender's general level says nothing."""
+    """Mean over messages of the correlation over patients; differences between senders do not count in it."""
     each = [
         spearman_interval(said[:, :, [link]], own[:, :, [link]], draws=1).mean
         for link in range(said.shape[-1])
@@ -165,7 +168,7 @@ def _within(said: Values, own: Values) -> str:
 
 
 def _cube(rows: Iterable[Row], column: str) -> NDArray[np.float64]:
-    """A column, or a measure of contribution, as (S, P, L): seeds, patients, links."""
+    """A column, or a measure of contribution, shape (S, P, L): seeds, patients, links."""
     values = {
         (row["seed"], row["patient"], (row["sender"], row["subtask"])): float(
             row["contributions"][column] if column in row["contributions"] else row[column]
@@ -181,7 +184,7 @@ def _by_seed(rows: Iterable[Row], measure: str) -> BySeed:
 
 
 def _difference(first: BySeed, second: BySeed) -> Interval | None:
-    """Of the seeds that both have; None where there is none."""
+    """Mean difference over the seeds that both sides have; None if they share no seed."""
     paired = _less(first, second)
     return mean_interval(_array(paired)) if paired else None
 
@@ -202,7 +205,7 @@ def _less(first: BySeed, second: BySeed) -> BySeed:
 
 
 def _array(scores: Mapping[str, ByPatient]) -> Values:
-    """(S, P), patients in the order of their ids."""
+    """Scores of each seed and patient, shape (S, P), patients in the order of their ids."""
     return np.array([[by_patient[id] for id in sorted(by_patient)] for by_patient in scores.values()])
 
 

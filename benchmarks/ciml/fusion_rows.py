@@ -29,23 +29,23 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """What one run gives, by the name of the file; numbers by patient or measure are JSON in a cell."""
+    """Rows of one run, by file name; numbers per patient or per measure are JSON in a cell."""
 
     rows: Mapping[str, list[Row]]
 
 
 class Rows:
-    """The three files in a folder; one process writes."""
+    """The three files in a folder; only one process may write."""
 
     def __init__(self, folder: Path) -> None:
         """Use a folder that may not exist yet."""
         self.folder = folder
 
     def read(self, name: str) -> list[Row]:
-        """Rows of finished runs, cells of JSON as what they hold.
+        """Rows of finished runs, with the JSON in their cells decoded.
 
-        A run is finished when it stands in the file of runs, which is written last; of what a killed one
-        left in the others, the later rows replace the earlier ones.
+        A run is finished when it has a row in the file of runs, which is written last. A run that was killed
+        can leave rows in the other files; later rows of the same run replace them.
         """
         path = self.folder / name
         if not path.exists():
@@ -68,7 +68,7 @@ class Rows:
             return {_key(row) for row in csv.DictReader(stream)}
 
     def write(self, finished: Finished) -> None:
-        """Add the rows of a run, the run itself last."""
+        """Add the rows of a run; its row in the file of runs comes last."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in (CONTRIBUTION, MISSING, RUNS):
             self._append(name, finished.rows.get(name, []))

@@ -1,4 +1,4 @@
-"""One run of the comparison with fusion: a training, and everything that is asked of the network after it."""
+"""One run of the comparison with fusion: a training, and every measurement of the trained network."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from lib.ciml.training.train import EpochReport, TrainingSettings, train
 from lib.runtime.files import replacing
 
 WITH_SUBSETS = ("ciml", "segresnet", "dynunet")
-SAID = tuple(measure for measure in MEASURES if measure != "grad_cam")  # ten times as long as the others
+SAID = tuple(measure for measure in MEASURES if measure != "grad_cam")  # it takes ten times as long
 ORACLE = "oracle PET threshold"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What all runs have in common.
+    """Settings that all runs share.
 
     Attributes:
         pool: Folder of patients.
-        work: Where prepared cases are kept; beside the patients when None.
-        without: Ids left out.
-        split: test or inner.
-        schedule: Of every training.
-        network: CIML's; the others are as large.
-        keep: Where trained networks and the states of unfinished trainings go; nowhere when None.
-        revision: Of the code.
+        work: Folder for prepared cases; beside the patients when None.
+        without: Ids of the patients that are left out.
+        split: `test` or `inner`.
+        schedule: Schedule of every training.
+        network: Settings of CIML's network; the other networks are equally large.
+        keep: Folder for trained networks and the states of unfinished trainings; None keeps neither.
+        revision: Revision of the code.
     """
 
     pool: Path
@@ -55,12 +55,12 @@ class Comparison:
 
     @property
     def settings(self) -> str:
-        """What a result depends on beside its method, setting and seed."""
+        """Everything that a result depends on apart from its method, setting and seed, as JSON."""
         values = {"training": asdict(self.schedule), "network": asdict(self.network), "without": self.without}
         return json.dumps(values, sort_keys=True)
 
     def patients(self) -> Patients:
-        """The pool, opened."""
+        """Open the pool."""
         return Patients(self.pool, work=self.work, without=self.without)
 
 
@@ -73,22 +73,22 @@ class Run:
     seed: int
 
     def key(self, comparison: Comparison) -> tuple[str, ...]:
-        """As `Rows.done` has it."""
+        """Key of the run in `Rows.done`."""
         return comparison.split, self.setting, self.method, str(self.seed), comparison.settings
 
     def identity(self, comparison: Comparison) -> Row:
-        """The cells that every row of the run begins with."""
+        """Cells that every row of the run starts with."""
         names = ("split", "setting", "method", "seed", "settings")
         return dict(zip(names, self.key(comparison), strict=True))
 
 
 def runs_of(methods: tuple[str, ...], settings: tuple[str, ...], seeds: int) -> list[Run]:
-    """Seeds outermost, then methods, then settings."""
+    """All runs, ordered by seed, then by method, then by setting."""
     return [Run(setting, method, seed) for seed in range(seeds) for method in methods for setting in settings]
 
 
 def carry_out(comparison: Comparison, run: Run) -> Finished:
-    """Train and test."""
+    """Train a network and test it."""
     torch.set_num_threads(1)
     patients, start = comparison.patients(), time.monotonic()
     split, modalities = patients.split(comparison.split), patients.modalities(run.setting)
@@ -129,7 +129,7 @@ def carry_out(comparison: Comparison, run: Run) -> Finished:
 
 
 def contribution_rows(network: Any, case: TrainingCase) -> list[Row]:
-    """Of each message, and of all messages of each sender: what it is said to contribute, what it is worth.
+    """One row per message and one per sender: the measured contributions, and the loss of Dice without it.
 
     A sender's contribution is the sum over its messages.
     """
@@ -157,7 +157,7 @@ def contribution_rows(network: Any, case: TrainingCase) -> list[Row]:
 
 
 def provenance(comparison: Comparison) -> Row:
-    """Of the code and what it runs on."""
+    """Time, revision of the code and versions of the libraries."""
     names = ("torch", "monai", "numpy")
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -167,7 +167,7 @@ def provenance(comparison: Comparison) -> Row:
 
 
 def oracle_row(comparison: Comparison) -> Finished:
-    """The best threshold on PET of each patient."""
+    """Row with the Dice of the best PET threshold of each patient."""
     patients = comparison.patients()
     cases = patients.load(patients.split(comparison.split).ask, "CT+PET+MR")
     scores = {case.prepared.id: round(oracle_threshold(case), 5) for case in cases}
@@ -176,7 +176,7 @@ def oracle_row(comparison: Comparison) -> Finished:
 
 
 def _trained(network: Any, comparison: Comparison, run: Run, cases: list[TrainingCase]) -> Row:
-    """Train in place, or take the weights that were kept; what is told of the training."""
+    """Train in place, or load the weights that were kept; return the training's cells of the row."""
     kept = _kept_file(comparison, run, ".pt")
     if kept and kept.exists():
         content = torch.load(kept, weights_only=True)
@@ -210,7 +210,7 @@ def _forget_state(comparison: Comparison, run: Run) -> None:
 
 
 def _kept_file(comparison: Comparison, run: Run, suffix: str) -> Path | None:
-    """Named after everything that the weights depend on."""
+    """File named after everything that the weights depend on; None if nothing is kept."""
     if comparison.keep is None:
         return None
     digest = hashlib.blake2b(json.dumps(run.key(comparison)).encode(), digest_size=6).hexdigest()
@@ -218,5 +218,5 @@ def _kept_file(comparison: Comparison, run: Run, suffix: str) -> Path | None:
 
 
 def _sends(network: Any, name: str, task: str) -> bool:
-    """Whether a modality is a sender of a subtask, not its primary."""
+    """Whether a modality sends messages to a subtask rather than being its primary."""
     return any(task == each.name and name in each.auxiliary for each in network.decomposition.subtasks)

@@ -1,19 +1,21 @@
-"""What CIML is compared with: networks of about as many parameters.
+"""Networks that CIML is compared with; all have about as many parameters as CIML.
 
 The methods, each for any set of modalities and one lesion:
 
-- `ciml`, and `ciml_beta0` whose messages cost nothing: CIML as reconstructed from its abstract.
+- `ciml`: CIML as reconstructed from its abstract. `ciml_beta0` is the same with messages that cost nothing.
 - `unimodal`: CIML's branches without messages, averaged.
-- `concatenation`: CIML's encoders and decoders; where CIML adds messages, a 1x1 convolution of the primary's
-  and the senders' features side by side takes their place. No noise, no attention, no price.
+- `concatenation`: CIML's encoders and decoders. Where CIML adds messages, this network concatenates the
+  features of the primary and of the senders and applies a 1x1 convolution. There is no noise, no attention
+  and no price.
 - `wrong_primary`: one subtask, led by CT, on which a soft-tissue sarcoma has nearly the density of muscle;
-  the others send messages. `right_primary` differs only in who leads: PET, or MR where there is no PET.
-- `segresnet`, `dynunet`: MONAI's, by early fusion: modalities as channels, an absent one filled with zeros.
+  the other modalities send messages. `right_primary` differs only in the primary: PET, or MR without PET.
+- `segresnet`, `dynunet`: MONAI's networks with early fusion: modalities are channels, and the channel of an
+  absent modality is filled with zeros.
 - `only_CT` and so on: one branch that sees one modality.
 
-Each of these but CIML's is made wider or narrower until it has CIML's number of parameters to within a tenth.
-For comparisons of anything else than networks there is `unet_2d`: MONAI's UNet on slices, by early fusion, at
-a width of its own. It learns in half a minute on one core.
+Every network except CIML's is made wider or narrower until its number of parameters is within a tenth of
+CIML's. `unet_2d` is for comparisons of anything other than networks: MONAI's UNet on slices with early
+fusion, at its own width. It trains in half a minute on one core.
 """
 
 from __future__ import annotations
@@ -51,24 +53,24 @@ METHODS = (
 )
 ONLY = "only_"
 SLICES, SLICE_CHANNELS = "unet_2d", (16, 32, 64, 64)
-TOLERANCE = 0.1  # of CIML's number of parameters
-WIDTHS = np.linspace(0.5, 3.0, 251)  # as multiples of CIML's
+TOLERANCE = 0.1  # share of CIML's number of parameters
+WIDTHS = np.linspace(0.5, 3.0, 251)  # multiples of CIML's width
 Builder = Callable[[], nn.Module]
 
 
 def methods(modalities: Sequence[str], *, alone: bool = False) -> tuple[str, ...]:
-    """Names of the methods for these modalities; with `alone` those that see only one, too."""
+    """Names of the methods for these modalities; `alone` adds the methods that see one modality only."""
     return (*METHODS, *(ONLY + name for name in modalities)) if alone else METHODS
 
 
 def build(method: str, modalities: tuple[str, ...], settings: NetworkSettings, *, seed: int) -> Any:
-    """The untrained network of a method, with as many parameters as CIML to within a tenth.
+    """Untrained network of a method, with CIML's number of parameters to within a tenth.
 
     Args:
         method: One of `methods(modalities, alone=True)`, or `unet_2d`.
         modalities: Channels of the input.
-        settings: Of CIML; the others take their depth and their strides from it, but for `unet_2d`.
-        seed: Of the first weights.
+        settings: Settings of CIML; all networks but `unet_2d` take their depth and strides from them.
+        seed: Seed of the initial weights.
 
     Raises:
         ValueError: If there is no such method, or no width comes near enough.
@@ -84,13 +86,13 @@ def build(method: str, modalities: tuple[str, ...], settings: NetworkSettings, *
 
 @cache
 def _nearest(method: str, modalities: tuple[str, ...], settings: NetworkSettings) -> Builder:
-    """Of the width whose number of parameters is nearest to CIML's."""
+    """Builder of the network whose number of parameters is nearest to CIML's."""
     target = _count(partial(CimlNetwork, _lesion(modalities), modalities, settings))
     found, builder = min(_near(method, modalities, settings, target), key=lambda each: abs(each[0] - target))
     if abs(found - target) > TOLERANCE * target:
         raise ValueError(
             f"{method} must have {target} parameters to within {TOLERANCE:.0%}; the nearest has {found}. "
-            "Widen the search in benchmarks/methods.py."
+            "Widen the search in benchmarks/ciml/methods.py."
         )
     return builder
 
@@ -101,7 +103,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def multiply_accumulates(network: Any, roi_size: tuple[int, ...]) -> int:
-    """Of the convolutions in one forward pass of one patch with every modality."""
+    """Multiply-accumulates of the convolutions in one forward pass of one patch with every modality."""
     counter = FlopCounterMode(display=False)
     training = network.training
     with torch.inference_mode(), counter:
@@ -111,7 +113,7 @@ def multiply_accumulates(network: Any, roi_size: tuple[int, ...]) -> int:
 
 
 def led_by(lead: str, modalities: tuple[str, ...]) -> Decomposition:
-    """One subtask, with every other modality as a sender."""
+    """One subtask with this primary; every other modality is a sender."""
     others = tuple(name for name in modalities if name != lead)
     whole = _lesion(modalities)
     regions = tuple(region.name for region in whole.regions)
@@ -122,7 +124,7 @@ def wrong_and_right_lead(modalities: tuple[str, ...]) -> tuple[str, str]:
     """CT, and the modality on which the tumour stands out: PET, else MR.
 
     Raises:
-        ValueError: If CT and one of the others are not there.
+        ValueError: If CT is missing, or both PET and MR are.
     """
     by_kind = {kind(name): name for name in modalities}
     right = by_kind.get("PET", by_kind.get("MR"))
@@ -134,7 +136,7 @@ def wrong_and_right_lead(modalities: tuple[str, ...]) -> tuple[str, str]:
 def _near(
     method: str, modalities: tuple[str, ...], settings: NetworkSettings, target: int
 ) -> Iterator[tuple[int, Builder]]:
-    """On each ladder of widths, the two networks between which the target lies."""
+    """The two networks on each ladder of widths whose numbers of parameters enclose the target."""
     for ladder in _ladders(method, modalities, settings):
         place = bisect_left(range(len(ladder)), target, key=lambda step: _count(ladder[step]))
         for candidate in ladder[max(0, place - 1) : place + 1]:
@@ -142,11 +144,11 @@ def _near(
 
 
 def _ladders(method: str, modalities: tuple[str, ...], settings: NetworkSettings) -> list[list[Builder]]:
-    """Builders of a method's network, from narrow to wide."""
+    """Builders of a method's network, each ladder from narrow to wide."""
     whole = _lesion(modalities)
     if method in ("ciml", "ciml_beta0"):
         return [[partial(CimlNetwork, whole, modalities, settings)]]
-    if method == "segresnet":  # MONAI's default blocks, and those without the deepest level
+    if method == "segresnet":  # MONAI's default blocks, and the same without the deepest level
         return [
             [partial(_segresnet, blocks, filters, modalities) for filters in range(4, 65)]
             for blocks in ((1, 2, 2), (1, 2, 2, 4))
@@ -167,7 +169,7 @@ def _ladders(method: str, modalities: tuple[str, ...], settings: NetworkSettings
 
 
 def _widths(settings: NetworkSettings) -> list[NetworkSettings]:
-    """CIML's shape at every width."""
+    """CIML's settings at every width."""
     shapes = dict.fromkeys(tuple(round(size * width) for size in settings.channels) for width in WIDTHS)
     return [replace(settings, channels=channels) for channels in shapes]
 
@@ -187,7 +189,7 @@ def _segresnet(blocks: tuple[int, ...], filters: int, modalities: tuple[str, ...
 
 
 def _dynunet(width: NetworkSettings, modalities: tuple[str, ...], divisor: tuple[int, ...]) -> EarlyFusion:
-    """CIML's levels under one more at full resolution, as this network puts it."""
+    """DynUNet with CIML's levels and the one more at full resolution that this network has."""
     decomposition = _lesion(modalities)
     body = DynUNet(
         spatial_dims=3,
@@ -216,6 +218,6 @@ def _lesion(modalities: tuple[str, ...]) -> Decomposition:
 
 
 def _count(build_one: Builder) -> int:
-    """Of a network without memory for its weights."""
+    """Number of parameters of a network, built without memory for its weights."""
     with torch.device("meta"):
         return parameters(build_one())

@@ -42,7 +42,7 @@ def rival_times(
     side: str,
     folder: Path,
 ) -> list[float]:
-    """Train, and tell when each epoch ended, in seconds of the monotonic clock."""
+    """Train, and return the end of each epoch in seconds of the monotonic clock."""
     logging.disable(logging.WARNING)
     task = MonaiLabelTrain(folder, network, settings)
     names = network.modalities
@@ -67,10 +67,10 @@ def rival_times(
 
 
 def label_of(path: Path | None) -> Path:
-    """The contour of a patient.
+    """File with the contour of a patient.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If the patient has no contour.
     """
     if path is None:
         raise ValueError("every patient must have a contour beside its images.")
@@ -78,7 +78,7 @@ def label_of(path: Path | None) -> Path:
 
 
 class _Datalist:
-    """As much of a datastore as the rival asks for."""
+    """The part of a datastore that MONAI Label's trainer needs."""
 
     def __init__(self, datalist: list[dict[str, str]]) -> None:
         self._datalist = datalist
@@ -88,7 +88,7 @@ class _Datalist:
 
 
 class _Logits(nn.Module):
-    """The network with one tensor as its answer, which is what MONAI's trainer takes."""
+    """The network with a single output tensor, which MONAI's trainer expects."""
 
     def __init__(self, network: CimlNetwork) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class _Logits(nn.Module):
         self.output = Output({}, [])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, R, D, H, W): mean of the subtasks' logits, for its metric."""
+        """Mean of the subtasks' logits, shape (B, R, D, H, W), for the trainer's metric."""
         self.output = self.network(x)
         return torch.stack(list(self.output.logits.values())).mean(dim=0)
 
@@ -121,7 +121,7 @@ class MonaiLabelTrain(BasicTrainTask):  # type: ignore[misc]
         )
 
     def loss_function(self, context: Any) -> Any:
-        """The same objective; the logits come with the output that they were taken from."""
+        """The same objective, computed from the whole output to which the logits belong."""
         decomposition = self.wrapped.network.decomposition
         return lambda logits, regions: (
             objective(
@@ -130,7 +130,7 @@ class MonaiLabelTrain(BasicTrainTask):  # type: ignore[misc]
         )
 
     def train_pre_transforms(self, context: Any) -> list[Any]:
-        """Reading, scaling, patches and augmentation as in MONAI Label's example apps."""
+        """Loading, scaling, patches and augmentation as in MONAI Label's example apps."""
         names = list(self.wrapped.network.modalities)
         every = [*names, "label"]
         scaled = {"CT": (-160.0, 240.0, -1.0, 1.0), "PET": (0.0, 500.0, 0.0, 1.0)}
@@ -146,7 +146,7 @@ class MonaiLabelTrain(BasicTrainTask):  # type: ignore[misc]
             ),
             ConcatItemsd(names, name="image"),
             SelectItemsd(("image", "label")),
-            Transposed(keys=("image", "label"), indices=(0, 3, 2, 1)),  # (C, D, H, W), as ours has them
+            Transposed(keys=("image", "label"), indices=(0, 3, 2, 1)),  # to our axes (C, D, H, W)
             SpatialPadd(keys=("image", "label"), spatial_size=settings.roi_size),
             RandCropByPosNegLabeld(
                 keys=("image", "label"),
@@ -164,20 +164,20 @@ class MonaiLabelTrain(BasicTrainTask):  # type: ignore[misc]
         ]
 
     def train_post_transforms(self, context: Any) -> list[Any]:
-        """What the default metric needs."""
+        """Transforms that the default metric needs."""
         return [Activationsd(keys="pred", sigmoid=True), AsDiscreted(keys="pred", threshold=0.5)]
 
     def val_inferer(self, context: Any) -> Any:
-        """Not used: it does not validate."""
+        """Inferer for validation; not used, as this task does not validate."""
         return self.train_inferer(context)
 
     def train_handlers(self, context: Any) -> list[Any]:
-        """Its own, and a clock."""
+        """MONAI Label's own handlers and a clock."""
         return [*super().train_handlers(context), _Clock(self.times)]
 
 
 class _Clock:
-    """Notes when each epoch ended."""
+    """Records the end of each epoch."""
 
     def __init__(self, times: list[float]) -> None:
         self.times = times

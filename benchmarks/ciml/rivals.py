@@ -1,6 +1,6 @@
-"""Networks that CIML is compared with, behind the interface that it has.
+"""Networks that CIML is compared with, behind CIML's interface.
 
-`benchmarks.ciml.methods` says which of them, and how wide, stands for which method.
+`benchmarks.ciml.methods` assigns a network and a width to each method.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from lib.ciml.network.settings import NetworkSettings
 
 @dataclass(frozen=True)
 class Shape:
-    """What training and inference ask of a network's settings."""
+    """The settings of a network that training and inference read."""
 
     divisor: tuple[int, ...]
     spatial_dims: int = 3
 
 
 class EarlyFusion(nn.Module):
-    """Modalities as channels of one network; an absent one is filled with zeros."""
+    """Modalities as channels of one network; the channel of an absent modality is filled with zeros."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class EarlyFusion(nn.Module):
         *,
         divisor: tuple[int, ...],
     ) -> None:
-        """Take a network from (B, M, D, H, W) to the logits of every region."""
+        """Wrap a network that maps (B, M, D, H, W) to the logits of every region."""
         super().__init__()
         self.body, self.modalities = body, modalities
         regions = tuple(region.name for region in decomposition.regions)
@@ -48,30 +48,30 @@ class EarlyFusion(nn.Module):
     def forward(
         self, x: Tensor, present: Tensor | None = None, *, generator: Generator | None = None
     ) -> Output:
-        """Logits of one subtask that outlines all; no message."""
+        """Logits of the one subtask that outlines every region; there are no messages."""
         return Output({"fusion": self.body(_kept(x, present))}, [])
 
 
 class Slices(nn.Module):
-    """A 2-D network on the slices of volumes, each for itself."""
+    """A 2-D network applied to each slice of a volume separately."""
 
     def __init__(self, body: nn.Module) -> None:
-        """Take a network from (B, M, H, W) to (B, R, H, W)."""
+        """Wrap a network that maps (B, M, H, W) to (B, R, H, W)."""
         super().__init__()
         self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, R, D, H, W) of (B, M, D, H, W)."""
+        """Logits of shape (B, R, D, H, W) for volumes of shape (B, M, D, H, W)."""
         batch, _, depth = x.shape[:3]
         slices: Tensor = self.body(x.transpose(1, 2).flatten(0, 1))
         return slices.reshape(batch, depth, *slices.shape[1:]).transpose(1, 2)
 
 
 class OneModality(nn.Module):
-    """A branch that sees one modality of several; dropping modalities does not concern it."""
+    """A branch that sees one modality of several; modality dropout has no effect on it."""
 
     def __init__(self, branch: CimlNetwork, modalities: tuple[str, ...]) -> None:
-        """Take a network of one modality into company."""
+        """Wrap a network of one modality so that it accepts the channels of all modalities."""
         super().__init__()
         self.branch, self.modalities = branch, modalities
         self.decomposition, self.settings = branch.decomposition, branch.settings
@@ -80,7 +80,7 @@ class OneModality(nn.Module):
     def forward(
         self, x: Tensor, present: Tensor | None = None, *, generator: Generator | None = None
     ) -> Output:
-        """Logits of the branch, whatever else is present."""
+        """Logits of the branch, whichever modalities are present."""
         output: Output = self.branch(x[:, self.channel : self.channel + 1])
         return output
 
@@ -94,7 +94,7 @@ class Concatenation(nn.Module):
     def __init__(
         self, decomposition: Decomposition, modalities: tuple[str, ...], settings: NetworkSettings
     ) -> None:
-        """Build for subtasks with one primary modality each."""
+        """Build the network; each subtask must have one primary modality."""
         super().__init__()
         self.modalities, self.decomposition, self.settings = modalities, decomposition, settings
         self.encoders = nn.ModuleDict(
@@ -105,7 +105,7 @@ class Concatenation(nn.Module):
     def forward(
         self, x: Tensor, present: Tensor | None = None, *, generator: Generator | None = None
     ) -> Output:
-        """Logits of every subtask; nothing that would be priced is sent."""
+        """Logits of every subtask; there are no messages, so the loss adds no KL."""
         present = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if present is None else present
         x = _kept(x, present)
         here = {
@@ -128,7 +128,7 @@ class _Mixing(nn.Module):
         super().__init__()
         self.subtask, channels = subtask, settings.channels
         self.null = nn.ParameterList(nn.Parameter(torch.zeros(1, size, 1, 1, 1)) for size in channels)
-        self.plain = len(channels) - settings.message_levels  # levels without messages, the finest ones
+        self.plain = len(channels) - settings.message_levels  # the finest levels carry no messages
         sources = 1 + len(subtask.auxiliary)
         self.mixing = nn.ModuleList(nn.Conv3d(sources * size, size, 1) for size in channels[self.plain :])
         self.decoder = Decoder(len(subtask.regions), channels, spatial_dims=3)
@@ -151,5 +151,5 @@ class _Mixing(nn.Module):
 
 
 def _kept(x: Tensor, present: Tensor | None) -> Tensor:
-    """Zero where a modality is absent, whatever its channel holds."""
+    """Images with zeros in the channels of absent modalities."""
     return x if present is None else torch.where(present[:, :, None, None, None], x, 0.0)

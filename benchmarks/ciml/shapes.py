@@ -1,19 +1,20 @@
-"""Two modalities composed of shapes, in which it is known what each one shows that the other does not.
+"""Two modalities made of shapes, for which it is known what one modality shows and the other does not.
 
-An image has three rows. The middle row holds a square, left or right at random: both modalities show it, so
-it is *shared*. The upper row belongs to A and the lower one to B: in its own row a modality shows two discs,
-left and right, in the other's row a small mark on one of the two. Which one is marked is *private*: it can be
-seen in the modality that shows the mark only.
+An image has three rows. The middle row holds a square, left or right at random. Both modalities show the
+square, so its side is *shared*. The upper row belongs to A and the lower row to B. A modality shows two
+discs, left and right, in its own row, and a small mark on one of the two discs in the other modality's row.
+The marked side is *private*: only the modality that shows the mark shows it.
 
-Subtask `first`, led by A, outlines the square and the marked disc of the upper row; `second`, led by B, the
-square and the marked disc of the lower row. So a subtask's primary shows the outlines, its auxiliary says
-which of the two, and what the auxiliary shows of the square the primary shows as well. Sides are drawn
-independently and evenly: chance is 0.5. Places jitter in each shape, and each modality has its own noise.
-Shapes are made of blocks of 2 x 2 pixels, the stride of the network's stem, so that nothing about an outline
-is lost there: loss that no weight can remove would drown the small price of a message.
+Subtask `first`, led by A, outlines the square and the marked disc of the upper row. Subtask `second`, led by
+B, outlines the square and the marked disc of the lower row. So a subtask's primary shows the outlines, and
+its auxiliary shows which of the two discs is meant. The auxiliary also shows the square, which the primary
+shows as well. Sides are drawn independently with equal probability, so chance is 0.5. The position of each
+shape varies a little, and each modality has its own noise. Shapes are made of blocks of 2 x 2 pixels, the
+stride of the network's stem, so that the stem loses nothing of an outline: a loss that no weight can remove
+would drown the small price of a message.
 
-The dial: with probability `redundancy` an image's mark is shown by the primary too. At 0 only the auxiliary
-knows the side; at 1 the auxiliary has nothing to add.
+The dial: with probability `redundancy` the primary shows an image's mark too. At 0 only the auxiliary shows
+the side; at 1 the auxiliary has nothing to add.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ from lib.ciml.decomposition.table import Decomposition
 
 MODALITIES = ("A", "B")
 SIZE, GRAIN = 32, 2  # pixels
-NOISE = 0.1  # deviation; shapes have an intensity of 1
+NOISE = 0.1  # standard deviation; shapes have an intensity of 1
 LEFT, RIGHT = 8.0, 24.0  # pixels
 MIDDLE, ROWS = 16.0, (6.0, 26.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Shapes:
-    """Some images and what is known of them.
+    """Images and their truth.
 
     Attributes:
-        images: (N, 2, H, W), A then B.
-        regions: (N, 3, H, W) masks of the square and of the marked disc of A's and of B's row, 0 or 1.
-        shared: (N,) bool, whether the square lies right.
-        private: (N, 2) bool, whether the marked disc of A's and of B's row is the right one.
+        images: Images of A and B, shape (N, 2, H, W).
+        regions: Masks of the square and of the marked discs of A's and B's row, 0 or 1, shape (N, 3, H, W).
+        shared: Whether the square lies on the right, bool, shape (N,).
+        private: Whether the marked disc of A's and of B's row is the right one, bool, shape (N, 2).
     """
 
     images: Tensor
@@ -51,7 +52,7 @@ class Shapes:
 
 
 def decomposition(*, messages: bool = True) -> Decomposition:
-    """The two subtasks; without messages each has its primary alone."""
+    """The two subtasks; without messages each sees its primary only."""
     names = ("square", "disc of A", "disc of B")
     return Decomposition(
         "shapes",
@@ -65,12 +66,12 @@ def decomposition(*, messages: bool = True) -> Decomposition:
 
 
 def draw(count: int, *, redundancy: float, generator: Generator) -> Shapes:
-    """New images.
+    """Draw new images.
 
     Args:
-        count: How many.
+        count: Number of images.
         redundancy: Probability that the primary shows the mark too.
-        generator: Source of everything that is random.
+        generator: Source of all randomness.
     """
     shared = torch.rand(count, generator=generator) < 0.5
     private = torch.rand(count, 2, generator=generator) < 0.5
@@ -100,18 +101,18 @@ def draw(count: int, *, redundancy: float, generator: Generator) -> Shapes:
 
 
 def _near(value: float, width: float, count: int, generator: Generator) -> Tensor:
-    """(N, 1, 1), even over an interval of this width."""
+    """Values drawn evenly from an interval of this width around `value`, shape (N, 1, 1)."""
     return value + width * (torch.rand(count, 1, 1, generator=generator) - 0.5)
 
 
 def _beside(right: Tensor, generator: Generator) -> Tensor:
-    """(N, 1, 1) columns of shapes that lie right or left."""
+    """Columns in pixels of shapes that lie right or left, shape (N, 1, 1)."""
     middle = torch.where(right, RIGHT, LEFT)[:, None, None]
     return middle + _near(0.0, 4.0, len(right), generator)
 
 
 def _distances(row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, H, 1) and (N, 1, W), in pixels; the same for the GRAIN x GRAIN pixels of a block."""
+    """Distances in pixels, shapes (N, H, 1) and (N, 1, W); equal within a block of GRAIN x GRAIN pixels."""
     places = GRAIN * (torch.arange(SIZE) // GRAIN + 0.5)
     return (places[:, None] - row).abs(), (places[None, :] - column).abs()
 

@@ -1,4 +1,4 @@
-"""What is lost when a modality is absent, or when one of its messages is left out."""
+"""Dice that is lost when a modality is absent, or when its messages are left out."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from lib.ciml.network.ciml_network import CimlNetwork, Output
 from lib.ciml.training.patches import TrainingCase
 
 Pair = tuple[str, str]  # (sender, subtask)
-ALL = "all"  # in place of a subtask: every message of the sender
+ALL = "all"  # in place of a subtask: all messages of the sender
 
 
 @dataclass(frozen=True)
 class Outlines:
-    """What inference asks of a decomposition, with each subtask's outline as a region of its own."""
+    """The part of a decomposition that inference reads; each subtask's outline is a region of its own."""
 
     regions: tuple[Region, ...]
     subtasks: tuple[Subtask, ...]
 
     @classmethod
     def of(cls, decomposition: Decomposition) -> Outlines:
-        """Of subtasks that outline one region each."""
+        """Make it from a decomposition whose subtasks outline one region each."""
         return cls(
             tuple(Region(task.name, (1,)) for task in decomposition.subtasks),
             tuple(replace(task, regions=(task.name,)) for task in decomposition.subtasks),
@@ -38,10 +38,10 @@ class Outlines:
 
 
 class Apart(nn.Module):
-    """A network whose subtasks are not averaged, with a sender that says nothing."""
+    """A network whose subtasks are not averaged and of which one sender can be silenced."""
 
     def __init__(self, network: CimlNetwork, silent: str | None = None) -> None:
-        """Take a network; silence none of its senders where none is named."""
+        """Wrap a network; None silences no sender."""
         super().__init__()
         self.network, self.modalities, self.settings = network, network.modalities, network.settings
         self.decomposition: Any = Outlines.of(network.decomposition)
@@ -50,19 +50,19 @@ class Apart(nn.Module):
     def forward(
         self, x: Tensor, present: Tensor | None = None, *, generator: Generator | None = None
     ) -> Output:
-        """The network's answer."""
+        """The network's output without the messages of the silent sender."""
         output: Output = self.network(x, present, generator=generator, silent=self.silent)
         return output
 
 
 def subsets(modalities: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Every choice of at least one, all of them first."""
+    """Every choice of at least one modality, starting with all of them."""
     for size in range(len(modalities), 0, -1):
         yield from combinations(modalities, size)
 
 
 def dice_of_subsets(network: Any, cases: Sequence[TrainingCase]) -> dict[str, dict[str, float]]:
-    """Dice of each case with each choice that lacks a modality, by the modalities' names joined with +."""
+    """Dice of each case for each incomplete choice of modalities, by the present names joined with +."""
     found = {}
     for subset in list(subsets(network.modalities))[1:]:
         present = np.array([name in subset for name in network.modalities])
@@ -76,15 +76,16 @@ def dice_of_subsets(network: Any, cases: Sequence[TrainingCase]) -> dict[str, di
 def silenced(network: CimlNetwork, case: TrainingCase) -> dict[Pair, dict[str, float]]:
     """Loss of Dice when the messages of a sender are left out.
 
-    Subtasks do not hear each other, so a sender is silenced for all of them at once, and what the average
-    becomes when it is silent for one alone follows.
+    Subtasks do not exchange anything, so each sender is silenced for all subtasks in one pass. The average
+    with the sender silent for one subtask alone is then composed from the outlines of both passes.
 
     Returns:
-        By (sender, subtask), and by (sender, "all") without any of its messages: `loss`, of the average over
-        the subtasks, and `subtask_loss`, of that subtask's own outline (NaN for "all").
+        Losses by (sender, subtask), and by (sender, "all") without any of the sender's messages. `loss` is
+        the loss of the average over the subtasks, `subtask_loss` the loss of the subtask's own outline (NaN
+        for "all").
     """
     tasks = network.decomposition.subtasks
-    full = outline(Apart(network), case)  # (K, D, H, W), a subtask each
+    full = outline(Apart(network), case)  # (K, D, H, W), one channel per subtask
     whole, losses = _dice_of_mean(full, network, case), {}
     for sender in network.modalities:
         unheard = outline(Apart(network, sender), case)

@@ -1,13 +1,13 @@
-"""How many training steps a second, beside MONAI Label's own trainer with the same network and patches?
+"""How many training steps per second, compared with MONAI Label's trainer on the same network and patches?
 
     python -m benchmarks.ciml.training_speed samples/sts --repeats 3
 
-Ours is `lib.ciml.training.train` as the app's train task calls it. The rival is a `BasicTrainTask` of the
-installed MONAI Label with the transforms of its example apps, its default metric and handlers, on the same
-network, loss, optimiser, patch and batch sizes and cases; its images are cached in memory before the clock
-starts, by `CacheDataset` or by `SmartCacheDataset`, the first choice that its clients send. Neither
-validates. Each measurement is a process of its own; they alternate. The clock runs over whole epochs after
-the first.
+Our side is `lib.ciml.training.train` as the app's train task calls it. The rival is a `BasicTrainTask` of the
+installed MONAI Label with the transforms of its example apps and its default metric and handlers. Network,
+loss, optimiser, patch size, batch size and cases are the same. The rival caches its images in memory before
+the clock starts, with `CacheDataset` or with `SmartCacheDataset`, the default of its clients. Neither side
+validates. Each measurement runs in a process of its own, and the sides alternate. The clock runs over whole
+epochs after the first.
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ SIZES = ("tiny", "base")
 
 
 def main(
-    pool: Annotated[Path, typer.Argument(help="Folder of patients on one grid each, with contours.")],
-    epochs: Annotated[int, typer.Option(help="Of which the first is not timed.", min=2)] = 4,
-    repeats: Annotated[int, typer.Option(help="Measurements of each.", min=1)] = 3,
-    sizes: Annotated[str, typer.Option(help="Of the network, separated by commas.")] = ",".join(SIZES),
-    threads: Annotated[int, typer.Option(help="Of each process; 0: a core each.", min=0)] = 0,
+    pool: Annotated[
+        Path, typer.Argument(help="Folder of patients with contours; a patient's images share a grid.")
+    ],
+    epochs: Annotated[int, typer.Option(help="Epochs; the first is not timed.", min=2)] = 4,
+    repeats: Annotated[int, typer.Option(help="Measurements of each trainer.", min=1)] = 3,
+    sizes: Annotated[str, typer.Option(help="Network sizes, separated by commas.")] = ",".join(SIZES),
+    threads: Annotated[int, typer.Option(help="Threads of each process; 0: one per core.", min=0)] = 0,
     side: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Measure and print the table."""
@@ -76,9 +78,9 @@ def main(
 
 
 def report(rows: list[dict[str, Any]]) -> None:
-    """Print steps a second and our ratio to each rival, repeat by repeat."""
-    table = Table(title="Training steps a second", title_justify="left")
-    for column in ("network", "trainer", "steps/s", "ours / it", "of each repeat"):
+    """Print steps per second and our ratio to each rival, repeat by repeat."""
+    table = Table(title="Training steps per second", title_justify="left")
+    for column in ("network", "trainer", "steps/s", "ours / it", "ratio of each repeat"):
         table.add_column(column, justify="left" if column in ("network", "trainer") else "right")
     for size in dict.fromkeys(row["size"] for row in rows):
         speed = {
@@ -141,7 +143,7 @@ def _ours(
     side: str,
     folder: Path,
 ) -> list[float]:
-    """When each epoch ended."""
+    """End of each epoch in seconds of the monotonic clock."""
     cases = []
     for case in workspace.pool.cases:
         prepared = workspace.cache.get(case)

@@ -1,1 +1,1 @@
-"""What several subjects share: folders, tables, statistics, patients, servers, damaged copies."""
+"""Code that several subjects share: folders, tables, statistics, patients, servers, damaged copies."""

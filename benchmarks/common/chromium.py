@@ -1,4 +1,4 @@
-"""Headless Chromium that draws without a GPU and reaches nothing but this machine."""
+"""Headless Chromium that draws without a GPU and reaches no host but the local one."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ FLAGS = (
 
 
 def is_installed() -> bool:
-    """Whether Chromium is there."""
+    """Whether Chromium is installed."""
     return bool(shutil.which("chromium"))
 
 
 @dataclass
 class Window:
-    """A page, and what it did that nobody sees on it.
+    """A page, with its requests and errors that are not visible on it.
 
     Attributes:
-        page: Where it is.
-        foreign: Hosts that it asked for; none of them was reached.
-        refused: Status and path of answers of 400 and more.
+        page: Page in the browser.
+        foreign: Other hosts that the page asked for; every such request was aborted.
+        refused: Status and path of each answer with a status of 400 or above.
         failures: Exceptions that no script caught.
         console: Errors written to the console.
     """
@@ -66,7 +66,7 @@ class Window:
 
 @contextmanager
 def chromium(*, width: int = 1600, height: int = 1000) -> Iterator[Window]:
-    """A browser of our own with one empty page; waiting for anything ends after a minute."""
+    """A private browser with one empty page; every wait times out after a minute."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
         try:

@@ -33,7 +33,7 @@ class Copy:
 def damaged(
     kind_: str, case: Case, modality: str, donor: Case, rng: np.random.Generator, folder: Path
 ) -> Copy:
-    """Write a damaged volume into `folder`; the original stays as it is."""
+    """Write a damaged volume into `folder`; the original is not changed."""
     source = case.modalities[modality]
     path = folder / f"{case.id}_{modality}.nii.gz"
     if kind_ == "truncated file":
@@ -89,7 +89,7 @@ def _damage(
 
 
 def _centred(volume: Volume, grid: Grid) -> Volume:
-    """Another patient's volume laid on this grid, centre on centre."""
+    """Another patient's volume resampled to this grid, with the two centres aligned."""
     affine = volume.grid.affine.copy()
     affine[:3, 3] += _centre(grid) - _centre(volume.grid)
     return resample(Volume(volume.array, Grid(volume.grid.shape, affine)), grid)
@@ -101,7 +101,10 @@ def _centre(grid: Grid) -> NDArray[np.float64]:
 
 
 def copies(cases: list[Case], count: int, rng: np.random.Generator, folder: Path) -> Iterator[Copy]:
-    """`count` copies of every kind, patients and modalities drawn at random; another patient's is the PET."""
+    """Damaged copies, `count` of every kind, of patients and modalities drawn at random.
+
+    For damage by another patient's volume the modality is PET, where both patients have one.
+    """
     for kind_ in KINDS:
         for index in rng.permutation(len(cases))[:count]:
             case = cases[int(index)]

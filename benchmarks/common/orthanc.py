@@ -24,13 +24,13 @@ MISSING = (
 
 
 def is_installed() -> bool:
-    """Whether Orthanc and its DICOMweb plugin are there."""
+    """Whether Orthanc and its DICOMweb plugin are installed."""
     return bool(shutil.which("Orthanc")) and PLUGIN.exists()
 
 
 @dataclass
 class Orthanc:
-    """A running server, or a stopped one that keeps what it holds."""
+    """A server that is running, or stopped with its data kept."""
 
     folder: Path
     port: int
@@ -38,16 +38,16 @@ class Orthanc:
 
     @property
     def address(self) -> str:
-        """Of its own interface."""
+        """Address of Orthanc's own interface."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def dicomweb(self) -> str:
-        """Of DICOMweb."""
+        """Address of the DICOMweb interface."""
         return f"{self.address}/dicom-web"
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it answers."""
         configuration = {
             "HttpPort": self.port,
             "DicomServerEnabled": False,
@@ -73,9 +73,9 @@ class Orthanc:
                 time.sleep(0.1)
 
     def stop(self) -> None:
-        """End it at once, as a failing machine would; what it took is on disk."""
+        """Kill the server, as a failing machine would; everything it has stored is on disk."""
         if self.process:
-            self.process.kill()  # asked to end, it takes seconds
+            self.process.kill()  # a graceful end takes seconds
             self.process.wait(30)
             self.process = None
 
@@ -87,7 +87,7 @@ class Orthanc:
                 answer.raise_for_status()
 
     def instance_of(self, file: Path) -> str:
-        """Orthanc's own id of the instance that a file holds."""
+        """Orthanc's own id of the instance in a file."""
         uid = pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID
         (found,) = requests.post(f"{self.address}/tools/lookup", data=uid, timeout=30).json()
         return str(found["ID"])
@@ -99,7 +99,7 @@ class Orthanc:
 
 @contextmanager
 def orthanc(*folders: Path) -> Iterator[Orthanc]:
-    """A server of our own that holds every DICOM file below these folders."""
+    """A private server that holds every DICOM file below these folders."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -16,14 +16,14 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the interval that holds the middle 95 % of its resampled values."""
+    """A mean and the interval with the middle 95 % of its resampled values."""
 
     mean: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        """Three decimals."""
+        """Mean and interval with three decimals."""
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -31,9 +31,9 @@ def mean_interval(values: Values, *, draws: int = DRAWS, seed: int = 0) -> Inter
     """Mean of values, with seeds and patients resampled.
 
     Args:
-        values: (S, P), of each seed and patient; differences for a paired comparison.
-        draws: Resamplings.
-        seed: Of the resampling.
+        values: Value of each seed and patient, shape (S, P); differences for a paired comparison.
+        draws: Number of resamplings.
+        seed: Seed of the resampling.
     """
     seeds, patients = _draws(values.shape[0], values.shape[1], draws, seed)
     means = values[seeds[:, :, None], patients[:, None, :]].mean(axis=(1, 2))
@@ -44,13 +44,13 @@ def spearman_interval(first: Values, second: Values, *, draws: int = RANK_DRAWS,
     """Spearman's correlation over patients and links within each seed, mean of the seeds.
 
     Args:
-        first: (S, P, L), of each seed, patient and link.
-        second: Same shape.
-        draws: Resamplings of seeds and patients; a patient's links stay together.
-        seed: Of the resampling.
+        first: Value of each seed, patient and link, shape (S, P, L).
+        second: Values to correlate with them, shape (S, P, L).
+        draws: Number of resamplings of seeds and patients; a patient's links stay together.
+        seed: Seed of the resampling.
 
     Returns:
-        NaN where a seed's values are all equal.
+        Mean correlation and its interval; NaN where a seed's values are all equal.
     """
     seeds, patients = _draws(first.shape[0], first.shape[1], draws, seed)
     picked = [values[seeds[:, :, None], patients[:, None, :]] for values in (first, second)]
@@ -58,7 +58,7 @@ def spearman_interval(first: Values, second: Values, *, draws: int = RANK_DRAWS,
 
 
 def _spearman(first: Values, second: Values) -> Values:
-    """Of (..., P, L), over the last two axes."""
+    """Spearman's correlation of two arrays (..., P, L) over their last two axes."""
     ranks = [rankdata(values.reshape(*values.shape[:-2], -1), axis=-1) for values in (first, second)]
     centred = [values - values.mean(axis=-1, keepdims=True) for values in ranks]
     product = (centred[0] * centred[1]).sum(axis=-1)
@@ -67,7 +67,7 @@ def _spearman(first: Values, second: Values) -> Values:
 
 
 def _draws(seeds: int, patients: int, draws: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which seeds, (draws, S), and which patients, (draws, P)."""
+    """Indices of the resampled seeds, shape (draws, S), and patients, shape (draws, P)."""
     random = np.random.default_rng(seed)
     return random.integers(seeds, size=(draws, seeds)), random.integers(patients, size=(draws, patients))
 

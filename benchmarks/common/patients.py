@@ -1,4 +1,4 @@
-"""Labelled patients of a pool: who is tested, what a method is given of them, how its outline is judged."""
+"""Labelled patients of a pool: the split, the prepared cases, and the scores of an outline."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Split:
-    """Who is learnt from and who is asked; nobody is both.
+    """Training and test cases; no case is in both.
 
     Attributes:
         learn: Cases to train on.
-        ask: Cases to be outlined, after the end of training.
+        ask: Cases to outline after the end of training.
     """
 
     learn: tuple[Case, ...]
@@ -44,18 +44,18 @@ class Split:
 
 
 class Patients:
-    """The labelled cases of a pool, apart from some that are left out."""
+    """The labelled cases of a pool, except those that are left out."""
 
     def __init__(self, pool: Path, *, work: Path | None = None, without: Sequence[str] = ()) -> None:
         """Find the cases.
 
         Args:
-            pool: Folder of patients, a folder each, with a contour of the tumour.
-            work: Where prepared cases are kept; beside the patients when None.
-            without: Ids to leave out.
+            pool: Folder with one folder per patient, each with a contour of the tumour.
+            work: Folder for prepared cases; beside the patients when None.
+            without: Ids of patients to leave out.
 
         Raises:
-            ValueError: If there are too few.
+            ValueError: If the pool has too few labelled patients.
         """
         self.workspace = Workspace(pool, read_settings({"work_dir": str(work)} if work else {}))
         labelled = [case for case in self.workspace.pool.cases if case.label and case.id not in without]
@@ -67,7 +67,10 @@ class Patients:
         self.cases = tuple(sorted(labelled, key=lambda case: hashlib.sha256(case.id.encode()).hexdigest()))
 
     def split(self, name: str) -> Split:
-        """`test`: the first of all by the hash of the id are asked; `inner`: of the others, the first.
+        """Split the cases by the hash of their ids.
+
+        `test` asks for the first `TESTED` cases. `inner` leaves these out and asks for the first `VALIDATED`
+        of the others, at most half of them.
 
         Raises:
             ValueError: If there is no such split.
@@ -86,7 +89,7 @@ class Patients:
         return tuple(name for name in self.workspace.pool.modalities if kind(name) in SETTINGS[setting])
 
     def load(self, cases: Sequence[Case], setting: str) -> list[TrainingCase]:
-        """Cases prepared with the modalities of a setting and no other."""
+        """Cases prepared with the modalities of a setting only."""
         modalities = self.modalities(setting)
         preparation = Preparation(modalities, default_reference(modalities))
         cache = VolumeCache(
@@ -113,15 +116,15 @@ def _label(case: Case) -> Source:
 def outline(
     network: Any, case: TrainingCase, present: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32]:
-    """Probabilities of a case by any network with CIML's interface, in float32 whatever the machine."""
+    """Probabilities of a case from any network with CIML's interface, in float32 on every machine."""
     return predict(network, case.prepared, present=present, precision="float32")
 
 
 def judge(probabilities: NDArray[np.float32], case: TrainingCase, decomposition: Decomposition) -> Scores:
     """Dice, average symmetric surface distance and 95th percentile of the Hausdorff distance in mm.
 
-    Of the lesion at probability 0.5. Where one of both outlines is empty, the distances are the diagonal of
-    the case's volume and Dice is 0.
+    The lesion is outlined at probability 0.5. If one of the two outlines is empty, the distances are the
+    diagonal of the case's volume and Dice is 0.
     """
     spacing = case.prepared.grid.spacing
     distance = surface_distance_of(probabilities, case.label, decomposition=decomposition, spacing=spacing)
@@ -154,7 +157,7 @@ def dice(probabilities: NDArray[np.float32], case: TrainingCase, decomposition: 
 def oracle_threshold(case: TrainingCase) -> float:
     """Dice of the best threshold on PET, chosen for this case with the answer known.
 
-    Every voxel of the volume whose uptake is at least the threshold is taken.
+    The outline is every voxel of the volume with an uptake of at least the threshold.
     """
     channel = [kind(name) for name in case.prepared.modalities].index("PET")
     uptake = np.asarray(case.prepared.array[channel], dtype=np.float32).ravel()

@@ -1,4 +1,4 @@
-"""A private PostgreSQL server, from whatever package installed it."""
+"""A private PostgreSQL server, however PostgreSQL was installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MISSING = "PostgreSQL must be installed for this: sudo apt-get install --no-inst
 
 
 def programs() -> Path | None:
-    """Folder of the newest installed server's programs; Debian keeps them off the PATH."""
+    """Folder of the newest installed server's programs, None without any; Debian keeps them off the PATH."""
     found = shutil.which("initdb")
     if found:
         return Path(found).parent
@@ -30,7 +30,7 @@ def programs() -> Path | None:
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """A server of our own in a folder of its own; yields the address of its empty database."""
+    """A private server in a temporary folder; yields the address of its empty database."""
     binaries = programs()
     if binaries is None:
         raise FileNotFoundError(MISSING)
@@ -39,7 +39,7 @@ def postgresql() -> Iterator[str]:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:
         other: dict[str, Any] = {}
-        if os.getuid() == 0:  # it refuses to run as root
+        if os.getuid() == 0:  # PostgreSQL refuses to run as root
             shutil.chown(folder, "postgres", "postgres")
             other = {"user": "postgres", "group": "postgres", "extra_groups": []}
         cluster, log = f"{folder}/cluster", Path(folder, "log")
@@ -54,7 +54,7 @@ def postgresql() -> Iterator[str]:
             _wait_until_it_answers(address, server, log)
             yield address
         finally:
-            server.send_signal(signal.SIGQUIT)  # at once: the folder goes anyway
+            server.send_signal(signal.SIGQUIT)  # immediate shutdown, as the folder is deleted anyway
             server.wait()
 
 

@@ -1,6 +1,6 @@
-"""Orders that the product no longer offers: what the literature does, and variants of DiverseMD.
+"""Orders that the product no longer offers: strategies of the literature and variants of DiverseMD.
 
-They were compared with the product's strategies in the study of label efficiency (docs/evidence.md).
+The study of label efficiency (docs/evidence.md) compared them with the product's strategies.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from lib.mdal.selection.clusters import Clusters, blocks, farthest_first, find_c
 from lib.mdal.selection.strategies import STRATEGIES, by_cluster
 
 TOP = 3  # alpha: the farthest-point subset of B cases is sought among the alpha B of largest difference
-NEIGHBOURS = 20  # the paper's
+NEIGHBOURS = 20  # as in the TypiClust paper
 _MOST_COMPARED = 1_000  # members of a cluster among which neighbours are sought
-MOST_COVERED = 4_000  # cases that ProbCover covers; their distances are 128 MB
-MOST_KINDS = 10  # groups that stand for the classes, which nobody knows before the labels
-ONE_IMPURE_IN = 20  # balls: 95 % are of one kind, the paper's purity
+MOST_COVERED = 4_000  # cases that ProbCover covers; their distances take 128 MB
+MOST_KINDS = 10  # groups in place of the classes, which nobody knows before the labels
+ONE_IMPURE_IN = 20  # balls: 95 % hold one kind only, the purity in the ProbCover paper
 
 
 def min_md(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
-    """MinMD: the smallest modality difference first, the reverse of what MaxMD claims."""
+    """MinMD: the smallest modality difference first, the reverse of MaxMD."""
     planned(candidates, budget)
     return candidates.named(candidates.falling(-candidates.difference))
 
 
 def diverse_md_of_the_top(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
-    """DiverseMD among the 3 B cases of largest difference: each the farthest from those before it.
+    """DiverseMD among the 3 B cases of largest difference: each case is the farthest from those before it.
 
-    The first is that of largest difference; past the budget cases come by difference.
+    The first case is the one of largest difference. Cases past the budget are ordered by difference.
     """
     pool = candidates.by_id()
     count = planned(pool, budget)
@@ -55,7 +55,7 @@ def diverse_md_of_the_top(candidates: Candidates, budget: int, generator: Genera
 
 
 def diverse_md_by_strata(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
-    """DiverseMD within fifths of the pool by difference, which take turns, the largest first."""
+    """DiverseMD within fifths of the pool by difference; the fifths take turns, the largest first."""
     pool = candidates.by_id()
     count = planned(pool, budget)
     stratum = strata(largest_first(pool.difference))
@@ -70,12 +70,13 @@ def diverse_md_by_strata(candidates: Candidates, budget: int, generator: Generat
 
 
 def farthest_point(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
-    """Core-set, greedy k-centre: from the most central case on, each the farthest from all before it.
+    """Core-set, greedy k-centre: the most central case, then each time the case farthest from all before it.
 
-    Cases past the budget come by their distance to the nearest chosen case. Time grows with N F B, and B is
-    at most 2,000.
+    Cases past the budget are ordered by their distance to the nearest chosen case. Time grows with N F B, and
+    B is at most 2,000.
 
-    Source: Sener & Savarese 2018; the first case is ours, as theirs starts from labelled cases.
+    Source: Sener & Savarese 2018. The choice of the first case is ours, as their method starts from labelled
+    cases.
     """
     pool = candidates.by_id()
     points = pool.features.astype(np.float64)
@@ -84,13 +85,13 @@ def farthest_point(candidates: Candidates, budget: int, generator: Generator) ->
 
 
 def k_means_then_farthest(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
-    """Contrastive annotation: cases near k-means++ centres, then the farthest from all before them.
+    """Contrastive annotation: cases near k-means++ centres, then the case farthest from all before it.
 
-    The first half of the budget is as in `k_means_centres`, the second as in `farthest_point`. Time grows
-    with N F B, and B is at most 2,000.
+    The first half of the budget is chosen as in `k_means_centres`, the second as in `farthest_point`. Time
+    grows with N F B, and B is at most 2,000.
 
-    Source: contrastive annotation, known to us as one-shot selection by k-means++ and then farthest point
-    only; giving each a half is ours.
+    Source: contrastive annotation, of which we know only that it selects once, by k-means++ and then by
+    farthest point. Giving each half of the budget is our choice.
     """
     pool = candidates.by_id()
     count = planned(pool, budget)
@@ -100,14 +101,14 @@ def k_means_then_farthest(candidates: Candidates, budget: int, generator: Genera
 
 
 def typiclust(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
-    """TypiClust: the most typical case of each of K = budget clusters, largest first; then the second.
+    """TypiClust: the most typical case of each of K = budget clusters, then the second most typical.
 
     typicality_i = 1 / mean distance to the 20 nearest neighbours in the cluster
 
-    In clusters of more than 1,000 members neighbours are sought among a sample of that many, so time grows
-    with N F (K + 1,000), and K is at most 2,000.
+    The largest cluster comes first. In clusters of more than 1,000 members neighbours are sought among a
+    sample of 1,000, so time grows with N F (K + 1,000), and K is at most 2,000.
 
-    Source: Hacohen, Dekel & Weinshall 2022; all clusters are found at once, as all labels are bought at once.
+    Source: Hacohen, Dekel & Weinshall 2022. We find all clusters at once, as all labels are bought at once.
     """
     pool = candidates.by_id()
     clusters = find_clusters(pool.features, planned(pool, budget), generator)
@@ -118,14 +119,16 @@ def typiclust(candidates: Candidates, budget: int, generator: Generator) -> list
 
 
 def density(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
-    """The densest case of each of K = budget clusters, largest cluster first; then the second.
+    """The densest case of each of K = budget clusters, then the second densest.
 
     density_i = mean over the other members j of the cluster of cos(features_i, features_j)
 
-    Time grows with N K F, and K is at most 2,000: the mean of cosines is the cosine with the mean.
+    The largest cluster comes first. Time grows with N K F, and K is at most 2,000: the mean of the cosines is
+    the product with the mean of the unit vectors.
 
-    Source: the idea of CALR (Jin et al. 2022), whose abstract says representative sampling from a cold start
-    without feedback of a model. k-means and information density (Settles & Craven 2008) are our reading.
+    Source: the idea of CALR (Jin et al. 2022). Its abstract describes representative sampling from a cold
+    start without feedback from a model; k-means and information density (Settles & Craven 2008) are our
+    reading of it.
     """
     pool = candidates.by_id()
     clusters = find_clusters(pool.features, planned(pool, budget), generator)
@@ -136,15 +139,15 @@ def density(candidates: Candidates, budget: int, generator: Generator) -> list[s
 
 
 def probcover(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
-    """ProbCover: again and again the case whose ball of radius delta covers most cases not yet covered.
+    """ProbCover: each time the case whose ball of radius delta covers the most cases not yet covered.
 
-    delta is the largest radius at which 95 % of the balls hold cases of one kind only; the kinds are k-means
-    clusters, as many as the budget and at most 10. Once all is covered the cover starts anew. Cases past
-    the budget come by how many their ball covers. Of a pool above 4,000 cases a sample of that many is
-    covered, so time grows with N F 4,000 and memory with N.
+    delta is the largest radius at which 95 % of the balls hold cases of one kind only. The kinds are k-means
+    clusters, as many as the budget and at most 10. When every case is covered, the cover starts anew. Cases
+    past the budget are ordered by the number of cases in their ball. In a pool of more than 4,000 cases a
+    sample of 4,000 is covered, so time grows with N F 4,000 and memory with N.
 
-    Source: Yehuda et al. 2022; the number of kinds (theirs is that of the classes), the sample and what
-    follows the first cover are ours.
+    Source: Yehuda et al. 2022. The number of kinds (theirs is the number of classes), the sample and the
+    order after the first cover are our choices.
     """
     pool = candidates.by_id()
     count = planned(pool, budget)
@@ -190,7 +193,7 @@ TITLES: dict[str, str] = {
     "nmi": "The smallest mutual information between co-registered voxels first",
 }
 WITHDRAWN = frozenset({"surprise", "nmi"})
-"""Orders in the published rows of the first study that no longer can be computed: no release scores them."""
+"""Orders in the published rows of the first study that no release can compute any more."""
 
 
 def _spread(points: NDArray[np.float64], start: Rows, count: int) -> Rows:
@@ -213,7 +216,7 @@ def _neighbour_distance(features: NDArray[np.float32], generator: Generator) -> 
     mean = np.empty(len(features))
     for block in blocks(len(features), _MOST_COMPARED):
         nearest = np.partition(cdist(features[block], points), count, axis=1)[:, : count + 1]
-        nearest.sort(axis=1)  # a sum of other order differs in its last digit
+        nearest.sort(axis=1)  # a sum in another order differs in its last digit
         mean[block] = np.where(itself[block], nearest[:, 1:].mean(axis=1), nearest[:, :-1].mean(axis=1))
     return mean
 
@@ -225,18 +228,18 @@ def _mean_cosine(features: NDArray[np.float32]) -> NDArray[np.float32]:
     units = points / np.where(norms > 0, norms, 1.0)
     together = (units * units.sum(axis=0)).sum(axis=1) - np.square(units).sum(axis=1)
     mean = together / max(len(units) - 1, 1)
-    return np.asarray(mean, dtype=np.float32)  # of two, neither is denser by the last digit
+    return np.asarray(mean, dtype=np.float32)  # so that the two members of a pair tie exactly
 
 
 def _pure_radius(apart: NDArray[np.float64], kinds: Rows) -> float:
-    """The largest open ball of which at least 95 % hold one kind only; infinite where there is one kind."""
+    """Largest radius at which 95 % of the open balls hold one kind only; infinite if there is one kind."""
     foreign = kinds[:, None] != kinds
     nearest_foreign = apart.min(axis=1, where=foreign, initial=np.inf)
     return float(np.sort(nearest_foreign)[len(apart) // ONE_IMPURE_IN])
 
 
 def _greedy_cover(near: NDArray[np.bool_], count: int) -> Rows:
-    """Rows by how many cases not yet covered each covers when it is chosen; ties by row."""
+    """Rows in the order of a greedy cover: each covers the most cases not yet covered; ties by row."""
     chosen: list[int] = []
     uncovered, degrees = np.ones(len(near), dtype=bool), near.sum(axis=1)
     while len(chosen) < min(count, len(near)):

@@ -29,11 +29,11 @@ def serving(
     log: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """`monailabel start_server` in a process of its own; yields its address, kills it and its children."""
+    """Run `monailabel start_server` and yield its address; in the end kill the server and its children."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    binaries = Path(sys.executable).parent  # the script `monailabel` runs the `python` that it finds first
+    binaries = Path(sys.executable).parent  # the script `monailabel` runs the first `python` on the PATH
     path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
     command = [
         str(binaries / "monailabel"),
@@ -51,7 +51,7 @@ def serving(
         command += ["--conf", key, str(value)]
     if log is None:
         if not isinstance(studies, Path):
-            raise ValueError(f"a server on a PACS must be told where to log; got none for {studies}.")
+            raise ValueError(f"a server on a PACS must get a log file; got none for {studies}. Set log.")
         log = studies.parent / f"{studies.name}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -80,7 +80,11 @@ def serving(
 
 
 def wait_until(done: Any, *, seconds: float, what: str, log: Path | None = None) -> None:
-    """Poll until `done()`; a failure shows the end of the log."""
+    """Poll until `done()` is true.
+
+    Raises:
+        TimeoutError: If that takes too long; the message ends with the end of the log.
+    """
     end = time.monotonic() + seconds
     while not done():
         if time.monotonic() > end:
@@ -91,7 +95,7 @@ def wait_until(done: Any, *, seconds: float, what: str, log: Path | None = None)
 
 
 def wait_for_plan(address: str, *, seconds: float = 300) -> dict[str, Any]:
-    """Wait until the pool is scored; the last progress."""
+    """Wait until the pool is scored, and return the last progress."""
     progress: dict[str, Any] = {}
 
     def done() -> bool:
@@ -103,7 +107,7 @@ def wait_for_plan(address: str, *, seconds: float = 300) -> dict[str, Any]:
 
 
 def train(address: str, *, seconds: float = 600, **parameters: Any) -> dict[str, Any]:
-    """Train through HTTP as a client does; the statistics that clients see after it."""
+    """Train over HTTP as a client does, and return the statistics that clients see afterwards."""
     slicer = slicer_client(address)
     slicer.train_start("ciml", parameters)
 
@@ -117,7 +121,7 @@ def train(address: str, *, seconds: float = 600, **parameters: Any) -> dict[str,
 
 
 def slicer_client(address: str, **arguments: Any) -> Any:
-    """`MONAILabelClient` as the Slicer plugin of the installed wheel has it."""
+    """`MONAILabelClient` of the Slicer plugin in the installed wheel."""
     path = (
         Path(sys.prefix) / "monailabel" / "plugins" / "slicer" / "MONAILabel" / "MONAILabelLib" / "client.py"
     )
@@ -131,6 +135,6 @@ def slicer_client(address: str, **arguments: Any) -> Any:
 
 def _answers(address: str) -> bool:
     try:
-        return requests.get(f"{address}/info/", timeout=60).status_code < 500  # 401: login is on
+        return requests.get(f"{address}/info/", timeout=60).status_code < 500  # 401 means that login is on
     except requests.RequestException:
         return False

@@ -1,4 +1,4 @@
-"""What a benchmark measured, as a table to read and as a file of rows."""
+"""Results of a benchmark as a table to read and as a file of rows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Row = Mapping[str, Any]
 
 
 def table_of(rows: Sequence[Row], title: str, *, digits: int = 1, caption: str | None = None) -> Table:
-    """A table of one row or more, its columns those of the first: words on the left, numbers on the right.
+    """A table of one row or more with the columns of the first row: words on the left, numbers on the right.
 
     Args:
         rows: Numbers or words by column.
-        title: Of the table.
-        digits: Of a fraction.
-        caption: Below the table.
+        title: Title of the table.
+        digits: Decimals of a fraction.
+        caption: Caption below the table.
     """
     table = Table(title=title, title_justify="left", caption=caption)
     for column, value in rows[0].items():
@@ -33,7 +33,7 @@ def table_of(rows: Sequence[Row], title: str, *, digits: int = 1, caption: str |
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write one row or more in place of what was there, their columns those of the first."""
+    """Write one row or more with the columns of the first row; an existing file is replaced."""
     with replacing(path) as part, part.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
         writer.writeheader()

@@ -1,1 +1,1 @@
-"""Generated multi-contrast gliomas: anatomy, lesions, scanners, and who is in the pool."""
+"""Generated multi-contrast gliomas: anatomy, lesions, scanners, and the patients of the pool."""

@@ -1,4 +1,4 @@
-"""A patient's images and label, made from what was drawn of the patient."""
+"""A patient's images and label, made from the patient's drawn properties."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A patient's images and what is true of them.
+    """A patient's images and their truth.
 
     Attributes:
-        images: (M, D, H, W) int16, in the order of `MODALITIES`.
-        label: (D, H, W) uint8, 1 in the lesion.
-        unique: (D, H, W) bool, the part of it that one modality alone shows.
-        truth: A row of `truth.csv`.
+        images: Images in the order of `MODALITIES`, int16, shape (M, D, H, W).
+        label: Lesion as 1, uint8, shape (D, H, W).
+        unique: Part of the lesion that only one modality shows, bool, shape (D, H, W).
+        truth: Row of `truth.csv`.
     """
 
     images: NDArray[np.int16]
@@ -36,7 +36,7 @@ class Made:
 
 
 def make(patient: Patient) -> Made:
-    """A patient's images and label, from what was drawn of the patient."""
+    """Make a patient's images and label from the patient's drawn properties."""
     rng = np.random.default_rng(patient.seed)
     images, lesion = _examined(patient, rng)
     if patient.damage:
@@ -47,7 +47,7 @@ def make(patient: Patient) -> Made:
 
 
 def _examined(patient: Patient, rng: np.random.Generator) -> tuple[Array, Grown]:
-    """(M, D, H, W) images as the scanner makes them, and the lesion."""
+    """Images as the scanner makes them, shape (M, D, H, W), and the lesion."""
     head = draw_head(rng, age=patient.age)
     lesion = grow(patient.lesion, head, rng, unique=bool(patient.unique))
     seen = signals(head, lesion, contrast=patient.lesion.contrast, unique=patient.unique, rng=rng)
@@ -55,7 +55,7 @@ def _examined(patient: Patient, rng: np.random.Generator) -> tuple[Array, Grown]
 
 
 def _stranger(patient: Patient) -> Array:
-    """(M, D, H, W) of someone who is not in the pool, examined by the same scanner."""
+    """Images of a patient outside the pool from the same scanner, shape (M, D, H, W)."""
     rng = np.random.default_rng([*patient.seed, 1])
     head = draw_head(rng, age=float(rng.beta(2.0, 2.0)))
     lesion = grow(draw_lesion(rng, "ring"), head, rng, unique=False)

@@ -1,6 +1,7 @@
-"""A picture of eight patients of the generated pool in every contrast, the lesion outlined in yellow.
+"""A picture of eight patients of the generated pool in every contrast, with the lesion outlined in yellow.
 
-What one modality alone shows is outlined in blue; the slice is where that, or else the lesion, is largest.
+The part of a lesion that only one modality shows is outlined in blue. The slice is the one with the largest
+such part, or else with the largest lesion.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SHOWN = 8
 
 
 def write_figure(patients: Sequence[Patient], path: Path) -> None:
-    """Draw eight patients into a PNG: one of each kind, then a damaged one, then the next ones."""
+    """Draw eight patients into a PNG: one of each kind, then a damaged one, then the next sound ones."""
     figure = Figure((1.75 * (len(MODALITIES) + 1) + 1.2, 1.75 * SHOWN), layout="constrained")
     rows = figure.subplots(SHOWN, len(MODALITIES) + 1, squeeze=False)
     for axes, patient in zip(rows, shown(patients), strict=False):
@@ -48,7 +49,7 @@ def write_figure(patients: Sequence[Patient], path: Path) -> None:
 
 
 def shown(patients: Sequence[Patient]) -> list[Patient]:
-    """Those that show what there is."""
+    """Patients of the figure: one of each kind of lesion, a damaged one, then others."""
     sound = [patient for patient in patients if not patient.damage]
     first = [next((p for p in sound if p.lesion.kind == kind), None) for kind in KINDS]
     hurt = next((patient for patient in patients if patient.damage), None)

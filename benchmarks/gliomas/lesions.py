@@ -1,22 +1,22 @@
-"""Gliomas as they look: what kinds there are, how often, and which voxels one of them takes.
+"""Gliomas: their kinds, the frequency of each kind, and the voxels of a lesion.
 
-Assumptions, each for others to judge:
+Assumptions, listed for others to judge:
 
-- **A long tail.** `COMMON_SHARE` of the cases are near-duplicates: each repeats one of `PROTOTYPES` drawn for
-  the pool (kind, region, size, contrast), with a small scatter, and the k-th prototype is 1/k as frequent as
-  the first. The rest are the rare kinds, each drawn anew. Patients differ in everything else, so no two cases
-  share a voxel; it is what is to be learnt that repeats.
+- **A long tail.** `COMMON_SHARE` of the cases are near-duplicates: each repeats one of the `PROTOTYPES` drawn
+  for the pool (kind, region, size, contrast) with a small scatter, and the k-th prototype is 1/k as frequent
+  as the first. The other cases are of the rare kinds, each drawn anew. Patients differ in everything else, so
+  no two cases share a voxel; only the appearance to be learnt repeats.
 - **Kinds.** Common: `ring` (necrosis, enhancing rim, oedema), `solid` (enhancing, oedema), `infiltrating`
-  (bright on T2 and FLAIR, no enhancement). Rare: `cystic` (fluid in it, dark on FLAIR), `haemorrhagic`
+  (bright on T2 and FLAIR, no enhancement). Rare: `cystic` (fluid inside, dark on FLAIR), `haemorrhagic`
   (bright on T1, dark on T2), `dense` (like grey matter on T2 and FLAIR, enhancing, no oedema), `multifocal`
   (several small enhancing foci).
 - **Sizes** are log-normal: a median of `VOLUME_ML` with a heavy upper tail, as in published series.
-- **Places** are white matter, weighted by depth; the prototype or chance gives the region.
-- **Modality-unique parts.** By a dial, a lobe at the border of the lesion shows in one modality alone: a
-  nodule that only enhances (T1ce), or infiltration on FLAIR or on T2 only. It belongs to the label. T1 has
-  none, since what it shows T1ce shows too.
+- **Places** lie in white matter, weighted by depth, in a region given by the prototype or drawn at random.
+- **Modality-unique parts.** A dial sets the share of lesions with a lobe at their border that only one
+  modality shows: a nodule that enhances and is otherwise invisible (T1ce), or infiltration that only FLAIR or
+  only T2 shows. The lobe belongs to the label. T1 has no such lobe, since T1ce would show it too.
 
-The label is the whole lesion with oedema. Mass effect is left out: nothing is pushed aside.
+The label is the whole lesion with oedema. There is no mass effect.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from scipy.special import ndtri
 
 from benchmarks.gliomas.anatomy import SPACING, Array, Head, inside, places, smooth_field
 
-COMMON_SHARE = 0.76  # of the cases; the rest are rare
-PROTOTYPES = 12  # of common appearances; fewer would make the task trivial, more would leave no redundancy
-VOLUME_ML, VOLUME_DEVIATION = 35.0, 0.8  # median and deviation of the logarithm
-VOLUME_LIMITS_ML = (2.5, 140.0)  # fewer voxels than 55 are no lesson; more than half a hemisphere is rare
+COMMON_SHARE = 0.76  # share of common cases; the others are rare
+PROTOTYPES = 12  # common appearances; fewer would make the task trivial, more would leave no redundancy
+VOLUME_ML, VOLUME_DEVIATION = 35.0, 0.8  # median, and deviation of the logarithm
+VOLUME_LIMITS_ML = (2.5, 140.0)  # below 55 voxels there is little to learn; above half a hemisphere is rare
 PROTOTYPE_SCATTER = {"volume": 0.15, "place": 5.0, "contrast": 0.05}  # log, mm, share: near-duplicates
-CONTRAST = (0.75, 1.15)  # of a lesion against its surroundings, even; 1 is the table of components
+CONTRAST = (0.75, 1.15)  # range of a lesion's contrast to its surroundings; 1 gives the values of `SIGNAL`
 ROUGHNESS = 0.22  # deviation of the border as a share of the radius
-REGION_MM = 12.0  # how far from its region's centre a lesion may be drawn to white matter
+REGION_MM = 12.0  # distance from its region's centre over which white matter attracts a lesion
 FOCI = (4, 7)
 VOXEL_ML = float(np.prod(SPACING)) / 1000.0
 UNIQUE_MODALITIES = ("T1ce", "T2", "FLAIR")
-UNIQUE_RADIUS = (0.55, 0.8)  # of the lobe, as a share of the lesion's: a sixth to a half of its volume
+UNIQUE_RADIUS = (0.55, 0.8)  # lobe's radius as a share of the lesion's: a sixth to a half of its volume
 UNIQUE_LEAST_MM = 9.0
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How a lesion is built.
+    """Composition of a kind of lesion.
 
     Attributes:
         core: Component in the middle; none when empty.
         rim: Component around the core; none when empty.
         surround: Component outside; none when empty.
-        core_radius: Range of the share of the whole radius that core and rim take.
-        rim_mm: Thickness of the rim.
-        volume: Of the whole, as a multiple of the usual one.
+        core_radius: Range of the radius of core and rim, as a share of the whole radius.
+        rim_mm: Thickness of the rim in mm.
+        volume: Volume of the whole lesion, as a multiple of the usual one.
     """
 
     core: str
@@ -78,19 +78,19 @@ RARE: Mapping[str, Kind] = {
     "multifocal": Kind("enhancing", "", "oedema", (0.6, 0.75), volume=0.5),
 }
 KINDS: Mapping[str, Kind] = {**COMMON, **RARE}
-COMMON_KINDS = {"ring": 0.5, "solid": 0.25, "infiltrating": 0.25}  # glioblastoma is the most frequent
+COMMON_KINDS = {"ring": 0.5, "solid": 0.25, "infiltrating": 0.25}  # glioblastoma is the most frequent kind
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """What is drawn of a lesion before any voxel.
+    """Properties of a lesion that are drawn before any voxel.
 
     Attributes:
-        kind: A key of `KINDS`.
+        kind: Key of `KINDS`.
         place: Region's centre as a share of the brain's half axes, D, H, W.
-        volume_ml: Of the whole, about.
-        core_radius: Share of the whole radius.
-        contrast: 0 as the tissue around, 1 as the table of components.
+        volume_ml: Approximate volume of the whole lesion in ml.
+        core_radius: Radius of core and rim as a share of the whole radius.
+        contrast: Contrast to the tissue: 0 gives the grey values of the tissue, 1 those of `SIGNAL`.
     """
 
     kind: str
@@ -105,10 +105,10 @@ class Grown:
     """A lesion's voxels.
 
     Attributes:
-        components: Name -> (D, H, W) share, to be laid on the tissue in this order.
-        unique: (D, H, W) share of the lobe that one modality shows; 0 everywhere without one.
-        label: (D, H, W) bool, the whole lesion.
-        unique_label: (D, H, W) bool, the part of it that only the lobe covers.
+        components: Share of each voxel by component, shape (D, H, W), to be laid on the tissue in this order.
+        unique: Share of the lobe that one modality shows, shape (D, H, W); 0 everywhere without a lobe.
+        label: Whole lesion, bool, shape (D, H, W).
+        unique_label: Part of the lesion that only the lobe covers, bool, shape (D, H, W).
     """
 
     components: Mapping[str, Array]
@@ -118,14 +118,14 @@ class Grown:
 
 
 def draw_prototypes(rng: np.random.Generator) -> list[Lesion]:
-    """The common appearances of a pool, the most frequent first; sizes spread over their distribution."""
+    """Draw the common appearances of a pool, most frequent first; sizes spread over their distribution."""
     kinds = quota(COMMON_KINDS, PROTOTYPES, rng)
     levels = rng.permutation((np.arange(PROTOTYPES) + 0.5) / PROTOTYPES)
     return [draw_lesion(rng, kind, level=float(level)) for kind, level in zip(kinds, levels, strict=True)]
 
 
 def draw_lesion(rng: np.random.Generator, kind: str, *, level: float | None = None) -> Lesion:
-    """A lesion of its own; its size is the quantile `level` of the distribution, or drawn."""
+    """Draw a lesion; its size is the quantile `level` of the distribution, or a random one."""
     quantile = float(rng.uniform(0.001, 0.999)) if level is None else level
     volume = KINDS[kind].volume * VOLUME_ML * float(np.exp(VOLUME_DEVIATION * ndtri(quantile)))
     side = float(rng.choice([-1.0, 1.0]))
@@ -139,12 +139,12 @@ def draw_lesion(rng: np.random.Generator, kind: str, *, level: float | None = No
 
 
 def quota(shares: Mapping[str, float], count: int, rng: np.random.Generator) -> list[str]:
-    """`count` names, each as often as its share says to within one, in random order.
+    """Names in random order, each as often as its share demands, to within one.
 
     Args:
-        shares: Name -> share; they sum to 1.
-        count: How many names.
-        rng: Of the order, and of who gets what rounding leaves.
+        shares: Share of each name; the shares sum to 1.
+        count: Number of names to return.
+        rng: Source of the order, and of the names that get the remainder of the rounding.
     """
     names, wanted = list(shares), count * np.array(list(shares.values()))
     numbers = np.floor(wanted + 1e-9).astype(int)
@@ -156,7 +156,7 @@ def quota(shares: Mapping[str, float], count: int, rng: np.random.Generator) -> 
 
 
 def near(prototype: Lesion, rng: np.random.Generator) -> Lesion:
-    """A near-duplicate of a prototype; where exactly it lies is drawn when it grows."""
+    """Draw a near-duplicate of a prototype; `grow` draws its exact place."""
     scatter = PROTOTYPE_SCATTER
     volume = prototype.volume_ml * float(np.exp(scatter["volume"] * rng.standard_normal()))
     contrast = prototype.contrast * (1.0 + scatter["contrast"] * float(rng.standard_normal()))
@@ -170,13 +170,13 @@ def near(prototype: Lesion, rng: np.random.Generator) -> Lesion:
 
 
 def grow(lesion: Lesion, head: Head, rng: np.random.Generator, *, unique: bool) -> Grown:
-    """The lesion's voxels in a head.
+    """Grow a lesion's voxels in a head.
 
     Args:
-        lesion: What to grow.
-        head: Where.
-        rng: Of place, shape and lobe.
-        unique: Whether it gets a lobe that one modality shows.
+        lesion: Lesion to grow.
+        head: Head to grow it in.
+        rng: Source of place, shape and lobe.
+        unique: Whether the lesion gets a lobe that only one modality shows.
     """
     centre = _settle(head, np.array(lesion.place) * head.axes + head.centre, rng)
     brain = np.asarray(head.tissues["grey"] + head.tissues["white"], dtype=np.float32)
@@ -187,7 +187,7 @@ def grow(lesion: Lesion, head: Head, rng: np.random.Generator, *, unique: bool) 
     components: dict[str, Array] = {}
     for spot, radius in spots:
         distance = _distance(at, spot)
-        # oedema keeps to white matter and leaves the fluid; a core destroys what it meets
+        # oedema stays in white matter and spares the fluid; a core replaces every tissue that it meets
         outer = radius * (1.0 + rough) - distance - 4.0 * head.tissues["grey"]
         core = lesion.core_radius * radius * (1.0 + 0.5 * rough) - distance
         middle = core - kind.rim_mm * bool(kind.rim)
@@ -221,10 +221,10 @@ def _spots(
 
 
 def _settle(head: Head, wanted: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """A place in white matter near the one wanted: drawn by its white matter, its depth and its nearness."""
+    """Draw a place near the wanted one, weighted by white matter, depth and nearness."""
     at = places()
     nearness = np.exp(-0.5 * (_distance(at, wanted) / PROTOTYPE_SCATTER["place"]) ** 2)
-    far = np.exp(-_distance(at, wanted) / REGION_MM)  # so that there is a place wherever one is wanted
+    far = np.exp(-_distance(at, wanted) / REGION_MM)  # so that a place is found wherever one is wanted
     weight = head.tissues["white"] * np.clip(head.depth / 20.0, 0.05, 1.0) * (nearness + 1e-3 * far)
     flat = weight.ravel().astype(np.float64)
     chosen = int(rng.choice(flat.size, p=flat / flat.sum()))
@@ -232,10 +232,10 @@ def _settle(head: Head, wanted: NDArray[np.float64], rng: np.random.Generator) -
 
 
 def _lobe(at: Array, spot: tuple[NDArray[np.float64], float], head: Head, rng: np.random.Generator) -> Array:
-    """Signed distance in mm to a ball at the lesion's border, on the side of the brain's middle."""
+    """Signed distance in mm to a ball at the lesion's border towards the brain's centre, positive inside."""
     centre, radius = spot
     size = max(UNIQUE_LEAST_MM, radius * float(rng.uniform(*UNIQUE_RADIUS)))
-    towards = head.centre - centre + rng.normal(0.0, 20.0, 3)  # there is brain there, not skull
+    towards = head.centre - centre + rng.normal(0.0, 20.0, 3)  # towards brain, away from the skull
     middle = centre + towards / (np.linalg.norm(towards) + 1e-9) * (radius + 0.3 * size)
     return np.asarray(size - _distance(at, middle), dtype=np.float32)
 

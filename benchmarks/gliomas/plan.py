@@ -1,9 +1,9 @@
-"""Who is in the generated pool: each patient's lesion, scanner and damage, drawn before any voxel.
+"""Patients of the generated pool: the lesion, scanner and damage of each, drawn before any voxel.
 
-Shares are quotas, not chances: of 300 cases as many are rare, damaged or of a scanner as the share says, in
-the pool and in the test set alike, and each property is shuffled by itself, so that none tells of another.
-The test set has the pool's shares of kinds, prototypes, scanners and unique parts, and no damaged scan: it
-asks how good a segmentation is, not whether a scan can be used.
+Shares are quotas, not probabilities: in the pool and in the test set, the numbers of rare cases, of damaged
+cases and of cases from each scanner follow the shares to within one. Each property is shuffled separately, so
+that no property predicts another. The test set has the pool's shares of kinds, prototypes, scanners and
+unique parts, but no damaged scans: it measures the quality of a segmentation, not whether a scan can be used.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ SPLITS = ("pool", "test")
 
 @dataclass(frozen=True)
 class Patient:
-    """What is drawn of a patient.
+    """Properties of a patient that are drawn before any voxel.
 
     Attributes:
-        case: Folder's name.
-        split: pool or test.
-        seed: Of everything that is drawn of this patient's voxels.
+        case: Name of the patient's folder.
+        split: `pool` or `test`.
+        seed: Seed of all random draws for this patient's voxels.
         prototype: Number of the common appearance, from 1; 0 for a rare one.
-        lesion: What to grow.
-        scanner: A key of `SCANNERS`.
-        age: 0 to 1.
-        unique: The modality that alone shows a part of the lesion; empty without one.
+        lesion: Lesion to grow.
+        scanner: Key of `SCANNERS`.
+        age: Age from 0 (young) to 1 (old).
+        unique: Modality that alone shows a part of the lesion; empty if there is no such part.
         damage: One of `DAMAGES`; empty for a sound case.
-        damaged: The modality that is damaged.
+        damaged: Modality that is damaged; empty for a sound case.
     """
 
     case: str
@@ -62,7 +62,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class Shares:
-    """The dials.
+    """The dials of a pool.
 
     Attributes:
         unique: Share of the cases with a part of the lesion that one modality alone shows.
@@ -73,20 +73,20 @@ class Shares:
     damaged: float = DAMAGED
 
     def __post_init__(self) -> None:
-        """Refuse what is no share."""
+        """Refuse values outside 0 to 1."""
         for name in ("unique", "damaged"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be between 0 and 1; got {getattr(self, name):g}.")
 
 
 def draw_patients(cases: int, test: int, shares: Shares, *, seed: int) -> list[Patient]:
-    """Everyone of a pool and of its test set, who share the common appearances and nothing else.
+    """Draw the patients of a pool and of its test set; the two share the common appearances and nothing else.
 
     Args:
-        cases: Of the pool.
-        test: Of the test set.
-        shares: The dials.
-        seed: The same seed and counts, the same patients.
+        cases: Number of cases in the pool.
+        test: Number of cases in the test set.
+        shares: Dials of the pool.
+        seed: Seed of all patients; the same seed and counts give the same patients.
     """
     prototypes = draw_prototypes(np.random.default_rng([seed, len(SPLITS)]))
     return [
@@ -127,5 +127,5 @@ def _of_split(
 
 
 def _some(names: Sequence[str], share: float) -> dict[str, float]:
-    """An even part of the share for each name, the rest for none."""
+    """Equal parts of the share for each name, and the rest for the empty name."""
     return {name: share / len(names) for name in names} | {"": 1.0 - share}

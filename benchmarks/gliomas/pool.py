@@ -1,26 +1,28 @@
-"""A generated pool of gliomas in four MR contrasts, whose truth is known, for the study of label efficiency.
+"""A generated pool of gliomas in four MR contrasts with a known truth, for the study of label efficiency.
 
     python -m benchmarks.gliomas.pool OUTPUT --cases 300 --test 60 --seed 0 --figure docs/glioma_pool.png
 
-It is a control, not a stand-in for patients: what a strategy wins here it wins on these assumptions. They
-stand with their numbers in `gliomas.anatomy` (heads), `gliomas.lesions` (kinds, long tail, sizes, unique
-parts), `gliomas.scanner` (contrasts, scanners, damage) and `gliomas.plan` (shares). In short: three quarters
-of the cases are near-duplicates of twelve common appearances, one quarter is rare; in three of ten one
-modality alone shows a part of the lesion; four scanners, drawn apart from the lesions; in eight of a hundred
-cases of the pool one of the four scans is damaged, the label right. OUTPUT gets a folder a case with T1,
-T1ce, T2, FLAIR and `lesion` (the whole lesion), and `truth.csv`.
+The pool is a control and does not replace patients: a strategy that wins here wins under these assumptions.
+The assumptions and their numbers are in `gliomas.anatomy` (heads), `gliomas.lesions` (kinds, long tail,
+sizes, unique parts), `gliomas.scanner` (contrasts, scanners, damage) and `gliomas.plan` (shares). In short:
+three quarters of the cases are near-duplicates of twelve common appearances, and one quarter is rare. In
+three of ten cases only one modality shows a part of the lesion. There are four scanners, drawn independently
+of the lesions. In eight of a hundred cases of the pool one of the four scans is damaged, while the label is
+right. OUTPUT gets `truth.csv` and one folder per case with T1, T1ce, T2, FLAIR and `lesion` (the whole
+lesion).
 
 The numbers were set by looking at pictures, at the pool check, and at Dice over random subsets of growing
-size. No selection strategy was run before they were fixed. What was seen, seed 0: MONAI's UNet on slices (800
+size. No selection strategy was run before they were fixed. Results with seed 0: MONAI's UNet on slices (800
 steps of 8, `benchmarks/label_efficiency/evidence/glioma.yaml`) reached Dice 0.72, 0.82, 0.85, 0.86 on 40 of
-the candidates after learning 5, 20, 80, 200 random others (means of two draws); rare cases 0.57, 0.77, 0.85,
-0.87, so it is rare ones that labels buy. Networks on volumes need far longer: MONAI's SegResNet, 1,200 steps
-of 2 patches of 16 x 32 x 32, came to 0.43 and 0.63 on the test set with 10 labels, 0.69 and 0.61 with 160. An
-earlier draft had more noise, bias and hyperintensities: a tree classifier of smoothed voxels reached 0.45
-with 10 and 0.44 with 160 labels, so they were lowered; it then reached 0.67 with 10 and 0.68 with 80 (rare
-cases 0.41 and 0.59).
+the candidates after training on 5, 20, 80, 200 random others (means of two draws). On rare cases it reached
+0.57, 0.77, 0.85, 0.87, so labels mainly help with rare cases. Networks on volumes need far longer: MONAI's
+SegResNet, 1,200 steps of 2 patches of 16 x 32 x 32, reached 0.43 and 0.63 on the test set with 10 labels,
+0.69 and 0.61 with 160. An earlier draft had more noise, bias and hyperintensities; on it a tree classifier of
+smoothed voxels reached 0.45 with 10 labels and 0.44 with 160. Noise, bias and hyperintensities were therefore
+lowered, and the classifier then reached 0.67 with 10 labels and 0.68 with 80 (rare cases 0.41 and 0.59).
 
-The folder appears when it is whole. The same counts, dials and seed give the same files, byte for byte.
+The folder appears only when it is complete. The same counts, dials and seed give the same files, byte for
+byte.
 """
 
 from __future__ import annotations
@@ -49,13 +51,15 @@ LABEL = "lesion"
 
 
 def main(
-    output: Annotated[Path, typer.Argument(help="Folder to write; must not hold anything.")],
-    cases: Annotated[int, typer.Option(min=1, help="Of the pool.")] = 300,
-    test: Annotated[int, typer.Option(min=0, help="Of the test set, beside those.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything.")] = 0,
-    unique: Annotated[float, typer.Option(help="Share with a part that one modality alone shows.")] = UNIQUE,
+    output: Annotated[Path, typer.Argument(help="Folder to write; must be new or empty.")],
+    cases: Annotated[int, typer.Option(min=1, help="Cases in the pool.")] = 300,
+    test: Annotated[int, typer.Option(min=0, help="Cases in the test set, in addition.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random draws.")] = 0,
+    unique: Annotated[
+        float, typer.Option(help="Share of cases with a part that only one modality shows.")
+    ] = UNIQUE,
     damaged: Annotated[float, typer.Option(help="Share of the pool with a damaged scan.")] = DAMAGED,
-    figure: Annotated[Path | None, typer.Option(help="Also a PNG of eight cases.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="PNG of eight cases to write as well.")] = None,
 ) -> None:
     """Write the pool: python -m benchmarks.gliomas.pool /tmp/glioma --cases 300 --test 60 --seed 0."""
     console = Console()
@@ -72,10 +76,10 @@ def main(
 
 
 def write_pool(patients: Sequence[Patient], output: Path, console: Console) -> list[dict[str, object]]:
-    """Write everyone beside `output` and put the folder there when it is whole.
+    """Write all cases beside `output`, and move the folder there when it is complete.
 
     Returns:
-        The rows of `truth.csv`.
+        Rows of `truth.csv`.
 
     Raises:
         ValueError: If `output` holds something.

@@ -1,12 +1,12 @@
-"""How a head with a lesion is seen: contrasts of each modality, four scanners, and scans that went wrong.
+"""Images of a head with a lesion: the contrasts of each modality, four scanners, and damaged scans.
 
-Grey values are on a scale where the brightest normal tissue is near 1. Only their order is from practice:
-fluid is dark on T1 and FLAIR and bright on T2, white matter brighter than grey on T1 and darker on T2, oedema
-bright on T2 and FLAIR, an intact barrier shows on T1ce what it shows on T1.
+Grey values are on a scale where the brightest normal tissue is near 1. Only their order is taken from
+practice: fluid is dark on T1 and FLAIR and bright on T2; white matter is brighter than grey on T1 and darker
+on T2; oedema is bright on T2 and FLAIR; tissue with an intact blood-brain barrier looks alike on T1ce and T1.
 
-A scanner has a scale, a contrast curve, a bias field, noise and a resolution of its own; each patient moves a
-little between series. Scanners are drawn apart from lesions, so a scanner tells nothing of a lesion. A
-damaged scan is one modality gone wrong; the patient's label stays right.
+A scanner has its own scale, contrast curve, bias field, noise and resolution. Each patient moves a little
+between series. Scanners are drawn independently of lesions, so a scanner says nothing about a lesion. In a
+damaged scan one modality is wrong; the patient's label stays right.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from benchmarks.gliomas.anatomy import EDGE_MM, SPACING, TISSUES, Array, Head, s
 from benchmarks.gliomas.lesions import Grown
 
 MODALITIES = ("T1", "T1ce", "T2", "FLAIR")
-STORED = 1000.0  # of the scale of 1, in int16
-MOVED_MM = 0.7  # deviation of a patient's shift between series, each axis
+STORED = 1000.0  # int16 value that stands for a grey value of 1
+MOVED_MM = 0.7  # deviation of a patient's shift between series, along each axis
 TEXTURE = 0.04  # deviation within a tissue
 SIGNAL: Mapping[str, tuple[float, float, float, float]] = {  # T1, T1ce, T2, FLAIR
     "air": (0.0, 0.0, 0.0, 0.0),
@@ -40,25 +40,25 @@ SIGNAL: Mapping[str, tuple[float, float, float, float]] = {  # T1, T1ce, T2, FLA
     "blood": (0.95, 1.00, 0.28, 0.55),
     "dense": (0.48, 0.86, 0.54, 0.66),
 }
-ENHANCEMENT = 0.45  # of vessels and choroid plexus on T1ce, added
-UNIQUE_ADDED = {"T1ce": 0.32, "T2": 0.24, "FLAIR": 0.26}  # of a lobe that only this modality shows
+ENHANCEMENT = 0.45  # added for vessels and choroid plexus on T1ce
+UNIQUE_ADDED = {"T1ce": 0.32, "T2": 0.24, "FLAIR": 0.26}  # added for a lobe that only this modality shows
 GHOSTS, GHOST = 4, 0.5  # copies along the phase direction, and their strength
 DAMAGED_NOISE = 0.30  # deviation; sound scanners have 0.015 to 0.03
-SHIFT_MM = (4.0, 15.0)  # from what registration may leave to what anyone sees
+SHIFT_MM = (4.0, 15.0)  # from an error that registration may leave to one that anyone sees
 DAMAGES = ("ghosting", "noise", "shifted", "other patient")
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """What a scanner does to every image.
+    """Effect of a scanner on every image.
 
     Attributes:
-        share: Of the patients.
-        scale: Of its grey values.
-        curve: Exponent of the grey values of each modality: another echo time, another contrast.
+        share: Share of the patients who are scanned on it.
+        scale: Factor of the grey values.
+        curve: Exponent of the grey values of each modality; it imitates another echo time or contrast.
         bias: Deviation of the logarithm of the bias field.
-        noise: Deviation, on the scale of 1.
-        blur_mm: Deviation of the point spread in plane, and between slices.
+        noise: Deviation of the noise, on the scale of 1.
+        blur_mm: Deviation of the point spread in mm, in plane and between slices.
     """
 
     share: float
@@ -78,17 +78,17 @@ SCANNERS: Mapping[str, Scanner] = {
 
 
 def signals(head: Head, lesion: Grown, *, contrast: float, unique: str, rng: np.random.Generator) -> Array:
-    """What there is to see.
+    """Signals of a head with a lesion, before the scanner.
 
     Args:
-        head: The patient.
-        lesion: Its voxels.
-        contrast: Of its components against the tissue they replace.
-        unique: The modality that shows the lesion's lobe; empty without one.
-        rng: Of the texture.
+        head: Head of the patient.
+        lesion: Voxels of the lesion.
+        contrast: Contrast of the lesion's components to the tissue they replace.
+        unique: Modality that shows the lesion's lobe; empty without a lobe.
+        rng: Source of the texture.
 
     Returns:
-        (M, D, H, W), in the order of `MODALITIES`.
+        Signals in the order of `MODALITIES`, shape (M, D, H, W).
     """
     texture = 1.0 + TEXTURE * smooth_field(rng, EDGE_MM)
     images = np.zeros((len(MODALITIES), *texture.shape), dtype=np.float32)
@@ -106,12 +106,12 @@ def signals(head: Head, lesion: Grown, *, contrast: float, unique: str, rng: np.
 
 
 def scan(images: Array, scanner: Scanner, rng: np.random.Generator) -> Array:
-    """Images as a scanner makes them.
+    """Images as a scanner makes them, shape (M, D, H, W).
 
     Args:
-        images: (M, D, H, W) signals.
-        scanner: Whose.
-        rng: Of movement, bias and noise.
+        images: Signals, shape (M, D, H, W).
+        scanner: Scanner that makes the images.
+        rng: Source of movement, bias and noise.
     """
     scanned = np.empty_like(images)
     through, plane = scanner.blur_mm[1], scanner.blur_mm[0]
@@ -125,13 +125,13 @@ def scan(images: Array, scanner: Scanner, rng: np.random.Generator) -> Array:
 
 
 def damage(kind: str, image: Array, other: Array, rng: np.random.Generator) -> Array:
-    """One image of a patient, gone wrong.
+    """A damaged version of one image of a patient.
 
     Args:
         kind: One of `DAMAGES`.
-        image: (D, H, W), as scanned.
-        other: The same modality of another patient, as scanned.
-        rng: Of the damage.
+        image: Image as scanned, shape (D, H, W).
+        other: Image of the same modality of another patient, as scanned.
+        rng: Source of the damage.
 
     Raises:
         ValueError: If there is no such damage.
@@ -153,13 +153,13 @@ def damage(kind: str, image: Array, other: Array, rng: np.random.Generator) -> A
 
 
 def noisy(image: Array, deviation: float, rng: np.random.Generator) -> Array:
-    """Magnitude of the image with complex noise: Rician, as in MR."""
+    """Magnitude of the image with complex noise, which is Rician as in MR."""
     real, imaginary = deviation * rng.standard_normal((2, *image.shape), dtype=np.float32)
     return np.asarray(np.hypot(image + real, imaginary), dtype=np.float32)
 
 
 def moved(image: Array, by_mm: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Array:
-    """The image shifted along D, H, W; what comes in mirrors the border, noisy as the rest."""
+    """The image shifted along D, H, W; voxels that come in mirror the border, with the noise of the image."""
     shifted = ndimage.shift(image, by_mm / SPACING, order=1, mode="reflect")
     return np.asarray(shifted, dtype=np.float32)
 

@@ -1,1 +1,1 @@
-"""Whether choosing by modality difference saves labels."""
+"""Label efficiency: does choosing cases by modality difference save labels?"""

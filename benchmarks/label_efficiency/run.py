@@ -1,15 +1,15 @@
-"""Label efficiency: how well a network outlines after labelling the cases that a strategy chose.
+"""Label efficiency: how well a network outlines when it is trained on the cases that a strategy chose.
 
     python -m benchmarks.label_efficiency.run run POOL PROTOCOL --output DIR
     python -m benchmarks.label_efficiency.run run POOL PROTOCOL --output DIR --strategies kmeans --budgets 8
     python -m benchmarks.label_efficiency.run report DIR
 
-PROTOCOL, a YAML file such as `benchmarks/label_efficiency/evidence/sts_ct_mr.yaml`, says everything that
-decides the outcome (`evidence.protocol` has its keys) and was written before the runs. Test patients take
-part in nothing before the end of a training: neither in the contrastive training, nor in the pool check's
-idea of what is usual. All strategies choose from the same
-scores, made once; a strategy's seeds vary what it draws, and the training's weights and patches. Strategies
-that chose the same cases share a training. A finished run is a row; a run that is cut is begun again.
+PROTOCOL is a YAML file such as `benchmarks/label_efficiency/evidence/sts_ct_mr.yaml`. It contains everything
+that decides the outcome and is written before the runs; `evidence.protocol` describes its keys. Test patients
+are not used before the end of a training: neither in the contrastive training, nor in the pool check's
+estimate of what is usual. All strategies choose from the same scores, which are made once. The seeds of a
+strategy vary its random draws and the weights and patches of the training. Strategies that chose the same
+cases share a training. Each finished run is a row; an interrupted run starts again.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ Pool = Annotated[Path, typer.Argument(help="Folder of the cases and their contou
 File = Annotated[Path, typer.Argument(help="The protocol, a YAML file.")]
 Output = Annotated[Path, typer.Option(help="Folder of the rows and the report.")]
 Work = Annotated[
-    Path | None, typer.Option(help="Where prepared cases and scores are kept; in output if none.")
+    Path | None, typer.Option(help="Folder for prepared cases and scores; inside output if none.")
 ]
 Jobs = Annotated[int, typer.Option(help="Processes, of one thread each.")]
 Device = Annotated[
-    str, typer.Option(help="Where networks are trained: cpu, cuda or cuda:N. Scores are made on the CPU.")
+    str, typer.Option(help="Device of the trainings: cpu, cuda or cuda:N. Scores are made on the CPU.")
 ]
 
 
@@ -68,16 +68,16 @@ def run(
     work: Work = None,
     jobs: Jobs = 1,
     device: Device = "cpu",
-    strategies: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
-    budgets: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
-    plan_only: Annotated[bool, typer.Option(help="Score and choose, train nothing.")] = False,
-    revision: Annotated[str, typer.Option(help="Of the code, where git cannot say.")] = "",
+    strategies: Annotated[str, typer.Option(help="Only these strategies, separated by commas.")] = "",
+    budgets: Annotated[str, typer.Option(help="Only these budgets, separated by commas.")] = "",
+    plan_only: Annotated[bool, typer.Option(help="Score and choose, but train nothing.")] = False,
+    revision: Annotated[str, typer.Option(help="Revision of the code, outside a git checkout.")] = "",
 ) -> None:
-    """Score, choose, then train and test what is not in the rows yet, and report.
+    """Score, choose, train and test every run that has no row yet, and report.
 
     Example: python -m benchmarks.label_efficiency.run run POOL PROTOCOL --output DIR
     """
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
+    os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes that start below
     settings, output = Protocol.read(protocol), output.resolve()
     work = (work or output / "work").resolve()
     opened, rows = LabelledPool(pool.resolve(), settings, work), Rows(output)
@@ -95,7 +95,7 @@ def run(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Of the rows.")]) -> None:
+def report(folder: Annotated[Path, typer.Argument(help="Folder of the rows.")]) -> None:
     """Print the tables as Markdown and draw the curves, from the rows alone.
 
     Example: python -m benchmarks.label_efficiency.run report DIR
@@ -111,10 +111,10 @@ def report(folder: Annotated[Path, typer.Argument(help="Of the rows.")]) -> None
 def headroom(
     pool: Pool,
     protocol: File,
-    work: Annotated[Path, typer.Argument(help="Where prepared cases are kept.")],
+    work: Annotated[Path, typer.Argument(help="Folder for prepared cases.")],
     device: Device = "cpu",
 ) -> None:
-    """Whether more labels show under the protocol's schedule, among the candidates alone.
+    """Print whether more labels raise Dice under the protocol's schedule, among the candidates alone.
 
     Example: python -m benchmarks.label_efficiency.run headroom POOL PROTOCOL DIR
     """
@@ -132,7 +132,7 @@ def headroom(
 
 
 def _planned(opened: LabelledPool, rows: Rows, work: Path, jobs: int) -> list[Cell]:
-    """Score, choose and write down what was chosen."""
+    """Score the candidates, choose, and write the plan."""
     known: dict[bool, Knowledge] = {}
     for check in sorted({True, *(arm.check for arm in opened.protocol.arms)}):
         workspace = opened.candidate_site(check=check, workers=jobs)
@@ -164,7 +164,7 @@ def _asked(cell: Cell, strategies: str, budgets: str) -> bool:
 
 
 def _carry_out_all(study: Study, trainings: Sequence[Training], rows: Rows, jobs: int) -> int:
-    """Write each run as it finishes; how many failed."""
+    """Write each run as it finishes, and return how many failed."""
     failed = 0
     columns = TextColumn("trainings"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -189,7 +189,7 @@ def _carry_out_all(study: Study, trainings: Sequence[Training], rows: Rows, jobs
 def _finished(
     study: Study, trainings: Sequence[Training], jobs: int
 ) -> Iterator[tuple[Training, Finished | Exception]]:
-    """Each training as it ends, with its rows or what stopped it; Ctrl-C ends those that run."""
+    """Yield each training as it ends, with its rows or its error; Ctrl-C ends the trainings that run."""
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=fresh, initializer=_begin) as pool:
         coming = {pool.submit(carry_out, study, each): each for each in trainings}
@@ -210,7 +210,7 @@ def _finished(
 
 
 def _begin() -> None:
-    """In a process of the pool: Ctrl-C is for the one that started it."""
+    """Prepare a process of the pool: leave Ctrl-C to the parent, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_the_parent()
 

@@ -1,1 +1,1 @@
-"""Which case next: what scoring and selection cost, and whether the scores are true."""
+"""Which case next: the cost of scoring and selection, and the accuracy of the scores."""

@@ -15,28 +15,28 @@ FitScorer = Callable[[Rows], Callable[[Rows], Array]]  # rows to train on -> a s
 
 
 class HeldOut:
-    """A fitted estimator that refuses the patients it was trained on; there is no other way to its scores.
+    """A fitted estimator that refuses to score the patients it was trained on.
 
     Attributes:
-        trained_on: Patients, as text, so that 7 and "7" are one.
+        trained_on: Patients as text, so that 7 and "7" are the same patient.
     """
 
     def __init__(self, score: Callable[[Rows], Array], trained_on: Iterable[Any]) -> None:
-        """Guard a scorer of rows that was trained on these patients."""
+        """Wrap a scorer of rows that was trained on these patients."""
         self._score, self.trained_on = score, frozenset(str(patient) for patient in trained_on)
         if not self.trained_on:
             raise ValueError("an estimator must name the patients it was trained on; got none.")
 
     @classmethod
     def train(cls, fit: FitScorer, rows: Rows, groups: NDArray[Any]) -> HeldOut:
-        """Fit on rows of a pool whose patients are `groups`."""
+        """Fit on rows of a pool; `groups` has the patient of each row."""
         return cls(fit(rows), groups[rows].tolist())
 
     def __call__(self, rows: Rows, groups: NDArray[Any]) -> Array:
-        """Score rows of a pool whose patients are `groups`.
+        """Score rows of a pool; `groups` has the patient of each row.
 
         Raises:
-            ValueError: If a patient among the rows was trained on.
+            ValueError: If the estimator was trained on a patient among the rows.
         """
         refuse_seen(self.trained_on, map(str, groups[rows].tolist()))
         return self._score(rows)
@@ -46,13 +46,13 @@ def out_of_fold_pmi(fit: FitScorer, groups: NDArray[Any], *, folds: int, seed: i
     """Score every case by an estimator that never saw its patient.
 
     Args:
-        fit: Trains on the rows it is given, encoder and head both, and returns the scorer of other rows.
-        groups: (N,) patient of each case; a patient is never split.
-        folds: Parts of the pool, at least 2.
-        seed: Of the assignment to folds.
+        fit: Function that trains encoder and head on the rows it gets, and returns the scorer of other rows.
+        groups: Patient of each case, shape (N,); a patient's cases are never in two folds.
+        folds: Number of parts of the pool, at least 2.
+        seed: Seed of the assignment to folds.
 
     Returns:
-        Scores (N, ...) as the scorer gives them, not standardised, and the fold (N,) of each case.
+        Scores as the scorer gives them, not standardised, shape (N, ...), and fold of each case, shape (N,).
 
     Raises:
         ValueError: If there are fewer patients than folds.

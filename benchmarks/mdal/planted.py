@@ -2,9 +2,10 @@
 
     python -m benchmarks.mdal.planted POOL --draws 10
 
-In each draw one modality of five random patients is exchanged with that of another (or damaged), the pool
-check is told to let them pass, and the pool is scored from nothing. In the arm `renamed` only the names of
-the patients change, which must change nothing. Rows are written as they come; a run that was cut goes on.
+In each draw one modality of five random patients is replaced by that of another patient (or damaged). These
+patients are released from the pool check, and the pool is scored from scratch. In the arm `renamed` only the
+names of the patients change, and the differences must stay the same. Rows are written as they come, and an
+interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ TOP = 0.2
 
 
 def main(
-    pool: Annotated[Path, typer.Argument(help="Folder of at least 20 patients, a folder each.")],
-    draws: Annotated[int, typer.Option(help="Of each arm.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
-    arms: Annotated[str, typer.Option(help="Which, separated by commas.")] = "exchanged,renamed,damaged",
+    pool: Annotated[Path, typer.Argument(help="Folder of at least 20 patients, one folder each.")],
+    draws: Annotated[int, typer.Option(help="Draws of each arm.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    arms: Annotated[str, typer.Option(help="Arms, separated by commas.")] = "exchanged,renamed,damaged",
 ) -> None:
     """Score pools with planted cases and print where they rank."""
     done = {(row["arm"], int(row["draw"])) for row in _rows()}
@@ -58,7 +59,7 @@ def main(
 
 
 def report() -> None:
-    """Print the table from the rows that were written."""
+    """Print the table from the file of rows."""
     rows, table = _rows(), Table(title="Planted cases in the top fifth of the modality difference")
     for column in ("arm", "change", "draws", "cases", "in the top fifth", "median rank", "of"):
         table.add_column(column)
@@ -79,13 +80,13 @@ def report() -> None:
     for row in rows:
         if row["arm"] == "renamed":
             console.print(
-                f"patients renamed: largest change of a difference {float(row['difference']):.3g} "
+                f"patients renamed: largest change of a case's difference {float(row['difference']):.3g} "
                 f"over {row['of']} cases"
             )
 
 
 def _draw(pool: Path, arm: str, draw: int, seed: int) -> list[dict[str, object]]:
-    """Ranks of five planted cases."""
+    """One row per planted case, with its rank; five cases are planted."""
     rng = np.random.default_rng([seed, draw])
     cases = find_pool(pool).cases
     order = rng.permutation(len(cases))
@@ -111,7 +112,7 @@ def _draw(pool: Path, arm: str, draw: int, seed: int) -> list[dict[str, object]]
 
 
 def _renamed(pool: Path) -> list[dict[str, object]]:
-    """Largest change of a difference when the patients exchange their names."""
+    """One row with the largest change of a difference when the patients exchange their names."""
     with tempfile.TemporaryDirectory() as folder:
         plain, renamed = Path(folder) / "plain", Path(folder) / "renamed"
         names = sorted(path.name for path in pool.iterdir() if path.is_dir() and path.name != ".mdal")

@@ -1,20 +1,22 @@
-"""How close does each estimator of pointwise mutual information come to a truth that is known?
+"""How close does each estimator of pointwise mutual information come to a known truth?
 
     python -m benchmarks.mdal.pmi_accuracy
     python -m benchmarks.mdal.pmi_accuracy --quick
     python -m benchmarks.mdal.pmi_accuracy --report
 
 The world. Each side has 8 shared directions of unit variance, paired with canonical correlation 0.6, and
-d - 8 private ones whose variances are equal and sum to 8, so half of a side's variance is shared at any d.
-A random rotation of each side mixes them into d features. `gaussian` is that; `warped` then sends each
-feature, in units of its mean deviation, through sinh z, z^3, exp z or -exp(-z), in turn. Both are invertible
-within a side, so the PMI stays the closed form of the 8 pairs. 0.6 was chosen because it gives back the
-figures of an earlier experiment, closed form without PCA at d = 16: 0.75 at n = 200, 0.87 at n = 500.
-At d = 16 all directions have one variance, so PCA has nothing to go by; at d = 128 it has. The warps are of
-single features: they are what a copula can undo, and say nothing of warps that mix features.
+d - 8 private directions of equal variance. The private variances sum to 8, so half of a side's variance is
+shared at any d. A random rotation of each side mixes the directions into d features. That is `gaussian`. For
+`warped` each feature, in units of its mean deviation, then passes through sinh z, z^3, exp z or -exp(-z), in
+turn. Rotation and warp are invertible within a side, so the PMI stays the closed form of the 8 pairs. 0.6 was
+chosen because it reproduces the figures of an earlier experiment, closed form without PCA at d = 16: 0.75 at
+n = 200, 0.87 at n = 500. At d = 16 all directions have the same variance, so PCA cannot separate them; at
+d = 128 it can. Each warp acts on a single feature: a copula can undo that, and the result says nothing about
+warps that mix features.
 
-Every case is its own patient. `in` is scored by an estimator fitted on all cases, `out` by five that did not
-see the case. The gap is the mean in-sample score less the mean out-of-fold score.
+Every case is its own patient. `in` is scored by an estimator fitted on all cases, `out` by five estimators,
+each case by the one that did not see it. The gap is the mean in-sample score minus the mean out-of-fold
+score.
 """
 
 from __future__ import annotations
@@ -50,12 +52,12 @@ WARPS: tuple[Callable[[Array], Array], ...] = (
     np.exp,
     lambda z: np.asarray(-np.exp(-z)),
 )
-STEPS, RATE, BATCH, WIDTH, OUTPUTS = 300, 2e-3, 256, 256, 32  # of the critics
+STEPS, RATE, BATCH, WIDTH, OUTPUTS = 300, 2e-3, 256, 256, 32  # training and size of the critics
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One line of work: a world and an estimator."""
+    """One measurement: a world and an estimator."""
 
     kind: str
     n: int
@@ -66,7 +68,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Spearman with the truth, biases and gap in nats; `standardised` is out of fold, as a plan ranks it."""
+    """Spearman's correlation with the truth, and biases and gap in nats.
+
+    `standardised_spearman` is out of fold, with the scores standardised per fold as a plan ranks them.
+    """
 
     truth_mean: float
     out_spearman: float
@@ -79,7 +84,10 @@ class Outcome:
 
 
 def make_world(kind: str, n: int, d: int, repeat: int) -> tuple[Array, Array, Array]:
-    """Both modalities' features (n, d) and their PMI (n,) in nats; both kinds have the same cases."""
+    """Features of both modalities, shapes (n, d), and their PMI in nats, shape (n,).
+
+    Both kinds of world have the same cases.
+    """
     rng = np.random.default_rng([n, d, repeat])
     x = rng.standard_normal((n, d))
     y = rng.standard_normal((n, d))
@@ -101,7 +109,7 @@ def make_world(kind: str, n: int, d: int, repeat: int) -> tuple[Array, Array, Ar
 
 
 def fit_critic(first: Array, second: Array, network: Callable[[int], nn.Module]) -> PairScorer:
-    """Train a critic f(x).g(y) by symmetric InfoNCE; scores others, less their log-mean-exp constant."""
+    """Train a critic f(x).g(y) by symmetric InfoNCE; its scores have the log-mean-exp constant subtracted."""
     torch.manual_seed(0)
     moments = [(side.mean(axis=0), side.std(axis=0)) for side in (first, second)]
     networks = nn.ModuleList([network(first.shape[1]), network(second.shape[1])])
@@ -169,7 +177,7 @@ def measure(setting: Setting) -> Outcome:
 
 
 def settings(*, quick: bool) -> Iterator[Setting]:
-    """All work, repeat by repeat, so that an interrupted run has every row of the table."""
+    """All measurements, repeat by repeat, so that an interrupted run still fills every row of the table."""
     for repeat in range(1 if quick else 5):
         for n in (200,) if quick else (200, 500, 2000):
             for d in (16, 128):
@@ -178,7 +186,7 @@ def settings(*, quick: bool) -> Iterator[Setting]:
 
 
 def read_results(path: Path) -> dict[Setting, Outcome]:
-    """What a CSV holds; nothing where there is none."""
+    """Results in a CSV by setting; empty if the file does not exist."""
     if not path.exists():
         return {}
     with path.open(newline="") as file:
@@ -192,12 +200,15 @@ def read_results(path: Path) -> dict[Setting, Outcome]:
 
 def main(
     output: Annotated[
-        Path, typer.Option(help="One row a measurement; rows already there are kept.")
+        Path, typer.Option(help="CSV with one row per measurement; its rows are kept.")
     ] = RESULTS / "pmi_accuracy.csv",
     quick: Annotated[bool, typer.Option("--quick", help="One repeat of n = 200.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Only print the tables of the CSV.")] = False,
 ) -> None:
-    """Measure what is not in the CSV yet, then print its tables: python -m benchmarks.mdal.pmi_accuracy."""
+    """Measure every setting that is not in the CSV yet, then print its tables.
+
+    Example: python -m benchmarks.mdal.pmi_accuracy
+    """
     torch.set_num_threads(1)
     console, known = Console(width=120), read_results(output)
     missing = [] if report else [setting for setting in settings(quick=quick) if setting not in known]
@@ -217,7 +228,7 @@ def main(
 
 
 def print_tables(console: Console, known: dict[Setting, Outcome]) -> None:
-    """Mean over the repeats, and the deviation between them of the out-of-fold Spearman."""
+    """Print the means over the repeats, with the deviation of the out-of-fold Spearman between them."""
     for d, n in sorted({(setting.d, setting.n) for setting in known}):
         table = Table(title=f"d = {d}, n = {n}", title_justify="left")
         for column in ("kind", "estimator"):
@@ -245,7 +256,7 @@ def _cells(found: list[Outcome]) -> list[str]:
 
 
 def select(known: dict[Setting, Outcome], **wanted: Any) -> list[Outcome]:
-    """Outcomes of the settings that have these values."""
+    """Outcomes of the settings with these values."""
     return [outcome for setting, outcome in known.items() if wanted.items() <= asdict(setting).items()]
 
 
@@ -255,7 +266,7 @@ def mean(found: list[Outcome], name: str) -> float:
 
 
 def print_targets(console: Console, known: dict[Setting, Outcome]) -> None:
-    """What was asked for, and what was measured."""
+    """Print the targets and the measured values."""
     table = Table("target", "least", "measured", "reached", title="Targets", title_justify="left")
     for kind, least in (("gaussian", 0.85), ("warped", 0.70)):
         found = select(known, kind=kind, n=500, d=16, estimator="copula, PCA chosen (default)")

@@ -1,20 +1,22 @@
-"""What does the scoring of a pool cost, beside MONAI Label's own epistemic scoring in the same run?
+"""What does the scoring of a pool cost, compared with MONAI Label's own epistemic scoring in the same run?
 
     python -m benchmarks.mdal.scoring samples/sts --cores 2 --rounds 5
 
-Ours is measured from nothing: pool check, reading, training, scores and plan, in a process of its own with
-an empty work folder; then again with nothing changed. It needs no label and runs once for a pool.
+Our side is measured from scratch: pool check, reading, training, scores and plan, in a process of its own
+with an empty work folder. It is then measured again with nothing changed. It needs no labels and runs once
+per pool.
 
 The rival is `EpistemicScoring` (epistemic_v2) of the installed MONAI Label with its default number of
 dropout samples, on MONAI's residual U-Net of about as many parameters as CIML's `tiny`. Its weights are
-untrained: cost is measured, not quality. It gets the same cases, cropped to the body, from the cache that
-ours has filled, so that reading and resampling cost it nothing, and passes them through the network at once
-or in windows as CIML does. In use it needs labels and a trained model, and runs again at each round on what
-is still unlabelled; the trainings are not counted either.
+untrained, as cost is measured and not quality. It gets the same cases, cropped to the body, from the cache
+that our side has filled, so that reading and resampling cost it nothing. It passes them through the network
+at once or in windows, as CIML does. In practice it needs labels and a trained model, and in each round it
+scores the cases that are still unlabelled; its trainings are not counted.
 
-Device-seconds are seconds of all cores on a CPU and seconds of wall time on a GPU, within the scoring:
-Python's start and imports are left out. Peaks are resident memory: of the largest process, as
-`/usr/bin/time -v` tells it, and of all processes at once, where a page that two of them share counts twice.
+Device-seconds are seconds of all cores on a CPU and seconds of wall time on a GPU, within the scoring;
+Python's start and imports are left out. Peaks are peaks of resident memory: of the largest process, as
+`/usr/bin/time -v` reports it, and of all processes together, where a page that two of them share counts
+twice.
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import cores, device_of
 
 DROPOUT = 0.2  # as in MONAI Label's example apps
-LOOK_S = 0.1  # between two looks at a scoring's processes
-WINDOW, AT_ONCE = (32, 96, 96), 1_000_000  # voxels, as CIML's inference has them
+LOOK_S = 0.1  # time between two looks at the processes of a scoring
+WINDOW, AT_ONCE = (32, 96, 96), 1_000_000  # voxels, as in CIML's inference
 Told = dict[str, Any]
 
 
@@ -56,11 +58,11 @@ class Measured:
     """One scoring in a process of its own.
 
     Attributes:
-        told: What the scoring itself says: cases, seconds, seconds of cores in its own process and more.
-        device_s: Seconds of the device within the scoring.
-        process_s: Wall time with Python's start.
-        peak_mb: Of the largest process.
-        peak_of_all_mb: Of all processes at once.
+        told: Report of the scoring itself: cases, seconds, core-seconds of its own process and more.
+        device_s: Device-seconds within the scoring.
+        process_s: Wall time in s with Python's start.
+        peak_mb: Peak memory of the largest process in MB.
+        peak_of_all_mb: Peak memory of all processes together in MB.
     """
 
     told: Told
@@ -71,11 +73,11 @@ class Measured:
 
 
 class Family:
-    """A process and all that it starts, looked at again and again.
+    """A process and all processes that it starts, observed at intervals.
 
     Attributes:
-        core_s: Seconds of cores that each process has used, by its id.
-        peak: Most resident bytes of all of them at once.
+        core_s: Core-seconds that each process has used, by process id.
+        peak: Largest resident memory of all processes together, in bytes.
     """
 
     def __init__(self, pid: int) -> None:
@@ -84,11 +86,11 @@ class Family:
         self.core_s: dict[int, float] = {}
 
     def look(self) -> None:
-        """Take what each living member has used until now."""
+        """Record the core-seconds and the memory of each living process."""
         resident = 0
         with suppress(psutil.NoSuchProcess):
             for member in [self.process, *self.process.children(recursive=True)]:
-                with suppress(psutil.NoSuchProcess):  # ended meanwhile
+                with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
                     used = member.cpu_times()
                     self.core_s[member.pid] = used.user + used.system
                     resident += member.memory_info().rss
@@ -96,10 +98,10 @@ class Family:
 
 
 def measure(part: Callable[[Workspace], Told], studies: Path, conf: dict[str, str], allowed: int) -> Measured:
-    """Run a part of this module in a process of its own, on so many cores.
+    """Run a part of this module in a process of its own, on the given number of cores.
 
     Raises:
-        RuntimeError: If it failed; the message is the end of its log.
+        RuntimeError: If the process failed; the message has the end of its log.
     """
     answer, log = Path(conf["work_dir"]) / "told.json", Path(conf["work_dir"]) / "log.txt"
     code = f"from benchmarks.mdal import scoring; scoring.tell(scoring.{part.__name__}, {allowed})"
@@ -130,7 +132,7 @@ def measure(part: Callable[[Workspace], Told], studies: Path, conf: dict[str, st
 
 
 def tell(part: Callable[[Workspace], Told], allowed: int) -> None:
-    """In the measured process: run the part and write what it says where it was asked to."""
+    """Run the part in the measured process, and write its report to the file that was asked for."""
     studies, conf, answer = sys.argv[1:]
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:allowed])
     Path(answer).write_text(json.dumps(part(Workspace(Path(studies), read_settings(json.loads(conf))))))
@@ -151,7 +153,7 @@ def mdal(workspace: Workspace) -> Told:
 
 def epistemic(workspace: Workspace) -> Told:
     """Score every case by MONAI Label's dropout samples."""
-    from monailabel.datastore.local import LocalDatastore  # here, as our side's memory is measured without
+    from monailabel.datastore.local import LocalDatastore  # here, to keep it out of our side's memory
     from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
 
     with tempfile.TemporaryDirectory() as folder:
@@ -202,7 +204,7 @@ def _dropout_task(workspace: Workspace) -> Any:
 
 
 def _load_body(data: dict[str, Any]) -> dict[str, Any]:
-    """The box around the body of a prepared case, padded to what the network can halve twice."""
+    """The box around the body of a prepared case, padded to sizes that the network can halve twice."""
     array = Path(data["image"]).resolve()
     box = body_box(np.load(array.parent / "foreground.npy", mmap_mode="r"))
     cropped = np.load(array, mmap_mode="r")[(slice(None), *box)]
@@ -218,13 +220,13 @@ def _timed(work: Callable[[], object]) -> Told:
 
 
 def row(name: str, measured: Measured, rounds: int, runs: float) -> dict[str, str | float]:
-    """A line of the results.
+    """Row of the results.
 
     Args:
-        name: Of the scoring.
-        measured: One run.
-        rounds: How many rounds of labelling there are.
-        runs: How often it scores the whole pool in all of them together.
+        name: Name of the scoring.
+        measured: Measurement of one run.
+        rounds: Number of rounds of labelling.
+        runs: Number of scorings of the whole pool in all rounds together, with fractions.
     """
     each = measured.device_s / measured.told["cases"]
     return {
@@ -242,7 +244,7 @@ def row(name: str, measured: Measured, rounds: int, runs: float) -> dict[str, st
 
 
 def show(console: Console, title: str, rows: list[dict[str, str | float]]) -> None:
-    """One column a scoring."""
+    """Print a table with one column per scoring."""
     names, *measures = rows[0]
     table = Table("", title=title, title_justify="left")
     for line in rows:
@@ -262,9 +264,9 @@ def main(
     allowed: Annotated[int, typer.Option("--cores", help="Cores that a scoring may use.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     reference: Annotated[str, typer.Option(help="Modality whose grid is taken.")] = "",
-    output: Annotated[Path, typer.Option(help="One row a scoring.")] = RESULTS / "scoring.csv",
+    output: Annotated[Path, typer.Option(help="CSV with one row per scoring.")] = RESULTS / "scoring.csv",
 ) -> None:
-    """Measure both: python -m benchmarks.mdal.scoring samples/sts --cores 2 --rounds 5."""
+    """Measure both scorings: python -m benchmarks.mdal.scoring samples/sts --cores 2 --rounds 5."""
     console = Console()
     with tempfile.TemporaryDirectory() as work:
         conf = {"work_dir": work, "device": device, "reference": reference, "workers": str(allowed)}

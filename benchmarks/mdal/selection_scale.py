@@ -1,13 +1,15 @@
-"""How long does each selector take, and with how much memory, from a thousand to a million cases?
+"""How much time and memory does each selector take, from a thousand to a million cases?
 
     python -m benchmarks.mdal.selection_scale
     python -m benchmarks.mdal.selection_scale --cases 1000 --selector farthest --selector typiclust
 
-The cases are Gaussian noise of 128 features in a shuffled order: nothing to find, so k-means stops late.
-Each measurement is a process of its own, from arrays in memory to the whole order; its peak counts the
-interpreter and the arrays.
-The rivals answer with the first k cases only: numpy sorts the modality differences without ids and ties,
-scikit-learn clusters every case with its own k-means and gives the largest difference of each cluster.
+The cases are Gaussian noise of 128 features in a shuffled order. There are no clusters to find, so k-means
+stops late. Each measurement runs in a process of its own, from arrays in memory to the whole order; its peak
+includes the interpreter and the arrays.
+
+The rivals return the first k cases only. numpy sorts the modality differences without ids and ties.
+scikit-learn clusters every case with its own k-means and returns the case with the largest difference of each
+cluster.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ from lib.mdal.selection.candidates import Candidates, Rows
 
 ROWS = RESULTS / "selection_scale.csv"
 FEATURES = 128
-SMALL = 10_000  # for the baselines, which a study of that size needs
-RIVAL_LIMIT = 100_000  # k-means of a million cases would take many minutes
+SMALL = 10_000  # largest pool for the baselines, enough for a study
+RIVAL_LIMIT = 100_000  # k-means on a million cases would take many minutes
 MAIN = ("mdal", "diversemd")
 
 Row = dict[str, str | int | float]
@@ -45,17 +47,17 @@ Rival = Callable[[Features, Difference, int], Rows]
 
 
 def argsort(features: Features, difference: Difference, groups: int) -> Rows:
-    """What MaxMD costs without ids, ties and checks."""
+    """MaxMD without ids, ties and checks."""
     return np.argsort(-difference)[:groups]
 
 
 def k_means(features: Features, difference: Difference, groups: int) -> Rows:
-    """DiverseMD's winners from k-means of every case."""
+    """DiverseMD's winners, from k-means on all cases."""
     return _winners(KMeans(groups, n_init=1, random_state=0).fit_predict(features), difference)
 
 
 def k_means_in_batches(features: Features, difference: Difference, groups: int) -> Rows:
-    """DiverseMD's winners from mini-batch k-means of every case."""
+    """DiverseMD's winners, from mini-batch k-means on all cases."""
     return _winners(MiniBatchKMeans(groups, n_init=1, random_state=0).fit_predict(features), difference)
 
 
@@ -67,14 +69,12 @@ RIVALS: dict[str, Rival] = {
 
 
 def main(
-    cases: Annotated[
-        list[int] | None, typer.Option(help="Sizes of pool; 1000 to 1000000 by default.")
-    ] = None,
+    cases: Annotated[list[int] | None, typer.Option(help="Pool sizes; 1000 to 1000000 by default.")] = None,
     groups: Annotated[list[int] | None, typer.Option(help="Budgets k; 20 and 200 by default.")] = None,
     selector: Annotated[list[str] | None, typer.Option(help="Selectors; all by default.")] = None,
     threads: Annotated[int, typer.Option(help="Threads that a measurement may use.")] = 2,
 ) -> None:
-    """Measure every selector at every size, print a table, write a CSV row after each measurement."""
+    """Measure every selector at every size; write a row after each measurement and print a table."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     rows: list[Row] = []
@@ -94,7 +94,7 @@ def main(
 
 
 def measured_alone(name: str, cases: int, groups: int, threads: int) -> Row:
-    """Measure in a process of its own, so that the peak memory is its own."""
+    """Measure in a separate process, so that the peak memory is that of this measurement."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(measure, name, cases, groups, threads).result()
 
@@ -126,7 +126,7 @@ def measure(name: str, cases: int, groups: int, threads: int) -> Row:
 
 
 def table(rows: list[Row]) -> Table:
-    """The rows, with how the time grows from one size to the next: 1 is linear."""
+    """Table of the rows, with the exponent by which time grows from one size to the next: 1 is linear."""
     shown = Table(title=f"{FEATURES} features, {rows[0]['threads']} threads", title_justify="left")
     for column in ("selector", "cases", "k", "seconds", "peak GB", "growth"):
         shown.add_column(column, justify="left" if column == "selector" else "right", no_wrap=True)

@@ -1,1 +1,1 @@
-"""The pool check: how many damaged cases does it catch, how many sound ones does it flag?"""
+"""The pool check: how many damaged cases does it catch, and how many sound cases does it flag?"""

@@ -3,8 +3,8 @@
     python -m benchmarks.pool_check.run samples/sts --reference MR_T1 --copies 8 --seed 0
 
 Each copy is damaged in one modality and judged within the pool of the other, undamaged patients. Patients
-that the check flags as they are give no copies. `content` counts what is caught by grey values alone,
-without the rules on headers, fields of view and duplicates.
+that the check already flags when undamaged give no copies. `content` counts the copies that are caught by
+grey values alone, without the rules on headers, fields of view and duplicates.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def main(
     pool: Annotated[Path, typer.Argument(help="Studies folder, such as samples/sts.")],
     reference: Annotated[str, typer.Option(help="Modality whose grid is taken.")] = "",
     count: Annotated[int, typer.Option("--copies", help="Damaged copies of each kind.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of patients, modalities and damages.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
-    output: Annotated[Path, typer.Option(help="One row a copy.")] = RESULTS / "pool_check.csv",
+    seed: Annotated[int, typer.Option(help="Seed of patients, modalities and damage.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes of the check.")] = 2,
+    output: Annotated[Path, typer.Option(help="CSV with one row per copy.")] = RESULTS / "pool_check.csv",
 ) -> None:
-    """Count what the pool check catches: python -m benchmarks.pool_check.run samples/sts --copies 8."""
+    """Count the copies that the pool check catches: python -m benchmarks.pool_check.run samples/sts."""
     console, rng = Console(), np.random.default_rng(seed)
     found = find_pool(pool)
     preparation = Preparation(found.modalities, reference or default_reference(found.modalities))

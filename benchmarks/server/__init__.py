@@ -1,1 +1,1 @@
-"""The server: does it keep its word to annotators, survive kill -9, and answer in time?"""
+"""The server: does it give each case to one annotator only, survive kill -9, and answer in time?"""

@@ -1,7 +1,7 @@
-"""Whether annotators who ask at once ever hold the same case, beside MONAI Label's own `random` in one run.
+"""Do annotators who ask at the same time ever hold the same case? MONAI Label's `random` is compared.
 
-Each annotator is a process of its own: it asks for a case, holds it for a moment, labels three of four and
-passes the fourth over. A case counts as held twice when two of them have it in hands at the same time, and as
+Each annotator is a process of its own. It asks for a case, holds it for a moment, labels three of four cases
+and skips the fourth. A case counts as held twice when two annotators hold it at the same time, and as
 labelled twice when two labels of it were saved.
 """
 
@@ -32,20 +32,20 @@ from benchmarks.server.tiny_pools import RIVAL, make_pools
 from lib.plan.store import CaseScore, PlanStore
 
 ROWS = RESULTS / "annotators.csv"
-HOLD_S = 0.1  # how long a case is looked at
-PASSED_OVER = 4  # each so many-th case is not labelled
+HOLD_S = 0.1  # time for which an annotator looks at a case
+PASSED_OVER = 4  # every fourth case is not labelled
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one annotator does.
+    """Work of one annotator.
 
     Attributes:
-        address: Of the server.
-        strategy: Asked for.
-        annotator: Name.
-        calls: Next Samples.
-        label: File to submit.
+        address: Address of the server.
+        strategy: Strategy that the annotator asks for.
+        annotator: Name of the annotator.
+        calls: Number of Next Samples.
+        label: Label file to submit.
     """
 
     address: str
@@ -57,15 +57,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Hold:
-    """A case in an annotator's hands; times are of one clock for all processes of the machine.
+    """A case held by an annotator; all times, in s, come from one clock for all processes of the machine.
 
     Attributes:
-        case_id: Of the case; None where the server had none.
-        annotator: Whose hands.
-        asked: When the request was sent.
-        since: When the answer was there.
-        until: When the label was saved or the next case was asked for.
-        labelled: Whether it was labelled.
+        case_id: Id of the case; None if the server had none.
+        annotator: Name of the annotator who holds the case.
+        asked: Time of the request.
+        since: Time of the answer.
+        until: Time at which the label was saved or the case was skipped.
+        labelled: Whether the annotator labelled the case.
         failed: Whether the server answered with an error.
     """
 
@@ -80,11 +80,11 @@ class Hold:
 
 def main(
     cases: Annotated[int, typer.Option(help="Cases in the pool.")] = 600,
-    clients: Annotated[int, typer.Option(help="Annotators, a process each.")] = 8,
-    calls: Annotated[int, typer.Option(help="Next Samples of each.")] = 200,
+    clients: Annotated[int, typer.Option(help="Annotators, one process each.")] = 8,
+    calls: Annotated[int, typer.Option(help="Next Samples of each annotator.")] = 200,
 ) -> None:
-    """Annotators at once: python -m benchmarks.server.annotators --cases 600 --clients 8 --calls 200."""
-    console, rows = Console(width=110), []  # where the whole table fits
+    """Let annotators ask at once: python -m benchmarks.server.annotators --cases 600 --clients 8."""
+    console, rows = Console(width=110), []  # wide enough for the whole table
     servers = {
         "MDAL-CIML, SQLite": ours,
         "2 × MDAL-CIML, PostgreSQL": ours_on_postgresql,
@@ -103,21 +103,21 @@ def main(
 
 @contextmanager
 def ours(folder: Path, cases: int) -> Iterator[tuple[list[str], str]]:
-    """One server with its plan beside the studies."""
+    """Start one server with its plan beside the studies."""
     with _planned(folder, cases, servers=1) as addresses:
         yield addresses, "paced"
 
 
 @contextmanager
 def ours_on_postgresql(folder: Path, cases: int) -> Iterator[tuple[list[str], str]]:
-    """Two servers of the same studies that share a database."""
+    """Start two servers of the same studies that share a database."""
     with postgresql() as url, _planned(folder, cases, servers=2, database_url=url) as addresses:
         yield addresses, "paced"
 
 
 @contextmanager
 def rival(folder: Path, cases: int) -> Iterator[tuple[list[str], str]]:
-    """A bare MONAI Label app on its own datastore, one file a case."""
+    """Start a bare MONAI Label app on its own datastore with one file per case."""
     make_pools(folder / "ours", folder / "theirs", cases)
     (folder / "app").mkdir()
     (folder / "app" / "main.py").write_text(RIVAL)
@@ -126,7 +126,7 @@ def rival(folder: Path, cases: int) -> Iterator[tuple[list[str], str]]:
 
 
 def annotate(addresses: Sequence[str], strategy: str, label: Path, clients: int, calls: int) -> list[Hold]:
-    """Let annotators work at once, spread over the servers; every case that each of them held."""
+    """Let annotators work at the same time, spread over the servers; return every case that they held."""
     context = get_context("spawn")
     work = [
         Work(addresses[number % len(addresses)], strategy, f"annotator {number}", calls, label)
@@ -139,7 +139,7 @@ def annotate(addresses: Sequence[str], strategy: str, label: Path, clients: int,
 
 
 def held_twice(holds: Sequence[Hold]) -> int:
-    """How often a case was given to an annotator while another one held it."""
+    """Number of times that a case was given to an annotator while another annotator held it."""
     ends: dict[str, tuple[float, str]] = {}
     twice = 0
     for hold in sorted((hold for hold in holds if hold.case_id), key=lambda hold: hold.since):
@@ -151,12 +151,12 @@ def held_twice(holds: Sequence[Hold]) -> int:
 
 
 def labelled_twice(holds: Sequence[Hold]) -> int:
-    """Labels of cases that had one: work done in vain."""
+    """Number of labels of cases that already had one, which is wasted work."""
     return sum(count - 1 for count in Counter(hold.case_id for hold in holds if hold.labelled).values())
 
 
 def summary(holds: Sequence[Hold]) -> dict[str, Any]:
-    """One row of the table."""
+    """Row of one server."""
     given = [hold for hold in holds if hold.case_id]
     times = [1000.0 * (hold.since - hold.asked) for hold in given]
     return {
@@ -181,7 +181,7 @@ def write_label(folder: Path) -> Path:
     return path
 
 
-_QUIET = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}  # the plan is there; how it is made is not measured
+_QUIET = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}  # the plan exists already; making it is not measured
 
 
 @contextmanager

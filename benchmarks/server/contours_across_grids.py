@@ -1,8 +1,8 @@
-"""A tumour outlined on the MR, read back on the grids of CT and PET: does it agree with their own contours?
+"""Does a tumour outlined on the MR, read back on the grids of CT and PET, agree with their own contours?
 
-The label is saved as a reader's is, for the MR series of a case; for each series it is then written as the
-DICOM SEG of that series and read back on its grid. Beside it stands what the grids allow: a series' own
-contour carried to the MR's grid and back.
+The label is saved for the MR series of a case, as a reader's label is. It is then written as a DICOM SEG of
+each series and read back on the grid of that series. For comparison the script gives the agreement that the
+grids allow: a series' own contour is resampled to the MR's grid and back.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from lib.server.datastore import CaseDatastore
 
 ROWS = RESULTS / "contours_across_grids.csv"
 OUTLINED = "MR_T1"
-TARGET = 0.85  # Dice on the CT
+TARGET = 0.85  # least Dice on the CT
 
 
 def main(
     studies: Annotated[
-        Path, typer.Argument(help="Folder of patients: series of MR_T1, CT and PET, X_GTV.nii.gz of each.")
+        Path, typer.Argument(help="Folder of patients: series MR_T1, CT and PET with X_GTV.nii.gz for each.")
     ],
 ) -> None:
     """Measure and print the table: python -m benchmarks.server.contours_across_grids samples/dicom."""
-    warnings.filterwarnings("ignore", module="highdicom")  # that the patients' names were taken away
+    warnings.filterwarnings("ignore", module="highdicom")  # it warns that the patients' names were removed
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "studies"
         shutil.copytree(studies, served, ignore=shutil.ignore_patterns("*.nii.gz"))
@@ -62,7 +62,7 @@ def main(
 
 
 def measure(datastore: CaseDatastore, case: Case, contours: Path) -> Iterator[dict[str, str | float]]:
-    """Save a patient's MR contour as a reader's label, then a row a series."""
+    """Save a patient's MR contour as a reader's label, and yield one row per series."""
     drawn = contours / f"{OUTLINED}_GTV.nii.gz"
     datastore.save_label(case.modalities[OUTLINED].series or "", str(drawn), "final", {})
     label = datastore.labels.read(case)
@@ -83,7 +83,7 @@ def measure(datastore: CaseDatastore, case: Case, contours: Path) -> Iterator[di
 
 
 def through_seg(datastore: CaseDatastore, label: Volume, source: Source) -> Volume:
-    """The label as the SEG of a series, read on that series' grid."""
+    """The label written as the SEG of a series and read back on the grid of that series."""
     labels = datastore.workspace.decomposition.labels
     dataset = write_segmentation(
         label,
@@ -96,7 +96,7 @@ def through_seg(datastore: CaseDatastore, label: Volume, source: Source) -> Volu
 
 
 def agreement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Dice of what is not background."""
+    """Dice of the foregrounds."""
     mine, theirs = (torch.from_numpy(array > 0)[None, None] for array in (first, second))
     return float(compute_dice(mine, theirs))
 

@@ -1,21 +1,23 @@
-"""From a request to a label file: how long, and with how much memory, beside MONAI Label's own task?
+"""How much time and memory does a label file take, from the request on, compared with MONAI Label's own task?
 
     python -m benchmarks.server.inference_speed --runs 3 --threads 2
 
-The case has T1, T1ce, T2 and FLAIR on 240 x 240 x 155 voxels of 1 mm, as int16 .nii.gz files: made-up
-values inside an ellipsoid of 140 x 175 x 140 mm (1.8 million voxels), zero outside, as after skull stripping.
+A case has T1, T1ce, T2 and FLAIR on 240 x 240 x 155 voxels of 1 mm, as int16 .nii.gz files. The values are
+made up inside an ellipsoid of 140 x 175 x 140 mm (1.8 million voxels) and zero outside, as after skull
+stripping.
 
-Ours is the infer task of this app with CIML's `base` network for `glioma_mr`. The rival is a `BasicInferTask`
-of the installed MONAI Label with MONAI's SegResNet (16 initial filters, blocks 1-2-2-4 down and 1-1-1 up) in
-windows of 240 x 240 x 160 that overlap by half, and the transforms that are usual for these images;
-`Restored` is left out, as nothing is resampled and so nothing is to be undone. Both have untrained weights:
-cost is measured, not quality.
+Our side is the infer task of this app with CIML's `base` network for `glioma_mr`. The rival is a
+`BasicInferTask` of the installed MONAI Label with MONAI's SegResNet (16 initial filters, blocks 1-2-2-4 down
+and 1-1-1 up) in windows of 240 x 240 x 160 that overlap by half, and the usual transforms for these images.
+`Restored` is left out, as nothing is resampled and there is nothing to undo. Both networks have untrained
+weights, as cost is measured and not quality.
 
-Each run of each side is a process of its own, alternately, so that the peak of memory is its own. A run asks
-for cases that nobody has seen, with an empty cache: `cold` is the first, with what is loaded for it (Python's
-start and imports are not counted), `warm` the second, with other files. Ours is then asked for the second
-again, from the cache (`cached`), and for a third that was segmented ahead (`prefetched`). Core-seconds are
-those of all threads, for a machine that does other things meanwhile.
+Each run of each side is a process of its own, so that its peak memory is its own; the sides alternate. A run
+starts with an empty cache and asks for cases that it has not seen. `cold` is the first case, including
+everything that is loaded for it except Python's start and imports. `warm` is the second case, with other
+files. Our side is then asked for the second case again, from the cache (`cached`), and for a third case that
+was segmented ahead (`prefetched`). Core-seconds are those of all threads; they are comparable on a machine
+that has other work to do.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ Told = dict[str, Any]
 
 
 def make_case(folder: Path, rng: np.random.Generator) -> None:
-    """Four files of smooth structure and noise inside a head, brighter in a lesion."""
+    """Write four files with smooth structure and noise inside a head, brighter in a lesion."""
     folder.mkdir(parents=True)
     head = _ellipsoid((77, 120, 120), RADII)
     lesion = _ellipsoid((90, 100, 140), (15.0, 20.0, 18.0))
@@ -70,7 +72,7 @@ def _ellipsoid(centre: tuple[int, ...], radii: tuple[float, ...]) -> Any:
 
 
 def ours(studies: Path, device: str) -> Told:
-    """Ask this app's infer task."""
+    """Measure this app's infer task."""
     import torch
 
     from lib.ciml.network.ciml_network import CimlNetwork
@@ -101,7 +103,7 @@ def ours(studies: Path, device: str) -> Told:
 
 
 def theirs(studies: Path, device: str) -> Told:
-    """Ask MONAI Label's task."""
+    """Measure MONAI Label's task."""
     from monai.networks.nets.segresnet import SegResNet
     from monailabel.interfaces.tasks.infer_v2 import InferType
 
@@ -125,7 +127,7 @@ def theirs(studies: Path, device: str) -> Told:
 
 
 def _segresnet_task() -> Any:
-    """A task as MONAI Label's users write it, with the transforms of MONAI's brain tumour examples."""
+    """A task as users of MONAI Label write it, with the transforms of MONAI's brain tumour examples."""
     from monai.inferers.inferer import SlidingWindowInferer
     from monai.transforms.intensity.dictionary import NormalizeIntensityd
     from monai.transforms.io.dictionary import LoadImaged
@@ -155,7 +157,7 @@ def _segresnet_task() -> Any:
 
 
 def _regions_to_labels(data: dict[str, Any]) -> dict[str, Any]:
-    """Whole tumour, tumour core and enhancing tumour as one label map."""
+    """Join whole tumour, tumour core and enhancing tumour into one label map."""
     whole, core, enhancing = (region.as_tensor() for region in data["pred"])
     label = whole * 2
     label[core > 0] = 1
@@ -180,10 +182,10 @@ def _peak_mb() -> float:
 
 
 def run(side: Callable[[Path, str], Told], studies: Path, device: str, threads: int) -> Told:
-    """One side in a process of its own.
+    """Run one side in a process of its own.
 
     Raises:
-        RuntimeError: If it failed; the message is the end of its log.
+        RuntimeError: If the process failed; the message has the end of its output.
     """
     answer = studies.parent / "told.json"
     code = f"from benchmarks.server import inference_speed as b; b.tell(b.{side.__name__}, {threads})"
@@ -197,7 +199,7 @@ def run(side: Callable[[Path, str], Told], studies: Path, device: str, threads: 
 
 
 def tell(side: Callable[[Path, str], Told], threads: int) -> None:
-    """In the measured process: ask, and write what was measured where it was asked to."""
+    """Measure a side in this process, and write the result to the file that was asked for."""
     import torch
 
     studies, device, answer = sys.argv[1:]
@@ -206,7 +208,7 @@ def tell(side: Callable[[Path, str], Told], threads: int) -> None:
 
 
 def row(side: str, device: str, number: int, told: Told) -> dict[str, str | float]:
-    """A run as a line of the results."""
+    """Row of one run."""
     times = {
         f"{what}, s": told[what]["s"] for what in ("cold", "warm", "cached", "prefetched") if what in told
     }
@@ -224,7 +226,7 @@ def row(side: str, device: str, number: int, told: Told) -> dict[str, str | floa
 
 
 def show(console: Console, device: str, rows: Sequence[dict[str, str | float]]) -> None:
-    """Medians of both sides, and ours as a multiple of theirs."""
+    """Print the medians of both sides, and ours as a multiple of theirs."""
     table = Table("", "ours", "MONAI Label", "ratio", "target", title=f"on {device}", title_justify="left")
     targets = {"warm, s": "<= 0.5", "peak of memory, MB": "<= 1", "prefetched, s": f"<= {PREFETCHED_S} s"}
     for what in ("cold, s", "warm, s", "warm, core-s", "peak of memory, MB", "cached, s", "prefetched, s"):
@@ -235,7 +237,7 @@ def show(console: Console, device: str, rows: Sequence[dict[str, str | float]]) 
         }
         rival = middle.get("theirs", np.median([float(r["warm, s"]) for r in rows if r["side"] == "theirs"]))
         table.add_row(
-            what if "theirs" in middle else f"{what} (beside its warm)",
+            what if "theirs" in middle else f"{what} (against its warm)",
             f"{middle['ours']:.2f}",
             f"{rival:.2f}",
             f"{middle['ours'] / rival:.3f}",
@@ -247,13 +249,13 @@ def show(console: Console, device: str, rows: Sequence[dict[str, str | float]]) 
 
 
 def main(
-    runs: Annotated[int, typer.Option(help="Processes of each side, alternately.")] = 3,
-    threads: Annotated[int, typer.Option(help="Of each side.")] = 2,
+    runs: Annotated[int, typer.Option(help="Runs of each side; the sides alternate.")] = 3,
+    threads: Annotated[int, typer.Option(help="Threads of each run.")] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of the made-up values.")] = 0,
-    output: Annotated[Path, typer.Option(help="One row a run.")] = RESULTS / "inference_speed.csv",
+    seed: Annotated[int, typer.Option(help="Seed of the made-up values.")] = 0,
+    output: Annotated[Path, typer.Option(help="CSV with one row per run.")] = RESULTS / "inference_speed.csv",
 ) -> None:
-    """Measure both: python -m benchmarks.server.inference_speed --runs 3 --threads 2."""
+    """Measure both sides: python -m benchmarks.server.inference_speed --runs 3 --threads 2."""
     console, rng, rows = Console(), np.random.default_rng(seed), []
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, output.open("w", newline="") as file:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.server.killed_scoring --kills 100
 
-A process scores seven samples, again and again with another seed, and is killed at random moments. After each
-kill the plan must be the old or the new one, whole; the next start must go on with the training that was cut.
+A process scores seven samples again and again, each time with another seed, and is killed at random moments.
+After each kill the plan must be the complete old or the complete new one, and the next start must resume the
+training that was interrupted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from lib.pipeline.workspace import Workspace
 from lib.plan.store import PlanStore
 
 ROWS = RESULTS / "killed_scoring.csv"
-REPEATS, PAIRS = 2, 3  # of a quick scoring, and of three modalities
+REPEATS, PAIRS = 2, 3  # repeats of a quick scoring, pairs of three modalities
 _WORKER = """
 import sys
 from pathlib import Path
@@ -64,14 +65,14 @@ plan_pool(Workspace(Path(studies), AppSettings(
 
 @dataclass(frozen=True)
 class Killings:
-    """What was seen.
+    """Counts over all kills.
 
     Attributes:
         kills: Processes that were killed while they scored.
-        halves: Plans found incomplete; must be 0.
-        repeated: Trainings done again although their model was kept; must be 0.
-        cut: Trainings that were started and not kept: at most one for each kill.
-        plans: Finished between the kills.
+        halves: Plans that were incomplete; must be 0.
+        repeated: Trainings that were done again although their model was kept; must be 0.
+        cut: Trainings that started and were not kept; at most one per kill.
+        plans: Plans that were finished between the kills.
     """
 
     kills: int
@@ -85,7 +86,7 @@ def kill_scorings(studies: Path, log: Path, *, kills: int, seed: int) -> Killing
     """Kill scorings of a folder at random moments."""
     rng = np.random.default_rng(seed)
     killed = halves = of = 0
-    duration = 8.0  # seconds of a scoring; measured as it goes
+    duration = 8.0  # seconds of a scoring, updated after each one that ends
     for _ in track(range(10 * kills), "killing", console=Console(stderr=True)):
         if killed == kills:
             break
@@ -108,7 +109,7 @@ def kill_scorings(studies: Path, log: Path, *, kills: int, seed: int) -> Killing
             duration = max(2.0, time.monotonic() - start)
             of += 1
         elif worker.returncode > 0:
-            raise RuntimeError(f"scoring must end well or be killed; it returned {worker.returncode}")
+            raise RuntimeError(f"scoring must succeed or be killed; it returned {worker.returncode}")
     lines = Counter(log.read_text().split("\n"))
     started = {line: count for line, count in lines.items() if line.startswith("started")}
     kept = {line: count for line, count in lines.items() if line.startswith("kept")}
@@ -117,7 +118,7 @@ def kill_scorings(studies: Path, log: Path, *, kills: int, seed: int) -> Killing
 
 
 def _is_whole(studies: Path) -> bool:
-    """Whether the newest plan has every score and every rank."""
+    """Whether the newest plan has every score and every rank, or there is no plan yet."""
     file = studies / ".mdal" / "plan.sqlite"
     if not file.exists():
         return True
@@ -137,13 +138,13 @@ def _is_whole(studies: Path) -> bool:
 
 def main(
     kills: Annotated[int, typer.Option(help="Processes to kill.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the moments of the kills.")] = 0,
 ) -> None:
-    """Kill scorings and count what was lost."""
+    """Kill scorings, and count incomplete plans and repeated trainings."""
     with tempfile.TemporaryDirectory() as folder:
         studies = copy_of_samples(Path(folder) / "studies")
         seen = kill_scorings(studies, Path(folder) / "log", kills=kills, seed=seed)
-        Workspace(studies, AppSettings(study_labels="ignore"))  # still opens
+        Workspace(studies, AppSettings(study_labels="ignore"))  # the site must still open
     Console().print(table_of([vars(seen)], "Scoring under kill -9"))
     write_rows(ROWS, [vars(seen)])
 

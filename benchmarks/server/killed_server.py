@@ -1,10 +1,10 @@
-"""What does kill -9 of a server leave behind?
+"""What does a server leave behind after kill -9?
 
     python -m benchmarks.server.killed_server --kills 5
 
-A real server is killed at random moments while it checks the pool, scores it, trains, and takes labels.
-Five seconds later no process that it started may be left, and the file and the notes of every label must be
-of the same upload.
+A real server is killed at random moments while it checks the pool, scores it, trains, and receives labels.
+Five seconds later no process that it started may be left, and the file and the notes of every label must
+come from the same upload.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ ROWS = RESULTS / "killed_server.csv"
 LABELLED = ("STS_002", "STS_008", "STS_024", "STS_025")
 PATIENCE_S = 5.0
 CONF = {"device": "cpu", "prefetch": 0, "refresh_s": 0.5}
-_MARK = "KILLED_SERVER"  # in the environment of a server and of all that comes from it
-_FORGOTTEN = {  # what is removed first, so that there is something to do
+_MARK = "KILLED_SERVER"  # in the environment of a server and of every process that it starts
+_FORGOTTEN = {  # files that are removed before each phase, so that there is work to do
     "check": (),
     "scoring": ("plan.sqlite", "scoring"),
     "training": (),
@@ -53,7 +53,7 @@ PHASES = tuple(_FORGOTTEN)
 
 
 def studies_of(folder: Path) -> Path:
-    """The samples, some with a contour, to write beside."""
+    """A copy of the samples that may be changed; some have a contour."""
     shutil.copytree(SAMPLES, folder)
     for contour in folder.glob("*/GTV.nii.gz"):
         if contour.parent.name not in LABELLED:
@@ -64,12 +64,12 @@ def studies_of(folder: Path) -> Path:
 def kill_once(
     studies: Path, phase: str, rng: np.random.Generator, *, how: signal.Signals = signal.SIGKILL
 ) -> Row:
-    """Start a server, end it in the midst of a phase, and look at what is left.
+    """Start a server, end it in the middle of a phase, and count what is left.
 
     Args:
-        studies: From `studies_of`; used again and again.
+        studies: Folder from `studies_of`; it can be used again.
         phase: One of `PHASES`.
-        rng: Decides the moment.
+        rng: Source of the moment of the kill.
         how: Signal that the server gets.
     """
     for name in _FORGOTTEN[phase]:
@@ -79,7 +79,7 @@ def kill_once(
     scores = "true" if phase == "scoring" else "false"
     environment = {_MARK: mark, "MONAI_LABEL_AUTO_UPDATE_SCORING": scores}
     with serving(studies, conf=CONF, environment=environment) as address:
-        if phase == "check":  # what was measured is gone and every study changed
+        if phase == "check":  # no earlier measurement is left and every study has changed
             (studies / ".mdal" / "records.sqlite").unlink(missing_ok=True)
             for image in studies.glob("*/CT.nii.gz"):
                 image.touch()
@@ -104,7 +104,7 @@ def kill_once(
 
 
 def disagreeing(studies: Path) -> int:
-    """Labels whose file is of another upload than their notes."""
+    """Number of labels whose file comes from another upload than their notes."""
     datastore = CaseDatastore(Workspace(studies, AppSettings(study_labels="ignore")))
     wrong = 0
     for id in datastore.get_labeled_images():
@@ -115,7 +115,7 @@ def disagreeing(studies: Path) -> int:
 
 @contextmanager
 def _uploading(address: str, studies: Path) -> Iterator[None]:
-    """Labels are sent one after another, each with how many voxels it has."""
+    """Send labels one after another, each with its number of voxels in the notes."""
     ended = threading.Event()
 
     def send() -> None:
@@ -150,7 +150,7 @@ def _uploading(address: str, studies: Path) -> Iterator[None]:
 
 @contextmanager
 def _waiting(mark: str, phase: str) -> Iterator[None]:
-    """The work of a phase has begun, in a process that may still be importing."""
+    """Wait until the process of a phase has started; it may still be importing."""
     wait_until(
         lambda: any(_STARTED[phase] in _command(each) for each in _family(mark)), seconds=120, what=phase
     )
@@ -158,7 +158,7 @@ def _waiting(mark: str, phase: str) -> Iterator[None]:
 
 
 def _family(mark: str) -> list[psutil.Process]:
-    """Every process that runs with the mark in its environment."""
+    """Every running process with the mark in its environment."""
     return [
         process
         for process in psutil.process_iter()
@@ -171,7 +171,7 @@ def _command(process: psutil.Process) -> str:
 
 
 def _asked(process: psutil.Process, question: Callable[[psutil.Process], str | None]) -> str | None:
-    """What a process says of itself; None where it has ended."""
+    """Answer of a process to a question about itself; None if the process has ended."""
     try:
         return None if process.status() == psutil.STATUS_ZOMBIE else question(process)
     except psutil.Error:
@@ -179,10 +179,10 @@ def _asked(process: psutil.Process, question: Callable[[psutil.Process], str | N
 
 
 def main(
-    kills: Annotated[int, typer.Option(help="Of each phase.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
+    kills: Annotated[int, typer.Option(help="Kills in each phase.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the moments of the kills.")] = 0,
 ) -> None:
-    """Kill servers and count what is left."""
+    """Kill servers, and count the processes and the inconsistent labels that are left."""
     rng, console, rows = np.random.default_rng(seed), Console(), []
     with tempfile.TemporaryDirectory() as folder:
         studies = studies_of(Path(folder) / "studies")

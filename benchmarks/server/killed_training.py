@@ -1,11 +1,11 @@
-"""Does a training survive kill -9 at any moment, and does it come to the same model?
+"""Does a training survive kill -9 at any moment, and does it end with the same model?
 
     python -m benchmarks.server.killed_training --kills 20
 
-A process trains on seven labelled samples, round after round from the model of the round before, and is
+A process trains on seven labelled samples, round after round from the model of the previous round, and is
 killed at random moments. After each kill the published model must load and be no worse than the one before
-it, and a training that was cut must go on and end where an uninterrupted one ends; how far trainings from
-other seeds lie apart says what would be noise.
+it. An interrupted training must resume and end with the same result as an uninterrupted one. The spread
+between trainings with other seeds shows the size of the noise.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ for number in range(done, int(rounds)):
 
 @dataclass(frozen=True)
 class Chain:
-    """Rounds of training in a work folder, each from the model that the one before published.
+    """Rounds of training in a work folder, each from the model that the previous round published.
 
     Attributes:
-        studies: Labelled cases.
-        work: Where the models are.
-        seed: Of the first round; each next one has the next seed.
-        epochs: Of a round.
+        studies: Folder of the labelled cases.
+        work: Folder of the models.
+        seed: Seed of the first round; every further round has the next seed.
+        epochs: Epochs of a round.
     """
 
     studies: Path
@@ -79,11 +79,11 @@ class Chain:
 
     @property
     def log(self) -> Path:
-        """A line for each epoch told and each round ended."""
+        """File with a line for each reported epoch and each finished round."""
         return self.work.with_suffix(".log")
 
     def start(self, rounds: int) -> subprocess.Popen[bytes]:
-        """A process that does what is left of so many rounds; returns when it is about to begin."""
+        """Start a process that trains until `rounds` rounds are done; return when it is about to train."""
         words = (self.studies, self.work, self.log, self.seed, rounds, self.epochs)
         worker = subprocess.Popen(
             [sys.executable, "-c", _WORKER, *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE
@@ -93,19 +93,19 @@ class Chain:
         return worker
 
     def run(self, rounds: int) -> list[float]:
-        """Validation Dice of each round, uninterrupted."""
+        """Train without interruption, and return the validation Dice of each round."""
         if (code := self.start(rounds).wait()) != 0:
-            raise RuntimeError(f"training must end well; it returned {code}")
+            raise RuntimeError(f"training must succeed; it returned {code}")
         return self.dice()
 
     def dice(self) -> list[float]:
-        """Validation Dice of each round that ended."""
+        """Validation Dice of each finished round."""
         lines = self._lines()
         ended = {int(words[1]): float(words[2]) for words in lines if words[0] == "ended"}
         return [ended[number] for number in sorted(ended)]
 
     def repeated(self) -> int:
-        """Epochs that were done more than once."""
+        """Number of epochs that were done again."""
         told = Counter(tuple(words[1:]) for words in self._lines() if words[0] == "epoch")
         return sum(count - 1 for count in told.values())
 
@@ -115,15 +115,15 @@ class Chain:
 
 @dataclass(frozen=True)
 class Killings:
-    """What was seen.
+    """Counts and differences over all kills.
 
     Attributes:
         kills: Processes that were killed while they trained.
-        rounds: Trainings that ended all the same.
+        rounds: Trainings that finished in spite of the kills.
         unreadable: Published models that did not load; must be 0.
         worse: Versions with a lower validation Dice than the one before; must be 0.
-        repeated: Epochs done again; at most one a kill.
-        difference: Largest distance of a round's validation Dice from that of the same round uninterrupted.
+        repeated: Epochs that were done again; at most one per kill.
+        difference: Largest difference in validation Dice between a round and the same round uninterrupted.
         noise: Standard deviation of the validation Dice over seeds, uninterrupted.
     """
 
@@ -137,13 +137,13 @@ class Killings:
 
 
 def kill_trainings(chain: Chain, *, kills: int, duration: float, seed: int) -> tuple[int, int, int]:
-    """Kill trainings at random moments of a round, then let the last one end.
+    """Kill trainings at random moments of a round, then let the last one finish.
 
     Args:
-        chain: Whose rounds.
-        kills: How many.
-        duration: Of a round in seconds; a process lives at most so long.
-        seed: Of the moments.
+        chain: Rounds of training to kill.
+        kills: Number of kills.
+        duration: Duration of a round in seconds; a process is killed within this time.
+        seed: Seed of the moments of the kills.
 
     Returns:
         Kills, published models that did not load, and versions worse than the one before.
@@ -154,7 +154,7 @@ def kill_trainings(chain: Chain, *, kills: int, duration: float, seed: int) -> t
         worker = chain.start(_FOR_EVER)
         try:
             worker.wait(timeout=rng.uniform(0, duration))
-            raise RuntimeError(f"training must go on until it is killed; it returned {worker.returncode}")
+            raise RuntimeError(f"training must run until it is killed; it returned {worker.returncode}")
         except subprocess.TimeoutExpired:
             worker.kill()
         worker.wait()
@@ -166,7 +166,7 @@ def kill_trainings(chain: Chain, *, kills: int, duration: float, seed: int) -> t
 
 
 def _look(models: Models) -> tuple[int, int]:
-    """Whether the current model fails to load, and how many versions are worse than the one before."""
+    """Whether the current model fails to load (1 or 0), and number of versions worse than the one before."""
     current = models.current()
     if current is None:
         return 0, 0
@@ -179,14 +179,14 @@ def _look(models: Models) -> tuple[int, int]:
 
 
 def measure(folder: Path, *, kills: int, seeds: int, epochs: int, seed: int) -> Killings:
-    """Kill trainings on the samples, and train them uninterrupted.
+    """Kill trainings on the samples, and train the same rounds without interruption.
 
     Args:
-        folder: Empty.
+        folder: Empty folder to work in.
         kills: Processes to kill.
-        seeds: Uninterrupted first rounds; the noise is of these.
-        epochs: Of a round.
-        seed: Of the moments.
+        seeds: Number of uninterrupted first rounds that give the noise.
+        epochs: Epochs of a round.
+        seed: Seed of the moments of the kills.
     """
     studies = copy_of_samples(folder / "studies")
     start = time.monotonic()
@@ -209,10 +209,10 @@ def measure(folder: Path, *, kills: int, seeds: int, epochs: int, seed: int) -> 
 def main(
     kills: Annotated[int, typer.Option(help="Processes to kill.")] = 20,
     seeds: Annotated[int, typer.Option(help="Uninterrupted trainings for the noise.")] = 3,
-    epochs: Annotated[int, typer.Option(help="Of a training.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
+    epochs: Annotated[int, typer.Option(help="Epochs of a training.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the moments of the kills.")] = 0,
 ) -> None:
-    """Kill trainings and compare what they came to."""
+    """Kill trainings, and compare their results with uninterrupted trainings."""
     with tempfile.TemporaryDirectory() as folder:
         seen = measure(Path(folder), kills=kills, seeds=seeds, epochs=epochs, seed=seed)
     Console().print(table_of([vars(seen)], f"Training of {epochs} epochs under kill -9", digits=4))

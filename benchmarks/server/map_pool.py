@@ -1,4 +1,4 @@
-"""A pool of many small cases with a check and a plan, for the map."""
+"""A pool of many small cases with a finished check and a plan, for the map."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEATURES, GROUPS = 64, 25
 
 
 def fill(studies: Path, cases: int) -> None:
-    """Write the cases, the last of them large."""
+    """Write the cases; the last one is large."""
 
     def write(number: int) -> None:
         rng, shape = np.random.default_rng(number), LARGE if number == cases - 1 else SMALL
@@ -41,7 +41,7 @@ def fill(studies: Path, cases: int) -> None:
 def volume(
     rng: np.random.Generator, shape: tuple[int, ...], outside: float, inside: float
 ) -> NDArray[np.float32]:
-    """An ellipsoid in air, 1 % noise and a brighter place somewhere in it."""
+    """An ellipsoid in air, with 1 % noise and a brighter spot somewhere inside."""
     axes = np.meshgrid(*(np.linspace(-1.0, 1.0, size) for size in shape), indexing="ij", sparse=True)
     body = (axes[0] / 0.8) ** 2 + (axes[1] / 0.6) ** 2 + (axes[2] / 0.95) ** 2 < 1.0
     spot = sum(
@@ -53,7 +53,7 @@ def volume(
 
 
 def affine(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """The volume around the origin, as wide whatever its voxels."""
+    """Affine of a volume around the origin with the same width in mm for every shape."""
     spacing = np.array(WIDE_MM) / shape
     found = np.diag([*spacing, 1.0])
     found[:3, 3] = -0.5 * np.array(WIDE_MM)
@@ -61,7 +61,7 @@ def affine(shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def planned(studies: Path) -> Workspace:
-    """The site with a check and a plan."""
+    """Check the site and write its plan."""
     workspace = Workspace(studies, read_settings(CONF))
     workspace.check()
     if len(workspace.verdicts.served) < 0.99 * len(workspace.pool.cases):

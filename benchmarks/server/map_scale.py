@@ -2,19 +2,20 @@
 
     python -m benchmarks.server.map_scale --cases 10000
 
-The cases are real files of 20 x 20 x 10 voxels in CT, PET and MR: an ellipsoid of noise, each case its own.
-The pool check runs over all of them; the plan, of a budget of 200 cases, is written as a scoring writes
-it, with features in groups and PMI at every position, but nothing is trained. The pictures of the chosen
-cases are made beforehand, as a scoring makes them. The server is a real process; the page is in headless
-Chromium, which draws without a GPU on the same cores.
+The cases are real files of 20 x 20 x 10 voxels in CT, PET and MR: a noisy ellipsoid, different in each case.
+The pool check runs over all cases. The plan, with a budget of 200 cases, is written as a scoring writes it,
+with features in groups and PMI at every position, but nothing is trained. The pictures of the chosen cases
+are made beforehand, as a scoring makes them. The server is a real process. The page is in headless Chromium,
+which draws without a GPU on the same cores.
 
-First paint is the time from the navigation until the dots are drawn, in a browser with nothing kept; the
-first after the server's start includes reading the plan. A hover counts from the mouse's event until the
+First paint is the time from the navigation until the dots are drawn, in a browser with an empty cache; the
+first one after the server's start includes reading the plan. A hover is timed from the mouse event until the
 frame with the text, or with the picture, is on the screen. Memory is the server's resident set before the
 page was opened and after all hovers.
 
-A small volume is prepared at once. What a picture that is not there costs with a large one, of 256 x 256 x
-128 voxels in each modality, is measured on the last case by asking the server, first with nothing prepared.
+A small volume is prepared almost immediately. The last case is therefore large, with 256 x 256 x 128 voxels
+in each modality. A picture of it that does not exist yet is requested from the server directly, first with
+nothing prepared and then with the volume prepared.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ Row = dict[str, str | int | float]
 
 
 def main(
-    cases: Annotated[int, typer.Option(help="In the pool.")] = 10_000,
-    hovers: Annotated[int, typer.Option(help="That are measured.")] = 200,
-    output: Annotated[Path, typer.Option(help="A row for each quantity.")] = ROWS,
+    cases: Annotated[int, typer.Option(help="Cases in the pool.")] = 10_000,
+    hovers: Annotated[int, typer.Option(help="Hovers to measure.")] = 200,
+    output: Annotated[Path, typer.Option(help="CSV with one row per quantity.")] = ROWS,
 ) -> None:
     """Fill a pool, plan it, look at its map: python -m benchmarks.server.map_scale --cases 10000."""
     console = Console()
@@ -89,7 +90,7 @@ def main(
 
 
 def measure(workspace: Workspace, hovers: int) -> list[Row]:
-    """Open the map, hover, ask for a large case."""
+    """Open the map, hover over it, and ask for the picture of a large case."""
     with serving(
         workspace.folders.studies, conf=CONF, environment={"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
     ) as address:
@@ -148,7 +149,7 @@ def listening(address: str) -> psutil.Process:
 
 
 def wait_until_idle(server: psutil.Process) -> None:
-    """Wait until nothing of the start is left to do."""
+    """Wait until the server has finished the work of its start, for two minutes at most."""
     end = time.monotonic() + 120.0
     while server.cpu_percent(1.0) > 10.0 and time.monotonic() < end:
         pass
@@ -162,7 +163,7 @@ def first_paint(address: str) -> float:
 
 
 def drawn(page: Page) -> float:
-    """When the map was first drawn, waiting for it."""
+    """Wait until the map is drawn, and return the milliseconds from the navigation."""
     end = time.monotonic() + 60.0
     while time.monotonic() < end:
         found = page.evaluate("() => performance.getEntriesByName('map drawn')[0]?.startTime ?? null")
@@ -173,13 +174,13 @@ def drawn(page: Page) -> float:
 
 
 def hover(page: Page, address: str, hovers: int) -> list[dict[str, Any]]:
-    """Point at one place after another; id and milliseconds until the text and until the picture."""
+    """Point at one place after another; return ids and milliseconds until the text and until the picture."""
     page.goto(f"{address}/mdal/#map")
     drawn(page)
     page.evaluate(WATCH)
     box, rng = page.locator("canvas").bounding_box(), np.random.default_rng(1)
     if box is None:
-        raise RuntimeError("the map must be on the page.")
+        raise RuntimeError("the map must be on the page; it is not.")
     found: dict[str, dict[str, Any]] = {}
     end = time.monotonic() + hovers
     while len(found) < hovers and time.monotonic() < end:
@@ -189,7 +190,7 @@ def hover(page: Page, address: str, hovers: int) -> list[dict[str, Any]]:
         while time.monotonic() < patience:
             shown = page.evaluate("() => window.hovered()")
             if shown is None or shown["id"] in found:
-                break  # no dot there, or one that was looked at
+                break  # there is no dot, or one that was measured before
             if shown["picture"] is not None:
                 found[shown["id"]] = shown
             time.sleep(0.01)
@@ -197,14 +198,14 @@ def hover(page: Page, address: str, hovers: int) -> list[dict[str, Any]]:
 
 
 def timed(url: str) -> float:
-    """Milliseconds of an answer."""
+    """Milliseconds until the answer is complete."""
     begun = time.perf_counter()
     requests.get(url, timeout=600).raise_for_status()
     return 1000.0 * (time.perf_counter() - begun)
 
 
 def row(what: str, unit: str, values: list[float], target: float | None = None) -> Row:
-    """A line of the results."""
+    """Row of one quantity."""
     if not values:
         raise RuntimeError(f"{what} must be measured; nothing was. Raise --hovers.")
     median, high = np.percentile(values, [50, 95])

@@ -1,7 +1,7 @@
-"""How long a start and a Next Sample take on 10,000 cases, beside MONAI Label's own `random` in one run.
+"""How long do a start and a Next Sample take on 10,000 cases? MONAI Label's `random` is compared.
 
-Both servers are real processes asked over HTTP. Ours serves folders of two volumes a case with an ordered
-plan in place; the rival is a bare MONAI Label app on its LocalDatastore with one file a case.
+Both servers are real processes that are asked over HTTP. Ours serves one folder with two volumes per case and
+has a finished plan. The rival is a bare MONAI Label app on its LocalDatastore with one file per case.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROWS = RESULTS / "next_sample.csv"
 
 def main(
     cases: Annotated[int, typer.Option(help="Cases in the pool.")] = 10_000,
-    calls: Annotated[int, typer.Option(help="Next Samples measured.")] = 300,
+    calls: Annotated[int, typer.Option(help="Next Samples to measure.")] = 300,
 ) -> None:
     """Measure both servers: python -m benchmarks.server.next_sample --cases 10000 --calls 300."""
     console, rows = Console(), []
@@ -47,7 +47,7 @@ def main(
 
 
 def write_plan(studies: Path, ids: list[str]) -> None:
-    """A plan as scoring leaves it, with made-up scores: how it is read is measured, not how it is made."""
+    """Write a plan as scoring does, with made-up scores; reading it is measured, not making it."""
     rng = np.random.default_rng(0)
     order = [ids[place] for place in rng.permutation(len(ids))]
     details = {"most_different_pair": "CT–PET", "difference_by_pair": {"CT–PET": 0.0}}
@@ -61,7 +61,7 @@ def write_plan(studies: Path, ids: list[str]) -> None:
 
 
 def measure(name: str, studies: Path, app: Path, strategy: str, calls: int) -> dict[str, str | float]:
-    """Seconds to the first answer, then milliseconds of each Next Sample."""
+    """Row of one server: seconds to its first answer, and milliseconds of the Next Samples."""
     start = time.monotonic()
     with serving(studies, app=app, environment={"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}) as address:
         started = time.monotonic() - start

@@ -1,12 +1,13 @@
-"""How long a start and a Next Sample take on a PACS of 2,000 studies.
+"""How long do a start and a Next Sample take on a PACS of 2,000 studies?
 
-A real Orthanc holds tiny studies of a CT and an MR series each; the server is a real process asked over HTTP.
-A start is the time from the process's launch to the first successful answer of /info/, asked for every 0.3 s:
-imports, the listing of every series, and the app. The first has an empty work folder; the second has what
-the first left there. The pool check, which fetches every series, runs in a process of its own meanwhile; the
-column `fetched` says how many series it and the server had fetched when the last call was answered. One
-reader asks ten times a second, from the first answer on, and labels nothing, so each call offers a case that
-nobody has seen. The PACS runs on the same cores.
+A real Orthanc holds tiny studies of one CT and one MR series each. The server is a real process that is asked
+over HTTP. A start is the time from the launch of the process to the first successful answer of /info/, which
+is requested every 0.3 s. It includes the imports, the listing of every series, and the app. The first start
+has an empty work folder; the second has the files that the first left there. The pool check fetches every
+series and runs meanwhile in a process of its own. The column `fetched` is the number of series that the check
+and the server had fetched when the last call was answered. One reader asks ten times a second, from the first
+answer on, and labels nothing, so each call offers a case that nobody has seen. The PACS runs on the same
+cores.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from benchmarks.common.tables import table_of, write_rows
 ROWS = RESULTS / "pacs_scale.csv"
 SIZE, SLICES = 16, 3
 SERIES = (("CT", "CT", CTImageStorage), ("MR", "T1", MRImageStorage))
-PAUSE_S = 0.1  # between two calls: some of them meet a listing
+PAUSE_S = 0.1  # pause between two calls, so that some calls coincide with a listing
 START_S, NEXT_SAMPLE_MS = 10.0, 50.0  # targets
 
 
 def main(
-    studies: Annotated[int, typer.Option(help="In the PACS.")] = 2000,
-    calls: Annotated[int, typer.Option(help="Next Samples measured.")] = 300,
+    studies: Annotated[int, typer.Option(help="Studies in the PACS.")] = 2000,
+    calls: Annotated[int, typer.Option(help="Next Samples to measure.")] = 300,
 ) -> None:
     """Fill a PACS, measure two starts: python -m benchmarks.server.pacs_scale --studies 2000 --calls 300."""
     console = Console()
@@ -70,7 +71,7 @@ def fill(pacs: Orthanc, studies: int) -> None:
 
 
 def study(number: int) -> Iterator[bytes]:
-    """Instances of one patient: noise, each patient's its own."""
+    """Instances of one patient: noise that differs between patients."""
     rng = np.random.default_rng(number)
     uid, frame = generate_uid(), generate_uid()
     for modality, description, kind in SERIES:
@@ -107,7 +108,7 @@ def study(number: int) -> Iterator[bytes]:
 def measure(
     start: str, pacs: Orthanc, folder: Path, studies: int, calls: int
 ) -> dict[str, str | float | int]:
-    """Seconds to the first answer, then milliseconds of each Next Sample."""
+    """Row of one start: seconds to the first answer, and milliseconds of the Next Samples."""
     work, before = folder / "work", time.monotonic()
     with serving(
         pacs.dicomweb,

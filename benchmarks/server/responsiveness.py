@@ -1,18 +1,18 @@
-"""Are a viewer's images and `/info/` answered while three inferences run, beside a plain MONAI Label app?
+"""Does a server answer a viewer's requests while three inferences run? A plain MONAI Label app is compared.
 
     python -m benchmarks.server.responsiveness --seconds 60
 
-Both servers are real processes. Three clients ask each for one inference after another: ours segments six of
-the samples with CIML's `base` network, untrained and with nothing kept from one request to the next, as cost
-is measured and not quality. They are first resampled to voxels 3.75 times as fine along each axis
-(0.52 x 0.52 x 0.87 mm, about 4 million a volume), as an inference on the samples as they are is over in less
-than a second. Ours takes one case at a time, so that the three wait for each other. The plain app computes
-convolutions for as long as the median of our inferences in the same run. Meanwhile `/info/` and one
-frame of an image through `/proxy` are asked for at fixed times, and each answer counts from the time at which
-it was due, so that what a blocked server holds up is counted in full.
+Both servers are real processes. Three clients ask each server for one inference after another. Our server
+segments six of the samples with CIML's `base` network, untrained, as cost is measured and not quality, and
+with nothing kept from one request to the next. The samples are first resampled to voxels 3.75 times as fine
+along each axis (0.52 x 0.52 x 0.87 mm, about 4 million per volume), because an inference on the original
+samples takes less than a second. Our server takes one case at a time, so the three clients wait for each
+other. The plain app computes convolutions for as long as the median of our inferences in the same run.
+Meanwhile `/info/` and one frame of an image through `/proxy` are requested at fixed times. Each answer is
+timed from the moment at which its request was due, so that the delay by a blocked server counts in full.
 
-The image is a slice of CT in `--upstream`, a DICOMweb server; without it, in an Orthanc of our own with the
-DICOM samples. Studies in a folder have no such server, so both apps are told its address for `/proxy` alone.
+The image is a slice of CT on the DICOMweb server `--upstream`, or without one on a private Orthanc with the
+DICOM samples. Studies in a folder have no such server, so both apps get its address for `/proxy` alone.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ from lib.pipeline.workspace import Workspace
 
 ROWS = RESULTS / "responsiveness.csv"
 CASES = ("STS_002", "STS_012", "STS_015", "STS_018", "STS_024", "STS_026")
-FINER = 3.75  # the samples are small: as they are, an inference is over too soon
+FINER = 3.75  # factor of resampling; an inference on the small original samples is too short
 OUR_NAME = "MDAL-CIML"
-CLIENTS = 3  # that ask for inferences
+CLIENTS = 3  # clients that ask for inferences
 NOTHING_KEPT = {"study_labels": "ignore", "prefetch": 0, "segmentations_gb": 1e-9}
-IDLE_S = 5.0  # measured before anything is asked for
+IDLE_S = 5.0  # time for which the idle server is measured first
 TARGETS_MS = {"/info/": 100.0, "WADO": 200.0}
 PROXY = """
 from monailabel.config import settings
@@ -101,11 +101,11 @@ class Plain(MONAILabelApp):
 
 @dataclass
 class Measured:
-    """Of one server.
+    """Measurements of one server.
 
     Attributes:
-        idle: Milliseconds of each answer by what was asked, before the inferences.
-        busy: The same while they ran.
+        idle: Milliseconds of each answer before the inferences, by kind of request.
+        busy: Milliseconds of each answer while the inferences ran, by kind of request.
         inferences_s: Seconds that each inference computed.
     """
 
@@ -115,9 +115,9 @@ class Measured:
 
 
 def main(
-    seconds: Annotated[float, typer.Option(help="That each server is measured under load.")] = 60.0,
-    upstream: Annotated[str, typer.Option(help="DICOMweb server; an Orthanc of our own if empty.")] = "",
-    output: Annotated[Path, typer.Option(help="A row for each server and what it was asked.")] = ROWS,
+    seconds: Annotated[float, typer.Option(help="Time under load of each server, in s.")] = 60.0,
+    upstream: Annotated[str, typer.Option(help="DICOMweb server; a private Orthanc if empty.")] = "",
+    output: Annotated[Path, typer.Option(help="CSV with one row per server and kind of request.")] = ROWS,
 ) -> None:
     """Measure both servers: python -m benchmarks.server.responsiveness --seconds 60."""
     console = Console()
@@ -127,7 +127,7 @@ def main(
         console.print(f"images from {pacs}; measuring ours …")
         ours = measure(folder / "ours", proxy + OURS, studies, frame, seconds, NOTHING_KEPT)
         typical = statistics.median(ours.inferences_s)
-        console.print(f"an inference took {typical:.1f} s; measuring the plain app with as long ones …")
+        console.print(f"an inference took {typical:.1f} s; measuring the plain app with equally long ones …")
         theirs = measure(folder / "plain", proxy + PLAIN.format(seconds=typical), flat, frame, seconds, {})
     rows = [
         row(server, asked, measured)
@@ -140,7 +140,7 @@ def main(
 
 @contextmanager
 def images(upstream: str) -> Iterator[tuple[str, str]]:
-    """A DICOMweb server, and the path of a frame on it."""
+    """Yield the address of a DICOMweb server, and the path of a frame on it."""
     with nullcontext(upstream.rstrip("/")) if upstream else local_pacs() as pacs:
         found = requests.get(f"{pacs}/instances?Modality=CT&limit=1", timeout=60).json()[0]
         study, series, instance = (found[tag]["Value"][0] for tag in ("0020000D", "0020000E", "00080018"))
@@ -149,13 +149,13 @@ def images(upstream: str) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def local_pacs() -> Iterator[str]:
-    """An Orthanc that holds the DICOM samples."""
+    """Start an Orthanc that holds the DICOM samples; yields its DICOMweb address."""
     with orthanc(ROOT / "samples" / "dicom") as pacs:
         yield pacs.dicomweb
 
 
 def prepare(folder: Path) -> tuple[Path, Path]:
-    """Cases with an untrained model published for them, and one flat file a case for the plain app."""
+    """Write the cases, publish an untrained model for them, and write one file per case for the plain app."""
     studies, flat = folder / "studies", folder / "flat"
     flat.mkdir()
     for file in [file for case in CASES for file in (SAMPLES / case).glob("[CMP]*.nii.gz")]:
@@ -177,10 +177,10 @@ def prepare(folder: Path) -> tuple[Path, Path]:
 def measure(
     app: Path, source: str, studies: Path, frame: str, seconds: float, conf: Mapping[str, object]
 ) -> Measured:
-    """Ask a server, first idle, then while it infers.
+    """Measure a server, first idle and then while it infers.
 
     Raises:
-        RuntimeError: If an answer is an error.
+        RuntimeError: If an inference is answered with an error.
     """
     app.mkdir()
     (app / "main.py").write_text(source)
@@ -193,14 +193,14 @@ def measure(
         idle = asyncio.run(probe(asked, IDLE_S))
         cases = sorted(requests.get(f"{address}/datastore/?output=all", timeout=60).json()["objects"])
         with inferring(address, cases) as told:
-            time.sleep(1.0)  # until they run
+            time.sleep(1.0)  # until the inferences run
             busy = asyncio.run(probe(asked, seconds))
         return Measured(idle, busy, told)
 
 
 @contextmanager
 def inferring(address: str, cases: list[str]) -> Iterator[list[float]]:
-    """Clients that ask for one case after another; the seconds of each inference."""
+    """Run clients that ask for one case after another; yields the growing list of seconds per inference."""
     told: list[float] = []
     failed: list[Exception] = []
     stop = threading.Event()
@@ -231,7 +231,7 @@ def inferring(address: str, cases: list[str]) -> Iterator[list[float]]:
 
 
 async def probe(asked: dict[str, tuple[str, float]], seconds: float) -> dict[str, list[float]]:
-    """Milliseconds of each answer, from when it was due, by what was asked."""
+    """Milliseconds of each answer from the time its request was due, by kind of request."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as client:
         start = time.monotonic()
@@ -249,7 +249,7 @@ async def probe(asked: dict[str, tuple[str, float]], seconds: float) -> dict[str
 
 
 def row(server: str, asked: str, measured: Measured) -> dict[str, str | float]:
-    """A line of the results."""
+    """Row of one server and kind of request."""
     busy = measured.busy[asked]
     return {
         "asked": asked,
@@ -267,7 +267,7 @@ def row(server: str, asked: str, measured: Measured) -> dict[str, str | float]:
 
 
 def show(console: Console, rows: list[dict[str, str | float]]) -> None:
-    """The results, with the target beside ours."""
+    """Print the results, with the targets in the rows of our server."""
     table = Table(title=f"While {CLIENTS} clients ask for inferences", title_justify="left")
     columns = ("asked", "server", "p50 ms", "p99 ms", "max ms", "idle p99 ms", "inference s")
     for column in (*columns, "target p99"):

@@ -1,4 +1,4 @@
-"""Seven of the samples in a folder of their own, for what is killed while it works on them."""
+"""Seven of the samples in a folder of their own, for processes that are killed while they work on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PATIENTS = ("STS_002", "STS_008", "STS_018", "STS_024", "STS_025", "STS_041", "S
 
 
 def copy_of_samples(folder: Path) -> Path:
-    """Seven samples to write beside."""
+    """Copy seven samples into a folder that may be changed."""
     for name in PATIENTS:
         shutil.copytree(SAMPLES / name, folder / name)
     return folder

@@ -1,4 +1,4 @@
-"""Pools of tiny volumes for us and for MONAI Label's own datastore, and its bare app."""
+"""Pools of tiny volumes for our server and for MONAI Label's own datastore, and a bare MONAI Label app."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Rival(MONAILabelApp):
 
 
 def make_pools(ours: Path, theirs: Path, count: int) -> list[str]:
-    """Tiny volumes: a folder of CT and PET a case for us, one flat file a case for the rival."""
+    """Write tiny volumes: one folder with CT and PET per case for us, one file per case for the rival."""
     theirs.mkdir(parents=True)
     image = nib.Nifti1Image(np.zeros((8, 8, 8), dtype=np.uint8), np.diag([2.0, 2.0, 2.0, 1.0]))
     header, rng, ids = image.to_bytes()[:-512], np.random.default_rng(0), []

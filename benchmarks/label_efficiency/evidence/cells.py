@@ -1,4 +1,4 @@
-"""The plan of the runs: which strategy chose which cases, and which trainings that takes."""
+"""The plan of the runs: the cases that each strategy chose, and the trainings that this takes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ UNCHECKED = " without check"
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the table: a strategy's choice at a budget with a seed.
+    """One cell of the plan: a strategy's choice at a budget with a seed.
 
     Attributes:
-        check: Whether the pool check took damaged scans out before.
-        strategy: Who chose, or `FULL`.
-        budget: Cases.
-        seed: Of the choice and of the training.
-        chosen: Ids, best first.
+        check: Whether the pool check took damaged scans out beforehand.
+        strategy: Name of the strategy, or `FULL`.
+        budget: Number of cases to label.
+        seed: Seed of the choice and of the training.
+        chosen: Ids of the chosen cases, best first.
     """
 
     check: bool
@@ -40,13 +40,13 @@ class Cell:
 
     @property
     def training(self) -> Training:
-        """What it takes; cells that chose the same cases share it."""
+        """Training of the cell; cells that chose the same cases with the same seed share it."""
         return Training(self.subset, self.seed, tuple(sorted(self.chosen)))
 
 
 @dataclass(frozen=True)
 class Training:
-    """One network: these cases, by id, and this seed."""
+    """Training of one network: a hash and the ids of its cases, and its seed."""
 
     subset: str
     seed: int
@@ -54,23 +54,23 @@ class Training:
 
     @property
     def key(self) -> tuple[str, str]:
-        """As the rows have it."""
+        """Key of the training in the rows."""
         return self.subset, str(self.seed)
 
 
 def title(strategy: str, *, check: bool) -> str:
-    """How the tables call a strategy of an arm."""
+    """Name of a strategy of an arm in the tables."""
     return strategy if check else strategy + UNCHECKED
 
 
 def cells_of(protocol: Protocol, known: Mapping[bool, Knowledge]) -> list[Cell]:
-    """Every cell of the table; all candidates, as the pool check leaves them, last.
+    """Every cell of the plan; the cells of all candidates that pass the pool check come last.
 
-    Cells of withdrawn orders are left out: their published rows stay, and no new ones are added.
+    Cells of withdrawn orders are left out: their published rows stay, and no new rows are added.
 
     Args:
-        protocol: Arms, budgets, seeds.
-        known: Of the candidates with (True) and without the check.
+        protocol: Protocol with the arms, budgets and seeds.
+        known: Knowledge of the candidates with the check (True) and without it (False).
 
     Raises:
         ValueError: If a budget is not below the number of candidates.
@@ -83,7 +83,7 @@ def cells_of(protocol: Protocol, known: Mapping[bool, Knowledge]) -> list[Cell]:
         if protocol.budgets[-1] >= len(pools[0].candidates):
             raise ValueError(
                 f"budgets must be below the {len(pools[0].candidates)} candidates of a seed; got "
-                f"{protocol.budgets[-1]}. Lower them: all candidates are trained on besides."
+                f"{protocol.budgets[-1]}. Lower them: training on all candidates is a cell of its own."
             )
         cells += [
             Cell(arm.check, name, budget, seed, tuple(choose(name, pools[seed], budget=budget, seed=seed)))
@@ -97,10 +97,10 @@ def cells_of(protocol: Protocol, known: Mapping[bool, Knowledge]) -> list[Cell]:
 
 
 def trainings_of(cells: Sequence[Cell], *, order_seed: int) -> list[Training]:
-    """What the cells take, each once, in an order in which a cut is fair to all.
+    """Trainings of the cells, each once, in an order that treats all strategies alike when it is interrupted.
 
-    In rounds, as many as the fewest seeds of a strategy: each round has the same share of every strategy's
-    seeds, at every budget, shuffled.
+    The trainings come in rounds, as many as the smallest number of seeds of a strategy. Each round has the
+    same share of every strategy's seeds at every budget, shuffled.
     """
     seeds: dict[tuple[bool, str], int] = {}
     for cell in cells:

@@ -13,13 +13,13 @@ from benchmarks.label_efficiency.evidence.statistics import difference
 from benchmarks.label_efficiency.evidence.strategies import FULL
 from lib.runtime.files import replacing
 
-WIDTH, HEIGHT = 2.6, 2.4  # of a panel, in inches
+WIDTH, HEIGHT = 2.6, 2.4  # size of a panel in inches
 COLUMNS = 6
 _CHANCE, _OWN = "#8a94a0", "#0b6bcb"
 
 
 def draw(results: Results, path: Path) -> None:
-    """One small panel a strategy: its curve over chance's subsets, and the Dice of all candidates."""
+    """Draw one panel per strategy: its curve, the random subsets, and the Dice of all candidates."""
     chance = results.protocol.references[0]
     names = [name for name in results.strategies if name != chance]
     if not names:
@@ -55,7 +55,7 @@ def draw(results: Results, path: Path) -> None:
 
 
 def _draw_subsets(axis: Axes, results: Results, chance: str) -> None:
-    """Each random subset a dot, their mean a line."""
+    """Draw each random subset as a dot and their mean as a line."""
     places, means = [], []
     for budget in results.protocol.budgets:
         values = results.dice(chance, budget)
@@ -69,7 +69,10 @@ def _draw_subsets(axis: Axes, results: Results, chance: str) -> None:
 
 
 def _draw_curve(axis: Axes, results: Results, name: str, chance: str) -> None:
-    """The mean, and chance's mean plus the interval of the difference, which patients alone do not widen."""
+    """Draw the mean, and as a band chance's mean plus the interval of the paired difference.
+
+    The difference is paired by patient, so that differences between patients do not widen the band.
+    """
     places, means, low, high = [], [], [], []
     for budget in results.protocol.budgets:
         own, others = results.dice(name, budget), results.dice(chance, budget)

@@ -1,4 +1,4 @@
-"""What is known of the candidates and of what was chosen of them: volumes, damage, rarity, difference."""
+"""Rows of the candidates and of the chosen cases: volumes, damage, rarity and difference."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lib.runtime.progress import OnProgress
 
 @dataclass(frozen=True)
 class Candidate:
-    """What labelling a case costs, and what the pool's truth says of it; no strategy sees this.
+    """Size of a case's lesion, and the pool's truth about the case; no strategy sees these.
 
     Attributes:
-        id: Of the case.
-        voxels: Of its lesion, on the case's grid.
-        volume_ml: Of its lesion.
-        damage: What is wrong with its scans; empty where nothing or nothing is known.
-        rare: Whether it is rare; false where nothing is known.
+        id: Id of the case.
+        voxels: Voxels of the lesion on the case's grid.
+        volume_ml: Volume of the lesion in ml.
+        damage: Damage of the scans; empty if there is none or none is known.
+        rare: Whether the case is rare; false if that is not known.
     """
 
     id: str
@@ -34,7 +34,7 @@ class Candidate:
 
 
 def described(pool: LabelledPool, tell: OnProgress) -> dict[str, Candidate]:
-    """Every candidate by id; prepares those that are not prepared yet, and the test patients."""
+    """Every candidate by id; candidates and test patients that are not prepared yet are prepared."""
     found = {}
     for done, id in enumerate((*pool.candidates, *pool.tested)):
         tell(done / (len(pool.candidates) + len(pool.tested)), "preparing cases")
@@ -47,7 +47,7 @@ def described(pool: LabelledPool, tell: OnProgress) -> dict[str, Candidate]:
 
 
 def rows_of_cases(cases: Mapping[str, Candidate], known: Mapping[bool, Knowledge]) -> Iterator[Row]:
-    """One row a candidate."""
+    """One row per candidate."""
     of = known[True].candidates
     difference = dict(zip(of.ids, of.difference.tolist(), strict=True))
     for case in cases.values():
@@ -65,7 +65,7 @@ def rows_of_cases(cases: Mapping[str, Candidate], known: Mapping[bool, Knowledge
 def rows_of_cells(
     cells: Sequence[Cell], cases: Mapping[str, Candidate], known: Mapping[bool, Knowledge], *, digest: str
 ) -> Iterator[Row]:
-    """One row a cell; means and sums over the chosen cases."""
+    """One row per cell, with means and sums over the chosen cases."""
     difference = {
         check: dict(zip(of.candidates.ids, of.candidates.difference.tolist(), strict=True))
         for check, of in known.items()

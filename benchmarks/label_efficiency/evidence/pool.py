@@ -1,4 +1,4 @@
-"""The labelled cases of a pool: who may be chosen, who is tested, and what is known of them."""
+"""The labelled cases of a pool: the candidates, the test patients, and the truth about them."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class PartialWorkspace(Workspace):
 
         Args:
             studies: Folder of the pool.
-            settings: With a folder of its own to work in.
-            modalities: That are shown.
-            prepared: Where prepared cases are kept, for all sites of a pool together.
-            ids: Of the cases that are shown; all when None.
+            settings: Settings of the site, with a work folder of its own.
+            modalities: Modalities that are shown.
+            prepared: Folder for prepared cases, shared by all sites of a pool.
+            ids: Ids of the cases that are shown; all when None.
         """
         self._shown, self._prepared, self._ids = tuple(modalities), prepared, ids
         super().__init__(studies, settings)
 
     @cached_property
     def cache(self) -> VolumeCache:
-        """Prepared cases, as many as there are: every run needs some of them."""
+        """Prepared cases without a limit on disk space, as every run needs some of them."""
         return VolumeCache(self._prepared, self.preparation, self.records, max_bytes=_NO_BOUND)
 
     def find(self) -> Pool:
@@ -69,18 +69,18 @@ class PartialWorkspace(Workspace):
 
 
 class LabelledPool:
-    """A pool as a protocol divides it; opening it reads file names and the truth only."""
+    """A pool divided by a protocol; opening it reads only file names and the truth."""
 
     def __init__(self, folder: Path, protocol: Protocol, work: Path) -> None:
         """Find the cases.
 
         Args:
-            folder: Of the pool.
-            protocol: Says who is tested and who is left out.
-            work: Where prepared cases, scores and models are kept.
+            folder: Folder of the pool.
+            protocol: Protocol that says which cases are tested and which are left out.
+            work: Folder for prepared cases, scores and models.
 
         Raises:
-            ValueError: If a case that the protocol names is not there, or none is left to choose or to test.
+            ValueError: If a case of the protocol is missing, or no case is left to choose or to test.
         """
         self.folder, self.protocol, self.work = folder, protocol, work
         self.workspace = self._site(self._settings(work / "cases"))
@@ -91,14 +91,14 @@ class LabelledPool:
         unknown = sorted({*protocol.without, *self.tested} - cases.keys())
         if unknown or not self.tested or not self.candidates:
             raise ValueError(
-                f"the pool must hold labelled candidates and test patients, and all that the protocol names; "
-                f"got {len(self.candidates)} and {len(self.tested)} under {folder}, without "
-                f"{', '.join(unknown[:5]) or 'a gap'}. Correct the protocol or the folder."
+                f"the pool must hold labelled candidates, test patients and every case of the protocol; got "
+                f"{len(self.candidates)} candidates and {len(self.tested)} test patients under {folder}; "
+                f"missing: {', '.join(unknown[:5]) or 'none'}. Correct the protocol or the folder."
             )
 
     @cached_property
     def truth(self) -> Truth:
-        """What truth.csv says of each case; empty where there is none."""
+        """Row of truth.csv of each case, by id; empty without that file."""
         file = self.folder / TRUTH
         if not file.exists():
             return {}
@@ -107,20 +107,20 @@ class LabelledPool:
 
     @property
     def sound_kinds(self) -> dict[str, str]:
-        """Kind of lesion by id, of the undamaged cases whose kind the truth says."""
+        """Kind of lesion by id, for the undamaged cases whose kind is in the truth."""
         return {id: row["kind"] for id, row in self.truth.items() if row.get("kind") and not row["damage"]}
 
     @cached_property
     def digest(self) -> str:
-        """Hash of all that a training depends on beside whom it is given and its seed."""
+        """Hash of everything that a training depends on apart from its cases and its seed."""
         of = [self.workspace.pool.by_id[id] for id in (*self.candidates, *self.tested)]
         return self.protocol.training_digest(self.workspace.records.content_hashes(of), self.tested)
 
     def candidate_site(self, *, check: bool, workers: int) -> PartialWorkspace:
-        """The candidates as a site of their own, so that nothing of the others reaches check or scores.
+        """A site of the candidates alone, so that no other case influences the check or the scores.
 
         Args:
-            check: Whether quarantined cases are held back; else all are released.
+            check: Whether quarantined cases are held back; if not, all cases are released.
             workers: Processes of the check.
         """
         settings = self._settings(self.work / ("checked" if check else "unchecked"))
@@ -133,7 +133,7 @@ class LabelledPool:
         return workspace
 
     def load(self, ids: Sequence[str]) -> list[TrainingCase]:
-        """Prepared cases and their lesions as one label, in the order of the ids."""
+        """Prepared cases with their lesions as one label, in the order of the ids."""
         workspace = self.workspace
         loaded = []
         for id in ids:
@@ -170,7 +170,7 @@ class LabelledPool:
 
 
 def by_hash(ids: Sequence[str]) -> list[str]:
-    """In the order of the SHA-256 of each id, which nobody chose."""
+    """Ids in the order of their SHA-256, an order that nobody chose."""
     return sorted(ids, key=lambda id: hashlib.sha256(id.encode()).hexdigest())
 
 

@@ -1,4 +1,4 @@
-"""What is compared on a pool, how, and by which figure it is decided: written down before the first run."""
+"""The protocol of a comparison on a pool: strategies, methods and end point, written before the first run."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class _Part(BaseModel):
 
 
 class Segmenter(_Part):
-    """What every chosen set trains: from scratch, without validation, the last weights.
+    """The network that is trained on every chosen set: from scratch, without validation, the last weights.
 
     Attributes:
-        method: Of `benchmarks.ciml.methods`.
-        size: Of CIML's network; the others are made as large, but for `unet_2d`.
+        method: Method of `benchmarks.ciml.methods`.
+        size: Size of CIML's network; the other networks are made as large, except `unet_2d`.
         steps: Optimiser steps, the same at every budget.
         batch_size: Patches in a step.
         roi_size: Patch (D, H, W) in voxels.
-        learning_rate: Of AdamW, at its peak.
-        weight_decay: Of AdamW.
-        beta: Price of a nat of message.
+        learning_rate: Peak learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        beta: Price per nat of a message.
         modality_dropout: Probability that a patch lacks a modality.
     """
 
@@ -58,12 +58,12 @@ class Segmenter(_Part):
 
     @property
     def network(self) -> NetworkSettings:
-        """Of CIML."""
+        """Settings of CIML's network."""
         return NetworkSettings.of_size(self.size)
 
     @property
     def schedule(self) -> TrainingSettings:
-        """The steps in epochs of at most 50."""
+        """Training settings, with the steps in epochs of at most 50 steps."""
         each = math.gcd(self.steps, LONGEST_EPOCH)
         return TrainingSettings(
             epochs=self.steps // each,
@@ -78,7 +78,7 @@ class Segmenter(_Part):
 
 
 class Scoring(_Part):
-    """How the candidates are scored, once for all strategies; see `ScoringSettings` for the meaning."""
+    """Settings of the scoring, which is done once for all strategies; `ScoringSettings` explains them."""
 
     folds: int = 5
     repeats: int = 3
@@ -87,7 +87,7 @@ class Scoring(_Part):
 
     @property
     def settings(self) -> ScoringSettings:
-        """The same for the program: small encoders, trained anew for each pool."""
+        """The settings as `ScoringSettings`: small encoders, trained anew for each pool."""
         return ScoringSettings(
             folds=self.folds,
             seeds=self.repeats,
@@ -101,8 +101,8 @@ class Arm(_Part):
     """Strategies that choose from the same candidates.
 
     Attributes:
-        check: Whether what the pool check quarantines is taken out before scoring and choosing.
-        seeds: Of each strategy, how many: one draws the choice and the training's weights and patches.
+        check: Whether cases in quarantine are taken out before scoring and choosing.
+        seeds: Number of seeds by strategy; a seed draws the choice and the training's weights and patches.
     """
 
     check: bool
@@ -110,12 +110,12 @@ class Arm(_Part):
 
 
 class Headroom(_Part):
-    """Trainings that settle the schedule: among the candidates alone, before any strategy is looked at.
+    """Trainings that settle the schedule, among the candidates alone and before any strategy is looked at.
 
     Attributes:
-        ask: Candidates that are outlined and not learnt from: the first by the SHA-256 of their id.
-        sizes: Random subsets of the others.
-        seeds: Of each size.
+        ask: Number of candidates that are outlined and not trained on: the first by the SHA-256 of their id.
+        sizes: Sizes of the random subsets of the other candidates.
+        seeds: Number of seeds of each size.
     """
 
     ask: int = 8
@@ -127,27 +127,27 @@ class Protocol(_Part):
     """One comparison.
 
     Attributes:
-        name: Of the pool.
-        modalities: That scoring and segmenter see, by the pool's names.
-        layout: Of the pool.
-        without: Case left out -> why.
-        test: Who is tested and takes part in nothing else: `truth` for those that the pool's truth.csv
-            says, a number for the first so many by the SHA-256 of their id, or their ids.
-        budgets: Cases to label.
-        pool_share: Of the candidates that a seed may choose from, the same ones for every strategy: so that
-            the seeds of an order that draws nothing differ in what it chose, too.
-        full_seeds: Trainings on all candidates.
-        arms: Who chooses from what.
+        name: Name of the pool.
+        modalities: Modalities that the scoring and the segmenter see, by the pool's names.
+        layout: Layout of the pool.
+        without: Reason for each case that is left out, by id.
+        test: Test patients, who are used for nothing else: `truth` takes those of the pool's truth.csv, a
+            number takes the first so many by the SHA-256 of their id, and a list names their ids.
+        budgets: Numbers of cases to label.
+        pool_share: Share of the candidates that a seed may choose from. It is the same candidates for every
+            strategy, and it makes the seeds differ even for an order without random draws.
+        full_seeds: Number of trainings on all candidates.
+        arms: Strategies and the candidates from which they choose.
         references: Strategies that the others are compared with, chance first.
-        questions: Pairs of strategies, the first asked to be better than the second; of an arm without the
-            check by the title `NAME without check`.
-        hypothesis_budget: At which Dice is regressed on the mean difference of chance's subsets.
-        segmenter: Of every run.
-        scoring: Of every strategy.
-        headroom: What settled the segmenter's schedule.
-        primary_end_point: In words; the report's first table.
-        notes: What else was settled before the runs.
-        order_seed: Shuffles the runs, so that a cut is unbiased.
+        questions: Pairs of strategies; is the first better than the second? A strategy of an arm without the
+            check has the title `NAME without check`.
+        hypothesis_budget: Budget at which Dice is regressed on the mean difference of chance's subsets.
+        segmenter: Network of every run.
+        scoring: Scoring of the candidates for every strategy.
+        headroom: Trainings that settled the segmenter's schedule.
+        primary_end_point: Primary end point in words; it is the first table of the report.
+        notes: Further remarks for the report.
+        order_seed: Seed of the order of the runs, which is shuffled so that an interruption is unbiased.
     """
 
     name: str
@@ -178,10 +178,10 @@ class Protocol(_Part):
 
     @classmethod
     def read(cls, path: Path) -> Protocol:
-        """From a YAML file.
+        """Read a YAML file.
 
         Raises:
-            ValueError: If it says something else than a protocol does.
+            ValueError: If the file does not fit the protocol.
         """
         content: Any = yaml.safe_load(path.read_text())
         try:
@@ -195,7 +195,7 @@ class Protocol(_Part):
             ) from err
 
     def training_digest(self, contents: dict[str, str], tested: tuple[str, ...]) -> str:
-        """Hash of all that a training's result depends on beside the chosen cases and the seed.
+        """Hash of everything that a training's result depends on apart from the chosen cases and the seed.
 
         Args:
             contents: Hash of each case's images, by id.

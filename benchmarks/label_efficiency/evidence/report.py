@@ -72,7 +72,7 @@ def markdown(results: Results) -> str:
 
 
 def run_table(results: Results) -> str:
-    """Finished of planned cells at each budget."""
+    """Finished and planned cells at each budget."""
     budgets = (*results.protocol.budgets, results.everyone)
     names = dict.fromkeys(name for name, _ in results.by_place)
     rows = [[name, *(_finished(results, name, each) for each in budgets)] for name in names]
@@ -101,6 +101,6 @@ def _costs(results: Results) -> list[str]:
 
 
 def _names(results: Results) -> list[str]:
-    """Of the strategies, each once."""
+    """Names of the strategies with results, each once."""
     every = dict.fromkeys(name for arm in results.protocol.arms for name in arm.seeds)
     return [name for name in every if any(title(name, check=c) in results.strategies for c in (True, False))]

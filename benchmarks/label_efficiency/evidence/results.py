@@ -1,4 +1,4 @@
-"""What the rows say: Dice by strategy, budget, seed and patient."""
+"""Results in the rows: Dice by strategy, budget, seed and patient."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from benchmarks.label_efficiency.evidence.strategies import FULL
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """The planned cells, and what was run of them under the same settings.
+    """The planned cells, and the runs under the same settings.
 
     Attributes:
-        protocol: Of the runs.
+        protocol: Protocol of the runs.
         cases: Rows of the candidates.
         cells: Rows of the plan.
         runs: Row of each finished training, by subset and seed.
@@ -35,7 +35,7 @@ class Results:
 
     @classmethod
     def read(cls, rows: Rows, protocol: Protocol) -> Results:
-        """From the files.
+        """Read the files.
 
         Raises:
             ValueError: If nothing was planned.
@@ -53,7 +53,7 @@ class Results:
 
     @cached_property
     def by_place(self) -> dict[tuple[str, int], Read]:
-        """Cells by strategy's title and budget."""
+        """Cells by title of the strategy and budget."""
         found: dict[tuple[str, int], Read] = defaultdict(list)
         for cell in self.cells:
             found[title(cell["strategy"], check=cell["check"] == "1"), int(cell["budget"])].append(cell)
@@ -61,30 +61,30 @@ class Results:
 
     @cached_property
     def strategies(self) -> list[str]:
-        """Titles of those that have finished a run, without that of all candidates."""
+        """Titles of the strategies with a finished run, without `FULL`."""
         names = dict.fromkeys(name for name, budget in self.by_place if name != FULL)
         return [name for name in names if any(len(self.dice(name, each)) for each in self.protocol.budgets)]
 
     @cached_property
     def everyone(self) -> int:
-        """Candidates that training on all of them sees."""
+        """Number of cases in a training on all candidates."""
         return next(budget for name, budget in self.by_place if name == FULL)
 
     def finished(self, name: str, budget: int) -> Read:
-        """Cells of a place whose training was run."""
+        """Cells of a strategy and budget whose training has finished."""
         return [cell for cell in self.by_place.get((name, budget), []) if _key(cell) in self.runs]
 
     def dice(self, name: str, budget: int) -> Values:
-        """(S, P), of the finished seeds and the test patients by id."""
+        """Dice of each finished seed and test patient, patients by id, shape (S, P)."""
         return self.measured("dice", name, budget)
 
     def measured(self, measure: str, name: str, budget: int) -> Values:
-        """(S, P) of another measure of a test patient."""
+        """Another measure of each finished seed and test patient, shape (S, P)."""
         found = [self._patient_values(_key(cell), measure) for cell in self.finished(name, budget)]
         return np.array(found) if found else np.empty((0, 0))
 
     def curve(self, name: str) -> Values:
-        """(S, B, P), of the seeds that finished every budget; (0, B, 0) where none did."""
+        """Dice of the seeds that finished every budget, shape (S, B, P); (0, B, 0) if none did."""
         by_budget = [
             {cell["seed"]: _key(cell) for cell in self.finished(name, budget)}
             for budget in self.protocol.budgets
@@ -94,11 +94,11 @@ class Results:
         return np.array(found) if found else np.empty((0, len(by_budget), 0))
 
     def column(self, name: str, budget: int, column: str) -> Values:
-        """(S,) of what is known of the chosen cases of the finished seeds."""
+        """Column of the plan for each finished seed, shape (S,)."""
         return np.array([float(cell[column]) for cell in self.finished(name, budget)])
 
     def planned(self, name: str, budget: int, column: str) -> Values:
-        """(S,) the same of every planned seed, run or not."""
+        """Column of the plan for each planned seed, finished or not, shape (S,)."""
         return np.array([float(cell[column]) for cell in self.by_place.get((name, budget), [])])
 
     def _patient_values(self, key: tuple[str, str], measure: str) -> list[float]:

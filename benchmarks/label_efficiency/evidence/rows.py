@@ -1,4 +1,4 @@
-"""The rows of the evidence: what was planned, what was run, and how each test patient came out."""
+"""The rows of the evidence: the plan, the finished runs, and the result of each test patient."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ Read = list[dict[str, str]]
 
 
 class Rows:
-    """Four files in a folder; one process writes."""
+    """Four files in a folder; only one process may write."""
 
     def __init__(self, folder: Path) -> None:
         """Use a folder that may not exist yet."""
         self.folder = folder
 
     def plan(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write the cases or the cells, in place of what was planned before."""
+        """Write the cases or the cells of the plan; an earlier plan is replaced."""
         with replacing(self.folder / name) as part, part.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, COLUMNS[name], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
 
     def add(self, run: Row, patients: Iterable[Row]) -> None:
-        """Add a finished run: its patients, then itself, so that a run that stands here is whole."""
+        """Add a finished run, its patients first, so that every run in the file of runs is complete."""
         self._append(PATIENTS, patients)
         self._append(RUNS, [run])
 
     def read(self, name: str) -> Read:
-        """Rows of a file; of what came twice, since a run was killed while it was written, the later."""
+        """Rows of a file; of two rows with the same key, which a killed run can leave, the later one."""
         path = self.folder / name
         if not path.exists():
             return []

@@ -1,4 +1,4 @@
-"""One run: train on the chosen cases, outline the test patients."""
+"""One run: train on the chosen cases and outline the test patients."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ MEASURES = ("dice", "surface_distance", "hausdorff95")
 
 @dataclass(frozen=True)
 class Study:
-    """What all runs have in common.
+    """Settings that all runs share.
 
     Attributes:
         pool: Folder of the cases.
-        protocol: How they are compared.
-        work: Where prepared cases are kept.
-        digest: Of all that a result depends on beside the training itself.
-        revision: Of the code.
-        device: Where networks are trained and used.
+        protocol: Protocol of the comparison.
+        work: Folder for prepared cases.
+        digest: Hash of everything that a result depends on apart from the chosen cases and the seed.
+        revision: Revision of the code.
+        device: Device on which networks are trained and used.
     """
 
     pool: Path
@@ -52,8 +52,8 @@ class Finished:
     """The rows of a run.
 
     Attributes:
-        run: Its row.
-        patients: One a test patient.
+        run: Row of the run.
+        patients: One row per test patient.
     """
 
     run: Row
@@ -63,7 +63,7 @@ class Finished:
 def carry_out(study: Study, training: Training) -> Finished:
     """Train and test; the test patients are opened after the end of training.
 
-    Where one of both outlines of a patient is empty, Dice is 0 and the distances are the diagonal of the
+    If one of the two outlines of a patient is empty, Dice is 0 and the distances are the diagonal of the
     volume.
     """
     torch.set_num_threads(1)
@@ -97,7 +97,7 @@ def carry_out(study: Study, training: Training) -> Finished:
 
 
 def trained(pool: LabelledPool, ids: tuple[str, ...], *, seed: int, device: str = "cpu") -> tuple[Any, float]:
-    """A network that learnt these cases, and the last epoch's loss."""
+    """A network trained on these cases, and the loss of its last epoch."""
     segmenter = pool.protocol.segmenter
     network = build(segmenter.method, pool.workspace.pool.modalities, segmenter.network, seed=seed)
     result = train(network, pool.load(ids), [], segmenter.schedule, seed=seed, device=device)
@@ -107,7 +107,7 @@ def trained(pool: LabelledPool, ids: tuple[str, ...], *, seed: int, device: str 
 def judged(
     network: Any, pool: LabelledPool, ids: tuple[str, ...], *, device: str = "cpu"
 ) -> tuple[dict[str, Scores], int]:
-    """Scores of each of these cases, and of how many nothing was outlined."""
+    """Scores of each of these cases by id, and the number of empty outlines."""
     scores, empty = {}, 0
     for id in ids:
         (case,) = pool.load([id])

@@ -1,4 +1,4 @@
-"""What the strategies look at: scores of the candidates, and of the controls that need others."""
+"""Input of the strategies: scores of the candidates, and further scores for the controls."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _KNOWN = ("features", "difference", "lesion_proxy", "salient", "saliency_feature
 
 @dataclass(frozen=True, eq=False)
 class Knowledge:
-    """The candidates, and modality differences by other means than the method's.
+    """The candidates with their scores, and the modality differences of the controls.
 
     Attributes:
-        candidates: As the app's selectors get them.
-        differences: `in_sample`: by models that were trained on the case itself; `random_encoder`: out of
-            fold, by encoders that were trained on nothing. Each (N,).
-        sound_kinds: Kind of lesion by id, of undamaged cases whose truth is known; for `oracle` alone.
+        candidates: Candidates as the app's selectors get them.
+        differences: Modality differences by control, each of shape (N,). `in_sample` comes from models that
+            were trained on the case itself, `random_encoder` from untrained encoders, out of fold.
+        sound_kinds: Kind of lesion by id, for undamaged cases with a known truth; only `oracle` uses it.
     """
 
     candidates: Candidates
@@ -46,13 +46,13 @@ class Knowledge:
     sound_kinds: Mapping[str, str] = field(default_factory=dict)
 
     def sample(self, share: float, *, seed: int) -> Knowledge:
-        """A random share of the candidates, the same whatever their order."""
+        """A random share of the candidates, which does not depend on their order."""
         by_id = np.array(sorted(range(len(self.candidates)), key=self.candidates.ids.__getitem__))
         count = round(share * len(by_id))
         return self.take(np.sort(np.random.default_rng([seed, count]).permutation(by_id)[:count]))
 
     def take(self, rows: Rows) -> Knowledge:
-        """The cases of these rows, in their order."""
+        """The cases of these rows, in the order of the rows."""
         return Knowledge(
             taken := self.candidates.take(rows),
             {name: values[rows] for name, values in self.differences.items()},
@@ -60,7 +60,7 @@ class Knowledge:
         )
 
     def with_difference(self, name: str) -> Candidates:
-        """The candidates with another difference in place of theirs."""
+        """The candidates with the modality difference of a control in place of their own."""
         return replace(self.candidates, difference=self.differences[name])
 
 
@@ -72,14 +72,14 @@ def know(
     processes: int,
     on_progress: OnProgress,
 ) -> Knowledge:
-    """Score a site's served cases, or take the scores that were kept.
+    """Score a site's served cases, or load the scores that were kept.
 
     Args:
-        workspace: Of the candidates alone, checked.
-        settings: How they are scored.
-        folder: Where the scores are kept.
-        processes: That share the work.
-        on_progress: Told the share done.
+        workspace: Site of the candidates alone, after the pool check.
+        settings: Settings of the scoring.
+        folder: Folder for the scores.
+        processes: Number of processes that share the work.
+        on_progress: Callback that gets the share done and a message.
     """
     file = folder / "knowledge.npz"
     content = digest([workspace.content(), asdict(settings)])
@@ -111,7 +111,7 @@ def know(
 def in_sample_difference(
     views: PoolViews, patients: NDArray[np.str_], settings: ScoringSettings, *, seed: int
 ) -> Values:
-    """Modality difference (N,) by models that were trained on every case, mean of the repeats."""
+    """Modality difference by models that were trained on every case, mean of the repeats, shape (N,)."""
     rows = np.arange(len(patients))
     contrastive = replace(settings.contrastive, steps=settings.steps_for(len(rows), _CPU))
     found = []
@@ -128,7 +128,7 @@ def in_sample_difference(
 def random_encoder_difference(
     views: PoolViews, patients: NDArray[np.str_], settings: ScoringSettings, *, seed: int
 ) -> Values:
-    """Modality difference (N,) out of fold, by the head on untrained encoders; mean of the repeats."""
+    """Modality difference out of fold by the head on untrained encoders, mean of the repeats, shape (N,)."""
     groups = np.unique(patients, return_inverse=True)[1]
     found = []
     for repeat in range(settings.seeds):
@@ -148,7 +148,10 @@ def random_encoder_difference(
 
 
 def _difference(nats: Values) -> Values:
-    """Of (N, P); a case without a pair is of the least interest, as in `lib.mdal.scoring.pool_scores`."""
+    """Modality difference of PMI of shape (N, P), in nats; a case without a pair gets the smallest one.
+
+    `lib.mdal.scoring.pool_scores` treats such a case in the same way.
+    """
     paired = np.isfinite(nats).any(axis=1)
     difference = np.empty(len(nats))
     difference[paired] = modality_difference(torch.from_numpy(nats[paired])).numpy()
@@ -162,7 +165,7 @@ def _rows(dense: Dense, rows: NDArray[np.bool_]) -> Dense:
 
 
 def _number(seed: int, control: int, repeat: int) -> int:
-    """Of no training of the scores themselves."""
+    """Seed of a control's training, different from every seed of the scores themselves."""
     return int(np.random.SeedSequence([seed, 2, control, repeat]).generate_state(1)[0])
 
 
@@ -181,7 +184,7 @@ def _keep(file: Path, content: str, knowledge: Knowledge) -> None:
 
 
 def _kept(file: Path, content: str) -> Knowledge | None:
-    """What was kept of the same cases and settings."""
+    """Scores that were kept of the same cases and settings; None without them."""
     if not file.exists():
         return None
     with np.load(file) as stored:

@@ -28,24 +28,24 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two means, its interval and the two-sided p of no difference."""
+    """A difference of two means, its interval, and the two-sided p of no difference."""
 
     interval: Interval
     p: float
 
     def __str__(self) -> str:
-        """Signed, three decimals."""
+        """Signed difference and its interval with three decimals."""
         return f"{self.interval.mean:+.3f} [{self.interval.low:+.3f}, {self.interval.high:+.3f}]"
 
 
 def probability(p: float) -> str:
-    """As a table shows it."""
+    """A p value as a table shows it."""
     return f"p {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
 @dataclass(frozen=True)
 class Slope:
-    """Of Dice on one predictor, per standard deviation of it; 95 % interval."""
+    """Change of Dice per standard deviation of a predictor, with its 95 % interval and p."""
 
     value: float
     low: float
@@ -53,7 +53,7 @@ class Slope:
     p: float
 
     def __str__(self) -> str:
-        """Signed, four decimals."""
+        """Signed slope and its interval with four decimals, and p."""
         return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}], {probability(self.p)}"
 
 
@@ -61,29 +61,29 @@ def area(curve: Values, budgets: Sequence[int]) -> Values:
     """Mean height of the curve over the logarithm of the budget, by the trapezoidal rule.
 
     Args:
-        curve: (S, B, P), of each seed, budget and patient.
-        budgets: The B budgets; a doubling counts the same everywhere.
+        curve: Height of the curve for each seed, budget and patient, shape (S, B, P).
+        budgets: The B budgets; each doubling has the same weight.
 
     Returns:
-        (S, P), in the unit of the curve.
+        Mean height of each seed and patient, in the unit of the curve, shape (S, P).
     """
     place = np.log2(np.array(budgets, dtype=float))
     return np.asarray(trapezoid(curve, place, axis=1) / (place[-1] - place[0]))
 
 
 def difference(first: Values, second: Values, *, draws: int = DRAWS, seed: int = 0) -> Difference:
-    """Mean of the first less mean of the second, paired by patient.
+    """Mean of the first minus mean of the second, paired by patient.
 
-    The patients are resampled together, since both were tested on the same; the seeds, which have nothing
-    to do with each other, apart. Resampling S of S seeds gives (S - 1) / S of their variance, a third less
-    for three; seeds are therefore spread about their mean by its root. p is twice the share of resamplings
-    on the far side of zero.
+    Patients are resampled together, because both sides were tested on the same patients. Seeds are resampled
+    separately, because the seeds of the two sides are independent. Resampling S of S seeds gives only
+    (S - 1) / S of their variance, a third less for three seeds; the seeds are therefore first spread about
+    their mean by the square root of S / (S - 1). p is twice the share of resamplings on the far side of zero.
 
     Args:
-        first: (S, P), of each seed and patient.
-        second: (R, P).
-        draws: Resamplings.
-        seed: Of the resampling.
+        first: Value of each seed and patient, shape (S, P).
+        second: Value of each seed and patient of the other side, shape (R, P).
+        draws: Number of resamplings.
+        seed: Seed of the resampling.
     """
     random = np.random.default_rng(seed)
     weights = random.multinomial(first.shape[1], np.full(first.shape[1], 1 / first.shape[1]), size=draws)
@@ -99,7 +99,7 @@ def difference(first: Values, second: Values, *, draws: int = DRAWS, seed: int =
 
 
 def _spread(values: Values) -> Values:
-    """(S, P) with S / (S - 1) of the variance between seeds; of one seed as it is."""
+    """Values (S, P) with their variance between seeds times S / (S - 1); one seed is not changed."""
     centre = values.mean(axis=0)
     return np.asarray(centre + (values - centre) * math.sqrt(len(values) / max(1, len(values) - 1)))
 
@@ -116,10 +116,11 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 
 def labels_needed(budgets: Sequence[int], means: Sequence[float], level: float) -> float:
-    """The fewest labels at which a curve reaches a level, on straight lines between its points.
+    """Fewest labels with which a curve reaches a level, with straight lines between its points.
 
     Returns:
-        The first budget where it starts above; infinite where it never gets there.
+        Number of labels; the first budget if the curve starts at or above the level, infinite if the curve
+        never reaches it.
     """
     if means[0] >= level:
         return float(budgets[0])
@@ -135,12 +136,12 @@ def slope(outcome: Values, predictor: Values, control: Values) -> Slope | None:
     """Least squares of an outcome on a predictor and a control, both standardised, and a constant.
 
     Args:
-        outcome: (R,).
-        predictor: (R,); the slope is its.
-        control: (R,).
+        outcome: Outcome of each run, shape (R,).
+        predictor: Predictor whose slope is returned, shape (R,).
+        control: Second predictor, which is only controlled for, shape (R,).
 
     Returns:
-        With Student's interval of R - 3 degrees of freedom; None where R < 5 or a column does not vary.
+        Slope with Student's interval of R - 3 degrees of freedom; None if R < 5 or a column does not vary.
     """
     if len(outcome) < 5 or min(predictor.std(), control.std()) == 0:
         return None

@@ -22,38 +22,38 @@ FULL = "all candidates"
 
 
 def permuted(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """MaxMD by differences that were dealt out anew: chance, if nothing else is wrong."""
+    """MaxMD by differences that are permuted among the cases; it must perform like chance."""
     return max_md(_permuted(knowledge.candidates, generator), budget, generator)
 
 
 def in_sample(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """MaxMD by models that were trained on the cases they score."""
+    """MaxMD by the differences of models that were trained on the cases they score."""
     return max_md(knowledge.with_difference("in_sample"), budget, generator)
 
 
 def random_encoder(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """MaxMD by encoders that learnt nothing."""
+    """MaxMD by the differences of untrained encoders."""
     return max_md(knowledge.with_difference("random_encoder"), budget, generator)
 
 
 def diverse_random(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """DiverseMD's clusters, of each a random member.
+    """DiverseMD's clusters, with a random member of each.
 
-    The differences are dealt out by a generator of its own, so that the clusters are those of DiverseMD with
-    the same seed.
+    A separate generator permutes the differences, so that the clusters are those of DiverseMD with the same
+    seed.
     """
     dealt = _permuted(knowledge.candidates, generator.spawn(1)[0])
     return diverse_md(dealt, budget, generator)
 
 
 def diverse_min(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """DiverseMD's clusters, of each the member of smallest difference."""
+    """DiverseMD's clusters, with the member of smallest difference of each."""
     candidates = knowledge.candidates
     return diverse_md(replace(candidates, difference=-candidates.difference), budget, generator)
 
 
 def suspects_last(strategy: Selector, knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """A strategy that orders the cases whose difference is not extreme; the others follow."""
+    """A strategy applied to the cases without an extreme difference; the cases with one follow."""
     candidates = knowledge.candidates.by_id()
     suspect = extreme(candidates.difference)
     usual = candidates.take(np.flatnonzero(~suspect))
@@ -61,25 +61,25 @@ def suspects_last(strategy: Selector, knowledge: Knowledge, budget: int, generat
 
 
 def kmeans_of_look(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """k-means centres by how the conspicuous places look; cases of extreme difference last."""
+    """k-means centres by the appearance of the conspicuous places; cases of extreme difference come last."""
     look = knowledge.candidates.matrices()["saliency_features"]
     seen = replace(knowledge, candidates=replace(knowledge.candidates, features=look))
     return suspects_last(ORDERS["kmeans"], seen, budget, generator)
 
 
 def paced_everywhere(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """Paced as it was settled on generated gliomas, also where the place tells nothing."""
+    """Paced as settled on generated gliomas, even if a place is another part of the body in each case."""
     return paced(replace(knowledge.candidates, aligned=True), budget, generator)
 
 
 def facility(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """Cases that stand for many others by the features of the scans; nothing is weighted."""
+    """Cases that represent many others by the features of the scans, without any weights."""
     candidates = replace(knowledge.candidates, aligned=True, saliency_features=None)
     return paced(candidates, budget, generator, salient=0.0, atypical=0.0)
 
 
 def paced_by_features(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """Paced by the features of the scans instead of how the conspicuous places look."""
+    """Paced by the features of the scans instead of the appearance of the conspicuous places."""
     return paced(replace(knowledge.candidates, saliency_features=None), budget, generator)
 
 
@@ -88,7 +88,7 @@ def _paced(knowledge: Knowledge, budget: int, generator: Generator, **weights: f
 
 
 def oracle(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """The kinds of lesion in turn, random cases of each, none damaged: by the truth, so out of reach.
+    """Random undamaged cases of each kind of lesion in turn; it uses the truth, which no user has.
 
     Raises:
         ValueError: If no truth is known.
@@ -96,7 +96,7 @@ def oracle(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]
     ids = [id for id in sorted(knowledge.candidates.ids) if id in knowledge.sound_kinds]
     if not ids:
         raise ValueError(
-            "oracle must know what kind a case is of; the pool's truth.csv says none. Leave oracle out."
+            "oracle must know the kind of each lesion; the pool's truth.csv says none. Leave oracle out."
         )
     group = np.unique([knowledge.sound_kinds[id] for id in ids], return_inverse=True)[1]
     drawn = generator.permutation(len(ids))
@@ -142,15 +142,15 @@ TITLES: dict[str, str] = {
 
 
 def choose(strategy: str, knowledge: Knowledge, *, budget: int, seed: int) -> list[str]:
-    """The cases that a strategy labels, best first.
+    """Ids of the cases that a strategy labels, best first.
 
-    `kmeans` takes the member nearest the centre of the very clusters that `diversemd` makes with this seed.
+    `kmeans` takes the member nearest the centre of the same clusters that `diversemd` makes with this seed.
 
     Args:
-        strategy: Of `ORDERS` or `CONTROLS`.
-        knowledge: Of the candidates.
-        budget: Cases to label.
-        seed: Of what the strategy draws.
+        strategy: Key of `ORDERS` or `CONTROLS`.
+        knowledge: Knowledge of the candidates.
+        budget: Number of cases to label.
+        seed: Seed of the strategy's random draws.
 
     Raises:
         ValueError: If there is no such strategy.
@@ -164,5 +164,5 @@ def choose(strategy: str, knowledge: Knowledge, *, budget: int, seed: int) -> li
 
 
 def _permuted(candidates: Candidates, generator: Generator) -> Candidates:
-    by_id = candidates.by_id()  # so that the order of the pool does not matter
+    by_id = candidates.by_id()  # so that the pool's order does not matter
     return replace(by_id, difference=generator.permutation(by_id.difference))

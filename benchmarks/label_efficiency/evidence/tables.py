@@ -33,7 +33,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def area_table(results: Results) -> str:
-    """Area under the budget curve and what each strategy has more than the references."""
+    """Area under the budget curve of each strategy, and its difference to the references."""
     budgets, references = results.protocol.budgets, results.protocol.references
     areas = {name: area(results.curve(name), budgets) for name in results.strategies}
     areas = {name: values for name, values in areas.items() if len(values)}
@@ -54,7 +54,7 @@ def area_table(results: Results) -> str:
 
 
 def dice_table(results: Results) -> str:
-    """Mean Dice with its interval at each budget, and the percentile among chance's subsets."""
+    """Mean Dice with its interval at each budget, and its percentile among chance's subsets."""
     budgets = results.protocol.budgets
     chance = {each: results.dice(results.protocol.references[0], each) for each in budgets}
     rows = []
@@ -96,7 +96,7 @@ def difference_table(results: Results, reference: str) -> str:
 
 
 def full_table(results: Results) -> str:
-    """All candidates, and what chance's curve leaves to gain."""
+    """Dice with all candidates, and the headroom above chance's curve."""
     everyone = results.dice(FULL, results.everyone)
     if not len(everyone):
         return "Training on all candidates was not run yet.\n"
@@ -113,7 +113,7 @@ def full_table(results: Results) -> str:
 
 
 def distance_table(results: Results) -> str:
-    """Average surface distance in mm, and the outlines of a run that were empty."""
+    """Average surface distance in mm, and the number of empty outlines in a run."""
     rows = []
     for name in results.strategies:
         cells = []
@@ -128,7 +128,7 @@ def distance_table(results: Results) -> str:
 
 
 def cost_table(results: Results, column: str, *, digits: int) -> str:
-    """What the chosen cases are, mean over the planned seeds."""
+    """A property of the chosen cases at each budget, mean over the planned seeds."""
     names = dict.fromkeys(name for name, _ in results.by_place if name != FULL)
     rows = [
         [
@@ -144,7 +144,7 @@ def cost_table(results: Results, column: str, *, digits: int) -> str:
 
 
 def labels_table(results: Results) -> str:
-    """How many labels a strategy needs for what chance reaches at each budget."""
+    """Labels that a strategy needs to reach chance's Dice at each budget."""
     budgets = results.protocol.budgets
     means = {
         name: [float(values.mean()) for budget in budgets if len(values := results.dice(name, budget))]
@@ -162,7 +162,7 @@ def labels_table(results: Results) -> str:
 
 
 def hypothesis_table(results: Results) -> str:
-    """Dice of chance's subsets on their mean difference, lesion volume controlled."""
+    """Slope of the Dice of chance's subsets on their mean difference, controlled for lesion volume."""
     rows = []
     for budget in results.protocol.budgets:
         name = results.protocol.references[0]
@@ -177,7 +177,7 @@ def hypothesis_table(results: Results) -> str:
 
 
 def question_table(results: Results) -> str:
-    """The questions of the protocol, by area under the budget curve."""
+    """Answers to the questions of the protocol, by area under the budget curve."""
     budgets = results.protocol.budgets
     found: dict[str, Difference] = {}
     for first, second in results.protocol.questions:
@@ -190,7 +190,7 @@ def question_table(results: Results) -> str:
 
 
 def difference_group_table(results: Results) -> str:
-    """Where the difference puts the served candidates that something is known of."""
+    """Mean percentile of the modality difference in groups of the served candidates."""
     served = [case for case in results.cases if case["served"] == "1"]
     if len(served) < 3:
         return "Too few candidates are served.\n"
@@ -215,7 +215,7 @@ def difference_group_table(results: Results) -> str:
 
 
 def damage_sentence(results: Results) -> str:
-    """How many scans are damaged, and how many of them the check held back."""
+    """Sentence on the number of damaged candidates and how many of them the check held back."""
     damaged = [case for case in results.cases if case["damage"]]
     if not damaged:
         return "Of no candidate is it known that its scans are damaged.\n"
@@ -228,7 +228,7 @@ def damage_sentence(results: Results) -> str:
 
 
 def _against(found: dict[str, Values], reference: str) -> dict[str, tuple[Difference, float]]:
-    """Difference of each to the reference, and Holm's p across them."""
+    """Difference of each strategy to the reference, with Holm's p across the strategies."""
     if not len(found.get(reference, ())):
         return {}
     differences = {
