@@ -228,8 +228,9 @@ def _on_grid(volume: Volume, grid: Grid, modality: str) -> NDArray[Any]:
 def _load(entry: Path) -> PreparedCase:
     """Load a cached case; raises one of `UNREADABLE` if its files are damaged or do not match."""
     meta = json.loads((entry / "case.json").read_text())
-    array = np.load(entry / "array.npy", mmap_mode="r")
-    foreground = np.load(entry / "foreground.npy", mmap_mode="r")
+    # np.load leaves a damaged file open that begins as a zip file does
+    array = np.lib.format.open_memmap(entry / "array.npy", mode="r")
+    foreground = np.lib.format.open_memmap(entry / "foreground.npy", mode="r")
     present = np.array(meta["present"])
     whole = array.ndim == 4 and array.shape[1:] == foreground.shape and array.dtype == np.float16
     if not whole or (len(array),) != present.shape or len(array) != len(meta["modalities"]):

@@ -13,6 +13,7 @@ from lib.cases.records import Records
 from tests.support.images import write_image
 
 
+@pytest.mark.filterwarnings("error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("file", ["case.json", "array.npy", "foreground.npy"])
 @pytest.mark.parametrize(
     "content",
