@@ -14,7 +14,6 @@ import torch
 from fastapi import FastAPI, UploadFile
 from fastapi.responses import FileResponse
 from fastapi.testclient import TestClient
-from monailabel.interfaces.utils import app as loaded
 
 from lib.app import MdalCimlApp
 from lib.ciml.checkpoint import load, save
@@ -27,11 +26,22 @@ from lib.server.errors import ClientError
 from tests.conftest import SAMPLES
 
 
+class FullDisk(MdalCimlApp):
+    """An app that stores a label and can do nothing further with it."""
+
+    def on_save_label(self, *_: Any) -> None:
+        raise OSError("the disk is full")
+
+
 @pytest.fixture
-def app(samples: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MdalCimlApp:
-    app = MdalCimlApp(str(tmp_path), str(samples("STS_008")), {"study_labels": "ignore"})
-    monkeypatch.setattr(loaded, "app_instance", lambda: app)
-    return app
+def app(
+    request: pytest.FixtureRequest,
+    samples: Callable[..., Path],
+    tmp_path: Path,
+    load_app: Callable[[MdalCimlApp], MdalCimlApp],
+) -> MdalCimlApp:
+    kind = getattr(request, "param", MdalCimlApp)
+    return load_app(kind(str(tmp_path), str(samples("STS_008")), {"study_labels": "ignore"}))
 
 
 def sent(content: bytes, name: str = "x.nii.gz") -> UploadFile:
@@ -73,14 +83,9 @@ def test_a_temporary_file_is_gone_once_it_is_open_and_no_other(
         assert (folder / "x.zip").exists() is stays
 
 
-def test_a_label_that_is_stored_is_told_so_whatever_follows(
-    app: MdalCimlApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise OSError("the disk is full")
-
+@pytest.mark.parametrize("app", [FullDisk], indirect=True)
+def test_a_label_that_is_stored_is_told_so_whatever_follows(app: MdalCimlApp) -> None:
     contour = SAMPLES / "STS_008" / "GTV.nii.gz"
-    monkeypatch.setattr(app, "on_save_label", fail)
     answer = save_label("STS_008", "{}", "", sent(contour.read_bytes()))
     assert answer == {"image": "STS_008", "label": "STS_008"}
     assert app.datastore().labelled() == {"STS_008"}
