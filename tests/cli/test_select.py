@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from lib.cli.main import app
 from lib.mdal.selection.strategies import STRATEGIES
+from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.planning import SCORING_JOB
 from lib.plan.store import PlanStore
 from tests.conftest import SAMPLES
@@ -99,12 +100,10 @@ def test_two_work_folders_and_one_seed_give_the_same_bytes(studies: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_second_run_scores_nothing_again(
-    studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_run_scores_nothing_again(studies: Path, tmp_path: Path) -> None:
     assert select(studies, "--output", tmp_path / "one.csv", "--no-figure") == 0
-    monkeypatch.setattr("lib.pipeline.planning._make_plan", lambda *_: pytest.fail("scored again"))
     assert select(studies, "--output", tmp_path / "two.csv", "--no-figure") == 0
+    assert PlanStore.beside(studies / ".mdal").progress(SCORING_JOB)["message"] == "nothing changed"
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
 
 
@@ -146,13 +145,13 @@ def test_what_cannot_be_is_refused_with_a_sentence_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lib.pipeline.workspace.Workspace.check", lambda *_: pytest.fail("read a case"))
     studies = shutil.copytree(SAMPLES / SEVEN[0], tmp_path / "studies" / SEVEN[0]).parent
     assert select(studies, *options) == 2
     told = said(capsys.readouterr().out)
     assert sentence in told
     assert "Traceback" not in told
     assert not list(tmp_path.glob("plan*"))
+    assert PlanStore.beside(studies / ".mdal").progress(CHECK_JOB) == {}
 
 
 def test_a_folder_that_is_a_file_is_refused_before_the_scoring(

@@ -17,6 +17,7 @@ from lib.mdal.scoring.fold_model import FoldModel
 from lib.mdal.scoring.fold_scores import score_fold
 from lib.mdal.scoring.folds import PoolKeys
 from lib.mdal.scoring.score_pool import PoolTooSmall, ScoringSettings, score_pool
+from tests.support.trees import trained_models
 
 NAMES = ("CT", "PET", "MR_T1")
 SMALL = ContrastiveSettings(batch=12, encoder=EncoderSettings(width=4, features=8))
@@ -60,11 +61,6 @@ def planted(tmp_path_factory):
     array = toy()
     array[3, 1] = array[9, 1]
     return score(tmp_path_factory.mktemp("planted"), array)
-
-
-def models(folder):
-    """The trained models in a folder; one that is trained again is another."""
-    return {(path, path.stat().st_mtime_ns) for path in folder.rglob("model-*.pt")}
 
 
 def cut_after(share):
@@ -168,11 +164,11 @@ def test_a_scoring_that_was_cut_goes_on_with_the_training_that_was_cut(folder):
     settings = replace(HASTY, folds=4)
     with pytest.raises(KeyboardInterrupt):
         score(folder, toy(8), settings=settings, on_progress=cut_after(2 / 4))
-    before = models(folder)
+    before = trained_models(folder)
     assert len(before) == 2
     cut_once = score(folder, toy(8), settings=settings)
-    assert before < models(folder)
-    assert len(models(folder)) == 4
+    assert before < trained_models(folder)
+    assert len(trained_models(folder)) == 4
     (folder / "other").mkdir()
     np.testing.assert_array_equal(cut_once.md, score(folder / "other", toy(8), settings=settings).md)
 
@@ -193,9 +189,9 @@ def test_what_a_scoring_kept_is_made_again_where_it_was_damaged(folder, what):
 def test_a_new_case_is_scored_by_the_models_that_are_there(folder):
     array = toy(11)
     before = score(folder, array[:10], settings=HASTY)
-    trained = models(folder)
+    trained = trained_models(folder)
     after = score(folder, array, settings=HASTY)
-    assert models(folder) == trained
+    assert trained_models(folder) == trained
     assert len(after.md) == 11
     assert np.isfinite(after.gaussian_nats[10]).all()
     np.testing.assert_allclose(after.gaussian_nats[:10], before.gaussian_nats, atol=1e-5)
@@ -206,7 +202,7 @@ def test_a_pool_that_grows_while_its_trainings_are_cut_is_still_scored_by_strang
     cut_once = {"contents": names, "patients": names, "on_progress": cut_after(1 / 2)}
     with pytest.raises(KeyboardInterrupt):
         score(folder, array[:10], settings=HASTY, **cut_once)
-    assert len(models(folder)) == 1
+    assert len(trained_models(folder)) == 1
     for more in (["m"], ["m", "a"]):  # the second newcomer comes first in the pool's order
         rows = [*range(10), 10, 11][: 10 + len(more)]
         contents = names + more
@@ -219,9 +215,9 @@ def test_a_pool_that_grows_while_its_trainings_are_cut_is_still_scored_by_strang
 def test_a_pool_that_grew_much_is_trained_again(folder):
     array = toy(13)
     score(folder, array[:10], settings=HASTY)
-    before = models(folder)
+    before = trained_models(folder)
     score(folder, array, settings=HASTY)
-    assert len(models(folder) - before) == 2
+    assert len(trained_models(folder) - before) == 2
     assert len(list((folder / "scoring").iterdir())) == 1  # the old models are gone
 
 

@@ -19,7 +19,7 @@ from lib.app import MdalCimlApp
 from lib.ciml.checkpoint import load, save
 from lib.ciml.decomposition.table import decomposition_for
 from lib.ciml.network.ciml_network import CimlNetwork
-from lib.runtime import temporary
+from lib.runtime.temporary import claim_temporary_folder
 from lib.server.boundary.sending import HeldFile
 from lib.server.boundary.uploads import save_label, take_model
 from lib.server.errors import ClientError
@@ -73,11 +73,9 @@ def test_a_file_that_is_gone_is_asked_for_again(tmp_path: Path) -> None:
 
 
 def test_a_temporary_file_is_gone_once_it_is_open_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, temporary_folder_as_before: None
 ) -> None:
-    monkeypatch.setattr(temporary, "_claimed", {tmp_path / "tmp": None})
-    (tmp_path / "tmp").mkdir()
-    for folder, stays in ((tmp_path, True), (tmp_path / "tmp", False)):
+    for folder, stays in ((tmp_path, True), (claim_temporary_folder(tmp_path / "work"), False)):
         (folder / "x.zip").write_bytes(b"x")
         HeldFile(folder / "x.zip")
         assert (folder / "x.zip").exists() is stays
