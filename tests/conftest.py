@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FileSched
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):  # one process alone does the quick ones first
         longest_first(items)
+
+
+@pytest.fixture
+def temporary_folder_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of temporary files is what it was once the test has ended."""
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.gettempdir())
+    monkeypatch.setenv("TMPDIR", tempfile.gettempdir())
 
 
 @pytest.fixture

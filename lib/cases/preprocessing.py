@@ -23,7 +23,7 @@ from lib.cases.formats.image import MAX_VOXELS, Grid, Volume, read_volume, resam
 from lib.cases.modalities import REFERENCE_ORDER, kind
 from lib.cases.records import Records
 from lib.runtime.disk_cache import PART, evict_least_recently_used
-from lib.runtime.own_files import UNREADABLE, set_aside
+from lib.runtime.own_files import UNREADABLE, map_array, set_aside
 
 logger = logging.getLogger(__name__)
 _PART_HOURS = 24.0  # age at which the leftovers of a killed process are removed
@@ -228,8 +228,7 @@ def _on_grid(volume: Volume, grid: Grid, modality: str) -> NDArray[Any]:
 def _load(entry: Path) -> PreparedCase:
     """Load a cached case; raises one of `UNREADABLE` if its files are damaged or do not match."""
     meta = json.loads((entry / "case.json").read_text())
-    array = np.load(entry / "array.npy", mmap_mode="r")
-    foreground = np.load(entry / "foreground.npy", mmap_mode="r")
+    array, foreground = map_array(entry / "array.npy"), map_array(entry / "foreground.npy")
     present = np.array(meta["present"])
     whole = array.ndim == 4 and array.shape[1:] == foreground.shape and array.dtype == np.float16
     if not whole or (len(array),) != present.shape or len(array) != len(meta["modalities"]):

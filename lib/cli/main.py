@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,11 +43,15 @@ app = typer.Typer(
 )
 
 
-def main() -> None:
-    """Run a command; a bad input ends with its sentence, Ctrl-C without a traceback."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a bad input ends with its sentence, Ctrl-C without a traceback.
+
+    Args:
+        arguments: Words after the program's name; None takes those that this process was started with.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        app()
+        app(arguments)
     except UserError as err:
         console.print(f"[red]{escape(str(err))}[/]", highlight=False)
         raise SystemExit(2) from err

@@ -19,7 +19,7 @@ from lib.ciml.decomposition.table import Decomposition
 from lib.ciml.inference.predict import Answer
 from lib.runtime.disk_cache import PART, bytes_in, evict_least_recently_used
 from lib.runtime.files import replacing
-from lib.runtime.own_files import UNREADABLE, set_aside
+from lib.runtime.own_files import UNREADABLE, read_arrays, set_aside
 
 _STEPS = 256  # steps of a probability; half of them is exactly 0.5
 _SEPARATOR = "~"  # no case id contains it
@@ -98,8 +98,8 @@ class Segmentation:
     @classmethod
     def load(cls, path: Path) -> Segmentation:
         """Read a file that `save` wrote."""
-        with path.open("rb") as stream, np.load(stream) as content:
-            header, probabilities = json.loads(str(content["header"])), content["probabilities"]
+        content = read_arrays(path)
+        header, probabilities = json.loads(str(content["header"])), content["probabilities"]
         return cls(
             probabilities,
             tuple(header["origin"]),

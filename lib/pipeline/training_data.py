@@ -16,6 +16,7 @@ from lib.ciml.training.split import split_patients
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
+from lib.runtime.own_files import map_array
 from lib.runtime.progress import OnCasesDone
 
 LEAST_PATIENTS = 2  # labelled patients: one to learn from and one to validate with
@@ -45,7 +46,7 @@ class LabelledCases:
             UserError: If a case cannot be read.
         """
         return [
-            TrainingCase(workspace.cache.get(case), np.load(_label_file(self.folder, case), mmap_mode="r"))
+            TrainingCase(workspace.cache.get(case), map_array(_label_file(self.folder, case)))
             for case in cases
         ]
 

@@ -16,7 +16,7 @@ from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 from lib.runtime.own_files import read_or_set_aside
 
-_PATIENCE_S = 5.0  # longer than `_is_written` holds the lock
+PATIENCE_S = 5.0  # longer than `_is_written` holds the lock
 
 
 class _Stats(TypedDict, total=False):
@@ -71,7 +71,7 @@ class TrainingStats:
             UserError: If another process is training.
         """
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._lock, timeout=_PATIENCE_S)
+        lock = FileLock(self._lock, timeout=PATIENCE_S)
         try:
             lock.acquire()
         except Timeout as err:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from lib.plan.orm import ProgressRow
 from lib.runtime.progress import OnProgress
 
-_RECORD_EVERY_S = 1.0  # at most one progress report a second is recorded
+RECORD_EVERY_S = 1.0  # at most one progress report a second is recorded
 STALE_AFTER = timedelta(minutes=5)  # a running job without a report for this long was killed
 # Built once: building a statement takes longer than SQLite needs to answer it.
 _PROGRESS = select(
@@ -42,7 +42,7 @@ def recording_progress(
 
     def tell(done: float, message: str) -> None:
         nonlocal recorded
-        if time.monotonic() - recorded >= _RECORD_EVERY_S:
+        if time.monotonic() - recorded >= RECORD_EVERY_S:
             recorded = time.monotonic()
             record(job, state="running", done=done, message=message)
         if on_progress:

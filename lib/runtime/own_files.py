@@ -12,6 +12,8 @@ from stat import S_ISREG
 from typing import Any, TypeVar
 from zipfile import BadZipFile
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from lib.runtime.errors import UserError
@@ -38,6 +40,20 @@ class Unavailable(UserError):
 
 class Damaged(Unavailable):
     """One of the program's own files does not hold what the program writes there."""
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of an .npz file, read into memory; raises one of `UNREADABLE` if it is damaged.
+
+    `np.load(path)` itself would leave a damaged file open.
+    """
+    with path.open("rb") as stream, np.load(stream) as stored:
+        return dict(stored)
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """Array of an .npy file, memory-mapped; raises one of `UNREADABLE` if the file is damaged."""
+    return np.lib.format.open_memmap(path, mode="r")
 
 
 def read_document(path: Path, kind: type[Kind]) -> Kind:

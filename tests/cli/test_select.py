@@ -3,29 +3,24 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from lib.cli.main import app, main
+from lib.cli.main import app
 from lib.mdal.selection.strategies import STRATEGIES
+from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.planning import SCORING_JOB
 from lib.plan.store import PlanStore
 from tests.conftest import SAMPLES
+from tests.support.command_line import ROOT, exit_code, press_ctrl_c, said
 
 QUICK = ("scoring=quick",)
 SEVEN = ("STS_002", "STS_008", "STS_018", "STS_024", "STS_025", "STS_041", "STS_042")
 ELSEWHERE = "STS_019"  # the check finds that its volumes do not lie on each other
-ROOT = Path(__file__).parents[2]
-
-Select = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
@@ -42,31 +37,18 @@ def arguments(studies: Path, *options: object, work: Path | None = None) -> list
     return ["select", str(studies), *(word for pair in conf for word in ("--conf", pair)), *map(str, options)]
 
 
-@pytest.fixture
-def select(monkeypatch: pytest.MonkeyPatch) -> Select:
-    """Run the command in this process: its exit code."""
-
-    def run(studies: Path, *options: object, work: Path | None = None) -> int:
-        monkeypatch.setattr(sys, "argv", ["main.py", *arguments(studies, *options, work=work)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0)
-
-    return run
+def select(studies: Path, *options: object, work: Path | None = None) -> int:
+    """Exit code of the command, run in this process."""
+    return exit_code(*arguments(studies, *options, work=work))
 
 
 def table(file: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(file.read_text())))
 
 
-def said(output: str) -> str:
-    """What was printed, without the line breaks of a narrow terminal."""
-    return " ".join(output.split())
-
-
 @pytest.mark.slow
 def test_every_case_of_the_pool_is_in_the_table_once(
-    studies: Path, select: Select, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert select(studies, "--budget", "2", "--output", tmp_path / "plan.csv", "--no-figure") == 0
     rows = table(tmp_path / "plan.csv")
@@ -89,7 +71,7 @@ def test_every_case_of_the_pool_is_in_the_table_once(
 
 @pytest.mark.slow
 def test_the_document_says_how_the_plan_came_to_be_and_agrees_with_the_table(
-    studies: Path, select: Select, tmp_path: Path
+    studies: Path, tmp_path: Path
 ) -> None:
     for name in ("plan.csv", "plan.json"):
         assert select(studies, "--budget", "2", "--output", tmp_path / name, "--no-figure") == 0
@@ -108,9 +90,7 @@ def test_the_document_says_how_the_plan_came_to_be_and_agrees_with_the_table(
 
 
 @pytest.mark.slow
-def test_two_work_folders_and_one_seed_give_the_same_bytes(
-    studies: Path, select: Select, tmp_path: Path
-) -> None:
+def test_two_work_folders_and_one_seed_give_the_same_bytes(studies: Path, tmp_path: Path) -> None:
     for run in ("one", "two"):
         for output in ("plan.csv", "plan.json"):
             file = tmp_path / f"{run}-{output}"
@@ -120,28 +100,22 @@ def test_two_work_folders_and_one_seed_give_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_a_second_run_scores_nothing_again(
-    studies: Path, select: Select, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_run_scores_nothing_again(studies: Path, tmp_path: Path) -> None:
     assert select(studies, "--output", tmp_path / "one.csv", "--no-figure") == 0
-    monkeypatch.setattr("lib.pipeline.planning._make_plan", lambda *_: pytest.fail("scored again"))
     assert select(studies, "--output", tmp_path / "two.csv", "--no-figure") == 0
+    assert PlanStore.beside(studies / ".mdal").progress(SCORING_JOB)["message"] == "nothing changed"
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
 
 
 @pytest.mark.slow
-def test_the_strategy_that_is_asked_for_orders_the_plan(
-    studies: Path, select: Select, tmp_path: Path
-) -> None:
+def test_the_strategy_that_is_asked_for_orders_the_plan(studies: Path, tmp_path: Path) -> None:
     assert select(studies, "--strategy", "mdal", "--output", tmp_path / "plan.csv", "--no-figure") == 0
     differences = [float(row["difference"]) for row in table(tmp_path / "plan.csv")[:-1]]
     assert differences == sorted(differences, reverse=True)
 
 
 @pytest.mark.slow
-def test_the_rule_plateau_chooses_as_many_as_the_strategys_plateau(
-    studies: Path, select: Select, tmp_path: Path
-) -> None:
+def test_the_rule_plateau_chooses_as_many_as_the_strategys_plateau(studies: Path, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     assert select(studies, "--budget", "plateau", "--output", file, "--no-figure") == 0
     document = json.loads(file.read_text())
@@ -167,22 +141,21 @@ def test_what_cannot_be_is_refused_with_a_sentence_before_anything_is_read(
     options: tuple[str, ...],
     sentence: str,
     tmp_path: Path,
-    select: Select,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lib.pipeline.workspace.Workspace.check", lambda *_: pytest.fail("read a case"))
     studies = shutil.copytree(SAMPLES / SEVEN[0], tmp_path / "studies" / SEVEN[0]).parent
     assert select(studies, *options) == 2
     told = said(capsys.readouterr().out)
     assert sentence in told
     assert "Traceback" not in told
     assert not list(tmp_path.glob("plan*"))
+    assert PlanStore.beside(studies / ".mdal").progress(CHECK_JOB) == {}
 
 
 def test_a_folder_that_is_a_file_is_refused_before_the_scoring(
-    tmp_path: Path, select: Select, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "results").write_text("")
     assert select(tmp_path, "--output", tmp_path / "results" / "plan.csv") == 2
@@ -190,7 +163,7 @@ def test_a_folder_that_is_a_file_is_refused_before_the_scoring(
 
 
 def test_a_pool_too_small_to_score_gets_a_plan_that_says_so(
-    tmp_path: Path, select: Select, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     studies = tmp_path / "studies"
     names = ("Zoë (2nd scan) +C", "p@t 7")
@@ -207,7 +180,7 @@ def test_a_pool_too_small_to_score_gets_a_plan_that_says_so(
 
 
 def test_a_pool_whose_every_case_is_in_quarantine_is_refused_with_the_reasons(
-    tmp_path: Path, select: Select, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     studies = shutil.copytree(SAMPLES / ELSEWHERE, tmp_path / "studies" / ELSEWHERE).parent
     assert select(studies, "--output", tmp_path / "plan.csv") == 2
@@ -240,9 +213,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
 
 @pytest.mark.slow
 @pytest.mark.e2e
-def test_two_ranks_of_torchrun_write_what_one_process_writes(
-    studies: Path, select: Select, tmp_path: Path
-) -> None:
+def test_two_ranks_of_torchrun_write_what_one_process_writes(studies: Path, tmp_path: Path) -> None:
     options = ("--output", tmp_path / "ranks.csv")
     words = arguments(studies, *options, work=tmp_path / "ranks")
     ran = subprocess.run(**command(*TORCHRUN, *words), check=False, timeout=300)
@@ -288,24 +259,16 @@ def test_a_failure_of_the_first_rank_ends_all_ranks(studies: Path, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.e2e
-def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing_behind(
-    studies: Path, select: Select, tmp_path: Path
-) -> None:
+def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing_behind(studies: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     words = arguments(studies, "--conf", "scoring=full", "--output", tmp_path / "plan.csv", work=work)
-    plan, until = PlanStore.beside(work), time.monotonic() + 240
-    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
-    started = command("main.py", *words)
-    with subprocess.Popen(**started, start_new_session=True, preexec_fn=listening) as running:  # noqa: PLW1509
-        while plan.progress(SCORING_JOB).get("done", 0.0) < 0.192:  # until every process trains
-            assert running.poll() is None, running.stdout.read()
-            assert time.monotonic() < until
-            time.sleep(0.2)
-        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
-        told = said(running.communicate(timeout=60)[0])
-    assert running.returncode == 130
+    plan = PlanStore.beside(work)
+    told = press_ctrl_c(
+        [sys.executable, "main.py", *words],
+        once=lambda: plan.progress(SCORING_JOB).get("done", 0.0) >= 0.192,  # when every process trains
+        environment={"OMP_NUM_THREADS": "1"},
+    )
     assert "the next run goes on where this one stopped" in told
-    assert "Traceback" not in told
     assert not (work / "views.npy").exists()
     assert plan.progress(SCORING_JOB)["state"] == "interrupted"
     assert select(studies, "--output", tmp_path / "plan.csv", "--no-figure", work=work) == 0

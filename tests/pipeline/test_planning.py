@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import lib.mdal.scoring.score_pool
 from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.disk import SHARES
 from lib.pipeline.planning import QUICK, SCORING_JOB, is_current, plan_pool
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
+from tests.support.trees import trained_models
 
 Samples = Callable[..., Path]
 SEVEN = ("STS_002", "STS_008", "STS_018", "STS_024", "STS_025", "STS_041", "STS_042")
@@ -61,10 +61,12 @@ def test_the_same_pool_settings_and_seed_give_the_same_plan(
     assert again.plan.order("diversemd") == workspace.plan.order("diversemd")
 
 
-def test_nothing_changed_means_nothing_to_do(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = plan_pool(workspace)
-    monkeypatch.setattr("lib.pipeline.planning._make_plan", lambda *_: pytest.fail("scored again"))
-    assert plan_pool(open_site(workspace.folders.studies)) == first
+def test_nothing_changed_means_nothing_to_do(workspace: Workspace) -> None:
+    first, told = plan_pool(workspace), []
+    again = open_site(workspace.folders.studies)
+    assert plan_pool(again, on_progress=lambda done, message: told.append(message)) == first
+    assert told == ["checking the pool"]
+    assert again.plan.progress(SCORING_JOB)["message"] == "nothing changed"
 
 
 def test_a_changed_image_means_a_new_plan(workspace: Workspace) -> None:
@@ -76,14 +78,11 @@ def test_a_changed_image_means_a_new_plan(workspace: Workspace) -> None:
     assert "STS_002" in later.verdicts.quarantined  # another patient's CT
 
 
-def test_a_changed_budget_orders_again_without_training(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = plan_pool(workspace)
-    monkeypatch.setattr(
-        "lib.mdal.scoring.score_pool.train_fold", lambda *_, **__: pytest.fail("trained again")
-    )
+def test_a_changed_budget_orders_again_without_training(workspace: Workspace) -> None:
+    first, trained = plan_pool(workspace), trained_models(workspace.folders.work)
     assert plan_pool(open_site(workspace.folders.studies, budget="3")) == first + 1
+    assert len(trained) == 2 * 2
+    assert trained_models(workspace.folders.work) == trained
 
 
 def test_another_preparation_is_scored_anew(workspace: Workspace) -> None:
@@ -94,27 +93,20 @@ def test_another_preparation_is_scored_anew(workspace: Workspace) -> None:
     assert any(score.difference != before[id].difference for id, score in later.plan.scores().items())
 
 
-def test_new_patients_are_scored_by_the_trained_models(
-    samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_patients_are_scored_by_the_trained_models(samples: Samples, tmp_path: Path) -> None:
     studies = samples(*SEVEN, "STS_035", "STS_047")
     for name in ("STS_047", "STS_035"):
         (studies / name).rename(tmp_path / name)
     plan_pool(open_site(studies))
     (tmp_path / "STS_047").rename(studies / "STS_047")
-    with monkeypatch.context() as patch:
-        patch.setattr("lib.mdal.scoring.score_pool.train_fold", lambda *_, **__: pytest.fail("trained again"))
-        later = open_site(studies)
-        plan_pool(later)
+    later = open_site(studies)
+    trained = trained_models(later.folders.work)
+    plan_pool(later)
+    assert trained_models(later.folders.work) == trained
     assert "STS_047" in later.plan.order("mdal")
     (tmp_path / "STS_035").rename(studies / "STS_035")
-    trained = []
-    train = lib.mdal.scoring.score_pool.train_fold
-    monkeypatch.setattr(
-        "lib.mdal.scoring.score_pool.train_fold", lambda *a, **k: trained.append(1) or train(*a, **k)
-    )
     plan_pool(open_site(studies))  # two of nine are new
-    assert len(trained) == 2 * 2
+    assert len(trained_models(later.folders.work) - trained) == 2 * 2
 
 
 def test_a_plan_stays_current_when_files_are_touched_and_hold_what_they_held(samples: Samples) -> None:

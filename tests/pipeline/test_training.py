@@ -39,7 +39,9 @@ def workspace(samples: Callable[..., Path]) -> Workspace:
 def learn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Train with a stand-in that moves every weight and claims a Dice; `before` is the published model's."""
 
-    def run(workspace: Workspace, *, dice: float, before: float = 0.0, shift: float = 0.01) -> dict[str, Any]:
+    def run(
+        workspace: Workspace, *, dice: float, before: float = 0.0, shift: float = 0.01, **options: Any
+    ) -> dict[str, Any]:
         def stand_in(network: CimlNetwork, *_: object, **more: Any) -> TrainingResult:
             with torch.no_grad():
                 for weight in network.parameters():
@@ -51,7 +53,7 @@ def learn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
 
         monkeypatch.setattr("lib.pipeline.distributed_training.train", stand_in)
         monkeypatch.setattr("lib.pipeline.training.validate", lambda *_, **__: Validation({"lesion": before}))
-        return train_workspace(workspace)
+        return train_workspace(workspace, **options)
 
     return run
 
@@ -140,14 +142,15 @@ def test_a_choice_ends_with_the_training_that_went_on_from_it(
 
 
 def test_a_choice_made_while_a_training_runs_stays(
-    workspace: Workspace, learn: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, learn: Callable[..., dict[str, Any]]
 ) -> None:
+    def choose_while_it_trains(_: float, message: str) -> None:
+        if message.startswith("epoch "):
+            workspace.models.choose(1)
+
     learn(workspace, dice=0.5)
     learn(workspace, dice=0.6, before=0.5)
-    monkeypatch.setattr(
-        "lib.pipeline.training._judge", lambda *_, **__: (workspace.models.choose(1) or True, "Better.")
-    )
-    stats = learn(workspace, dice=0.7, before=0.6)
+    stats = learn(workspace, dice=0.7, before=0.6, on_progress=choose_while_it_trains)
     assert (stats["went_on_from"], stats["version"], workspace.models.chosen()) == (2, 3, 1)
     assert "Version 1 still answers: it was chosen after this training began" in stats["message"]
 

@@ -86,7 +86,7 @@ def test_an_error_and_an_interrupt_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_second_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib.pipeline.training_stats._PATIENCE_S", 0.1)
+    monkeypatch.setattr("lib.pipeline.training_stats.PATIENCE_S", 0.1)
     with (
         TrainingStats(tmp_path).training(),
         pytest.raises(UserError, match="only one training at a time"),

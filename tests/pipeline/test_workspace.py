@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -116,21 +115,20 @@ def test_a_modality_that_is_new_to_the_pool_waits_for_the_next_start(samples: Sa
     assert set(Workspace(studies, AppSettings()).pool.by_id["STS_025"].modalities) == {"CT", "MR_T1", "PET"}
 
 
-def test_what_a_server_starts_has_the_servers_modalities(
-    samples: Samples, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_server_starts_has_the_servers_modalities(samples: Samples) -> None:
     studies = samples("STS_002", "STS_008")
     for file in studies.glob("*/PET*.nii.gz"):
         file.unlink()
-    monkeypatch.setattr(os, "environ", dict(os.environ))
     server = Workspace(studies, AppSettings())
     hold_modalities(server.preparation.modalities)
-    shutil.copytree(SAMPLES / "STS_025", studies / "STS_025")
-    assert server.refresh()
-    child = Workspace(studies, AppSettings())
-    assert child.fingerprint() == server.fingerprint()
-    assert child.preparation == server.preparation
-    release_modalities()
+    try:
+        shutil.copytree(SAMPLES / "STS_025", studies / "STS_025")
+        assert server.refresh()
+        child = Workspace(studies, AppSettings())
+        assert child.fingerprint() == server.fingerprint()
+        assert child.preparation == server.preparation
+    finally:
+        release_modalities()
     assert "PET" in Workspace(studies, AppSettings()).pool.modalities
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from lib.runtime import temporary
 from lib.runtime.temporary import is_temporary, keep_private
 
 CLAIM = """
@@ -27,10 +26,7 @@ time.sleep(60)
 
 
 @pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(tempfile, "tempdir", tempfile.gettempdir())
-    monkeypatch.setattr(temporary, "_claimed", {})
-    monkeypatch.setenv("TMPDIR", tempfile.gettempdir())
+def _as_before(temporary_folder_as_before: None) -> Iterator[None]:
     umask = os.umask(0o022)
     yield
     os.umask(umask)

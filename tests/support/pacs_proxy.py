@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -128,6 +128,31 @@ def without_sizes(handler: Faulty, body: bytes) -> None:
 def one_row(handler: Faulty, body: bytes) -> None:
     """Some servers send no more than so many at a time, whatever they are asked for."""
     send(handler, json.dumps(json.loads(body)[:1]).encode())
+
+
+@contextmanager
+def listing(pages: Sequence[object]) -> Iterator[str]:
+    """Serve a PACS that answers each query with the next page, whatever it holds; its address."""
+    left = iter(pages)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(next(left)).encode()
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", "application/dicom+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: Any) -> None:
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}"
+        finally:
+            listening.shutdown()
 
 
 @contextmanager

@@ -15,6 +15,11 @@ def copied(samples: Path, studies: Path, *ids: str) -> Path:
     return studies
 
 
+def trained_models(folder: Path) -> set[tuple[Path, int]]:
+    """Models of a scoring, each with the time it was written: one that is trained again is another."""
+    return {(path, path.stat().st_mtime_ns) for path in folder.rglob("model-*.pt")}
+
+
 def files_below(root: Path, *, without: Sequence[Path] = ()) -> dict[str, tuple[int, int]]:
     """Size and time of each file, link, pipe or device below a folder."""
     found = {}

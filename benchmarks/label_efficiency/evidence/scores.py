@@ -23,6 +23,7 @@ from lib.pipeline.planning import candidates_of
 from lib.pipeline.scoring import score_workspace
 from lib.runtime.digest import digest
 from lib.runtime.files import replacing
+from lib.runtime.own_files import read_arrays
 from lib.runtime.progress import OnProgress
 
 Values = NDArray[np.float64]
@@ -187,8 +188,7 @@ def _kept(file: Path, content: str) -> Knowledge | None:
     """Scores that were kept of the same cases and settings; None without them."""
     if not file.exists():
         return None
-    with np.load(file) as stored:
-        found = dict(stored)
+    found = read_arrays(file)
     if str(found["content"]) != content:
         return None
     differences = {name.removeprefix("by "): value for name, value in found.items() if name.startswith("by ")}

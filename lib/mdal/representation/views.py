@@ -16,7 +16,7 @@ from lib.cases.boxes import Box, bounding_box, padded_box, whole_box
 from lib.cases.preprocessing import PreparedCase
 from lib.mdal.representation.properties import CaseProperties, measure_properties, stack_properties
 from lib.runtime.files import replacing
-from lib.runtime.own_files import UNREADABLE, set_aside
+from lib.runtime.own_files import UNREADABLE, map_array, read_arrays, set_aside
 
 Shape = tuple[int, int, int]
 
@@ -58,8 +58,7 @@ class CaseView:
     def load(cls, path: Path) -> CaseView | None:
         """Saved view; None if there is none or the file is damaged."""
         try:
-            with path.open("rb") as stream, np.load(stream) as stored:
-                found = dict(stored)
+            found = read_arrays(path)
             array, present, voxel_mm = (found.pop(name) for name in ("array", "present", "voxel_mm"))
             found.pop("mutual_information", None)  # written by earlier releases
             return cls(array, present, voxel_mm, CaseProperties(**found))
@@ -123,7 +122,7 @@ class PoolViews:
     @property
     def array(self) -> NDArray[np.float16]:
         """Memory-mapped views, shape (N, M + 1, D, H, W); the last channel is the foreground."""
-        return np.asarray(np.load(self.file, mmap_mode="r"))
+        return np.asarray(map_array(self.file))
 
     @property
     def views(self) -> NDArray[np.float16]:

@@ -18,6 +18,7 @@ from lib.mdal.scoring.heads import Dense, critic_head, embed, embed_views, pool_
 from lib.mdal.scoring.perturbation import PERTURBATIONS, erased, saliency_map, shifted, strangers
 from lib.mdal.scoring.pmi import Array, Rows, finite_mean, refuse_seen
 from lib.runtime.files import replacing
+from lib.runtime.own_files import read_arrays
 
 TOP_SHARE = 0.1  # share of a case's positions: those that differ most
 _BLOCK = 128  # held-out cases compared with one another at a time; bounds memory for any pool size
@@ -62,8 +63,7 @@ class FoldScores:
     @classmethod
     def load(cls, path: Path) -> FoldScores:
         """Saved scores."""
-        with np.load(path) as stored:
-            return cls(**stored)
+        return cls(**read_arrays(path))
 
 
 def score_fold(

@@ -23,7 +23,7 @@ from lib.mdal.scoring.folds import Folds, PoolKeys, forget_others, open_folds
 from lib.mdal.scoring.pmi import Rows
 from lib.mdal.scoring.pool_scores import PoolScores, collect
 from lib.runtime.distributed import share_out
-from lib.runtime.own_files import UNREADABLE, set_aside
+from lib.runtime.own_files import UNREADABLE, map_array, set_aside
 from lib.runtime.progress import OnProgress, OnShareDone
 
 MIN_PATIENTS = 6  # 3 folds of 2; fewer give too few negatives and no pair to compare in a fold
@@ -126,7 +126,7 @@ def score_pool(
         job, range(total), device=torch.device(device), processes=processes, on_progress=report_progress
     )
     scores = [FoldScores.load(job.file("scores", piece)) for piece in range(total)]
-    features = pool_features([np.load(job.file("embedding", piece), mmap_mode="r") for piece in range(parts)])
+    features = pool_features([map_array(job.file("embedding", piece)) for piece in range(parts)])
     collected = collect(scores, job.held_out, views, properties, modalities, features)
     forget_others(folder, keep=job.folder)
     return collected
@@ -185,7 +185,7 @@ class FoldJob:
         """Whether the files of a piece are complete; a damaged file is set aside."""
         readers: dict[str, Callable[[Path], object]] = {"scores": FoldScores.load}
         if piece < self.folds.count:
-            readers["embedding"] = np.load
+            readers["embedding"] = map_array
         for what, read in readers.items():
             try:
                 read(self.file(what, piece))

@@ -102,8 +102,11 @@ _PATCHES = (
 )
 
 
-def patch_panel() -> bool:
+def patch_panel(viewer: Path = VIEWER) -> bool:
     """Serve the changed files, ahead of MONAI Label's endpoint and behind the same login.
+
+    Args:
+        viewer: Folder of the viewer's files.
 
     Returns:
         False outside a server process, or if the installed viewer is another version; files that are not as
@@ -112,7 +115,7 @@ def patch_panel() -> bool:
     application = running_application()
     if application is None:
         return False
-    scripts, missed = _patched()
+    scripts, missed = _patched(viewer)
     for patch in missed:
         logger.warning(patch.warning)
     # Routes of an earlier call stay when `/reload` creates the app again.
@@ -138,9 +141,9 @@ def _serve_first(application: FastAPI, path: str, script: str) -> None:
 
 
 @cache
-def _patched() -> tuple[dict[str, str], tuple[_Patch, ...]]:
+def _patched(viewer: Path) -> tuple[dict[str, str], tuple[_Patch, ...]]:
     """Text of each changed file by its name, and the patches whose lines do not each occur exactly once."""
-    files = {file.name: file.read_text("utf-8") for file in VIEWER.glob("*.bundle.*.js")}
+    files = {file.name: file.read_text("utf-8") for file in viewer.glob("*.bundle.*.js")}
     changed: dict[str, str] = {}
     missed = []
     for patch in _PATCHES:

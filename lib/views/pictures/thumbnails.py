@@ -14,7 +14,7 @@ from lib.cases.modalities import kind
 from lib.cases.preprocessing import PreparedCase
 from lib.mdal.representation.positions import position_box
 from lib.mdal.representation.views import view_box
-from lib.runtime.own_files import UNREADABLE, set_aside
+from lib.runtime.own_files import UNREADABLE, read_arrays, set_aside
 from lib.views.pictures.reorientation import Reorientation
 
 _MR_SHOWN = (1.0, 99.5)  # percentiles of the slice inside the body
@@ -56,10 +56,10 @@ class Patches:
         """Read the patches of the plan with the content `of`; empty if the file holds another plan."""
         empty = cls({}, (), np.empty((0, 0, 0), np.float16))
         try:
-            with np.load(path) as stored:
-                if str(stored["content"]) != of:
-                    return empty
-                ids, pairs, nats = (stored[name] for name in ("ids", "pairs", "nats"))
+            stored = read_arrays(path)
+            if str(stored["content"]) != of:
+                return empty
+            ids, pairs, nats = (stored[name] for name in ("ids", "pairs", "nats"))
             return cls({str(id): row for row, id in enumerate(ids)}, tuple(map(str, pairs)), nats)
         except FileNotFoundError:
             return empty

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks.gliomas import pool
 from benchmarks.gliomas.anatomy import Array, Head, draw_head
 from benchmarks.gliomas.examination import make
 from benchmarks.gliomas.figure import write_figure
@@ -206,10 +205,10 @@ def test_a_folder_that_holds_something_is_refused_and_kept(tmp_path: Path) -> No
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-def test_a_run_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "write_nifti", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OSError, match="full"):
-        write_pool(patients(1, 0), tmp_path / "pool", quiet())
+def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    good, bad = patients(2, 0)
+    with pytest.raises(OSError, match="nowhere"):
+        write_pool([good, replace(bad, case="nowhere/a")], tmp_path / "pool", quiet())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,7 +13,6 @@ import pytest
 from pydicom.uid import generate_uid
 
 from lib.cases.case import Source
-from lib.cases.dicomweb import client as pacs_module
 from lib.cases.dicomweb import mirror as mirrors
 from lib.cases.dicomweb.client import PacsError
 from lib.cases.dicomweb.mirror import Mirror
@@ -157,10 +156,9 @@ def test_what_no_rule_names_is_left_out_and_said(empty_pacs: Orthanc, tmp_path: 
 
 
 def test_a_stopped_pacs_is_a_sentence_and_the_next_try_succeeds(
-    empty_pacs: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_pacs: Orthanc, tmp_path: Path, quick_retries: None
 ) -> None:
     server = empty_pacs
-    monkeypatch.setattr(pacs_module, "RETRIES", pacs_module.RETRIES.new(backoff_factor=0.001))
     server.upload(sorted((SAMPLES / "STS_025" / "MR_T1").glob("*.dcm")))
     source = find_studies(mirror_of(server, tmp_path), RULES).cases[0].modalities["MR_T1"]
     server.stop()

@@ -29,6 +29,7 @@ from tests.support.pacs_proxy import (
     cut_in_silence,
     fail,
     is_instance,
+    listing,
     one_row,
     proxy_of,
     send,
@@ -50,10 +51,8 @@ def server() -> Iterator[Orthanc]:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries without their waits."""
-    monkeypatch.setattr(pacs_module, "RETRIES", pacs_module.RETRIES.new(backoff_factor=0.001))
-    pacs_at.cache_clear()
+def _quick(quick_retries: None) -> None:
+    """Every fault is met without waiting."""
 
 
 @pytest.fixture
@@ -130,7 +129,6 @@ def test_a_few_errors_of_the_pacs_are_waited_out(proxy: Proxy, tmp_path: Path) -
 def test_answers_that_fail_end_in_a_sentence_and_the_next_try_succeeds(
     proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Send, sentence: str
 ) -> None:
-    monkeypatch.setattr(pacs_module, "TIMEOUT_S", (5.0, 0.5))
     source = source_of(proxy.url, UID, tmp_path)
     good = set()
 
@@ -139,11 +137,12 @@ def test_answers_that_fail_end_in_a_sentence_and_the_next_try_succeeds(
         return fault if is_instance(path) and path.rpartition("/")[2] not in good else None
 
     proxy.spoil = spoil
-    with pytest.raises(PacsError, match=f"series {UID} .*{sentence}"):
-        read_volume(source)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(pacs_module, "TIMEOUT_S", (5.0, 0.5))
+        with pytest.raises(PacsError, match=f"series {UID} .*{sentence}"):
+            read_volume(source)
     assert len(set(proxy.fetched)) < 25  # it does not try each of a thousand slices before it says so
     proxy.spoil = lambda path: None
-    monkeypatch.setattr(pacs_module, "TIMEOUT_S", (5.0, 60.0))  # the usual time
     assert read_volume(source).array.shape[0] == 25
 
 
@@ -360,9 +359,7 @@ def replace(server: Orthanc, files: list[Path]) -> None:
     server.upload(files)
 
 
-def test_a_listing_row_that_is_damaged_hides_no_other_whatever_it_holds(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_listing_row_that_is_damaged_hides_no_other_whatever_it_holds() -> None:
     good = {
         "0020000D": {"Value": ["1.2"]},
         "0020000E": {"Value": ["1.2.3"]},
@@ -379,7 +376,5 @@ def test_a_listing_row_that_is_damaged_hides_no_other_whatever_it_holds(
         {**good, "00201209": {"Value": ["many"]}},
         {**good, "0008103E": [1]},
     ]
-    pages = [bad, [*bad, good], []]
-    pacs = pacs_module.Pacs("http://127.0.0.1:1")
-    monkeypatch.setattr(pacs._client, "search_for_series", lambda **_: pages.pop(0))
-    assert [series.uid for series in pacs.series(("MR",))] == ["1.2.3"]
+    with listing([bad, [*bad, good], []]) as url:
+        assert [series.uid for series in pacs_module.Pacs(url).series(("MR",))] == ["1.2.3"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,10 +23,7 @@ from lib.cases.formats.dicom import list_series, read_series
 from lib.cases.formats.image import read_volume
 from tests.support.dicom_mutants import nested, spoiled_fields, spoiled_files
 from tests.support.images import write_series
-from tests.support.memory import peak_kb
-
-ROOT = Path(__file__).parents[3]
-MEMORY_KB, SECONDS = 1_000_000, 10.0
+from tests.support.spoiled_reading import SECONDS, read_each, run_alone
 
 
 def write_tiny(folder: Path, **tags: Any) -> Path:
@@ -200,48 +196,31 @@ def test_more_pixels_than_may_be_are_refused_before_any_is_decoded(tmp_path: Pat
         read_volume(Source(tmp_path))
 
 
-def spoil_and_read(kind: str, folder: Path) -> None:
-    """Read every copy; run in a process of its own, whose memory is measured."""
+def spoil_and_read(kind: str, path: str) -> None:
+    folder = Path(path)
     whole = (folder / "1.dcm").read_bytes()
     copies: Iterator[bytes] = (
         spoiled_files(whole, 1300, seed=1)
         if kind == "files"
         else spoiled_fields(pydicom.dcmread(folder / "1.dcm"), 1300, seed=2)
     )
-    read = count = 0
-    for data in copies:
+
+    def read(data: bytes) -> int:
         (folder / "1.dcm").write_bytes(data)
-        begin, count = time.monotonic(), count + 1
-        try:
-            for uid in list_series(folder):
-                series = read_series(folder, uid)
-                volume = read_volume(Source(folder, series=series.uid))
-                read += bool(np.isfinite(volume.array).all())
-        except CaseError:
-            pass
-        if count % 65 == 0:
-            find_pool(folder.parent.parent)
-        assert time.monotonic() - begin < SECONDS
-    peak = peak_kb()
-    assert count >= 1000
-    assert peak < MEMORY_KB, peak
-    print(f"{count} mutants, {read} read, peak {peak} kB")
+        finite = 0
+        for uid in list_series(folder):
+            series = read_series(folder, uid)
+            volume = read_volume(Source(folder, series=series.uid))
+            finite += bool(np.isfinite(volume.array).all())
+        return finite
+
+    read_each(copies, read, between=lambda: find_pool(folder.parent.parent))
 
 
 @pytest.mark.parametrize("kind", ["files", "fields"])
 def test_a_thousand_spoiled_slices_are_read_or_refused_in_a_sentence(tmp_path: Path, kind: str) -> None:
     folder = write_tiny(tmp_path / "p" / "CT", slices=3)
-    call = f"spoil_and_read({kind!r}, Path({str(folder)!r}))"
-    command = f"from tests.cases.formats.test_spoiled_dicom import *; {call}"
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", command],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
+    run_alone(spoil_and_read, kind, str(folder))
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {

@@ -11,17 +11,17 @@ from lib.mdal.representation.views import PoolViews
 from lib.mdal.scoring.heads import embed
 
 
-def test_every_case_is_embedded_block_by_block_as_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("lib.mdal.representation.embedding._BLOCK", 3)
-    array = np.random.default_rng(0).standard_normal((8, 3, 8, 16, 16)).astype(np.float16)
+def test_every_case_is_embedded_block_by_block_as_at_once(tmp_path):
+    count = 300  # more than the 256 of a block
+    array = np.random.default_rng(0).standard_normal((count, 3, 8, 16, 16)).astype(np.float16)
     array[:, -1] = 1
     np.save(tmp_path / "views.npy", array)
-    views = PoolViews(tmp_path / "views.npy", np.ones((8, 2), dtype=bool), np.ones((8, 3)))
+    views = PoolViews(tmp_path / "views.npy", np.ones((count, 2), dtype=bool), np.ones((count, 3)))
     encoders = Encoders(2, EncoderSettings(width=2, features=5)).eval()
     embed_pool(encoders, views, tmp_path / "embedding.npy", torch.device("cpu"))
     found = np.load(tmp_path / "embedding.npy")
-    at_once = embed(encoders, views, np.arange(8), torch.device("cpu")).global_embedding().numpy()
-    assert found.shape == (8, 2, 5)
+    at_once = embed(encoders, views, np.arange(count), torch.device("cpu")).global_embedding().numpy()
+    assert found.shape == (count, 2, 5)
     np.testing.assert_allclose(found, at_once, atol=1e-5)
 
 

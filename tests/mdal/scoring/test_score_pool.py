@@ -13,11 +13,11 @@ from lib.mdal.representation.contrastive import ContrastiveSettings
 from lib.mdal.representation.encoder import EncoderSettings
 from lib.mdal.representation.properties import CaseProperties
 from lib.mdal.representation.views import PoolViews
-from lib.mdal.scoring import score_pool as score_module
 from lib.mdal.scoring.fold_model import FoldModel
 from lib.mdal.scoring.fold_scores import score_fold
 from lib.mdal.scoring.folds import PoolKeys
 from lib.mdal.scoring.score_pool import PoolTooSmall, ScoringSettings, score_pool
+from tests.support.trees import trained_models
 
 NAMES = ("CT", "PET", "MR_T1")
 SMALL = ContrastiveSettings(batch=12, encoder=EncoderSettings(width=4, features=8))
@@ -61,6 +61,16 @@ def planted(tmp_path_factory):
     array = toy()
     array[3, 1] = array[9, 1]
     return score(tmp_path_factory.mktemp("planted"), array)
+
+
+def cut_after(share):
+    """What stops a scoring in the midst of the training that follows so large a share."""
+
+    def stop(done, _):
+        if done > share:
+            raise KeyboardInterrupt
+
+    return stop
 
 
 def gate(scores, name):
@@ -150,26 +160,16 @@ def test_names_of_patients_change_nothing(tmp_path):
     np.testing.assert_array_equal(first.md, renamed.md)
 
 
-def test_a_scoring_that_was_cut_goes_on_with_the_training_that_was_cut(folder, monkeypatch):
-    trained = []
-
-    def train_two(*arguments, train=score_module.train_fold, **more):
-        if len(trained) == 2:
-            raise KeyboardInterrupt
-        trained.append(more["seed"])
-        return train(*arguments, **more)
-
+def test_a_scoring_that_was_cut_goes_on_with_the_training_that_was_cut(folder):
     settings = replace(HASTY, folds=4)
-    monkeypatch.setattr(score_module, "train_fold", train_two)
     with pytest.raises(KeyboardInterrupt):
-        score(folder, toy(8), settings=settings)
-    before = list(trained)
-    trained.clear()
+        score(folder, toy(8), settings=settings, on_progress=cut_after(2 / 4))
+    before = trained_models(folder)
+    assert len(before) == 2
     cut_once = score(folder, toy(8), settings=settings)
-    assert not set(before) & set(trained)
-    assert len(trained) == 2
+    assert before < trained_models(folder)
+    assert len(trained_models(folder)) == 4
     (folder / "other").mkdir()
-    monkeypatch.undo()
     np.testing.assert_array_equal(cut_once.md, score(folder / "other", toy(8), settings=settings).md)
 
 
@@ -186,30 +186,23 @@ def test_what_a_scoring_kept_is_made_again_where_it_was_damaged(folder, what):
     assert kept.parent.exists()
 
 
-def test_a_new_case_is_scored_by_the_models_that_are_there(folder, monkeypatch):
+def test_a_new_case_is_scored_by_the_models_that_are_there(folder):
     array = toy(11)
     before = score(folder, array[:10], settings=HASTY)
-    monkeypatch.setattr(score_module, "train_fold", lambda *_, **__: pytest.fail("trained again"))
+    trained = trained_models(folder)
     after = score(folder, array, settings=HASTY)
+    assert trained_models(folder) == trained
     assert len(after.md) == 11
     assert np.isfinite(after.gaussian_nats[10]).all()
     np.testing.assert_allclose(after.gaussian_nats[:10], before.gaussian_nats, atol=1e-5)
 
 
-def test_a_pool_that_grows_while_its_trainings_are_cut_is_still_scored_by_strangers(folder, monkeypatch):
-    train, trained = score_module.train_fold, []
-
-    def train_one(*arguments, **more):
-        if trained:
-            raise KeyboardInterrupt
-        trained.append(1)
-        return train(*arguments, **more)
-
+def test_a_pool_that_grows_while_its_trainings_are_cut_is_still_scored_by_strangers(folder):
     array, names = toy(12), [f"c{i:02d}" for i in range(10)]
-    monkeypatch.setattr(score_module, "train_fold", train_one)
+    cut_once = {"contents": names, "patients": names, "on_progress": cut_after(1 / 2)}
     with pytest.raises(KeyboardInterrupt):
-        score(folder, array[:10], settings=HASTY, contents=names, patients=names)
-    monkeypatch.undo()
+        score(folder, array[:10], settings=HASTY, **cut_once)
+    assert len(trained_models(folder)) == 1
     for more in (["m"], ["m", "a"]):  # the second newcomer comes first in the pool's order
         rows = [*range(10), 10, 11][: 10 + len(more)]
         contents = names + more
@@ -219,14 +212,12 @@ def test_a_pool_that_grows_while_its_trainings_are_cut_is_still_scored_by_strang
         assert np.isfinite(found.gaussian_nats).all()
 
 
-def test_a_pool_that_grew_much_is_trained_again(folder, monkeypatch):
+def test_a_pool_that_grew_much_is_trained_again(folder):
     array = toy(13)
     score(folder, array[:10], settings=HASTY)
-    trained = []
-    train = score_module.train_fold
-    monkeypatch.setattr(score_module, "train_fold", lambda *a, **k: trained.append(1) or train(*a, **k))
+    before = trained_models(folder)
     score(folder, array, settings=HASTY)
-    assert len(trained) == 2
+    assert len(trained_models(folder) - before) == 2
     assert len(list((folder / "scoring").iterdir())) == 1  # the old models are gone
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.mdal.selection import clusters as module
 from lib.mdal.selection.clusters import blocks, farthest_first, find_clusters, sample
 
 
@@ -38,17 +37,16 @@ def test_there_are_no_more_groups_than_cases_that_differ():
     assert len(find_clusters(features, 8, generator()).centres) == 3
 
 
-def test_centres_found_on_a_sample_group_the_whole_pool(monkeypatch):
-    features, truth = planted([50, 400, 200])
-    monkeypatch.setattr(module, "_FIT_CASES", 60)
+def test_centres_found_on_a_sample_group_the_whole_pool():
+    features, truth = planted([5_000, 40_000, 20_000])  # more than the 50,000 that centres are fitted on
     assert np.array_equal(find_clusters(features, 3, generator()).group, np.array([2, 0, 1])[truth])
 
 
-def test_a_group_that_no_case_joins_gets_no_number(monkeypatch):
-    monkeypatch.setattr(module, "_FIT_CASES", 30)
-    features, _ = planted([300, 3])
-    group = find_clusters(features, 9, generator()).group
-    assert set(group) == set(range(group.max() + 1))
+def test_a_group_that_no_case_joins_gets_no_number():
+    features, _ = planted([60_000, 3], spread=1e-7)  # centres so near that rounding takes all cases of some
+    found = find_clusters(features, 9, generator())
+    assert 1 < len(found.centres) < 9
+    assert set(found.group) == set(range(len(found.centres)))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from fastapi import HTTPException
 from monailabel.endpoints import batch_infer, datastore, infer, logs, model, ohif, scoring, train, wsi_infer
-from monailabel.interfaces.utils import app as loaded
 
 from lib.server.boundary.arguments import checked, json_object
 from lib.server.errors import ClientError
@@ -27,8 +27,8 @@ class App:
 
 
 @pytest.fixture(autouse=True)
-def _app(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loaded, "app_instance", App)
+def _app(load_app: Callable[[App], App]) -> None:
+    load_app(App())
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_log_is_sent_up_to_a_bound() -> None:
 
 
 def test_a_folder_of_the_viewer_and_a_missing_gpu_are_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setenv("PATH", "")
     for endpoint, arguments in ((ohif.api_get_ohif, {"path": ".."}), (logs.gpu_info, {})):
         with pytest.raises(HTTPException) as caught:
             checked(endpoint, arguments)

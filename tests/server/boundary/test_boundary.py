@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,7 +13,6 @@ from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.testclient import TestClient
-from monailabel.config import settings as monailabel_settings
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from sqlalchemy.exc import OperationalError
 
@@ -41,7 +38,7 @@ FAULTS: dict[str, tuple[Exception, int, str]] = {
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+def opened(become_server: Callable[[FastAPI], FastAPI]) -> Iterator[Open]:
     """An application as MONAI Label makes it, started, and then within our boundary."""
     every_page = Middleware(CORSMiddleware, allow_origins=["*"], allow_credentials=True, allow_methods=["*"])
     application = FastAPI(middleware=[every_page])
@@ -79,9 +76,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     def fail(kind: str) -> None:
         raise FAULTS[kind][0]
 
-    module = ModuleType("monailabel.app")
-    module.app = application
-    monkeypatch.setitem(sys.modules, "monailabel.app", module)
+    become_server(application)
     clients = []
 
     def client(machine: str = "127.0.0.1", **conf: Any) -> TestClient:
@@ -156,12 +151,12 @@ def test_closed_endpoints_say_what_to_use(opened: Open, method: str, path: str, 
     [("GET", "/logs/"), ("GET", "/model/ciml"), ("POST", "/batch/infer/ciml"), ("PUT", "/model/ciml")],
 )
 def test_without_a_login_administration_is_for_the_servers_own_machine(
-    opened: Open, monkeypatch: pytest.MonkeyPatch, method: str, path: str
+    opened: Open, configure: Callable[..., None], method: str, path: str
 ) -> None:
     files = {"file": b"x"} if method == "PUT" else None
     for machine, status in (("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("10.0.0.7", 403)):
         assert opened(machine, model_upload=True).request(method, path, files=files).status_code == status
-    monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_AUTH_ENABLE", True)
+    configure(AUTH_ENABLE=True)
     assert opened(model_upload=True).request(method, path, files=files).status_code == 401
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from monailabel.config import settings as monailabel_settings
 
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
@@ -37,13 +36,13 @@ def test_an_address_is_this_machines_alone_or_not(name: str, here: bool) -> None
 
 
 def test_a_server_that_others_reach_without_a_login_says_so_or_does_not_start(
-    monkeypatch: pytest.MonkeyPatch,
+    configure: Callable[..., None],
 ) -> None:
     assert warning_of_open_door("127.0.0.1", require_login=True) == ""
     assert "the login is off" in warning_of_open_door("0.0.0.0", require_login=False)
     with pytest.raises(UserError, match="the login must be on"):
         warning_of_open_door("0.0.0.0", require_login=True)
-    monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_AUTH_ENABLE", True)
+    configure(AUTH_ENABLE=True)
     assert warning_of_open_door("0.0.0.0", require_login=True) == ""
 
 

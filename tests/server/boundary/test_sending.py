@@ -14,24 +14,34 @@ import torch
 from fastapi import FastAPI, UploadFile
 from fastapi.responses import FileResponse
 from fastapi.testclient import TestClient
-from monailabel.interfaces.utils import app as loaded
 
 from lib.app import MdalCimlApp
 from lib.ciml.checkpoint import load, save
 from lib.ciml.decomposition.table import decomposition_for
 from lib.ciml.network.ciml_network import CimlNetwork
-from lib.runtime import temporary
+from lib.runtime.temporary import claim_temporary_folder
 from lib.server.boundary.sending import HeldFile
 from lib.server.boundary.uploads import save_label, take_model
 from lib.server.errors import ClientError
 from tests.conftest import SAMPLES
 
 
+class FullDisk(MdalCimlApp):
+    """An app that stores a label and can do nothing further with it."""
+
+    def on_save_label(self, *_: Any) -> None:
+        raise OSError("the disk is full")
+
+
 @pytest.fixture
-def app(samples: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MdalCimlApp:
-    app = MdalCimlApp(str(tmp_path), str(samples("STS_008")), {"study_labels": "ignore"})
-    monkeypatch.setattr(loaded, "app_instance", lambda: app)
-    return app
+def app(
+    request: pytest.FixtureRequest,
+    samples: Callable[..., Path],
+    tmp_path: Path,
+    load_app: Callable[[MdalCimlApp], MdalCimlApp],
+) -> MdalCimlApp:
+    kind = getattr(request, "param", MdalCimlApp)
+    return load_app(kind(str(tmp_path), str(samples("STS_008")), {"study_labels": "ignore"}))
 
 
 def sent(content: bytes, name: str = "x.nii.gz") -> UploadFile:
@@ -63,24 +73,17 @@ def test_a_file_that_is_gone_is_asked_for_again(tmp_path: Path) -> None:
 
 
 def test_a_temporary_file_is_gone_once_it_is_open_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, temporary_folder_as_before: None
 ) -> None:
-    monkeypatch.setattr(temporary, "_claimed", {tmp_path / "tmp": None})
-    (tmp_path / "tmp").mkdir()
-    for folder, stays in ((tmp_path, True), (tmp_path / "tmp", False)):
+    for folder, stays in ((tmp_path, True), (claim_temporary_folder(tmp_path / "work"), False)):
         (folder / "x.zip").write_bytes(b"x")
         HeldFile(folder / "x.zip")
         assert (folder / "x.zip").exists() is stays
 
 
-def test_a_label_that_is_stored_is_told_so_whatever_follows(
-    app: MdalCimlApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise OSError("the disk is full")
-
+@pytest.mark.parametrize("app", [FullDisk], indirect=True)
+def test_a_label_that_is_stored_is_told_so_whatever_follows(app: MdalCimlApp) -> None:
     contour = SAMPLES / "STS_008" / "GTV.nii.gz"
-    monkeypatch.setattr(app, "on_save_label", fail)
     answer = save_label("STS_008", "{}", "", sent(contour.read_bytes()))
     assert answer == {"image": "STS_008", "label": "STS_008"}
     assert app.datastore().labelled() == {"STS_008"}

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import nibabel as nib
 import numpy as np
@@ -36,9 +35,9 @@ PATH = "/mdal/explanation"
 
 
 @pytest.fixture
-def workspace(samples: Callable[..., Path]) -> Workspace:
+def workspace(samples: Callable[..., Path], request: pytest.FixtureRequest) -> Workspace:
     torch.set_num_threads(1)
-    return Workspace(samples("STS_008"), read_settings({"device": "cpu"}))
+    return Workspace(samples("STS_008"), read_settings({"device": "cpu", **getattr(request, "param", {})}))
 
 
 @pytest.fixture
@@ -53,15 +52,13 @@ def network(workspace: Workspace) -> CimlNetwork:
 
 
 @pytest.fixture
-def client(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+def client(workspace: Workspace, become_server: Callable[[FastAPI], FastAPI]) -> Iterator[TestClient]:
     """The endpoints as a server process of MONAI Label has them."""
-    server = ModuleType("monailabel.app")
-    server.app = FastAPI()
-    monkeypatch.setitem(sys.modules, "monailabel.app", server)
+    server = become_server(FastAPI())
     app = Served(workspace, CaseDatastore(workspace), Segmenter(workspace))
     assert offer_page(app)
     assert offer_page(app)  # the app was made anew
-    with TestClient(server.app) as client:
+    with TestClient(server) as client:
         yield client
 
 
@@ -155,6 +152,7 @@ def test_who_would_wait_too_long_is_told_to_come_again(
     assert caught.value.status_code == 503
 
 
+@pytest.mark.parametrize("workspace", [{"disk_gb": 2e-9 / SHARES["explanations"]}], indirect=True)  # 2 bytes
 def test_only_so_many_bytes_of_explanations_are_kept(
     workspace: Workspace, network: CimlNetwork, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +160,6 @@ def test_only_so_many_bytes_of_explanations_are_kept(
         folder.mkdir(parents=True)
         (folder / NUMBERS).write_text(f"{version}")
 
-    monkeypatch.setitem(SHARES, "explanations", 2.5e-11)  # 2 bytes of 100 GB
     monkeypatch.setattr(web, "IN_USE_S", 0)
     monkeypatch.setattr(web, "write_explanation", write)  # the real one takes seconds each
     for version in (1, 2, 3):

@@ -9,9 +9,6 @@ import pytest
 import requests
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from monailabel.config import settings as monailabel_settings
-from monailabel.endpoints import login
-from monailabel.endpoints.user import auth
 
 from lib.ciml.checkpoint import load
 from lib.pipeline.segmentation import Segmenter
@@ -22,7 +19,6 @@ from lib.server.endpoints import check as check_endpoints
 from lib.server.endpoints import model as model_endpoints
 from lib.server.endpoints import trust as trust_endpoints
 from lib.server.endpoints.context import Served
-from lib.server.upstream.login import patch_login
 from tests.support.networks import outline_uptake
 from tests.support.realm import PASSWORD, realm
 
@@ -74,15 +70,11 @@ def test_what_is_no_version_is_refused(
 
 
 def test_where_the_login_is_on_only_an_administrator_chooses(
-    workspace: Workspace, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, client: TestClient, configure: Callable[..., None], patched_login: None
 ) -> None:
     roles = {"ann": ["monailabel-user"], "ada": ["monailabel-user", "monailabel-admin"]}
-    for module, name in ((auth, "jwt"), (auth, "requests"), (login, "requests")):
-        monkeypatch.setattr(module, name, getattr(module, name))  # as it was, afterwards
-    patch_login()
     with realm(roles) as address:
-        monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_AUTH_ENABLE", True)
-        monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_AUTH_REALM_URI", address)
+        configure(AUTH_ENABLE=True, AUTH_REALM_URI=address)
         statuses = {}
         for name in roles:
             form = {"username": name, "password": PASSWORD}

@@ -28,18 +28,6 @@ def workspace(samples: Samples) -> Workspace:
     return Workspace(samples("STS_025", "STS_008", "STS_042"), AppSettings(train_epochs=1))
 
 
-def stats_instead(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What the task asks for, without the training."""
-    asked: list[dict[str, Any]] = []
-
-    def stand_in(workspace: Workspace, **options: Any) -> dict[str, Any]:
-        asked.append(options)
-        return {"published": True}
-
-    monkeypatch.setattr("lib.server.tasks.train.train_workspace", stand_in)
-    return asked
-
-
 def test_too_few_labels_are_refused_with_how_many_are_missing(samples: Samples) -> None:
     workspace = Workspace(samples("STS_025", "STS_008", labels=False), AppSettings())
     with pytest.raises(ClientError, match=r"at least 2 patients; there are 0\. Label 2 more"):
@@ -54,30 +42,28 @@ def test_a_number_of_epochs_that_is_none_is_refused(workspace: Workspace, epochs
 
 
 def test_a_client_asks_for_as_many_epochs_as_the_configuration_offers_or_for_others(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace,
 ) -> None:
-    asked, task = stats_instead(monkeypatch), CimlTrain(workspace)
+    damaged = workspace.folders.studies / "STS_008" / "CT.nii.gz"  # so that no training gets to an epoch
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    asked, task = [], CimlTrain(workspace)
     assert task.config() == {"max_epochs": 1}
     for request in (task.config(), {"max_epochs": 7, "model": "ciml", "device": "cuda", "gpus": "all"}, {}):
-        task(request, CaseDatastore(workspace))
-    assert [options["epochs"] for options in asked] == [1, 7, 1]
+        with pytest.raises(ClientError, match="STS_008 cannot be trained on"):
+            task(request, CaseDatastore(workspace))
+        asked.append(task.stats()["total_epochs"])
+    assert asked == [1, 7, 1]
 
 
 def test_a_quarantined_case_is_not_trained_on_in_a_process_that_did_not_check(
-    samples: Samples, monkeypatch: pytest.MonkeyPatch
+    samples: Samples,
 ) -> None:
-    studies = samples("STS_025", "STS_008", "STS_042", "STS_019")
+    studies = samples("STS_025", "STS_019")
     Workspace(studies, AppSettings()).check()
-    seen: list[str] = []
-
-    def stand_in(workspace: Workspace, **_: object) -> dict[str, Any]:
-        seen.extend(case.id for case in workspace.verdicts.served if case.id in workspace.labels.labelled())
-        return {}
-
-    monkeypatch.setattr("lib.server.tasks.train.train_workspace", stand_in)
     workspace = Workspace(studies, AppSettings())
-    CimlTrain(workspace)({}, CaseDatastore(workspace))
-    assert sorted(seen) == ["STS_008", "STS_025", "STS_042"]
+    assert workspace.labels.labelled() == {"STS_025", "STS_019"}
+    with pytest.raises(ClientError, match=r"at least 2 patients; there are 1\. Label 1 more"):
+        CimlTrain(workspace)({}, CaseDatastore(workspace))
 
 
 @pytest.mark.slow

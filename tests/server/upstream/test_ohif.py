@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from fastapi import FastAPI
@@ -15,13 +14,10 @@ from lib.server.upstream import ohif as panel
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
-    module = ModuleType("monailabel.app")
-    module.app = FastAPI()
-    module.app.include_router(ohif.router)
-    monkeypatch.setitem(sys.modules, "monailabel.app", module)
-    panel._patched.cache_clear()
-    return module.app
+def server(become_server: Callable[[FastAPI], FastAPI]) -> FastAPI:
+    application = become_server(FastAPI())
+    application.include_router(ohif.router)
+    return application
 
 
 def test_the_panels_are_served_with_a_few_lines_changed(server: FastAPI) -> None:
@@ -45,29 +41,21 @@ def test_the_panels_are_served_with_a_few_lines_changed(server: FastAPI) -> None
 
 @pytest.mark.parametrize("places", [0, 2])
 def test_another_release_of_the_viewer_is_left_alone_and_that_is_said(
-    places: int,
-    server: FastAPI,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    places: int, server: FastAPI, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "1.bundle.0.js").write_text(
         "".join(before for patch in panel._PATCHES for before in patch.replacements) * places
     )
-    monkeypatch.setattr(panel, "VIEWER", tmp_path)
-    assert not panel.patch_panel()
+    assert not panel.patch_panel(tmp_path)
     assert [record.message for record in caplog.records] == [patch.warning for patch in panel._PATCHES]
-    panel._patched.cache_clear()
 
 
 def test_a_panel_that_is_as_expected_is_mended_whatever_the_other_is(
-    server: FastAPI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: FastAPI, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, other = panel._PATCHES
     (before, after), (half, _) = *one.replacements.items(), next(iter(other.replacements.items()))
     (tmp_path / "1.bundle.0.js").write_text(before + half)
-    monkeypatch.setattr(panel, "VIEWER", tmp_path)
-    assert not panel.patch_panel()
+    assert not panel.patch_panel(tmp_path)
     assert [record.message for record in caplog.records] == [other.warning]
     assert TestClient(server).get("/ohif/1.bundle.0.js").text == after + half
-    panel._patched.cache_clear()

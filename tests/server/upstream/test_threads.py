@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,9 +17,7 @@ import requests
 import torch
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
-from monailabel.config import settings
 from monailabel.endpoints import datastore, infer, info, proxy, scoring, train
-from monailabel.interfaces.utils import app as loaded
 
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.settings import NetworkSettings
@@ -32,6 +29,7 @@ from lib.server.upstream.threads import WorkerPools, keep_loop_free
 from tests.support.server import serving
 
 SMALL = NetworkSettings(channels=(4, 8), strides=((1, 2, 2), (2, 2, 2)), message_channels=2, message_levels=2)
+MoveStudies = Callable[[str], None]
 PATIENCE = 20.0  # seconds after which a test ends although nothing came
 
 
@@ -70,25 +68,19 @@ class Slow:
 
 
 @pytest.fixture
-def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slow:
-    slow = Slow(tmp_path)
-    monkeypatch.setattr(settings, "MONAI_LABEL_APP_DIR", str(tmp_path))
-    monkeypatch.setattr(loaded, "apps", {f"{tmp_path}{settings.MONAI_LABEL_STUDIES}": slow})
-    return slow
+def slow(tmp_path: Path, load_app: Callable[[Slow], Slow]) -> Slow:
+    return load_app(Slow(tmp_path))
 
 
 @pytest.fixture
-def server(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+def server(slow: Slow, become_server: Callable[[FastAPI], FastAPI]) -> FastAPI:
     """An application with MONAI Label's own routers, as a server process has it."""
-    module = ModuleType("monailabel.app")
-    module.app = FastAPI()
+    application = become_server(FastAPI())
     for endpoints in (info, infer, datastore, train, scoring, proxy):
-        module.app.include_router(endpoints.router)
-    monkeypatch.setitem(sys.modules, "monailabel.app", module)
-    monkeypatch.setattr(settings, "MONAI_LABEL_STUDIES", settings.MONAI_LABEL_STUDIES)
+        application.include_router(endpoints.router)
     assert keep_loop_free()
     assert keep_loop_free()  # the app was made anew
-    return module.app
+    return application
 
 
 def asking(server: FastAPI, talk: Callable[[AsyncClient], Coroutine[Any, Any, Any]]) -> Any:
@@ -190,6 +182,19 @@ def test_the_file_of_an_inference_is_sent_then_removed(server: FastAPI, slow: Sl
 
 
 @pytest.fixture
+def move_studies_to(
+    configure: Callable[..., None], load_app: Callable[[Slow], Slow], slow: Slow
+) -> MoveStudies:
+    """Have MONAI Label's studies in a PACS at another address."""
+
+    def move(address: str) -> None:
+        configure(STUDIES=address)
+        load_app(slow)
+
+    return move
+
+
+@pytest.fixture
 def pacs() -> Iterator[tuple[str, threading.Event]]:
     """A DICOMweb server that hangs until it is let go, and echoes what is posted to it."""
     go = threading.Event()
@@ -218,10 +223,10 @@ def pacs() -> Iterator[tuple[str, threading.Event]]:
 
 
 def test_a_pacs_that_hangs_stops_nothing_but_its_images(
-    server: FastAPI, slow: Slow, pacs: tuple[str, threading.Event], monkeypatch: pytest.MonkeyPatch
+    server: FastAPI, slow: Slow, pacs: tuple[str, threading.Event], move_studies_to: MoveStudies
 ) -> None:
     url, go = pacs
-    monkeypatch.setattr(proxy, "settings", settings.model_copy(update={"MONAI_LABEL_STUDIES": url}))
+    move_studies_to(url)
     images = 3 * server.state.pools.images.workers
 
     async def talk(client: AsyncClient) -> None:
@@ -269,11 +274,14 @@ def test_the_proxy_stays_within_dicomweb(path: str, server: FastAPI, slow: Slow)
 
 
 def test_a_pacs_that_is_down_or_hangs_is_said(
-    server: FastAPI, slow: Slow, pacs: tuple[str, threading.Event], monkeypatch: pytest.MonkeyPatch
+    server: FastAPI,
+    pacs: tuple[str, threading.Event],
+    move_studies_to: MoveStudies,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(web_proxy, "PROXY_TIMEOUT_S", (0.2, 0.2))
     for url, kind in ((pacs[0], "ReadTimeout"), ("http://127.0.0.1:9/dicom-web", "ConnectionError")):
-        monkeypatch.setattr(proxy, "settings", settings.model_copy(update={"MONAI_LABEL_STUDIES": url}))
+        move_studies_to(url)
         answer = asking(server, lambda client: client.get("/proxy/dicom/wado/studies/1"))
         assert answer.status_code == 502
         assert answer.json()["detail"] == f"the PACS must answer; it does not ({kind}). Try again."

@@ -118,7 +118,7 @@ def test_while_the_check_runs_it_is_said_how_far_it_is(
         return found
 
     assert (job()["state"], job()["done"]) == ("running", None)
-    monkeypatch.setattr("lib.plan.jobs._RECORD_EVERY_S", 0.0)
+    monkeypatch.setattr("lib.plan.jobs.RECORD_EVERY_S", 0.0)
     told = []
     check_workspace(workspace, lambda done, message: told.append((done, message, job()["message"])))
     assert told[-1][:2] == (1.0, "checked 3 of 3 cases")
@@ -126,13 +126,12 @@ def test_while_the_check_runs_it_is_said_how_far_it_is(
     assert today_document(workspace, "ann")["jobs"] == []
 
 
-def test_a_check_that_fails_says_why_and_is_not_called_running(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError("no space is left")
+def test_a_check_that_fails_says_why_and_is_not_called_running(samples: Samples) -> None:
+    class FullDisk(Workspace):
+        def check(self, *_: object) -> None:
+            raise OSError("no space is left")
 
-    monkeypatch.setattr(Workspace, "check", full)
+    workspace = FullDisk(samples(*CASES, labels=False), read_settings({"budget": "2"}))
     with pytest.raises(OSError, match="no space"):
         check_workspace(workspace)
     assert workspace.plan.progress(CHECK_JOB)["state"] == "failed"
