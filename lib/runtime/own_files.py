@@ -51,8 +51,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         return dict(stored)
 
 
-def map_array(path: Path) -> NDArray[Any]:
-    """Array of an .npy file, memory-mapped; raises one of `UNREADABLE` if the file is damaged."""
+def map_array(path: Path) -> Any:
+    """Array of an .npy file, memory-mapped read-only; raises one of `UNREADABLE` if the file is damaged."""
     return np.lib.format.open_memmap(path, mode="r")
 
 
