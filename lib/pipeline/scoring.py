@@ -19,6 +19,7 @@ from lib.mdal.scoring.folds import PoolKeys
 from lib.mdal.scoring.pool_scores import PoolScores
 from lib.mdal.scoring.score_pool import ScoringSettings, score_pool
 from lib.pipeline.workspace import Workspace
+from lib.runtime.computation import Computation
 from lib.runtime.devices import device_of
 from lib.runtime.progress import OnProgress, stage_of
 
@@ -102,9 +103,11 @@ def score_workspace(
         scores = score_pool(
             keys, views, properties, workspace.preparation.modalities,
             settings or scoring_settings(workspace),
-            folder=workspace.folders.work / "scoring", seed=workspace.settings.seed,
-            device=device_of(workspace.settings.device), processes=processes,
-            on_progress=stage_of(on_progress, _READ, 1.0),
+            folder=workspace.folders.work / "scoring",
+            computation=Computation(
+                device_of(workspace.settings.device), workspace.settings.seed, processes,
+                stage_of(on_progress, _READ, 1.0),
+            ),
         )  # fmt: skip
     finally:
         gathered.unlink(missing_ok=True)

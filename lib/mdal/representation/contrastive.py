@@ -15,7 +15,11 @@ from torch.nn import functional
 
 from lib.mdal.representation.augmentation import Jitter, augment_views
 from lib.mdal.representation.encoder import Encoders, EncoderSettings, foreground_positions
+from lib.mdal.representation.matching import matched_share
+from lib.mdal.representation.views import PatientViews
 from lib.runtime.progress import OnShareDone
+
+PATIENCE = 3  # checks without a better one after which a training ends
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,11 @@ class ContrastiveSettings:
     """Settings of the training of the encoders.
 
     Attributes:
-        steps: Optimiser steps; 150 were enough to match unseen patients in a feasibility run.
+        steps: Largest number of optimiser steps, over which the learning rate falls to zero.
         batch: Cases per step; each case has the others as its negatives.
         positions: Foreground positions drawn per step; neighbours are redundant, so a few are enough.
         learning_rate: Peak learning rate, reached after a fifth of the steps; then a cosine decay.
+        checks: Times that the held-out patients are matched during a training, evenly spaced; 0 for none.
         jitter: Largest random changes of the augmentation.
         encoder: Size of the encoders.
     """
@@ -35,6 +40,7 @@ class ContrastiveSettings:
     batch: int = 16
     positions: int = 48
     learning_rate: float = 3e-3
+    checks: int = 0
     jitter: Jitter = field(default_factory=Jitter)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
@@ -45,6 +51,24 @@ class ContrastiveSettings:
                 "batch must be at least 2, steps and positions at least 1; "
                 f"got {self.batch}, {self.steps} and {self.positions}."
             )
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedEncoders:
+    """Encoders after their training.
+
+    Attributes:
+        encoders: Encoders in evaluation mode, with the weights that matched the held-out patients best, or
+            the last weights without held-out patients.
+        matched: Share of the held-out places that was matched after each number of steps.
+        chance: Share that chance would match; NaN without held-out patients.
+        best_steps: Number of steps of the weights.
+    """
+
+    encoders: Encoders
+    matched: dict[int, float]
+    chance: float
+    best_steps: int
 
 
 def info_nce(
@@ -107,38 +131,38 @@ def negatives_or_self(count: int, groups: Tensor | None, *, device: torch.device
 
 
 def train_encoders(
-    views: NDArray[np.float16],
-    present: NDArray[np.bool_],
-    foreground: NDArray[np.float16],
-    groups: NDArray[np.intp],
+    cases: PatientViews,
     settings: ContrastiveSettings,
     generator: Generator,
     on_progress: OnShareDone = lambda done: None,
     *,
     rows: NDArray[np.intp] | None = None,
+    held_out: NDArray[np.intp] | None = None,
     device: torch.device | str = "cpu",
-) -> Encoders:
+) -> TrainedEncoders:
     """Train one encoder per modality to match the modalities of a case.
 
+    The training ends early when three checks in a row matched the held-out patients no better than an
+    earlier check. No label is used for that.
+
     Args:
-        views: Views of all cases, shape (N, M, D, H, W); read batch by batch, so they may be memory-mapped.
-        present: Modalities that each case has, shape (N, M), bool.
-        foreground: Foreground of each case, shape (N, D, H, W); above 0.5 inside the body.
-        groups: Patient number of each case, shape (N,).
+        cases: Views of all cases and their patients.
         settings: Schedule, augmentation and network size.
         generator: CPU generator of all random draws.
         on_progress: Called with the share of the steps done, 0 to 1.
-        rows: Cases to train on; None for all. Other cases of a memory-mapped pool are not read.
+        rows: Cases to train on; None for all. Other cases of a memory-mapped pool are not read, but for
+            the checks.
+        held_out: Cases of other patients, which the checks match; None for no checks.
         device: Device to train on; CUDA computes in bfloat16.
 
     Returns:
-        Trained encoders in evaluation mode, on `device`.
+        Trained encoders, on `device`.
 
     Raises:
         ValueError: If there are fewer than two modalities or two patients.
     """
-    rows = np.arange(len(views)) if rows is None else rows
-    modalities, count = views.shape[1], np.unique(groups[rows]).size
+    rows = np.arange(len(cases.views)) if rows is None else rows
+    modalities, count = cases.views.shape[1], np.unique(cases.groups[rows]).size
     if modalities < 2 or count < 2:
         raise ValueError(
             "training must have at least 2 modalities and 2 patients; "
@@ -154,19 +178,19 @@ def train_encoders(
         optimiser,
         lambda step: min(1.0, (step + 1) / warm_up) * (1 + math.cos(math.pi * step / settings.steps)) / 2,
     )
-    for step, drawn in enumerate(_batches(rows, settings, generator)):
-        batch, inside = (
-            torch.from_numpy(np.asarray(part[drawn], np.float32)) for part in (views, foreground)
-        )
-        here = torch.from_numpy(present[drawn])
+    progress = _Checks(settings.steps)
+    for step, drawn in enumerate(_batches(rows, settings, generator), start=1):
+        batch, here, inside = cases.batch(drawn)
         augmented = augment_views(batch.to(device), inside.to(device), settings.jitter, generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             dense = encoders(augmented, here.to(device))
-        usable = foreground_positions(inside)[:, None] & here[:, :, None]  # (B, M, P)
+        usable = (
+            foreground_positions(inside, settings.encoder.stride)[:, None] & here[:, :, None]
+        )  # (B, M, P)
         loss = _dense_loss(
             dense,
             usable,
-            torch.from_numpy(groups[drawn]),
+            torch.from_numpy(cases.groups[drawn]),
             encoders.temperature,
             settings.positions,
             generator,
@@ -175,8 +199,40 @@ def train_encoders(
         loss.backward()
         optimiser.step()
         schedule.step()
-        on_progress((step + 1) / settings.steps)
-    return encoders.eval()
+        on_progress(step / settings.steps)
+        if held_out is not None and settings.checks and _is_due(step, settings):
+            share, chance = matched_share(encoders, cases, held_out)
+            if progress.take(step, share, chance, encoders):
+                break
+    on_progress(1.0)
+    return progress.best(encoders)
+
+
+class _Checks:
+    """Shares matched at the checks so far, and the weights of the best."""
+
+    def __init__(self, steps: int) -> None:
+        self.matched: dict[int, float] = {}
+        self.chance, self.best_steps = math.nan, steps
+        self._weights: dict[str, Tensor] | None = None
+
+    def take(self, step: int, share: float, chance: float, encoders: Encoders) -> bool:
+        """Record a check; true if the training should end."""
+        if not self.matched or share > max(self.matched.values()):
+            self.best_steps = step
+            self._weights = {name: value.clone() for name, value in encoders.state_dict().items()}
+        self.matched[step], self.chance = share, chance
+        return len([done for done in self.matched if done > self.best_steps]) >= PATIENCE
+
+    def best(self, encoders: Encoders) -> TrainedEncoders:
+        """The encoders with their best weights."""
+        if self._weights is not None:
+            encoders.load_state_dict(self._weights)
+        return TrainedEncoders(encoders.eval(), self.matched, self.chance, self.best_steps)
+
+
+def _is_due(step: int, settings: ContrastiveSettings) -> bool:
+    return step % max(1, settings.steps // settings.checks) == 0
 
 
 def _batches(

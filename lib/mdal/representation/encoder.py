@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,21 +12,22 @@ from torch.nn import functional
 
 from lib.mdal.representation.views import Shape
 
-STRIDE: Shape = (2, 4, 4)  # voxels of a view per feature position, along D, H, W
-
 
 @dataclass(frozen=True)
 class EncoderSettings:
     """Size of an encoder.
 
     Attributes:
-        width: Channels after the first layer; they double twice. A width of 8 trains in seconds on a CPU.
+        width: Channels after the first layer; they double in each further layer. A width of 8 trains in
+            seconds on a CPU.
+        strides: Stride of each convolution along D, H, W.
         features: Number of features K at a position; small, because pools are small.
         temperature: Initial value of the learnable temperature.
         min_temperature: Lower bound of the temperature; below it one hard negative would rule the loss.
     """
 
     width: int = 8
+    strides: tuple[Shape, ...] = ((1, 1, 1), (1, 2, 2), (2, 2, 2))
     features: int = 32
     temperature: float = 0.07
     min_temperature: float = 0.02
@@ -34,33 +36,45 @@ class EncoderSettings:
         """Refuse invalid sizes and temperatures."""
         if min(self.width, self.features) < 1:
             raise ValueError(f"width and features must be at least 1; got {self.width} and {self.features}.")
+        if not self.strides or min(min(stride) for stride in self.strides) < 1:
+            raise ValueError(
+                f"strides must name one convolution or more, each at least 1; got {self.strides}."
+            )
         if not 0 < self.min_temperature < self.temperature:
             raise ValueError(
                 "0 < min_temperature < temperature must hold; "
                 f"got {self.min_temperature} and {self.temperature}."
             )
 
+    @property
+    def stride(self) -> Shape:
+        """Voxels of a view per feature position, along D, H, W."""
+        depth, height, width = (math.prod(steps) for steps in zip(*self.strides, strict=True))
+        return depth, height, width
+
+
+STRIDE = EncoderSettings().stride
+
 
 class ModalityEncoder(nn.Module):
     """Fully convolutional encoder of one modality, with a unit vector of features at every position."""
 
     def __init__(self, settings: EncoderSettings) -> None:
-        """Build three convolutions, two of them strided, and a projection of two 1 x 1 x 1 convolutions."""
+        """Build the strided convolutions and a projection of two 1 x 1 x 1 convolutions."""
         super().__init__()
-        width, features = settings.width, settings.features
-        self.body = nn.Sequential(
-            nn.Conv3d(1, width, 3, padding=1),
-            nn.BatchNorm3d(width),
-            nn.GELU(),
-            nn.Conv3d(width, 2 * width, 3, stride=(1, 2, 2), padding=1),
-            nn.BatchNorm3d(2 * width),
-            nn.GELU(),
-            nn.Conv3d(2 * width, 4 * width, 3, stride=2, padding=1),
-            nn.BatchNorm3d(4 * width),
-            nn.GELU(),
-        )
+        layers: list[nn.Module] = []
+        channels = 1
+        for number, stride in enumerate(settings.strides):
+            wider = settings.width * 2**number
+            layers += [
+                nn.Conv3d(channels, wider, 3, stride=stride, padding=1),
+                nn.BatchNorm3d(wider),
+                nn.GELU(),
+            ]
+            channels = wider
+        self.body = nn.Sequential(*layers)
         self.projection = nn.Sequential(
-            nn.Conv3d(4 * width, 4 * width, 1), nn.GELU(), nn.Conv3d(4 * width, features, 1)
+            nn.Conv3d(channels, channels, 1), nn.GELU(), nn.Conv3d(channels, settings.features, 1)
         )
 
     def forward(self, view: Tensor) -> Tensor:
@@ -103,13 +117,42 @@ class Encoders(nn.Module):
         return torch.stack(dense, dim=1)
 
 
-def foreground_positions(foreground: Tensor) -> Tensor:
-    """Feature positions (B, P) that lie mostly in the foreground (B, D, H, W).
+def place_counts(shape: Sequence[int], stride: Shape) -> Shape:
+    """Number of feature positions along D, H, W of a view."""
+    depth, height, width = (math.ceil(length / step) for length, step in zip(shape, stride, strict=True))
+    return depth, height, width
+
+
+def place_shares(volume: Tensor, stride: Shape) -> Tensor:
+    """Mean of a volume over the surroundings of each feature position, one stride wide.
+
+    A strided convolution with a padding of 1 centres position i on voxel i * stride of the view.
+
+    Args:
+        volume: Values of each case, shape (B, D, H, W).
+        stride: Voxels of a view per position.
+
+    Returns:
+        Shape (B, P), over the voxels of the view only.
+    """
+    counts = place_counts(volume.shape[1:], stride)
+    margins = [
+        side
+        for length, count, step in reversed(list(zip(volume.shape[1:], counts, stride, strict=True)))
+        for side in (step // 2, max(0, count * step - step // 2 - length))
+    ]
+    padded, here = (
+        functional.avg_pool3d(functional.pad(each, margins)[:, None], stride)
+        for each in (volume.float(), torch.ones_like(volume[:1], dtype=torch.float32))
+    )
+    depth, height, width = counts
+    return (padded / here)[:, 0, :depth, :height, :width].flatten(1)
+
+
+def foreground_positions(foreground: Tensor, stride: Shape = STRIDE) -> Tensor:
+    """Feature positions (B, P) whose surroundings lie mostly in the foreground (B, D, H, W).
 
     If no position lies mostly in the foreground, the case keeps the position with the most foreground.
     """
-    depth, height, width = (math.ceil(n / step) for n, step in zip(foreground.shape[1:], STRIDE, strict=True))
-    share = functional.adaptive_avg_pool3d(foreground.float()[:, None], (depth, height, width)).flatten(
-        1
-    )  # (B, P)
+    share = place_shares(foreground, stride)
     return share >= share.amax(dim=1, keepdim=True).clamp(max=0.5)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from lib.cases.boxes import Box, bounding_box, padded_box, whole_box
@@ -124,6 +125,10 @@ class PoolViews:
         """Memory-mapped views, shape (N, M + 1, D, H, W); the last channel is the foreground."""
         return np.asarray(map_array(self.file))
 
+    def of_patients(self, groups: NDArray[np.intp]) -> PatientViews:
+        """These views with the patient number of each case."""
+        return PatientViews(self.views, self.present, self.foreground, groups)
+
     @property
     def views(self) -> NDArray[np.float16]:
         """Modalities of all cases, shape (N, M, D, H, W), without a copy."""
@@ -133,6 +138,31 @@ class PoolViews:
     def foreground(self) -> NDArray[np.float16]:
         """Foreground of all cases, shape (N, D, H, W), without a copy; 1 inside the body and 0 outside."""
         return self.array[:, -1]
+
+
+@dataclass(frozen=True, eq=False)
+class PatientViews:
+    """Views of N cases with their patients: what encoders are trained on and compared by.
+
+    Attributes:
+        views: Views of the cases, shape (N, M, D, H, W); read batch by batch, so they may be memory-mapped.
+        present: Modalities that each case has, shape (N, M), bool.
+        foreground: Foreground of each case, shape (N, D, H, W); above 0.5 inside the body.
+        groups: Patient number of each case, shape (N,).
+    """
+
+    views: NDArray[np.float16]
+    present: NDArray[np.bool_]
+    foreground: NDArray[np.float16]
+    groups: NDArray[np.intp]
+
+    def batch(self, rows: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
+        """Views (B, M, D, H, W), present (B, M) and foreground (B, D, H, W) of some cases."""
+        return (
+            torch.from_numpy(np.asarray(self.views[rows], np.float32)),
+            torch.from_numpy(self.present[rows]),
+            torch.from_numpy(np.asarray(self.foreground[rows], np.float32)),
+        )
 
 
 def gather_views(views: Iterable[CaseView], count: int, path: Path) -> tuple[PoolViews, CaseProperties]:

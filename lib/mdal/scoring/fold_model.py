@@ -93,17 +93,10 @@ def train_fold(
     generator = torch.Generator().manual_seed(seed)
     first, inverse = np.unique(patients, return_index=True, return_inverse=True)[1:]
     groups = first[inverse]  # numbered by first appearance, so that names do not matter
-    encoders = train_encoders(
-        views.views,
-        views.present,
-        views.foreground,
-        groups,
-        settings,
-        generator,
-        on_progress,
-        rows=rows,
-        device=device,
+    trained = train_encoders(
+        views.of_patients(groups), settings, generator, on_progress, rows=rows, device=device
     )
+    encoders = trained.encoders
     drawn = torch.randperm(len(rows), generator=generator)[:_FIT_CASES].sort().values.numpy()
     drawn = drawn[np.argsort(groups[rows[drawn]], kind="stable")]  # the head needs a patient's cases together
     training = embed(encoders, views, rows[drawn], device)

@@ -43,6 +43,10 @@ class Dense:
         """Positions at which both modalities of the pair are known, shape (n, P), bool."""
         return self.inside[:, pair].all(dim=1)
 
+    def of_rows(self, rows: Rows) -> Dense:
+        """Some of the cases."""
+        return Dense(self.features[rows], self.inside[rows])
+
     def global_embedding(self) -> Tensor:
         """Renormalised mean over the foreground positions, shape (n, M, K); zero for an absent modality."""
         return functional.normalize((self.features * self.inside[:, :, None]).sum(dim=3), dim=2)
@@ -72,7 +76,8 @@ def embed_views(
     """Features of views (n, M, D, H, W), given their foreground (n, D, H, W) and present (n, M)."""
     with torch.inference_mode():
         features = encoders((batch * foreground[:, None]).to(device), present.to(device)).cpu()
-    return Dense(features.clone(), foreground_positions(foreground)[:, None] & present[:, :, None])
+    inside = foreground_positions(foreground, encoders.settings.stride)
+    return Dense(features.clone(), inside[:, None] & present[:, :, None])
 
 
 class GaussianHead:

@@ -22,9 +22,10 @@ from lib.mdal.scoring.fold_scores import FoldScores, score_fold
 from lib.mdal.scoring.folds import Folds, PoolKeys, forget_others, open_folds
 from lib.mdal.scoring.pmi import Rows
 from lib.mdal.scoring.pool_scores import PoolScores, collect
+from lib.runtime.computation import Computation
 from lib.runtime.distributed import share_out
 from lib.runtime.own_files import UNREADABLE, map_array, set_aside
-from lib.runtime.progress import OnProgress, OnShareDone
+from lib.runtime.progress import OnShareDone
 
 MIN_PATIENTS = 6  # 3 folds of 2; fewer give too few negatives and no pair to compare in a fold
 
@@ -72,10 +73,7 @@ def score_pool(
     settings: ScoringSettings,
     *,
     folder: Path,
-    seed: int,
-    device: torch.device | str = "cpu",
-    processes: int = 1,
-    on_progress: OnProgress = lambda done, message: None,
+    computation: Computation,
 ) -> PoolScores:
     """Score a pool in one pass, without labels.
 
@@ -89,10 +87,7 @@ def score_pool(
         modalities: Names of the M channels.
         settings: Folds, seeds and networks.
         folder: Folder of the models and scores.
-        seed: Seed; the same pool, settings and seed give the same scores.
-        device: Device to train on.
-        processes: Processes that share the work on a CPU.
-        on_progress: Called with the share done, 0 to 1, and the current activity.
+        computation: Device, seed, processes and progress.
 
     Returns:
         Scores of the N cases.
@@ -109,21 +104,25 @@ def score_pool(
         **asdict(settings),
         "method": SCORING_VERSION,
         "modalities": list(modalities),
-        "device": torch.device(device).type,
+        "device": computation.device.type,
     }
     del trained["retrain_share"]
     folds = open_folds(
-        folder, keys, settings=trained, folds=parts, repeats=settings.seeds, seed=seed,
+        folder, keys, settings=trained, folds=parts, repeats=settings.seeds, seed=computation.seed,
         retrain_share=settings.retrain_share,
     )  # fmt: skip
-    job = FoldJob(views, keys, folds, settings, seed)
+    job = FoldJob(views, keys, folds, settings, computation.seed)
     total = settings.seeds * parts
 
     def report_progress(share: float) -> None:
-        on_progress(share, f"training {min(total, 1 + int(share * total))} of {total}")
+        computation.on_progress(share, f"training {min(total, 1 + int(share * total))} of {total}")
 
     share_out(
-        job, range(total), device=torch.device(device), processes=processes, on_progress=report_progress
+        job,
+        range(total),
+        device=computation.device,
+        processes=computation.processes,
+        on_progress=report_progress,
     )
     scores = [FoldScores.load(job.file("scores", piece)) for piece in range(total)]
     features = pool_features([map_array(job.file("embedding", piece)) for piece in range(parts)])

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from lib.mdal.representation.augmentation import Jitter, augment_views
 from lib.mdal.representation.contrastive import ContrastiveSettings, info_nce, train_encoders
 from lib.mdal.representation.encoder import Encoders, EncoderSettings, ModalityEncoder, foreground_positions
+from lib.mdal.representation.views import PatientViews
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -157,9 +158,8 @@ def toy_views(cases: int = 12, *, seed: int = 0, shape=(4, 8, 8)):
 def train(views, present, foreground, *, seed=0, steps=25, groups=None, rows=None):
     settings = ContrastiveSettings(steps=steps, batch=8, encoder=EncoderSettings(width=4, features=8))
     groups = np.arange(len(views)) if groups is None else groups
-    return train_encoders(
-        views, present, foreground, groups, settings, torch.Generator().manual_seed(seed), rows=rows
-    )
+    cases = PatientViews(views, present, foreground, groups)
+    return train_encoders(cases, settings, torch.Generator().manual_seed(seed), rows=rows).encoders
 
 
 def test_training_is_decided_by_the_generator():

@@ -1,10 +1,15 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from lib.mdal.representation.encoder import EncoderSettings, ModalityEncoder
+from lib.mdal.representation.encoder import EncoderSettings, ModalityEncoder, foreground_positions
 from lib.mdal.representation.positions import position_box
-from lib.mdal.representation.views import VIEW_SHAPE, view_box
+from lib.mdal.representation.views import VIEW_SHAPE, case_view, view_box
+from lib.pipeline.settings import AppSettings
+from lib.pipeline.workspace import Workspace
 
 POSITIONS = 6 * 6 * 6
 
@@ -52,3 +57,17 @@ def test_a_position_that_is_none_is_refused() -> None:
 
 def test_the_view_of_an_empty_case_is_all_of_it() -> None:
     assert view_box(np.zeros((3, 4, 5), dtype=bool)) == (slice(0, 3), slice(0, 4), slice(0, 5))
+
+
+@pytest.mark.slow
+def test_no_place_of_a_real_patient_that_counts_as_body_lies_in_air(samples: Callable[..., Path]) -> None:
+    workspace = Workspace(samples(labels=False), AppSettings())
+    shares = []
+    for case in workspace.pool.cases:
+        prepared = workspace.cache.get(case)
+        view = torch.from_numpy(case_view(prepared).array[None, -1].astype(np.float32))
+        for position in torch.where(foreground_positions(view)[0])[0].tolist():
+            shares.append(prepared.foreground[position_box(position, prepared.foreground)].mean())
+    assert len(shares) > 2000
+    assert min(shares) > 0.2  # 0.09 when a place was the block of voxels behind the centre of its features
+    assert np.mean(np.array(shares) < 0.5) < 0.025

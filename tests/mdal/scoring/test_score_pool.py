@@ -17,6 +17,7 @@ from lib.mdal.scoring.fold_model import FoldModel
 from lib.mdal.scoring.fold_scores import score_fold
 from lib.mdal.scoring.folds import PoolKeys
 from lib.mdal.scoring.score_pool import PoolTooSmall, ScoringSettings, score_pool
+from lib.runtime.computation import Computation
 from tests.support.trees import trained_models
 
 NAMES = ("CT", "PET", "MR_T1")
@@ -51,8 +52,9 @@ def score(
     names = tuple(f"p{i:02d}" for i in range(count))
     keys = PoolKeys(tuple(contents or (f"content of {name}" for name in names)), tuple(patients or names))
     return score_pool(
-        keys, views, properties, NAMES[: channels - 1], settings, folder=folder / "scoring", seed=seed, **more
-    )
+        keys, views, properties, NAMES[: channels - 1], settings,
+        folder=folder / "scoring", computation=Computation(seed=seed, **more),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
