@@ -1,0 +1,253 @@
+"""Can the modality difference see the lesion, and what does seeing it cost?
+
+    python -m benchmarks.mdal.lesion_visibility samples/sts
+    python -m benchmarks.mdal.lesion_visibility GLIOMAS --cases 60
+
+Encoders are trained on folds of a labelled pool without a label. Then the expert's outline tells how far
+the modality difference of a place, and of a case, follows the lesion. Every setting is measured on the same
+folds. The row of a fold is written as soon as the fold is done, and an interrupted run resumes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+from torch.nn import functional
+
+from benchmarks.common.folders import RESULTS
+from benchmarks.common.tables import table_of, write_rows
+from lib.cases.boxes import Box
+from lib.cases.formats.image import resample
+from lib.mdal.representation.augmentation import Jitter
+from lib.mdal.representation.contrastive import ContrastiveSettings, train_encoders
+from lib.mdal.representation.encoder import EncoderSettings, place_shares
+from lib.mdal.representation.matching import matched_share
+from lib.mdal.representation.views import CaseView, PoolViews, Shape, case_view, gather_views, view_box
+from lib.mdal.scoring.heads import Dense, GaussianHead, embed
+from lib.mdal.scoring.place_difference import (
+    case_difference,
+    lesion_focused,
+    standardise_places,
+    whole_case,
+)
+from lib.mdal.scoring.pmi import Array, Rows, assign_folds
+from lib.pipeline.settings import read_settings
+from lib.pipeline.workspace import Workspace
+
+FOLDS = 3
+HEADS = 4  # parts of the held-out cases, each scored by a head that was fitted to the others
+LESION = 0.5  # least share of a place inside the outline for a place of the lesion
+ROWS = RESULTS / "lesion_visibility.csv"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to take the measurement.
+
+    Attributes:
+        view: Shape of the views.
+        contrastive: Schedule and network; one step stands for two a training case.
+        crossfit: Whether the head is fitted to held-out cases; else to the training cases.
+    """
+
+    view: Shape
+    contrastive: ContrastiveSettings
+    crossfit: bool = True
+
+
+_FINE = EncoderSettings(strides=((1, 2, 2), (2, 2, 2), (1, 1, 1)))
+_LONG = ContrastiveSettings(steps=300, batch=14, positions=512, learning_rate=5e-3, checks=6, encoder=_FINE)
+_STILL = Jitter(shift=0.0, scale=0.0, rotation=0.0)
+_COARSE, _VIEW = (12, 24, 24), (28, 72, 56)
+SETTINGS = {
+    "before": Setting(_COARSE, ContrastiveSettings(steps=1), crossfit=False),
+    "coarse, long": Setting(_COARSE, replace(_LONG, encoder=EncoderSettings())),
+    "fine": Setting(_VIEW, _LONG),
+    "fine, 100 steps": Setting(_VIEW, replace(_LONG, steps=100)),
+    "fine, rate 1e-2": Setting(_VIEW, replace(_LONG, learning_rate=1e-2)),
+    "fine, no jitter": Setting(_VIEW, replace(_LONG, jitter=_STILL)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Views of the labelled cases, and their lesions.
+
+    Attributes:
+        views: Views of the N cases.
+        lesion: Share of each voxel of a view inside the outline, shape (N, D, H, W).
+        volume_ml: Volume of each lesion in ml, shape (N,).
+        folds: Fold of each case, shape (N,).
+        groups: Patient of each case, shape (N,).
+    """
+
+    views: PoolViews
+    lesion: NDArray[np.float32]
+    volume_ml: Array
+    folds: Rows
+    groups: Rows
+
+
+def read_pool(studies: Path, work: Path, view: Shape, cases: int) -> Pool:
+    """Views and lesions of the first labelled cases of a pool; prepared cases are kept under `work`."""
+    workspace = Workspace(studies, read_settings({"work_dir": str(work)}))
+    labelled = [case for case in workspace.pool.cases if case.label][:cases]
+    lesions: list[NDArray[np.float32]] = []
+    volumes: list[float] = []
+    found: list[CaseView] = []
+    for case in labelled:
+        prepared = workspace.cache.get(case)
+        outline = resample(workspace.labels.read(case), prepared.grid, nearest=True).array > 0
+        volumes.append(float(outline.sum() * np.prod(prepared.grid.spacing) / 1000.0))
+        lesions.append(_on_view(outline, view_box(prepared.foreground), view))
+        found.append(case_view(prepared, shape=view))
+    views, _ = gather_views(found, len(found), work / f"views-{'x'.join(map(str, view))}.npy")
+    patients = np.array([case.patient for case in labelled])
+    groups = np.unique(patients, return_inverse=True)[1]
+    folds = assign_folds(groups, folds=FOLDS, seed=0)
+    return Pool(views, np.stack(lesions), np.array(volumes), folds, groups)
+
+
+def _on_view(mask: NDArray[np.bool_], box: Box, view: Shape) -> NDArray[np.float32]:
+    inside = torch.from_numpy(mask[box].astype(np.float32))[None, None]
+    return np.asarray(functional.interpolate(inside, size=view, mode="area")[0, 0].numpy())
+
+
+def measure_fold(pool: Pool, setting: Setting, fold: int) -> dict[str, Any]:
+    """Train on the other folds and score this one.
+
+    Returns:
+        PMI of the held-out cases, shape (n, P, places), and what the training cost and reached.
+    """
+    training, held_out = (np.flatnonzero((pool.folds == fold) == held) for held in (False, True))
+    contrastive = setting.contrastive
+    if contrastive.steps == 1:
+        contrastive = replace(contrastive, steps=min(400, max(30, 2 * len(training))))
+    start, cores = time.monotonic(), time.process_time()
+    cases = pool.views.of_patients(pool.groups)
+    trained = train_encoders(
+        cases, contrastive, torch.Generator().manual_seed(fold), rows=training, held_out=held_out
+    )
+    cost = {"seconds": time.monotonic() - start, "core_s": time.process_time() - cores}
+    matched, chance = matched_share(trained.encoders, cases, held_out)
+    dense = embed(trained.encoders, pool.views, held_out, torch.device("cpu"))
+    if setting.crossfit:
+        nats = _crossfitted(dense, pool.groups[held_out])
+    else:
+        nats = GaussianHead.fit(embed(trained.encoders, pool.views, training, torch.device("cpu"))).pmi(dense)
+    return {
+        **cost,
+        "nats": nats.numpy(),
+        "matched": matched,
+        "chance": chance,
+        "by_steps": trained.matched,
+        "best_steps": trained.best_steps,
+    }
+
+
+def _crossfitted(dense: Dense, groups: Rows) -> torch.Tensor:
+    """PMI of each case by a head that was fitted to cases of other patients, none of them trained on."""
+    part = assign_folds(groups, folds=min(HEADS, len(np.unique(groups))), seed=1)
+    nats = torch.full(
+        (len(groups), len(dense.pairs()), dense.features.shape[3]), torch.nan, dtype=torch.float64
+    )
+    for number in np.unique(part):
+        head = GaussianHead.fit(dense.of_rows(np.flatnonzero(part != number)))
+        rows = np.flatnonzero(part == number)
+        nats[rows] = head.pmi(dense.of_rows(rows))
+    return nats
+
+
+def summary(pool: Pool, setting: Setting, folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What all folds together say of a setting."""
+    shape = (len(pool.groups), *folds[0]["nats"].shape[1:])
+    nats = np.full(shape, np.nan)
+    for fold, found in enumerate(folds):
+        nats[pool.folds == fold] = found["nats"]
+    places = standardise_places(nats, pool.folds)
+    stride = setting.contrastive.encoder.stride
+    lesion = place_shares(torch.from_numpy(pool.lesion), stride).numpy() >= LESION
+    signed, departure = case_difference(places), case_difference(np.abs(places))
+    middle = whole_case(signed)
+    return {
+        "places": "x".join(str(-(-size // step)) for size, step in zip(setting.view, stride, strict=True)),
+        "place, mm": "x".join(
+            f"{size:.0f}" for size in np.median(pool.views.voxel_mm, axis=0) * np.array(stride)
+        ),
+        "matched": np.mean([found["matched"] for found in folds]),
+        "chance": np.mean([found["chance"] for found in folds]),
+        "AUC raw": _auc(-np.nanmean(nats, axis=1), lesion),
+        "AUC": _auc(signed, lesion),
+        "AUC departure": _auc(departure, lesion),
+        "rho mean": _rho(np.nanmean(signed, axis=1), pool.volume_ml),
+        "rho top": _rho(lesion_focused(signed) - middle, pool.volume_ml),
+        "rho departure": _rho(lesion_focused(departure) - whole_case(departure), pool.volume_ml),
+        "steps": np.mean([found["best_steps"] for found in folds]),
+        "core_s a fold": np.mean([found["core_s"] for found in folds]),
+    }
+
+
+def _auc(values: Array, lesion: NDArray[np.bool_]) -> float:
+    """Mean over the cases of the AUC of lesion places against the other places of the case."""
+    found = []
+    for row, inside in zip(values, lesion, strict=True):
+        known = np.isfinite(row)
+        if 0 < inside[known].sum() < known.sum():
+            found.append(roc_auc_score(inside[known], row[known]))
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _rho(values: Array, volume_ml: Array) -> float:
+    known = np.isfinite(values)
+    return float(spearmanr(values[known], volume_ml[known]).statistic)
+
+
+def main(
+    pool: Annotated[Path, typer.Argument(help="Folder of labelled patients with two modalities or more.")],
+    cases: Annotated[int, typer.Option(help="Largest number of cases.")] = 60,
+    settings: Annotated[str, typer.Option(help="Settings, separated by semicolons; all if empty.")] = "",
+    work: Annotated[Path | None, typer.Option(help="Folder for what can be resumed.")] = None,
+) -> None:
+    """Print what each setting sees of the lesions of a pool."""
+    console, rows = Console(width=200), []
+    torch.set_num_threads(1)
+    work = (
+        work or Path(tempfile.gettempdir()) / f"lesion-visibility-{zlib.crc32(str(pool.resolve()).encode())}"
+    )
+    work.mkdir(parents=True, exist_ok=True)
+    for name in settings.split(";") if settings else SETTINGS:
+        setting = SETTINGS[name]
+        read = read_pool(pool, work, setting.view, cases)
+        folds = []
+        for fold in range(FOLDS):
+            mark = zlib.crc32(repr((asdict(setting), cases, fold)).encode())
+            file = work / f"fold-{mark}.npy"
+            if not file.exists():
+                np.save(file, np.array(measure_fold(read, setting, fold), dtype=object))
+            folds.append(np.load(file, allow_pickle=True).item())
+            found = folds[-1]
+            by_steps = ", ".join(f"{step}: {share:.3f}" for step, share in found["by_steps"].items())
+            console.print(f"{name}, fold {fold + 1}: {by_steps}; {found['core_s']:.0f} core-s")
+        found_by = summary(read, setting, folds)
+        rows.append({"pool": pool.name, "setting": name, "cases": len(read.groups), **found_by})
+        rows[-1]["peak, MB"] = getrusage(RUSAGE_SELF).ru_maxrss / 1024
+        console.print(table_of(rows, "What the modality difference sees of the lesion", digits=3))
+    write_rows(ROWS, rows)
+
+
+if __name__ == "__main__":
+    typer.run(main)
