@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -105,7 +106,8 @@ def with_steps(schedule: TrainingSettings, steps: int) -> TrainingSettings:
 def _carry_out_all(comparison: Comparison, runs: list[Run], rows: Rows, jobs: int) -> list[Run]:
     """Write each run as it finishes, and return the runs that failed."""
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes that start below
-    failed = []
+    failed, start = [], time.monotonic()
+    console.print(f"{len(runs)} trainings of some minutes each, {jobs} at a time; a stopped run resumes")
     with process_pool(jobs) as pool:
         coming = {pool.submit(carry_out, comparison, each): each for each in runs}
         for number, future in enumerate(as_completed(coming), start=1):
@@ -119,7 +121,11 @@ def _carry_out_all(comparison: Comparison, runs: list[Run], rows: Rows, jobs: in
             rows.write(finished)
             (row,) = finished.rows[RUNS]
             mean = sum(row["dice"].values()) / len(row["dice"])
-            console.print(f"{number} of {len(runs)}: {each} Dice {mean:.3f}, {row['seconds']:.0f} s")
+            left = (time.monotonic() - start) / number * (len(runs) - number) / 60.0
+            console.print(
+                f"{number} of {len(runs)}: {each} Dice {mean:.3f}, {row['seconds']:.0f} s; "
+                f"{left:.0f} min left"
+            )
     return failed
 
 
