@@ -70,16 +70,18 @@ class Setting:
 
 
 _FINE = EncoderSettings(strides=((1, 2, 2), (2, 2, 2), (1, 1, 1)))
-_LONG = ContrastiveSettings(steps=300, batch=14, positions=512, learning_rate=5e-3, checks=6, encoder=_FINE)
-_STILL = Jitter(shift=0.0, scale=0.0, rotation=0.0)
+_MOVED = Jitter(voxels=(1, 2, 2), shift=0.0, scale=0.0, rotation=0.0)
+_LONG = ContrastiveSettings(
+    steps=300, batch=14, positions=512, learning_rate=5e-3, checks=6, jitter=_MOVED, encoder=_FINE
+)
 _COARSE, _VIEW = (12, 24, 24), (28, 72, 56)
 SETTINGS = {
     "before": Setting(_COARSE, ContrastiveSettings(steps=1), crossfit=False),
     "coarse, long": Setting(_COARSE, replace(_LONG, encoder=EncoderSettings())),
     "fine": Setting(_VIEW, _LONG),
-    "fine, 100 steps": Setting(_VIEW, replace(_LONG, steps=100)),
+    "fine, head on training cases": Setting(_VIEW, _LONG, crossfit=False),
     "fine, rate 1e-2": Setting(_VIEW, replace(_LONG, learning_rate=1e-2)),
-    "fine, no jitter": Setting(_VIEW, replace(_LONG, jitter=_STILL)),
+    "fine, no shift": Setting(_VIEW, replace(_LONG, jitter=replace(_MOVED, voxels=(0, 0, 0)))),
 }
 
 

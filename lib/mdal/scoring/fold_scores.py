@@ -15,7 +15,7 @@ from torch import Tensor
 from lib.mdal.representation.views import PoolViews
 from lib.mdal.scoring.fold_model import FoldModel
 from lib.mdal.scoring.heads import Dense, critic_head, embed, embed_views, pool_positions
-from lib.mdal.scoring.perturbation import PERTURBATIONS, erased, saliency_map, shifted, strangers
+from lib.mdal.scoring.perturbation import PERTURBATIONS, Displacement, erased, saliency_map, strangers
 from lib.mdal.scoring.pmi import Array, Rows, finite_mean, refuse_seen
 from lib.runtime.files import replacing
 from lib.runtime.own_files import read_arrays
@@ -39,7 +39,9 @@ class FoldScores:
         chance: Expected share of matched positions by chance, shape (n, P).
         patch_nats: PMI at every position, shape (n, P, positions), float16.
         rise: Rise of the modality difference in nats, shape (n, 3), when a modality is exchanged with that of
-            another patient, shifted, or its most conspicuous place is erased; NaN for untested cases.
+            another patient, shifted, or its most conspicuous place is erased; NaN for untested cases. A shift
+            counts by what it raises the difference above its controls: the modality blurred but not
+            displaced, and all modalities shifted alike.
         log_mean_ratio: Log mean of exp PMI over exchanged pairs, shape (); 0 if the PMI is calibrated.
         in_sample_nats: Mean PMI of the training cases in nats, shape ().
     """
@@ -139,6 +141,9 @@ def _perturb(
     before = pool_positions(model.head.pmi(dense))
     donor = strangers(groups, generator)
     other_patient = groups[donor] != groups
+    displacement = Displacement.draw(voxel_mm, generator)
+    alike = torch.stack([displacement.shifted(volumes) for volumes in batch.unbind(1)], dim=1)
+    all_shifted = embed_views(model.encoders, alike, foreground, present, device)
     where = saliency_map(batch, foreground, model.typical)
     rise, ratios = np.full((len(rows), len(PERTURBATIONS), batch.shape[1]), math.nan), []
     for m in range(batch.shape[1]):
@@ -155,7 +160,9 @@ def _perturb(
 
         exchanged = dense.with_modality(m, dense, donor)
         rise[:, 0, m] = np.where(other_patient, risen(exchanged), math.nan)
-        rise[:, 1, m] = risen(dense.with_modality(m, seen(shifted(batch[:, m], voxel_mm, generator))))
+        controls = [all_shifted, dense.with_modality(m, seen(displacement.blurred(batch[:, m])))]
+        one_shifted = dense.with_modality(m, seen(displacement.shifted(batch[:, m])))
+        rise[:, 1, m] = risen(one_shifted) - np.max([risen(control) for control in controls], axis=0)
         rise[:, 2, m] = risen(dense.with_modality(m, seen(erased(batch, m, where))))
         nats = model.head.pmi(exchanged)[other_patient][:, columns]
         ratios.append(nats[nats.isfinite()])

@@ -108,7 +108,7 @@ def rise_gate(kind: str, rise: NDArray[np.float64]) -> Gate:
     share = float((known > 0).mean()) if len(known) else math.nan
     what = {
         "exchanged": "a modality is exchanged with another patient's",
-        "shifted": "a modality is shifted by 5 mm",
+        "shifted": "a modality is shifted by 5 mm, beyond blur alone and a shift of all modalities",
         "erased": "the most conspicuous place is erased from a modality",
     }[kind]
     return make_gate(

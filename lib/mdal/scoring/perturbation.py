@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,24 +28,54 @@ def strangers(groups: NDArray[np.intp], generator: Generator) -> NDArray[np.intp
     return donor
 
 
-def shifted(volumes: Tensor, voxel_mm: Tensor, generator: Generator) -> Tensor:
-    """Views (n, D, H, W), each shifted by 5 mm in either direction along a random axis.
+@dataclass(frozen=True, eq=False)
+class Displacement:
+    """A displacement by 5 mm along one axis, drawn for each of n cases.
 
-    Args:
-        volumes: Views of one modality, shape (n, D, H, W).
-        voxel_mm: Voxel size along D, H, W in mm, shape (n, 3).
-        generator: Generator that draws the axis and the direction.
+    Attributes:
+        axis: Axis of each case, 0 to 2 for D, H, W, shape (n,).
+        voxels: Signed displacement in voxels along this axis, shape (n,).
     """
-    count = len(volumes)
-    axis = torch.randint(3, (count,), generator=generator)
-    sign = torch.randint(2, (count,), generator=generator) * 2 - 1
-    size = torch.tensor(volumes.shape[1:], dtype=torch.float32)
-    share = 2 * SHIFT_MM / (voxel_mm.float() * size)  # in units of half the view, as in the grid
-    maps = torch.eye(3, 4).repeat(count, 1, 1)
-    rows = torch.arange(count)
-    maps[rows, 2 - axis, 3] = sign * share[rows, axis]  # the grid's axes are x, y, z
-    grid = functional.affine_grid(maps, [count, 1, *volumes.shape[1:]], align_corners=False)
-    return functional.grid_sample(volumes[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+
+    axis: Tensor
+    voxels: Tensor
+
+    @classmethod
+    def draw(cls, voxel_mm: Tensor, generator: Generator) -> Displacement:
+        """Draw axis and direction for cases with these voxel sizes along D, H, W in mm, shape (n, 3)."""
+        rows = torch.arange(len(voxel_mm))
+        axis = torch.randint(3, (len(rows),), generator=generator)
+        sign = torch.randint(2, (len(rows),), generator=generator) * 2 - 1
+        return cls(axis, sign * SHIFT_MM / voxel_mm.float()[rows, axis])
+
+    def shifted(self, volumes: Tensor) -> Tensor:
+        """Views of one modality (n, D, H, W), displaced by linear interpolation, which also blurs them."""
+        count, size = len(volumes), torch.tensor(volumes.shape[1:], dtype=torch.float32)
+        maps, rows = torch.eye(3, 4).repeat(count, 1, 1), torch.arange(count)
+        maps[rows, 2 - self.axis, 3] = 2 * self.voxels / size[self.axis]  # x, y, z, in units of half the view
+        grid = functional.affine_grid(maps, [count, 1, *volumes.shape[1:]], align_corners=False)
+        return functional.grid_sample(volumes[:, None], grid, padding_mode="border", align_corners=False)[
+            :, 0
+        ]
+
+    def blurred(self, volumes: Tensor) -> Tensor:
+        """The same views blurred as `shifted` blurs them, but not displaced.
+
+        Interpolation at a fraction f of a voxel spreads each voxel with a variance of f (1 - f); so does the
+        kernel [v / 2, 1 - v, v / 2] with v = f (1 - f), which moves nothing.
+        """
+        fraction = self.voxels.abs() % 1.0
+        variance = fraction * (1.0 - fraction)
+        found = []
+        for volume, axis, spread in zip(volumes, self.axis.tolist(), variance, strict=True):
+            line = volume.movedim(axis, -1)
+            before, after = (
+                torch.cat(parts, dim=-1)
+                for parts in ((line[..., :1], line[..., :-1]), (line[..., 1:], line[..., -1:]))
+            )
+            smooth = (1.0 - spread) * line + spread / 2 * (before + after)
+            found.append(smooth.movedim(-1, axis))
+        return torch.stack(found)
 
 
 def saliency_map(batch: Tensor, foreground: Tensor, typical: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.mdal.scoring.perturbation import SHIFT_MM, erased, saliency_map, shifted, strangers
+from lib.mdal.scoring.perturbation import SHIFT_MM, Displacement, erased, saliency_map, strangers
 
 
 @pytest.mark.parametrize("groups", [[0, 1, 2, 3], [0, 0, 1, 1, 2], [3, 1, 1, 2, 2, 9]])
@@ -20,7 +20,8 @@ def test_a_modality_is_exchanged_with_another_patients_and_each_gives_once(group
 def test_a_shift_moves_the_content_by_five_millimetres_along_one_axis():
     volumes = torch.zeros(6, 9, 9, 9)
     volumes[:, 4, 4, 4] = 1
-    moved = shifted(volumes, torch.full((6, 3), SHIFT_MM), torch.Generator().manual_seed(1))
+    drawn = Displacement.draw(torch.full((6, 3), SHIFT_MM), torch.Generator().manual_seed(1))
+    moved = drawn.shifted(volumes)
     places = moved.flatten(1).argmax(dim=1)
     distance = [abs(int(p) // 81 - 4) + abs(int(p) // 9 % 9 - 4) + abs(int(p) % 9 - 4) for p in places]
     assert distance == [1] * 6
@@ -32,9 +33,34 @@ def test_a_shift_moves_the_content_by_five_millimetres_along_one_axis():
 def test_a_smaller_voxel_is_a_longer_way_in_voxels():
     volumes = torch.zeros(1, 21, 21, 21)
     volumes[:, 10, 10, 10] = 1
-    moved = shifted(volumes, torch.full((1, 3), SHIFT_MM / 4), torch.Generator().manual_seed(0))
+    drawn = Displacement.draw(torch.full((1, 3), SHIFT_MM / 4), torch.Generator().manual_seed(0))
+    moved = drawn.shifted(volumes)
     place = torch.nonzero(moved[0] == moved[0].max())[0]
     assert (place - 10).abs().sum() == 4
+
+
+def spread(volume: torch.Tensor) -> torch.Tensor:
+    """Mean and variance of where a volume's mass lies, along each axis."""
+    found = []
+    for axis in range(3):
+        mass = volume.sum(dim=[other for other in range(3) if other != axis]) / volume.sum()
+        place = torch.arange(len(mass), dtype=torch.float32)
+        mean = (mass * place).sum()
+        found.append([mean, (mass * (place - mean) ** 2).sum()])
+    return torch.tensor(found)
+
+
+@pytest.mark.parametrize("voxel_mm", [5.0, 4.0, 3.3, 10.0, 25.0])
+def test_the_control_of_a_shift_is_blurred_as_much_and_not_displaced(voxel_mm):
+    volumes = torch.zeros(6, 15, 15, 15)
+    volumes[:, 7, 7, 7] = 1
+    drawn = Displacement.draw(torch.full((6, 3), voxel_mm), torch.Generator().manual_seed(2))
+    for shifted, blurred in zip(drawn.shifted(volumes), drawn.blurred(volumes), strict=True):
+        moved, still = spread(shifted), spread(blurred)
+        way = (moved - 7.0)[:, 0].abs().sum()
+        assert float(way) == pytest.approx(SHIFT_MM / voxel_mm, abs=1e-3)
+        torch.testing.assert_close(still[:, 0], torch.full((3,), 7.0))
+        torch.testing.assert_close(still[:, 1], moved[:, 1], atol=1e-3, rtol=0)
 
 
 def test_what_lies_far_from_usual_is_conspicuous_and_is_what_is_erased():
