@@ -10,11 +10,14 @@ folds. The row of a fold is written as soon as the fold is done, and an interrup
 
 from __future__ import annotations
 
+import csv
+import json
 import tempfile
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from typing import Annotated, Any
@@ -44,9 +47,13 @@ from lib.mdal.scoring.place_difference import (
     standardise_places,
     whole_case,
 )
-from lib.mdal.scoring.pmi import Array, Rows, assign_folds
+from lib.mdal.scoring.pmi import Array, Rows, assign_folds, finite_mean
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
+from lib.runtime.files import replacing
+from lib.runtime.own_files import read_arrays
+from lib.runtime.progress import OnProgress, OnShareDone
+from lib.views.terminal.progress import progress_bar
 
 FOLDS = 3
 HEADS = 4  # parts of the held-out cases, each scored by a head that was fitted to the others
@@ -129,7 +136,9 @@ def _on_view(mask: NDArray[np.bool_], box: Box, view: Shape) -> NDArray[np.float
     return np.asarray(functional.interpolate(inside, size=view, mode="area")[0, 0].numpy())
 
 
-def measure_fold(pool: Pool, setting: Setting, fold: int) -> dict[str, Any]:
+def measure_fold(
+    pool: Pool, setting: Setting, fold: int, on_progress: OnShareDone = lambda done: None
+) -> dict[str, Any]:
     """Train on the other folds and score this one.
 
     Returns:
@@ -142,7 +151,7 @@ def measure_fold(pool: Pool, setting: Setting, fold: int) -> dict[str, Any]:
     start, cores = time.monotonic(), time.process_time()
     cases = pool.views.of_patients(pool.groups)
     trained = train_encoders(
-        cases, contrastive, torch.Generator().manual_seed(fold), rows=training, held_out=held_out
+        cases, contrastive, torch.Generator().manual_seed(fold), on_progress, rows=training, held_out=held_out
     )
     cost = {"seconds": time.monotonic() - start, "core_s": time.process_time() - cores}
     matched, chance = matched_share(trained.encoders, cases, held_out)
@@ -174,6 +183,21 @@ def _crossfitted(dense: Dense, groups: Rows) -> torch.Tensor:
     return nats
 
 
+def _kept_fold(
+    pool: Pool, setting: Setting, fold: int, work: Path, on_progress: OnShareDone
+) -> dict[str, Any]:
+    """Measure a fold, or read what an earlier run kept of it."""
+    mark = zlib.crc32(repr((setting, pool.folds.tolist(), fold)).encode())
+    file = work / f"fold-{mark}.npz"
+    if not file.exists():
+        found = measure_fold(pool, setting, fold, on_progress)
+        nats = found.pop("nats").astype(np.float32)
+        with replacing(file) as part, part.open("wb") as stream:
+            np.savez(stream, nats=nats, about=np.array(json.dumps(found)))
+    kept = read_arrays(file)
+    return {"nats": kept["nats"], **json.loads(str(kept["about"]))}
+
+
 def summary(pool: Pool, setting: Setting, folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What all folds together say of a setting."""
     shape = (len(pool.groups), *folds[0]["nats"].shape[1:])
@@ -192,10 +216,10 @@ def summary(pool: Pool, setting: Setting, folds: Sequence[dict[str, Any]]) -> di
         ),
         "matched": np.mean([found["matched"] for found in folds]),
         "chance": np.mean([found["chance"] for found in folds]),
-        "AUC raw": _auc(-np.nanmean(nats, axis=1), lesion),
+        "AUC raw": _auc(-finite_mean(nats, axis=1), lesion),
         "AUC": _auc(signed, lesion),
         "AUC departure": _auc(departure, lesion),
-        "rho mean": _rho(np.nanmean(signed, axis=1), pool.volume_ml),
+        "rho mean": _rho(finite_mean(signed, axis=1), pool.volume_ml),
         "rho top": _rho(lesion_focused(signed) - middle, pool.volume_ml),
         "rho departure": _rho(lesion_focused(departure) - whole_case(departure), pool.volume_ml),
         "steps": np.mean([found["best_steps"] for found in folds]),
@@ -218,6 +242,39 @@ def _rho(values: Array, volume_ml: Array) -> float:
     return float(spearmanr(values[known], volume_ml[known]).statistic)
 
 
+def _by_steps(folds: Sequence[dict[str, Any]]) -> str:
+    """Share matched after each number of steps, mean over the folds that got so far."""
+    shares: dict[int, list[float]] = {}
+    for found in folds:
+        for step, share in found["by_steps"].items():
+            shares.setdefault(int(step), []).append(share)
+    return ", ".join(f"{step}: {np.mean(found):.3f}" for step, found in sorted(shares.items()))
+
+
+def _measure(pool: Pool, name: str, work: Path, console: Console) -> list[dict[str, Any]]:
+    """Every fold of a setting."""
+    folds = []
+    for fold in range(FOLDS):
+        label = f"{name}, fold {fold + 1} of {FOLDS}"
+        with progress_bar(console) as tell:
+            folds.append(_kept_fold(pool, SETTINGS[name], fold, work, partial(_tell, tell, label)))
+        console.print(f"{label}: {_by_steps(folds[-1:])}; {folds[-1]['core_s']:.0f} core-s")
+    return folds
+
+
+def _tell(tell: OnProgress, label: str, done: float) -> None:
+    tell(done, label)
+
+
+def _write(rows: list[dict[str, Any]], pool: str) -> None:
+    """Write the rows of a pool; those of other pools stay."""
+    others = []
+    if ROWS.exists():
+        with ROWS.open(newline="") as stream:
+            others = [row for row in csv.DictReader(stream) if row["pool"] != pool]
+    write_rows(ROWS, [*others, *rows])
+
+
 def main(
     pool: Annotated[Path, typer.Argument(help="Folder of labelled patients with two modalities or more.")],
     cases: Annotated[int, typer.Option(help="Largest number of cases.")] = 60,
@@ -225,30 +282,26 @@ def main(
     work: Annotated[Path | None, typer.Option(help="Folder for what can be resumed.")] = None,
 ) -> None:
     """Print what each setting sees of the lesions of a pool."""
-    console, rows = Console(width=200), []
+    names = settings.split(";") if settings else list(SETTINGS)
+    if unknown := set(names) - set(SETTINGS):
+        raise typer.BadParameter(
+            f"--settings must be among {'; '.join(SETTINGS)}; got {'; '.join(sorted(unknown))}."
+        )
+    console, rows = Console(width=220), []
     torch.set_num_threads(1)
-    work = (
-        work or Path(tempfile.gettempdir()) / f"lesion-visibility-{zlib.crc32(str(pool.resolve()).encode())}"
-    )
+    mark = zlib.crc32(str(pool.resolve()).encode())
+    work = work or Path(tempfile.gettempdir()) / f"lesion-visibility-{mark}"
     work.mkdir(parents=True, exist_ok=True)
-    for name in settings.split(";") if settings else SETTINGS:
-        setting = SETTINGS[name]
-        read = read_pool(pool, work, setting.view, cases)
-        folds = []
-        for fold in range(FOLDS):
-            mark = zlib.crc32(repr((asdict(setting), cases, fold)).encode())
-            file = work / f"fold-{mark}.npy"
-            if not file.exists():
-                np.save(file, np.array(measure_fold(read, setting, fold), dtype=object))
-            folds.append(np.load(file, allow_pickle=True).item())
-            found = folds[-1]
-            by_steps = ", ".join(f"{step}: {share:.3f}" for step, share in found["by_steps"].items())
-            console.print(f"{name}, fold {fold + 1}: {by_steps}; {found['core_s']:.0f} core-s")
-        found_by = summary(read, setting, folds)
-        rows.append({"pool": pool.name, "setting": name, "cases": len(read.groups), **found_by})
-        rows[-1]["peak, MB"] = getrusage(RUSAGE_SELF).ru_maxrss / 1024
+    for name in names:
+        read = read_pool(pool, work, SETTINGS[name].view, cases)
+        folds = _measure(read, name, work, console)
+        rows.append({
+            "pool": pool.name, "setting": name, "cases": len(read.groups),
+            **summary(read, SETTINGS[name], folds),
+            "peak, MB": getrusage(RUSAGE_SELF).ru_maxrss / 1024, "matched by steps": _by_steps(folds),
+        })  # fmt: skip
         console.print(table_of(rows, "What the modality difference sees of the lesion", digits=3))
-    write_rows(ROWS, rows)
+        _write(rows, pool.name)
 
 
 if __name__ == "__main__":

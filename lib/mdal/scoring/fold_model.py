@@ -13,6 +13,7 @@ from lib.mdal.representation.contrastive import ContrastiveSettings, train_encod
 from lib.mdal.representation.encoder import Encoders, EncoderSettings
 from lib.mdal.representation.views import PoolViews
 from lib.mdal.scoring.heads import GaussianHead, embed, pool_positions
+from lib.mdal.scoring.perturbation import typical_appearance
 from lib.mdal.scoring.pmi import Rows
 from lib.runtime.files import replacing
 from lib.runtime.progress import OnShareDone
@@ -102,11 +103,10 @@ def train_fold(
     training = embed(encoders, views, rows[drawn], device)
     head = GaussianHead.fit(training)
     in_sample = pool_positions(head.pmi(training))
-    sample = np.asarray(views.array[rows[drawn]], dtype=np.float32)
     return FoldModel(
         encoders,
         head,
         frozenset(patients[rows].tolist()),
         float(np.nanmean(in_sample)) if np.isfinite(in_sample).any() else float("nan"),
-        torch.from_numpy(np.stack([sample.mean(axis=0), sample.std(axis=0)])),
+        typical_appearance(views.array[rows[drawn]], views.present[rows[drawn]]),
     )

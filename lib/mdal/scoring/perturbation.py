@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,6 +91,25 @@ def saliency_map(batch: Tensor, foreground: Tensor, typical: Tensor) -> Tensor:
     """
     far = departure(batch, typical).abs().sum(dim=1) / _here(batch).sum(dim=1).clamp(min=1)
     return functional.avg_pool3d((far * foreground)[:, None], 3, stride=1, padding=1)[:, 0] * foreground
+
+
+def typical_appearance(views: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Tensor:
+    """Mean and standard deviation of the views of a pool at each voxel.
+
+    Args:
+        views: Modalities and foreground of n cases, shape (n, M + 1, D, H, W).
+        present: Modalities that each case has, shape (n, M), bool; an absent one counts in nothing.
+
+    Returns:
+        Shape (2, M + 1, D, H, W); 0 for a modality that no case has.
+    """
+    typical = np.zeros((2, *views.shape[1:]), dtype=np.float32)
+    for channel in range(views.shape[1]):
+        here = present[:, channel] if channel < present.shape[1] else np.ones(len(views), dtype=bool)
+        if here.any():
+            seen = np.asarray(views[here, channel], dtype=np.float32)
+            typical[:, channel] = seen.mean(axis=0), seen.std(axis=0)
+    return torch.from_numpy(typical)
 
 
 def departure(batch: Tensor, typical: Tensor) -> Tensor:

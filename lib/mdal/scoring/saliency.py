@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.mdal.representation.views import PoolViews
-from lib.mdal.scoring.perturbation import departure, saliency_map
+from lib.mdal.scoring.perturbation import departure, saliency_map, typical_appearance
 
 _TYPICAL_CASES = 256  # cases that define the typical appearance of a place
 _BLOCK = 256
@@ -51,7 +51,7 @@ def salient_places(views: PoolViews) -> Saliency:
     array = views.array
     step = -(-len(array) // _TYPICAL_CASES)
     sample = np.asarray(array[::step], dtype=np.float32)
-    typical = torch.from_numpy(np.stack([sample.mean(axis=0), sample.std(axis=0)]))
+    typical = typical_appearance(sample, views.present[::step])
     found = _saliency(sample, typical).numpy()
     known = found[found > 0]
     limits = np.percentile(known, (_CONSPICUOUS, _SALIENT_PERCENTILE)) if len(known) else np.zeros(2)

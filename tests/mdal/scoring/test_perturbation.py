@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from lib.mdal.scoring.perturbation import SHIFT_MM, Displacement, erased, saliency_map, strangers
+from lib.mdal.scoring.perturbation import (
+    SHIFT_MM,
+    Displacement,
+    erased,
+    saliency_map,
+    strangers,
+    typical_appearance,
+)
 
 
 @pytest.mark.parametrize("groups", [[0, 1, 2, 3], [0, 0, 1, 1, 2], [3, 1, 1, 2, 2, 9]])
@@ -87,3 +94,14 @@ def test_nothing_is_conspicuous_outside_the_foreground():
     where = saliency_map(batch, foreground, torch.zeros(2, 2, 8, 8, 8))
     assert (where[:, 4:] == 0).all()
     assert (where[:, :4] > 0).all()
+
+
+def test_an_absent_modality_counts_in_nothing_that_is_typical():
+    views = np.random.default_rng(0).normal(3.0, 1.0, (9, 3, 4, 5, 6)).astype(np.float16)
+    present = np.ones((9, 2), dtype=bool)
+    present[:4, 1], views[:4, 1] = False, 0.0
+    typical = typical_appearance(views, present).numpy()
+    for channel, here in enumerate((views, views[4:], views)):
+        seen = here[:, channel].astype(np.float32)
+        np.testing.assert_allclose(typical[:, channel], [seen.mean(axis=0), seen.std(axis=0)], rtol=1e-5)
+    assert (typical_appearance(views, np.zeros((9, 2), dtype=bool))[:, :2] == 0).all()
