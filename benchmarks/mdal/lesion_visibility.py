@@ -35,7 +35,6 @@ from benchmarks.common.folders import RESULTS
 from benchmarks.common.tables import table_of, write_rows
 from lib.cases.boxes import Box
 from lib.cases.formats.image import resample
-from lib.mdal.representation.augmentation import Jitter
 from lib.mdal.representation.contrastive import ContrastiveSettings, train_encoders
 from lib.mdal.representation.encoder import EncoderSettings, place_shares
 from lib.mdal.representation.matching import matched_share
@@ -77,18 +76,14 @@ class Setting:
 
 
 _FINE = EncoderSettings(strides=((1, 2, 2), (2, 2, 2), (1, 1, 1)))
-_MOVED = Jitter(voxels=(1, 2, 2), shift=0.0, scale=0.0, rotation=0.0)
-_LONG = ContrastiveSettings(
-    steps=300, batch=14, positions=512, learning_rate=5e-3, checks=6, jitter=_MOVED, encoder=_FINE
-)
+_LONG = ContrastiveSettings(steps=300, batch=14, positions=512, learning_rate=5e-3, checks=6, encoder=_FINE)
 _COARSE, _VIEW = (12, 24, 24), (28, 72, 56)
 SETTINGS = {
     "before": Setting(_COARSE, ContrastiveSettings(steps=1), crossfit=False),
-    "coarse, long": Setting(_COARSE, replace(_LONG, encoder=EncoderSettings())),
     "fine": Setting(_VIEW, _LONG),
-    "fine, head on training cases": Setting(_VIEW, _LONG, crossfit=False),
+    "fine, head of training cases": Setting(_VIEW, _LONG, crossfit=False),
     "fine, rate 1e-2": Setting(_VIEW, replace(_LONG, learning_rate=1e-2)),
-    "fine, no shift": Setting(_VIEW, replace(_LONG, jitter=replace(_MOVED, voxels=(0, 0, 0)))),
+    "coarse, long": Setting(_COARSE, replace(_LONG, encoder=EncoderSettings())),
 }
 
 
@@ -156,13 +151,12 @@ def measure_fold(
     cost = {"seconds": time.monotonic() - start, "core_s": time.process_time() - cores}
     matched, chance = matched_share(trained.encoders, cases, held_out)
     dense = embed(trained.encoders, pool.views, held_out, torch.device("cpu"))
-    if setting.crossfit:
-        nats = _crossfitted(dense, pool.groups[held_out])
-    else:
-        nats = GaussianHead.fit(embed(trained.encoders, pool.views, training, torch.device("cpu"))).pmi(dense)
+    head = GaussianHead.fit(embed(trained.encoders, pool.views, training, torch.device("cpu")))
+    heads = {True: _crossfitted(dense, pool.groups[held_out]), False: head.pmi(dense)}
     return {
         **cost,
-        "nats": nats.numpy(),
+        "nats": heads[setting.crossfit].numpy(),
+        "nats of the other head": heads[not setting.crossfit].numpy(),
         "matched": matched,
         "chance": chance,
         "by_steps": trained.matched,
@@ -187,15 +181,20 @@ def _kept_fold(
     pool: Pool, setting: Setting, fold: int, work: Path, on_progress: OnShareDone
 ) -> dict[str, Any]:
     """Measure a fold, or read what an earlier run kept of it."""
-    mark = zlib.crc32(repr((setting, pool.folds.tolist(), fold)).encode())
+    mark = zlib.crc32(repr((setting.view, setting.contrastive, pool.folds.tolist(), fold)).encode())
     file = work / f"fold-{mark}.npz"
     if not file.exists():
-        found = measure_fold(pool, setting, fold, on_progress)
-        nats = found.pop("nats").astype(np.float32)
+        found = measure_fold(pool, replace(setting, crossfit=True), fold, on_progress)
+        heads = {"crossfit": found.pop("nats"), "training": found.pop("nats of the other head")}
         with replacing(file) as part, part.open("wb") as stream:
-            np.savez(stream, nats=nats, about=np.array(json.dumps(found)))
+            np.savez(
+                stream,
+                **{name: nats.astype(np.float32) for name, nats in heads.items()},
+                about=np.array(json.dumps(found)),
+            )
     kept = read_arrays(file)
-    return {"nats": kept["nats"], **json.loads(str(kept["about"]))}
+    nats = kept["crossfit" if setting.crossfit else "training"]
+    return {"nats": nats, **json.loads(str(kept["about"]))}
 
 
 def summary(pool: Pool, setting: Setting, folds: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -9,8 +9,6 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from lib.mdal.representation.views import Shape
-
 
 @dataclass(frozen=True)
 class Jitter:
@@ -20,22 +18,15 @@ class Jitter:
 
     Attributes:
         intensity: Log gain, and offset in interquartile ranges; hides the scanner and the intensity level.
-        voxels: Translation in whole voxels of the view along D, H, W; costs no interpolation.
         shift: Translation as a share of half the view; hides the resampling grid.
         scale: Logarithm of the scale factor along each axis.
         rotation: Angle about the long axis in radians.
     """
 
     intensity: float = 0.2
-    voxels: Shape = (0, 0, 0)
     shift: float = 0.04
     scale: float = 0.04
     rotation: float = 0.05
-
-    @property
-    def bends(self) -> bool:
-        """Whether volumes are interpolated, which takes as long as the encoders on fine views."""
-        return max(self.shift, self.scale, self.rotation) > 0
 
 
 def augment_views(views: Tensor, foreground: Tensor, jitter: Jitter, generator: Generator) -> Tensor:
@@ -61,22 +52,8 @@ def augment_views(views: Tensor, foreground: Tensor, jitter: Jitter, generator: 
     eroded = depth > 0.7 + 0.29 * draw(1, 1, 1, 1)
     gain, offset = jitter.intensity * draw(1, 1, 1, 1), jitter.intensity * draw(1, 1, 1, 1)
     changed = (volumes * gain.exp() + offset) * eroded
-    if any(jitter.voxels):
-        changed = _moved(changed, jitter.voxels, generator)
-    if jitter.bends:
-        grid = functional.affine_grid(_poses(draw, jitter), list(changed.shape), align_corners=False)
-        changed = functional.grid_sample(changed, grid, align_corners=False)
-    return changed.view_as(views)
-
-
-def _moved(volumes: Tensor, voxels: Shape, generator: Generator) -> Tensor:
-    """Volumes (n, 1, D, H, W), each moved by whole voxels; what leaves on one side enters on the other."""
-    steps = torch.stack(
-        [torch.randint(-most, most + 1, (len(volumes),), generator=generator) for most in voxels], dim=1
-    )
-    return torch.stack(
-        [volume.roll(step, dims=(1, 2, 3)) for volume, step in zip(volumes, steps.tolist(), strict=True)]
-    )
+    grid = functional.affine_grid(_poses(draw, jitter), list(changed.shape), align_corners=False)
+    return functional.grid_sample(changed, grid, align_corners=False).view_as(views)
 
 
 def _poses(draw: Callable[..., Tensor], jitter: Jitter) -> Tensor:
