@@ -217,7 +217,9 @@ class _Checks:
         self._weights: dict[str, Tensor] | None = None
 
     def take(self, step: int, share: float, chance: float, encoders: Encoders) -> bool:
-        """Record a check; true if the training should end."""
+        """Record a check; true if the training should end. NaN, without a held-out pair, decides nothing."""
+        if math.isnan(share):
+            return False
         if not self.matched or share > max(self.matched.values()):
             self.best_steps = step
             self._weights = {name: value.clone() for name, value in encoders.state_dict().items()}

@@ -76,6 +76,16 @@ def test_a_training_keeps_the_weights_that_matched_held_out_patients_best_and_st
     assert len(after) <= 3
 
 
+def test_held_out_patients_without_a_pair_decide_nothing() -> None:
+    cases = views_of(8)
+    cases.present[6:, 1] = False
+    settings = ContrastiveSettings(steps=8, batch=4, checks=8, encoder=SETTINGS)
+    trained = train_encoders(
+        cases, settings, torch.Generator().manual_seed(0), rows=np.arange(6), held_out=np.arange(6, 8)
+    )
+    assert (trained.matched, trained.best_steps) == ({}, 8)
+
+
 def test_a_place_is_the_surroundings_of_the_voxel_that_its_features_are_centred_on() -> None:
     view = torch.zeros(1, 12, 24, 24)
     view[0, :, 4:8] = 1.0
