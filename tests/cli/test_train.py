@@ -57,6 +57,7 @@ def test_two_processes_train_one_network_and_publish_it_once(studies: Path) -> N
     told = said(ended.stdout)
     assert "region Dice surface distance" in told.replace("┃ ", "")
     assert told.count("published: It is the first model.") == 1
+    assert "Grad strides" not in ended.stdout + ended.stderr
     models = Models(studies / ".mdal" / "model")
     assert [about["version"] for about in models.versions()] == [1]
     assert load(models.current())[1]["settings"]["epochs"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -60,6 +61,8 @@ class Optimisation:
         self.network, self.settings = network, settings
         self.seed, self.device = seed, device
         self.rank = distributed.get_rank() if together else 0
+        if together:  # a 1 x 1 x 1 convolution has no layout of its own, which torch takes for a mismatch
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self.forward: nn.Module = (
             DistributedDataParallel(network, find_unused_parameters=True) if together else network
         )
