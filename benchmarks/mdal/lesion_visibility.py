@@ -265,13 +265,13 @@ def _tell(tell: OnProgress, label: str, done: float) -> None:
     tell(done, label)
 
 
-def _write(rows: list[dict[str, Any]], pool: str) -> None:
-    """Write the rows of a pool; those of other pools stay."""
-    others = []
-    if ROWS.exists():
-        with ROWS.open(newline="") as stream:
-            others = [row for row in csv.DictReader(stream) if row["pool"] != pool]
-    write_rows(ROWS, [*others, *rows])
+def write(rows: list[dict[str, Any]], file: Path = ROWS) -> None:
+    """Write the rows of some settings; those of other pools and settings stay."""
+    written, others = {(row["pool"], row["setting"]) for row in rows}, []
+    if file.exists():
+        with file.open(newline="") as stream:
+            others = [row for row in csv.DictReader(stream) if (row["pool"], row["setting"]) not in written]
+    write_rows(file, sorted([*others, *rows], key=lambda row: str(row["pool"])))
 
 
 def main(
@@ -300,7 +300,7 @@ def main(
             "peak, MB": getrusage(RUSAGE_SELF).ru_maxrss / 1024, "matched by steps": _by_steps(folds),
         })  # fmt: skip
         console.print(table_of(rows, "What the modality difference sees of the lesion", digits=3))
-        _write(rows, pool.name)
+        write(rows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.mdal.lesion_visibility import FOLDS, SETTINGS, Setting, measure_fold, read_pool, summary
+from benchmarks.mdal.lesion_visibility import (
+    FOLDS,
+    SETTINGS,
+    Setting,
+    measure_fold,
+    read_pool,
+    summary,
+    write,
+)
 from lib.mdal.representation.contrastive import ContrastiveSettings
 from lib.mdal.representation.encoder import place_counts
 
@@ -42,3 +50,13 @@ def test_a_fine_setting_has_places_of_at_most_ten_millimetres_in_a_brain(name: s
     setting = SETTINGS[name]
     counts = np.array(place_counts(setting.view, setting.contrastive.encoder.stride))
     assert bool((BRAIN_MM / counts <= 10.01).all()) == name.startswith("fine")
+
+
+def test_rows_of_other_pools_and_settings_stay(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    write(
+        [{"pool": "b", "setting": "one", "matched": 1}, {"pool": "b", "setting": "two", "matched": 2}], file
+    )
+    write([{"pool": "a", "setting": "one", "matched": 3}], file)
+    write([{"pool": "b", "setting": "two", "matched": 4}], file)
+    assert file.read_text().splitlines() == ["pool,setting,matched", "a,one,3", "b,one,1", "b,two,4"]
