@@ -203,8 +203,8 @@ def train_encoders(
         if held_out is not None and settings.checks and _is_due(step, settings):
             share, chance = matched_share(encoders, cases, held_out)
             if progress.take(step, share, chance, encoders):
+                on_progress(1.0)
                 break
-    on_progress(1.0)
     return progress.best(encoders)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.boxes import Box
-from lib.mdal.representation.encoder import STRIDE
+from lib.mdal.representation.encoder import STRIDE, place_counts
 from lib.mdal.representation.views import VIEW_SHAPE, Shape, view_box
 
 
@@ -29,7 +29,7 @@ def position_box(position: int, foreground: NDArray[np.bool_], *, shape: Shape =
     Raises:
         ValueError: If the position is out of range.
     """
-    counts = [math.ceil(length / step) for length, step in zip(shape, STRIDE, strict=True)]
+    counts = place_counts(shape, STRIDE)
     if not 0 <= position < math.prod(counts):
         raise ValueError(f"position must be 0 to {math.prod(counts) - 1}; got {position}.")
     parts = []
