@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 
 from lib.runtime.progress import LINE_EVERY_S
 
@@ -14,19 +15,22 @@ SHOWN = "MDAL_CIML_SCORING_SHOWN"  # in the environment of a server whose termin
 class ProgressLog:
     """Logs the progress of a job at most every ten seconds, with the time left."""
 
-    def __init__(self, job: str, logger: logging.Logger) -> None:
+    def __init__(
+        self, job: str, logger: logging.Logger, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Nothing is logged yet.
 
         Args:
             job: Name of the job, at the start of each line.
             logger: Logger of the job.
+            clock: Returns the time now, in seconds.
         """
-        self._job, self._logger = job, logger
-        self._start, self._logged = time.monotonic(), -math.inf
+        self._job, self._logger, self._clock = job, logger, clock
+        self._start, self._logged = clock(), -math.inf
 
     def __call__(self, done: float, message: str) -> None:
         """Log the share done, 0 to 1, and what is being done, unless a line was logged just now."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._logged < LINE_EVERY_S:
             return
         self._logged = now

@@ -88,10 +88,10 @@ def test_a_bad_rule_is_named(tmp_path: Path, text: str, message: str) -> None:
 def test_a_pattern_that_could_take_long_is_refused(tmp_path: Path, pattern: str) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text(json.dumps({"rules": [{"modality": "MR", "description": pattern, "name": "T1"}]}))
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(CaseError, match="rule 1: description must be a regular expression that is quick"):
         rules_for(str(file))
-    assert time.monotonic() - begin < 1.0
+    assert time.process_time() - begin < 1.0
 
 
 @pytest.mark.parametrize(

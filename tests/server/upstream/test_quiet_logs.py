@@ -21,12 +21,11 @@ def test_ticks_are_not_printed_whatever_level_is_set_later_and_warnings_are(
 
 
 def test_a_job_logs_its_progress_every_ten_seconds_at_most(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     seconds = iter([0.0, 0.0, 3.0, 9.9, 10.0, 12.0])
-    monkeypatch.setattr("lib.server.tasks.progress_log.time.monotonic", lambda: next(seconds))
     caplog.set_level(logging.INFO)
-    log = ProgressLog("scoring", logging.getLogger("a job"))
+    log = ProgressLog("scoring", logging.getLogger("a job"), clock=lambda: next(seconds))
     for done in (0.0, 0.1, 0.2, 0.5, 0.6):
         log(done, f"training {done}")
     assert [record.message for record in caplog.records] == [
