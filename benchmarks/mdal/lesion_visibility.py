@@ -83,6 +83,7 @@ SETTINGS = {
     "fine": Setting(_VIEW, _LONG),
     "fine, head of training cases": Setting(_VIEW, _LONG, crossfit=False),
     "fine, rate 1e-2": Setting(_VIEW, replace(_LONG, learning_rate=1e-2)),
+    "fine, rate 1e-2, 200 steps": Setting(_VIEW, replace(_LONG, learning_rate=1e-2, steps=200)),
     "coarse, long": Setting(_COARSE, replace(_LONG, encoder=EncoderSettings())),
 }
 

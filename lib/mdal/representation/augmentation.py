@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,13 +52,33 @@ def augment_views(views: Tensor, foreground: Tensor, jitter: Jitter, generator: 
     eroded = depth > 0.7 + 0.29 * draw(1, 1, 1, 1)
     gain, offset = jitter.intensity * draw(1, 1, 1, 1), jitter.intensity * draw(1, 1, 1, 1)
     changed = (volumes * gain.exp() + offset) * eroded
-    grid = functional.affine_grid(_poses(draw, jitter), list(changed.shape), align_corners=False)
+    grid = _sampling_grid(views.shape[2:], draw, jitter)
     return functional.grid_sample(changed, grid, align_corners=False).view_as(views)
 
 
-def _poses(draw: Callable[..., Tensor], jitter: Jitter) -> Tensor:
-    """Affine maps, shape (B * M, 3, 4), with the axes in the order x, y, z that `affine_grid` expects."""
-    angle = jitter.rotation * draw()
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    rotation = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, zero + 1], dim=1).view(-1, 3, 3)
-    return torch.cat([rotation * (jitter.scale * draw(1, 3)).exp(), jitter.shift * draw(3, 1)], dim=2)
+def _sampling_grid(shape: Sequence[int], draw: Callable[..., Tensor], jitter: Jitter) -> Tensor:
+    """Where each voxel of the changed volumes comes from, shape (B * M, D, H, W, 3), as `grid_sample` expects.
+
+    Only x and y turn into one another, so the grid is a sum of lines, which costs a quarter of
+    `affine_grid`'s product with full matrices.
+    """
+    angle, scale, shift = jitter.rotation * draw(), (jitter.scale * draw(3)).exp(), jitter.shift * draw(3)
+    count, device = len(angle), angle.device
+    z, y, x = (
+        ((torch.arange(size, device=device) * 2 + 1) / size - 1).view(
+            [-1 if axis == own else 1 for axis in range(3)]
+        )
+        for own, size in enumerate(shape)
+    )
+
+    def each(value: Tensor) -> Tensor:
+        return value.view(count, 1, 1, 1)
+
+    cos, sin = each(angle.cos()), each(angle.sin())
+    from_x, from_y, from_z = (each(part) for part in scale.unbind(1))
+    by_x, by_y, by_z = (each(part) for part in shift.unbind(1))
+    grid = torch.empty(count, *shape, 3, device=device)
+    grid[..., 0] = cos * from_x * x - sin * from_y * y + by_x
+    grid[..., 1] = sin * from_x * x + cos * from_y * y + by_y
+    grid[..., 2] = from_z * z + by_z
+    return grid
