@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.metrics import euclidean_distances
 
-from lib.mdal.selection.baselines import STRATA, nearest_to_centres, strata
+from lib.mdal.selection.baselines import STRATA, nearest_to_centres, strata, uniform
 from lib.mdal.selection.candidates import (
     Candidates,
     Rows,
@@ -25,7 +25,7 @@ from lib.mdal.selection.candidates import (
     turns,
 )
 from lib.mdal.selection.clusters import Clusters, blocks, farthest_first, find_clusters, sample
-from lib.mdal.selection.strategies import STRATEGIES, by_cluster
+from lib.mdal.selection.strategies import STRATEGIES, diverse_md, max_md
 
 TOP = 3  # alpha: the farthest-point subset of B cases is sought among the alpha B of largest difference
 NEIGHBOURS = 20  # as in the TypiClust paper
@@ -64,9 +64,16 @@ def diverse_md_by_strata(candidates: Candidates, budget: int, generator: Generat
         rows = np.flatnonzero(stratum == number)
         part = pool.take(rows)
         clusters = find_clusters(part.features, math.ceil(count / STRATA), generator)
-        order.append(rows[by_cluster(part, clusters)])
+        order.append(rows[_largest_difference_first(part, clusters)])
     turn = turns(stratum, np.concatenate(order))
     return pool.named(np.asarray(np.lexsort((stratum, turn))))
+
+
+def _largest_difference_first(pool: Candidates, clusters: Clusters) -> Rows:
+    """Rows by turns of the clusters, each with its remaining case of largest difference."""
+    order = largest_first(pool.difference)
+    turn = turns(clusters.group, order)
+    return order[np.argsort(turn[order], kind="stable")]
 
 
 def farthest_point(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
@@ -167,6 +174,8 @@ def probcover(candidates: Candidates, budget: int, generator: Generator) -> list
 
 
 RIVAL_ORDERS: dict[str, Selector] = {
+    "mdal_unguarded": max_md,
+    "diversemd_unguarded": diverse_md,
     "diversemd_top": diverse_md_of_the_top,
     "diversemd_strata": diverse_md_by_strata,
     "minmd": min_md,
@@ -176,11 +185,17 @@ RIVAL_ORDERS: dict[str, Selector] = {
     "probcover": probcover,
     "density": density,
 }
-ORDERS: dict[str, Selector] = {**{name: each.select for name, each in STRATEGIES.items()}, **RIVAL_ORDERS}
+ORDERS: dict[str, Selector] = {
+    **{name: each.select for name, each in STRATEGIES.items()},
+    **RIVAL_ORDERS,
+    "uniform": uniform,  # Random, damaged scans included
+}
 """Every order that a benchmark can compare, by name."""
 
 TITLES: dict[str, str] = {
     **{name: each.title for name, each in STRATEGIES.items()},
+    "mdal_unguarded": "MaxMD, likely damaged cases not last",
+    "diversemd_unguarded": "DiverseMD, likely damaged cases not last",
     "diversemd_top": "DiverseMD among the top: of the largest modality differences the most unlike cases",
     "diversemd_strata": "DiverseMD by strata: diverse cases from every level of modality difference",
     "minmd": "MinMD: the smallest modality difference first",

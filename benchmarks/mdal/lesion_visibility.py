@@ -160,8 +160,8 @@ def measure_fold(
         "nats of the other head": heads[not setting.crossfit].numpy(),
         "matched": matched,
         "chance": chance,
-        "by_steps": trained.matched,
-        "best_steps": trained.best_steps,
+        "by_steps": trained.course.matched,
+        "best_steps": trained.course.best_steps,
     }
 
 

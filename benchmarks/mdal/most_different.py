@@ -18,21 +18,21 @@ from rich.console import Console
 from benchmarks.common.folders import RESULTS
 from benchmarks.common.tables import table_of, write_rows
 from lib.cases.formats.image import read_volume, resample
-from lib.mdal.representation.positions import position_box
+from lib.pipeline.place_differences import place_differences
 from lib.pipeline.planning import plan_pool
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import cores
-from lib.views.pictures.patch_map import patches_of
 from lib.views.terminal.progress import progress_bar
 
 ROWS = RESULTS / "most_different.csv"
+ALL = "all pairs"
 AIR_HU = -500.0  # mean of a place in a CT; lung is brighter in part
 
 
 def marked_places(workspace: Workspace) -> list[dict[str, Any]]:
-    """The marked place of each case and pair of a scored pool."""
-    patches, rows = patches_of(workspace), []
+    """The marked place of each case and pair of a scored pool, and of all pairs together."""
+    differences, rows = place_differences(workspace), []
     labels = workspace.labels.labelled()
     for case in workspace.verdicts.served:
         prepared = workspace.cache.get(case)
@@ -42,12 +42,12 @@ def marked_places(workspace: Workspace) -> list[dict[str, Any]]:
         ct = None
         if source := case.modalities.get("CT"):
             ct = resample(read_volume(source), prepared.grid, fill=-1000.0).array
-        for pair in patches.pairs:
-            position = patches.most_different(case.id, pair)
-            if position is None:
+        for pair in (*differences.pairs, None):
+            box = differences.box(prepared, differences.most_different(case.id, pair))
+            if box is None:
                 continue
-            box = position_box(position, prepared.foreground)
-            row: dict[str, Any] = {"case": case.id, "pair": pair, "body": prepared.foreground[box].mean()}
+            body = prepared.foreground[box].mean()
+            row: dict[str, Any] = {"case": case.id, "pair": pair or ALL, "body": body}
             row["lesion"] = "" if outline is None else float(outline[box].mean())
             row["CT, HU"] = "" if ct is None else float(ct[box].mean())
             rows.append(row)
@@ -62,16 +62,23 @@ def main(pool: Annotated[Path, typer.Argument(help="Folder of labelled patients.
         workspace.check()
         plan_pool(workspace, processes=cores(), on_progress=tell)
         rows = marked_places(workspace)
+    summaries = [
+        {"of": name, **_summary([row for row in rows if (row["pair"] == ALL) == (name == ALL)])}
+        for name in ("single pairs", ALL)
+    ]
+    console.print(table_of(summaries, "Places where the modalities differ most"))
+    write_rows(ROWS, rows)
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, int]:
     in_lesion = [row["lesion"] for row in rows if row["lesion"] != ""]
-    summary = {
+    return {
         "places": len(rows),
         "mostly in the lesion": sum(share >= 0.5 for share in in_lesion),
         "touch the lesion": sum(share > 0 for share in in_lesion),
         "mostly outside the body": sum(row["body"] < 0.5 for row in rows),
         "in air": sum(row["CT, HU"] != "" and row["CT, HU"] < AIR_HU for row in rows),
     }
-    console.print(table_of([summary], "Places where two modalities differ most"))
-    write_rows(ROWS, rows)
 
 
 if __name__ == "__main__":

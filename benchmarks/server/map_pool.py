@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.mdal import pair_names
-from lib.pipeline.planning import PATCH_FILE
+from lib.mdal.representation.views import COARSE_SHAPE
+from lib.pipeline.place_differences import PlaceDifferences, differences_folder
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.plan.scores import CaseScore
@@ -101,12 +102,7 @@ def planned(studies: Path) -> Workspace:
             "warnings": [],
         },
     )
-    nats = rng.standard_normal((len(ids), len(pairs), 216)).astype(np.float16)
-    np.savez(
-        workspace.folders.work / PATCH_FILE,
-        content=np.array(content),
-        ids=np.array(ids),
-        pairs=np.array(pairs),
-        nats=nats,
-    )
+    places = rng.standard_normal((len(ids), len(pairs), 216)).astype(np.float16)
+    rows = {id: row for row, id in enumerate(ids)}
+    PlaceDifferences(rows, pairs, places, COARSE_SHAPE).save(differences_folder(workspace), of=content)
     return workspace

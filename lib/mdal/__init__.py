@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-SCORING_VERSION = 4  # raise when training, scores or selectors change; every plan is then recomputed
+SCORING_VERSION = 5  # raise when training, scores or selectors change; every plan is then recomputed
 
 
 def pair_names(modalities: tuple[str, ...]) -> tuple[str, ...]:

@@ -21,20 +21,19 @@ from lib.mdal.selection.candidates import Candidates
 from lib.mdal.selection.coverage import coverage, plateau, prefixes
 from lib.mdal.selection.strategies import STRATEGIES, cluster_of
 from lib.pipeline.checking import check_workspace
+from lib.pipeline.place_differences import PlaceDifferences, differences_folder
 from lib.pipeline.scoring import WorkspaceScores, score_workspace
 from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
 from lib.plan.jobs import recording_progress
 from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore, PairScore
-from lib.runtime.files import replacing
 from lib.runtime.progress import OnProgress, stage_of
 
 logger = logging.getLogger(__name__)
 
 SCORING_JOB = "mdal"
 _CONFIRMED = "mdal files"  # files touched since the plan was made, whose content is unchanged
-PATCH_FILE = "patches.npz"  # PMI at every position of every case, for maps of where modalities disagree
 QUICK = "The pool was scored quickly, to try the program out; the order means nothing: --conf scoring=full."
 _CHECKED = 0.1  # share of the work done after the check
 
@@ -132,8 +131,8 @@ def _make_plan(workspace: Workspace, content: str, processes: int, report_progre
         about["warnings"].append(QUICK)
     about |= _coverage(candidates, orders)
     clusters = cluster_of(candidates, groups, np.random.default_rng(settings.seed))
-    suspects, salient = extreme(candidates.difference), percentiles(scored.scores.salient)
-    _keep_patches(workspace, content, candidates, scored.scores)
+    suspects, salient = extreme(scored.scores.damage), percentiles(scored.scores.salient)
+    _keep_places(workspace, content, candidates, scored)
     return workspace.plan.write(
         scores={
             id: _case_score(
@@ -154,6 +153,7 @@ def candidates_of(scored: WorkspaceScores) -> Candidates:
         tuple(case.id for case in scored.cases),
         scores.features,
         scores.md,
+        scores.damage,
         lesion_proxy=scores.lesion_proxy,
         salient=scores.salient,
         saliency_features=scores.saliency_features,
@@ -175,15 +175,10 @@ def _coverage(candidates: Candidates, orders: Mapping[str, list[str]]) -> dict[s
     }
 
 
-def _keep_patches(workspace: Workspace, content: str, candidates: Candidates, scores: PoolScores) -> None:
-    with replacing(workspace.folders.work / PATCH_FILE) as part, part.open("wb") as stream:
-        np.savez(
-            stream,
-            content=np.array(content),
-            ids=np.array(candidates.ids),
-            pairs=np.array(scores.pairs),
-            nats=scores.patch_nats,
-        )
+def _keep_places(workspace: Workspace, content: str, candidates: Candidates, scored: WorkspaceScores) -> None:
+    rows = {id: row for row, id in enumerate(candidates.ids)}
+    found = PlaceDifferences(rows, scored.scores.pairs, scored.scores.places, scored.view)
+    found.save(differences_folder(workspace), of=content)
 
 
 def _case_score(

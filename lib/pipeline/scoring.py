@@ -14,7 +14,7 @@ from lib.cases.preprocessing import FORMAT_VERSION
 from lib.mdal.representation.contrastive import ContrastiveSettings
 from lib.mdal.representation.encoder import EncoderSettings
 from lib.mdal.representation.properties import CaseProperties
-from lib.mdal.representation.views import VIEW_VERSION, CaseView, case_view, gather_views
+from lib.mdal.representation.views import COARSE_SHAPE, VIEW_VERSION, CaseView, Shape, case_view, gather_views
 from lib.mdal.scoring.folds import PoolKeys
 from lib.mdal.scoring.pool_scores import PoolScores
 from lib.mdal.scoring.score_pool import ScoringSettings, score_pool
@@ -26,7 +26,9 @@ from lib.runtime.progress import OnProgress, stage_of
 _READ = 0.1  # share of the work done after the reading
 CONTRASTIVE = {
     "small": ContrastiveSettings(),
-    "large": ContrastiveSettings(batch=64, encoder=EncoderSettings(width=24, features=64)),
+    "large": ContrastiveSettings(
+        batch=64, learning_rate=3e-3, encoder=EncoderSettings(width=24, features=64)
+    ),
 }
 
 
@@ -37,12 +39,14 @@ class WorkspaceScores:
     Attributes:
         cases: Cases, in the order of the scores.
         scores: Scores of the N cases.
+        view: Shape (D, H, W) of the views.
         modalities: Names of the M channels.
         properties: Properties measured without a label, each of shape (N, …).
     """
 
     cases: tuple[Case, ...]
     scores: PoolScores
+    view: Shape
     modalities: tuple[str, ...]
     properties: CaseProperties
 
@@ -84,7 +88,8 @@ def score_workspace(
         PoolTooSmall: If there are too few patients or modalities.
         UserError: If a case cannot be read.
     """
-    contents = _contents(workspace)
+    settings = settings or scoring_settings(workspace)
+    contents = _contents(workspace, settings.view)
     cases = tuple(sorted(workspace.verdicts.served, key=lambda case: (contents[case.id], case.id)))
     patient_of: dict[str, str] = {}  # cases with the same content are one patient, whatever the names
     patients = [patient_of.setdefault(contents[case.id], case.patient) for case in cases]
@@ -98,11 +103,11 @@ def score_workspace(
         part.unlink(missing_ok=True)
     try:
         views, properties = gather_views(
-            _views(workspace, cases, contents, report_read), len(cases), gathered
+            _views(workspace, cases, contents, settings.view, report_read), len(cases), gathered
         )
         scores = score_pool(
             keys, views, properties, workspace.preparation.modalities,
-            settings or scoring_settings(workspace),
+            settings,
             folder=workspace.folders.work / "scoring",
             computation=Computation(
                 device_of(workspace.settings.device), workspace.settings.seed, processes,
@@ -111,7 +116,7 @@ def score_workspace(
         )  # fmt: skip
     finally:
         gathered.unlink(missing_ok=True)
-    return WorkspaceScores(cases, scores, workspace.preparation.modalities, properties)
+    return WorkspaceScores(cases, scores, settings.view, workspace.preparation.modalities, properties)
 
 
 def scoring_settings(workspace: Workspace) -> ScoringSettings:
@@ -119,13 +124,14 @@ def scoring_settings(workspace: Workspace) -> ScoringSettings:
     large = device_of(workspace.settings.device).type == "cuda"
     settings = ScoringSettings(contrastive=CONTRASTIVE["large" if large else "small"])
     if workspace.settings.scoring == "quick":
-        return replace(settings, folds=2, seeds=2, steps=4)
+        quick = replace(settings.contrastive, checks=0)
+        return replace(settings, folds=2, steps=4, view=COARSE_SHAPE, contrastive=quick)
     return settings
 
 
-def _contents(workspace: Workspace) -> dict[str, str]:
+def _contents(workspace: Workspace, view: Shape) -> dict[str, str]:
     """Hash of what the encoders see of each served case: its files and the preparation of the view."""
-    method = [VIEW_VERSION, FORMAT_VERSION, asdict(workspace.preparation)]
+    method = [VIEW_VERSION, FORMAT_VERSION, view, asdict(workspace.preparation)]
     return {
         id: hashlib.blake2b(json.dumps([content, method]).encode(), digest_size=16).hexdigest()
         for id, content in workspace.records.content_hashes(workspace.verdicts.served).items()
@@ -136,6 +142,7 @@ def _views(
     workspace: Workspace,
     cases: tuple[Case, ...],
     contents: dict[str, str],
+    shape: Shape,
     report_read: Callable[[int], None],
 ) -> Iterator[CaseView]:
     """The view of every case: read where it was saved before; unused views are removed."""
@@ -145,7 +152,7 @@ def _views(
         file = folder / f"{contents[case.id]}.npz"
         view = CaseView.load(file)
         if view is None:
-            view = case_view(workspace.cache.get(case))
+            view = case_view(workspace.cache.get(case), shape=shape)
             view.save(file)
         used.add(file)
         yield view

@@ -50,11 +50,13 @@ def rows_of_cases(cases: Mapping[str, Candidate], known: Mapping[bool, Knowledge
     """One row per candidate."""
     of = known[True].candidates
     difference = dict(zip(of.ids, of.difference.tolist(), strict=True))
+    suspects = set(of.named(of.suspects()))
     for case in cases.values():
         yield {
             "case": case.id,
             "served": int(case.id in difference),
             "difference": f"{difference[case.id]:.4f}" if case.id in difference else "",
+            "suspect": int(case.id in suspects),
             "volume_ml": round(case.volume_ml, 3),
             "voxels": case.voxels,
             "damage": case.damage,

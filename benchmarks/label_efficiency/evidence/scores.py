@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.label_efficiency.evidence.pool import PartialWorkspace
-from lib.mdal.representation.encoder import Encoders
+from lib.mdal.representation.encoder import Encoders, EncoderSettings, place_counts
 from lib.mdal.representation.views import PoolViews, case_view, gather_views
-from lib.mdal.scoring.difference import modality_difference
-from lib.mdal.scoring.fold_model import train_fold
-from lib.mdal.scoring.heads import Dense, GaussianHead, embed, pool_positions
-from lib.mdal.scoring.pmi import assign_folds, standardise_folds
+from lib.mdal.scoring.fold_model import FIT_CASES, train_fold
+from lib.mdal.scoring.heads import GaussianHead, embed
+from lib.mdal.scoring.place_difference import standardise_places
+from lib.mdal.scoring.pmi import assign_folds
+from lib.mdal.scoring.pool_places import CaseDifferences
+from lib.mdal.scoring.pool_scores import lowest_if_unknown
 from lib.mdal.scoring.score_pool import ScoringSettings
 from lib.mdal.selection.candidates import Candidates, Rows
 from lib.pipeline.planning import candidates_of
@@ -28,7 +30,8 @@ from lib.runtime.progress import OnProgress
 
 Values = NDArray[np.float64]
 _CPU = torch.device("cpu")
-_KNOWN = ("features", "difference", "lesion_proxy", "salient", "saliency_features")
+_BLOCK = 64  # cases that are embedded at a time
+_KNOWN = ("features", "difference", "damage", "lesion_proxy", "salient", "saliency_features")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +98,9 @@ def know(
     candidates = candidates_of(scored)
     gathered = folder / "control-views.npy"
     views, _ = gather_views(
-        (case_view(workspace.cache.get(case)) for case in scored.cases), len(candidates), gathered
+        (case_view(workspace.cache.get(case), shape=settings.view) for case in scored.cases),
+        len(candidates),
+        gathered,
     )
     patients = np.array([case.patient for case in scored.cases])
     on_progress(0.8, "controls that need other scores")
@@ -114,15 +119,16 @@ def in_sample_difference(
 ) -> Values:
     """Modality difference by models that were trained on every case, mean of the repeats, shape (N,)."""
     rows = np.arange(len(patients))
-    contrastive = replace(settings.contrastive, steps=settings.steps_for(len(rows), _CPU))
+    contrastive = replace(settings.contrastive, steps=settings.steps_for(len(rows), _CPU), checks=0)
     found = []
     for repeat in range(settings.seeds):
         model = train_fold(
-            views, patients, rows, contrastive,
+            views, patients, rows, rows, contrastive,
             seed=_number(seed, 0, repeat), device=_CPU, on_progress=lambda done: None,
         )  # fmt: skip
-        nats = pool_positions(model.head.pmi(embed(model.encoders, views, rows, _CPU)))
-        found.append(_difference(nats))
+        found.append(
+            _lesion_focused(_nats(model.head, model.encoders, views, rows), np.zeros_like(rows), views)
+        )
     return np.asarray(np.mean(found, axis=0))
 
 
@@ -137,32 +143,30 @@ def random_encoder_difference(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(number)
             encoders = Encoders(views.present.shape[1], settings.contrastive.encoder).eval()
-        dense = embed(encoders, views, np.arange(len(patients)), _CPU)
         parts = min(settings.folds, len(set(groups.tolist())) // 2)
-        fold = assign_folds(groups, folds=parts, seed=number)
-        nats = np.full((len(patients), len(dense.pairs())), np.nan)
+        fold, nats = assign_folds(groups, folds=parts, seed=number), np.empty(0)
         for part in range(parts):
-            head = GaussianHead.fit(_rows(dense, fold != part))
-            nats[fold == part] = pool_positions(head.pmi(_rows(dense, fold == part)))
-        found.append(_difference(standardise_folds(nats, fold)))
+            training, held_out = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
+            fitted = training[:: -(-len(training) // FIT_CASES)]
+            head = GaussianHead.fit(embed(encoders, views, fitted, _CPU))
+            scored = _nats(head, encoders, views, held_out)
+            nats = nats if nats.size else np.full((len(patients), *scored.shape[1:]), np.nan)
+            nats[held_out] = scored
+        found.append(_lesion_focused(nats, fold, views))
     return np.asarray(np.mean(found, axis=0))
 
 
-def _difference(nats: Values) -> Values:
-    """Modality difference of PMI of shape (N, P), in nats; a case without a pair gets the smallest one.
-
-    `lib.mdal.scoring.pool_scores` treats such a case in the same way.
-    """
-    paired = np.isfinite(nats).any(axis=1)
-    difference = np.empty(len(nats))
-    difference[paired] = modality_difference(torch.from_numpy(nats[paired])).numpy()
-    difference[~paired] = difference[paired].min()
-    return difference
+def _nats(head: GaussianHead, encoders: Encoders, views: PoolViews, rows: Rows) -> Values:
+    """PMI of some cases at each place, shape (n, P, places), computed in blocks."""
+    blocks = np.array_split(rows, -(-len(rows) // _BLOCK))
+    return np.concatenate([head.pmi(embed(encoders, views, block, _CPU)).numpy() for block in blocks])
 
 
-def _rows(dense: Dense, rows: NDArray[np.bool_]) -> Dense:
-    kept = torch.from_numpy(rows)
-    return Dense(dense.features[kept], dense.inside[kept])
+def _lesion_focused(nats: Values, fold: Rows, views: PoolViews) -> Values:
+    """Lesion-focused difference of each case, as in `PoolScores.md` before it is standardised."""
+    counts = place_counts(views.shape, EncoderSettings().stride)
+    places = standardise_places(nats, fold).astype(np.float16)
+    return lowest_if_unknown(CaseDifferences.of(places, counts).lesion)
 
 
 def _number(seed: int, control: int, repeat: int) -> int:

@@ -12,8 +12,7 @@ from numpy.random import Generator
 from benchmarks.common.rival_orders import ORDERS
 from benchmarks.common.rival_orders import TITLES as ORDER_TITLES
 from benchmarks.label_efficiency.evidence.scores import Knowledge
-from lib.mdal.scoring.difference import extreme
-from lib.mdal.selection.candidates import Candidates, Selector, turns
+from lib.mdal.selection.candidates import Candidates, Selector, damage_last, turns
 from lib.mdal.selection.facility_location import paced
 from lib.mdal.selection.strategies import diverse_md, max_md
 
@@ -53,11 +52,8 @@ def diverse_min(knowledge: Knowledge, budget: int, generator: Generator) -> list
 
 
 def suspects_last(strategy: Selector, knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """A strategy applied to the cases without an extreme difference; the cases with one follow."""
-    candidates = knowledge.candidates.by_id()
-    suspect = extreme(candidates.difference)
-    usual = candidates.take(np.flatnonzero(~suspect))
-    return strategy(usual, budget, generator) + candidates.named(np.flatnonzero(suspect))
+    """A strategy with likely damaged cases last."""
+    return damage_last(strategy)(knowledge.candidates, budget, generator)
 
 
 def kmeans_of_look(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
@@ -69,22 +65,23 @@ def kmeans_of_look(knowledge: Knowledge, budget: int, generator: Generator) -> l
 
 def paced_everywhere(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """Paced as settled on generated gliomas, even if a place is another part of the body in each case."""
-    return paced(replace(knowledge.candidates, aligned=True), budget, generator)
+    return damage_last(paced)(replace(knowledge.candidates, aligned=True), budget, generator)
 
 
 def facility(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """Cases that represent many others by the features of the scans, without any weights."""
     candidates = replace(knowledge.candidates, aligned=True, saliency_features=None)
-    return paced(candidates, budget, generator, salient=0.0, atypical=0.0)
+    return damage_last(partial(paced, salient=0.0, atypical=0.0))(candidates, budget, generator)
 
 
 def paced_by_features(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """Paced by the features of the scans instead of the appearance of the conspicuous places."""
-    return paced(replace(knowledge.candidates, saliency_features=None), budget, generator)
+    return damage_last(paced)(replace(knowledge.candidates, saliency_features=None), budget, generator)
 
 
 def _paced(knowledge: Knowledge, budget: int, generator: Generator, **weights: float) -> list[str]:
-    return paced(knowledge.candidates, budget, generator, **weights)
+    order: Selector = partial(paced, **weights)  # type: ignore[arg-type]
+    return damage_last(order)(knowledge.candidates, budget, generator)
 
 
 def oracle(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
@@ -110,8 +107,6 @@ CONTROLS: dict[str, Strategy] = {
     "random_encoder": random_encoder,
     "diversemd_random": diverse_random,
     "diversemd_min": diverse_min,
-    "mdal_usual": partial(suspects_last, ORDERS["mdal"]),
-    "diversemd_usual": partial(suspects_last, ORDERS["diversemd"]),
     "kmeans_look": kmeans_of_look,
     "paced_everywhere": paced_everywhere,
     "facility": facility,

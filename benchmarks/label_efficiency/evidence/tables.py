@@ -185,7 +185,10 @@ def question_table(results: Results) -> str:
         if all(len(values) for values in areas):
             found[f"{first} above {second}"] = difference(*areas)
     adjusted = holm({name: each.p for name, each in found.items()})
-    rows = [[name, str(each), probability(adjusted[name]), _verdict(each)] for name, each in found.items()]
+    rows = [
+        [name, str(each), probability(adjusted[name]), _verdict(each, adjusted[name])]
+        for name, each in found.items()
+    ]
     return table(["is", "by, in area", "Holm", "answer"], rows)
 
 
@@ -195,7 +198,10 @@ def difference_group_table(results: Results) -> str:
     if len(served) < 3:
         return "Too few candidates are served.\n"
     difference = np.array([float(case["difference"]) for case in served])
-    percentile, suspect = 100.0 * (rankdata(difference) - 0.5) / len(served), extreme(difference)
+    percentile = 100.0 * (rankdata(difference) - 0.5) / len(served)
+    suspect = extreme(difference)  # rows of the first study: the mean difference was the guard
+    if "suspect" in served[0]:
+        suspect = np.array([case["suspect"] == "1" for case in served])
     damages = sorted({case["damage"] for case in served} - {""})
     groups = {
         "all": np.ones(len(served), dtype=bool),
@@ -251,7 +257,8 @@ def _labels(budgets: Sequence[int], means: Sequence[float], level: float) -> str
     return f"≤ {budgets[0]}" if needed <= budgets[0] else f"{needed:.1f}"
 
 
-def _verdict(found: Difference) -> str:
-    if found.interval.low > 0:
-        return "yes"
-    return "no, worse" if found.interval.high < 0 else "not shown"
+def _verdict(found: Difference, p: float) -> str:
+    """Answer to a question; nothing is shown without a p below 0.05, corrected for all questions."""
+    if p >= 0.05 or found.interval.low <= 0 <= found.interval.high:
+        return "not shown"
+    return "yes" if found.interval.low > 0 else "no, worse"

@@ -57,7 +57,7 @@ def augment_views(views: Tensor, foreground: Tensor, jitter: Jitter, generator: 
 
 
 def _sampling_grid(shape: Sequence[int], draw: Callable[..., Tensor], jitter: Jitter) -> Tensor:
-    """Where each voxel of the changed volumes comes from, shape (B * M, D, H, W, 3), as `grid_sample` expects.
+    """Where each voxel of the changed volumes comes from, shape (B * M, D, H, W, 3), x first.
 
     Only x and y turn into one another, so the grid is a sum of lines, which costs a quarter of
     `affine_grid`'s product with full matrices.

@@ -36,11 +36,11 @@ class ContrastiveSettings:
         encoder: Size of the encoders.
     """
 
-    steps: int = 150
-    batch: int = 16
-    positions: int = 48
-    learning_rate: float = 3e-3
-    checks: int = 0
+    steps: int = 200
+    batch: int = 14
+    positions: int = 512
+    learning_rate: float = 1e-2
+    checks: int = 6
     jitter: Jitter = field(default_factory=Jitter)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
@@ -53,6 +53,33 @@ class ContrastiveSettings:
             )
 
 
+@dataclass(frozen=True)
+class TrainingCourse:
+    """How well held-out patients were matched in the course of a training.
+
+    Attributes:
+        matched: Share of the held-out places that was matched after each number of steps.
+        chance: Share that chance would match; NaN without held-out patients.
+        best_steps: Number of steps of the weights that are kept.
+        most_steps: Number of steps after which the training would have ended in any case.
+    """
+
+    matched: dict[int, float]
+    chance: float
+    best_steps: int
+    most_steps: int
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether the training ended because the matching no longer rose."""
+        return 0 < max(self.matched, default=0) < self.most_steps
+
+    @property
+    def best(self) -> float:
+        """Share matched by the weights that are kept; NaN without a check."""
+        return self.matched.get(self.best_steps, math.nan)
+
+
 @dataclass(frozen=True, eq=False)
 class TrainedEncoders:
     """Encoders after their training.
@@ -60,15 +87,11 @@ class TrainedEncoders:
     Attributes:
         encoders: Encoders in evaluation mode, with the weights that matched the held-out patients best, or
             the last weights without held-out patients.
-        matched: Share of the held-out places that was matched after each number of steps.
-        chance: Share that chance would match; NaN without held-out patients.
-        best_steps: Number of steps of the weights.
+        course: How well they matched the held-out patients.
     """
 
     encoders: Encoders
-    matched: dict[int, float]
-    chance: float
-    best_steps: int
+    course: TrainingCourse
 
 
 def info_nce(
@@ -213,7 +236,7 @@ class _Checks:
 
     def __init__(self, steps: int) -> None:
         self.matched: dict[int, float] = {}
-        self.chance, self.best_steps = math.nan, steps
+        self.chance, self.best_steps, self.most_steps = math.nan, steps, steps
         self._weights: dict[str, Tensor] | None = None
 
     def take(self, step: int, share: float, chance: float, encoders: Encoders) -> bool:
@@ -224,17 +247,19 @@ class _Checks:
             self.best_steps = step
             self._weights = {name: value.clone() for name, value in encoders.state_dict().items()}
         self.matched[step], self.chance = share, chance
-        return len([done for done in self.matched if done > self.best_steps]) >= PATIENCE
+        return sum(done > self.best_steps for done in self.matched) >= PATIENCE
 
     def best(self, encoders: Encoders) -> TrainedEncoders:
         """The encoders with their best weights."""
         if self._weights is not None:
             encoders.load_state_dict(self._weights)
-        return TrainedEncoders(encoders.eval(), self.matched, self.chance, self.best_steps)
+        course = TrainingCourse(self.matched, self.chance, self.best_steps, self.most_steps)
+        return TrainedEncoders(encoders.eval(), course)
 
 
 def _is_due(step: int, settings: ContrastiveSettings) -> bool:
-    return step % max(1, settings.steps // settings.checks) == 0
+    """Whether a step is followed by a check; the last one is."""
+    return step * settings.checks // settings.steps > (step - 1) * settings.checks // settings.steps
 
 
 def _batches(

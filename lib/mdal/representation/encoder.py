@@ -20,14 +20,15 @@ class EncoderSettings:
     Attributes:
         width: Channels after the first layer; they double in each further layer. A width of 8 trains in
             seconds on a CPU.
-        strides: Stride of each convolution along D, H, W.
+        strides: Stride of each convolution along D, H, W. The first is strided, as the layer at the full
+            resolution would take most of the time.
         features: Number of features K at a position; small, because pools are small.
         temperature: Initial value of the learnable temperature.
         min_temperature: Lower bound of the temperature; below it one hard negative would rule the loss.
     """
 
     width: int = 8
-    strides: tuple[Shape, ...] = ((1, 1, 1), (1, 2, 2), (2, 2, 2))
+    strides: tuple[Shape, ...] = ((1, 2, 2), (2, 2, 2), (1, 1, 1))
     features: int = 32
     temperature: float = 0.07
     min_temperature: float = 0.02

@@ -3,45 +3,57 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.mdal.representation.views import PoolViews
-from lib.mdal.scoring.fold_model import FoldModel
-from lib.mdal.scoring.heads import Dense, critic_head, embed, embed_views, pool_positions
+from lib.mdal.representation.encoder import place_counts
+from lib.mdal.representation.views import PoolViews, Shape, coarse
+from lib.mdal.scoring.fold_model import FIT_CASES, FoldModel
+from lib.mdal.scoring.heads import CrossFittedHead, Dense, critic_nats, embed, embed_views, pool_positions
 from lib.mdal.scoring.perturbation import PERTURBATIONS, Displacement, erased, saliency_map, strangers
+from lib.mdal.scoring.place_difference import (
+    PlaceScale,
+    above_whole_case,
+    case_difference,
+    departure,
+    whole_case,
+)
 from lib.mdal.scoring.pmi import Array, Rows, finite_mean, refuse_seen
 from lib.runtime.files import replacing
 from lib.runtime.own_files import read_arrays
 
 TOP_SHARE = 0.1  # share of a case's positions: those that differ most
-_BLOCK = 128  # held-out cases compared with one another at a time; bounds memory for any pool size
-_PERTURBED = 64  # held-out cases that are perturbed for the gates
+_BLOCK = 96  # held-out cases compared with one another at a time; bounds memory for any pool size
+_PERTURBED = 32  # held-out cases that are perturbed for the gates
+_LEAST_COMPARED = 3  # cases that must know a place for the scale of the gates
 
 
 @dataclass(frozen=True, eq=False)
 class FoldScores:
     """Scores of the n cases held out of one training, for P pairs of modalities; NaN for an absent modality.
 
+    The PMI at each place is kept in a file of its own, shape (n, P, places), float16.
+
     Attributes:
         rows: Rows of the cases in the pool, shape (n,).
         gaussian_nats: PMI in nats by the Gaussian head, mean over the foreground, shape (n, P).
         top_nats: PMI by the Gaussian head over the tenth of the positions that differ most, shape (n, P).
         critic_nats: PMI in nats by the raw critic, shape (n, P).
-        matched: Share of positions at which the critic prefers the case's own counterpart to those of other
-            patients, shape (n, P).
-        chance: Expected share of matched positions by chance, shape (n, P).
-        patch_nats: PMI at every position, shape (n, P, positions), float16.
-        rise: Rise of the modality difference in nats, shape (n, 3), when a modality is exchanged with that of
-            another patient, shifted, or its most conspicuous place is erased; NaN for untested cases. A shift
-            counts by what it raises the difference above its controls: the modality blurred but not
-            displaced, and all modalities shifted alike.
+        matched: Share of the places of unseen patients at which their own counterpart is found, shape ().
+        chance: Expected share by chance, shape ().
+        steps: Number of steps of the training that were of use, and the largest number, shape (2,).
+        ended_early: Whether the training ended because the matching no longer rose, shape ().
+        rise: Rise of the modality difference in deviations, shape (n, 3): of the whole case when a modality
+            is exchanged with that of another patient or shifted, and of its most different places when the
+            most conspicuous one is erased from a modality; NaN for untested cases. A shift counts by what it
+            raises the difference above its controls: the modality blurred but not displaced, and all
+            modalities shifted alike.
         log_mean_ratio: Log mean of exp PMI over exchanged pairs, shape (); 0 if the PMI is calibrated.
         in_sample_nats: Mean PMI of the training cases in nats, shape ().
     """
@@ -52,7 +64,8 @@ class FoldScores:
     critic_nats: Array
     matched: Array
     chance: Array
-    patch_nats: NDArray[np.float16]
+    steps: NDArray[np.intp]
+    ended_early: NDArray[np.bool_]
     rise: Array
     log_mean_ratio: Array
     in_sample_nats: Array
@@ -73,6 +86,7 @@ def score_fold(
     views: PoolViews,
     patients: NDArray[np.str_],
     rows: Rows,
+    places: Path,
     *,
     seed: int,
     device: torch.device,
@@ -84,6 +98,7 @@ def score_fold(
         views: Views of the whole pool.
         patients: Patient of each case, shape (N,).
         rows: Rows of the cases to score.
+        places: The .npy file to write the PMI at each place to, shape (n, P, places), float16.
         seed: Seed of the exchanges and shifts.
         device: Device to compute on.
 
@@ -92,79 +107,114 @@ def score_fold(
     """
     refuse_seen(model.trained_on, patients[rows].tolist())
     groups = np.unique(patients[rows], return_inverse=True)[1]
-    parts = []
-    for block in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / _BLOCK)):
-        dense = embed(model.encoders, views, rows[block], device)
-        parts.append(_score_block(model, dense, groups[block]))
+    fitted = np.arange(len(rows))[:: -(-len(rows) // FIT_CASES)]
+    fitted = fitted[np.argsort(groups[fitted], kind="stable")]
+    head = CrossFittedHead.fit(
+        embed(model.encoders, views, rows[fitted], device), fitted, groups, otherwise=model.head
+    )
+    temperature = float(model.encoders.temperature.detach())
+    parts: dict[str, list[Array]] = {name: [] for name in ("gaussian_nats", "top_nats", "critic_nats")}
+    with replacing(places) as part:
+        written: NDArray[np.float16] | None = None
+        for block in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / _BLOCK)):
+            dense = embed(model.encoders, views, rows[block], device)
+            nats = head.pmi(dense, block)
+            if written is None:
+                written = np.lib.format.open_memmap(part, "w+", np.float16, (len(rows), *nats.shape[1:]))
+            written[block] = nats.numpy()
+            parts["gaussian_nats"].append(pool_positions(nats))
+            parts["top_nats"].append(pool_positions(nats, share=TOP_SHARE))
+            parts["critic_nats"].append(critic_nats(dense, temperature, torch.from_numpy(groups[block])))
     tried = np.arange(min(len(rows), _PERTURBED))
-    rise, log_mean_ratio = _perturb(model, views, rows[tried], groups[tried], seed, device)
+    rise, log_mean_ratio = _perturb(model, head, views, rows[tried], groups[tried], seed, device)
     untried = np.full((len(rows) - len(tried), len(PERTURBATIONS)), math.nan)
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    course = model.course
     return FoldScores(
         rows=rows,
-        **joined,
+        **{name: np.concatenate(found) for name, found in parts.items()},
+        matched=np.array(course.best),
+        chance=np.array(course.chance),
+        steps=np.array([course.best_steps, course.most_steps]),
+        ended_early=np.array(course.ended_early),
         rise=np.concatenate([rise, untried]),
         log_mean_ratio=np.array(log_mean_ratio),
         in_sample_nats=np.array(model.in_sample_nats),
     )
 
 
-def _score_block(model: FoldModel, dense: Dense, groups: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
-    nats = model.head.pmi(dense)
-    temperature = float(model.encoders.temperature.detach())
-    critic, matched, chance = critic_head(dense, temperature, torch.from_numpy(groups))
-    return {
-        "gaussian_nats": pool_positions(nats),
-        "top_nats": pool_positions(nats, share=TOP_SHARE),
-        "critic_nats": critic,
-        "matched": matched,
-        "chance": chance,
-        "patch_nats": nats.numpy().astype(np.float16),
-    }
+class _Judge:
+    """Modality difference of changed cases, on the scale of the unchanged ones."""
+
+    def __init__(self, head: CrossFittedHead, dense: Dense, counts: Shape) -> None:
+        self._head, self._counts = head, counts
+        difference = self._difference(dense)
+        self._scale = PlaceScale.of(difference, least=_LEAST_COMPARED)
+        self._before = self._scale.standardise(difference)
+
+    def whole(self, changed: Dense, columns: list[int]) -> Array:
+        """Rise of the median over the places, shape (n,)."""
+        return self._rise(lambda places: whole_case(case_difference(places)), changed, columns)
+
+    def most(self, changed: Dense, columns: list[int]) -> Array:
+        """Rise of the places that differ most, shape (n,)."""
+        return self._rise(
+            lambda places: above_whole_case(departure(case_difference(np.abs(places)), self._counts)),
+            changed,
+            columns,
+        )
+
+    def _rise(self, measure: Callable[[Array], Array], changed: Dense, columns: list[int]) -> Array:
+        after = self._scale.standardise(self._difference(changed))
+        return measure(after[:, columns]) - measure(self._before[:, columns])
+
+    def _difference(self, dense: Dense) -> Array:
+        return -self._head.pmi(dense, np.arange(len(dense.features))).numpy()
 
 
 def _perturb(
     model: FoldModel,
+    head: CrossFittedHead,
     views: PoolViews,
     rows: Rows,
     groups: NDArray[np.intp],
     seed: int,
     device: torch.device,
 ) -> tuple[Array, float]:
-    """Rise of the modality difference in nats, shape (n, 3), averaged over the perturbed modalities."""
+    """Rise of the modality difference, shape (n, 3), averaged over the perturbed modalities."""
     generator = torch.Generator().manual_seed(seed)
-    batch, foreground = (
-        torch.from_numpy(np.asarray(part[rows], np.float32)) for part in (views.views, views.foreground)
-    )
+    everything = torch.from_numpy(np.asarray(views.array[rows], np.float32))
+    batch, foreground = everything[:, :-1], everything[:, -1]
     present, voxel_mm = torch.from_numpy(views.present[rows]), torch.from_numpy(views.voxel_mm[rows])
     dense = embed_views(model.encoders, batch, foreground, present, device)
-    before = pool_positions(model.head.pmi(dense))
+    judge = _Judge(head, dense, place_counts(views.shape, model.encoders.settings.stride))
     donor = strangers(groups, generator)
     other_patient = groups[donor] != groups
     displacement = Displacement.draw(voxel_mm, generator)
     alike = torch.stack([displacement.shifted(volumes) for volumes in batch.unbind(1)], dim=1)
     all_shifted = embed_views(model.encoders, alike, foreground, present, device)
-    where = saliency_map(batch, foreground, model.typical)
+    small = coarse(everything)
+    where = saliency_map(small[:, :-1], small[:, -1], model.typical)
     rise, ratios = np.full((len(rows), len(PERTURBATIONS), batch.shape[1]), math.nan), []
     for m in range(batch.shape[1]):
         columns = [column for column, pair in enumerate(dense.pairs()) if m in pair]
 
-        def risen(changed: Dense, columns: list[int] = columns) -> Array:
-            after = pool_positions(model.head.pmi(changed))
-            return finite_mean(before[:, columns] - after[:, columns], axis=1)
-
         def seen(volumes: Tensor, m: int = m) -> Dense:
+            """The cases with one modality in another state; the other modalities are not embedded again."""
+            alone = torch.zeros_like(present)
+            alone[:, m] = present[:, m]
             changed = batch.clone()
             changed[:, m] = volumes
-            return embed_views(model.encoders, changed, foreground, present, device)
+            return dense.with_modality(m, embed_views(model.encoders, changed, foreground, alone, device))
 
         exchanged = dense.with_modality(m, dense, donor)
-        rise[:, 0, m] = np.where(other_patient, risen(exchanged), math.nan)
-        controls = [all_shifted, dense.with_modality(m, seen(displacement.blurred(batch[:, m])))]
-        one_shifted = dense.with_modality(m, seen(displacement.shifted(batch[:, m])))
-        rise[:, 1, m] = risen(one_shifted) - np.max([risen(control) for control in controls], axis=0)
-        rise[:, 2, m] = risen(dense.with_modality(m, seen(erased(batch, m, where))))
-        nats = model.head.pmi(exchanged)[other_patient][:, columns]
+        rise[:, 0, m] = np.where(other_patient, judge.whole(exchanged, columns), math.nan)
+        controls = [all_shifted, seen(displacement.blurred(batch[:, m]))]
+        one_shifted = seen(displacement.shifted(batch[:, m]))
+        rise[:, 1, m] = judge.whole(one_shifted, columns) - np.max(
+            [judge.whole(control, columns) for control in controls], axis=0
+        )
+        rise[:, 2, m] = judge.most(seen(erased(batch, m, where)), columns)
+        nats = head.pmi(exchanged, np.arange(len(rows)))[other_patient][:, columns]
         ratios.append(nats[nats.isfinite()])
     found = torch.cat(ratios)
     ratio = float(found.logsumexp(dim=0)) - math.log(len(found)) if len(found) else math.nan

@@ -56,8 +56,14 @@ def make_gate(name: str, value: float, passes: bool, limit: str, good: str, bad:
     return Gate(name, float(value), limit, bool(passes), good if passes else bad)
 
 
-def retrieval_gate(matched: float, chance: float) -> Gate:
-    """Check that held-out modalities are matched better than by chance, but not perfectly."""
+def retrieval_gate(matched: float, chance: float, ended: str) -> Gate:
+    """Check that held-out modalities are matched better than by chance, but not perfectly.
+
+    Args:
+        matched: Share of the places of unseen patients whose own counterpart is found among all patients.
+        chance: Share by chance.
+        ended: When and why the trainings ended, without a full stop.
+    """
     above = (matched - chance) / (1 - chance) if chance < 1 else math.nan
     figures = (
         f"{matched:.0%} of unseen patients' places are matched across modalities, {chance:.0%} by chance"
@@ -67,10 +73,10 @@ def retrieval_gate(matched: float, chance: float) -> Gate:
         "retrieval", matched if math.isfinite(above) else math.nan,
         above >= MATCHED_ABOVE_CHANCE and not shortcut,
         f"at least {MATCHED_ABOVE_CHANCE:.0%} of the way from chance to 100 %, at most {MATCHED_PERFECT:.0%}",
-        f"{figures}.",
-        f"{figures}: the encoders found a shortcut rather than content."
+        f"{figures}. {ended}.",
+        f"{figures}: the encoders found a shortcut rather than content. {ended}."
         if shortcut
-        else f"{figures}: too little was learnt. Add studies.",
+        else f"{figures}: too little was learnt. {ended}. Add studies.",
     )  # fmt: skip
 
 
@@ -94,12 +100,14 @@ def seeds_gate(by_seed: list[Array]) -> Gate:
 def memory_gate(in_sample: float, out_of_fold: float, spread: float) -> Gate:
     """Check how much higher training cases score than unseen ones; out-of-fold scoring avoids this bias."""
     gap = in_sample - out_of_fold
-    return make_gate(
+    gate = make_gate(
         "in_sample_gap_nats", gap, gap <= 2 * spread, "at most twice the cases' own spread",
         f"Training cases score {gap:.2f} nats more than unseen ones; only unseen ones are ranked.",
         f"Training cases score {gap:.2f} nats more than unseen ones, whose spread is {spread:.2f}: the "
-        "models memorise rather than generalise. Add studies.",
+        "models know the training cases by heart. Unseen ones are scored by a head that was fitted to unseen "
+        "ones, so their order is not affected.",
     )  # fmt: skip
+    return replace(gate, of_the_order=False)
 
 
 def rise_gate(kind: str, rise: NDArray[np.float64]) -> Gate:
@@ -111,10 +119,11 @@ def rise_gate(kind: str, rise: NDArray[np.float64]) -> Gate:
         "shifted": "a modality is shifted by 5 mm, beyond blur alone and a shift of all modalities",
         "erased": "the most conspicuous place is erased from a modality",
     }[kind]
+    of = "the places that differ most" if kind == "erased" else "the whole case"
     return make_gate(
         f"rises_when_{kind}", share, share >= RISE[kind], f"in at least {RISE[kind]:.0%} of the cases",
-        f"The difference rises in {share:.0%} of the cases when {what}.",
-        f"The difference rises in only {share:.0%} of the cases when {what}: it misses this damage.",
+        f"The difference of {of} rises in {share:.0%} of the cases when {what}.",
+        f"The difference of {of} rises in only {share:.0%} of the cases when {what}: it misses this damage.",
     )  # fmt: skip
 
 

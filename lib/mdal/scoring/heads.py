@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lib.mdal.representation.contrastive import negatives_or_self
 from lib.mdal.representation.encoder import Encoders, foreground_positions
 from lib.mdal.representation.views import PoolViews
 from lib.mdal.scoring.difference import pool_patches
 from lib.mdal.scoring.gaussian_copula import GaussianPmi, gaussian_pmi
-from lib.mdal.scoring.pmi import Array, Rows, critic_pmi
+from lib.mdal.scoring.pmi import Array, Rows, assign_folds, critic_pmi
 
 Pair = tuple[int, int]
+_BATCH = 16  # cases that are read and embedded at a time
+_PLACES = 256  # positions that are compared at a time
+_HEADS = 4  # parts of the held-out cases, each scored by a head that was fitted to the others
+_FIT_PATIENTS = 8  # held-out patients, of which three quarters can then estimate a covariance
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,7 @@ class Dense:
         """Positions at which both modalities of the pair are known, shape (n, P), bool."""
         return self.inside[:, pair].all(dim=1)
 
-    def of_rows(self, rows: Rows) -> Dense:
+    def of_rows(self, rows: Rows | NDArray[np.bool_]) -> Dense:
         """Some of the cases."""
         return Dense(self.features[rows], self.inside[rows])
 
@@ -61,21 +64,32 @@ class Dense:
         )
         return replace(self, features=features, inside=inside)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Dense]) -> Dense:
+        """The cases of several parts, one part after the other."""
+        return cls(torch.cat([part.features for part in parts]), torch.cat([part.inside for part in parts]))
+
 
 def embed(encoders: Encoders, views: PoolViews, rows: Rows, device: torch.device) -> Dense:
-    """Features of some cases of a pool, on the CPU; the encoders stay frozen."""
-    batch, foreground = (
-        torch.from_numpy(np.asarray(part[rows], np.float32)) for part in (views.views, views.foreground)
-    )
-    return embed_views(encoders, batch, foreground, torch.from_numpy(views.present[rows]), device)
+    """Features of some cases of a pool, on the CPU, read in batches; the encoders stay frozen."""
+    parts = []
+    for block in np.array_split(rows, max(1, -(-len(rows) // _BATCH))):
+        batch, foreground = (
+            torch.from_numpy(np.asarray(part[block], np.float32)) for part in (views.views, views.foreground)
+        )
+        present = torch.from_numpy(views.present[block])
+        parts.append(embed_views(encoders, batch, foreground, present, device))
+    return Dense.joined(parts)
 
 
 def embed_views(
     encoders: Encoders, batch: Tensor, foreground: Tensor, present: Tensor, device: torch.device
 ) -> Dense:
     """Features of views (n, M, D, H, W), given their foreground (n, D, H, W) and present (n, M)."""
+    seen = batch * foreground[:, None]
+    parts = zip(seen.split(_BATCH), present.split(_BATCH), strict=True)
     with torch.inference_mode():
-        features = encoders((batch * foreground[:, None]).to(device), present.to(device)).cpu()
+        features = torch.cat([encoders(part.to(device), here.to(device)).cpu() for part, here in parts])
     inside = foreground_positions(foreground, encoders.settings.stride)
     return Dense(features.clone(), inside[:, None] & present[:, :, None])
 
@@ -148,6 +162,49 @@ class GaussianHead:
         return first, second
 
 
+class CrossFittedHead:
+    """Heads for cases that the encoders were not trained on, each fitted to other such cases.
+
+    The features of training cases match better than those of unseen ones, so a head that was fitted to
+    them would not fit unseen cases.
+    """
+
+    def __init__(self, heads: Sequence[GaussianHead], part: Rows) -> None:
+        """Make a fitted head.
+
+        Args:
+            heads: Head of each part.
+            part: Part of each case, shape (n,).
+        """
+        self.heads, self.part = list(heads), part
+
+    @classmethod
+    def fit(cls, cases: Dense, fitted: Rows, groups: Rows, *, otherwise: GaussianHead) -> CrossFittedHead:
+        """Fit a head for each part of some held-out cases to those of the other parts.
+
+        Args:
+            cases: Features of the m cases to fit to.
+            fitted: Rows of these cases among the n held-out cases, shape (m,).
+            groups: Patient of each held-out case, shape (n,).
+            otherwise: Head for all cases if there are too few patients to fit to.
+        """
+        if len(np.unique(groups[fitted])) < _FIT_PATIENTS:
+            return cls([otherwise], np.zeros(len(groups), dtype=np.intp))
+        part = assign_folds(groups, folds=_HEADS, seed=0)
+        return cls(
+            [GaussianHead.fit(cases.of_rows(part[fitted] != number)) for number in range(_HEADS)], part
+        )
+
+    def pmi(self, dense: Dense, rows: Rows) -> Tensor:
+        """PMI in nats of some of the held-out cases, shape (len(rows), pairs, P); NaN where unknown."""
+        part = self.part[rows]
+        result = torch.empty(len(rows), len(dense.pairs()), dense.features.shape[3], dtype=torch.float64)
+        for number in np.unique(part):
+            here = np.flatnonzero(part == number)
+            result[here] = self.heads[number].pmi(dense.of_rows(here))
+        return result
+
+
 def pool_positions(values: Tensor, *, share: float = 1.0) -> NDArray[np.float64]:
     """Mean of the smallest values of each case and pair, shape (n, pairs); NaN if there is no value.
 
@@ -161,8 +218,8 @@ def pool_positions(values: Tensor, *, share: float = 1.0) -> NDArray[np.float64]
     return pooled.view(values.shape[:2]).numpy()
 
 
-def critic_head(dense: Dense, temperature: float, groups: Tensor) -> tuple[NDArray[np.float64], ...]:
-    """PMI of held-out cases by the raw critic, and how well the critic matches their modalities.
+def critic_nats(dense: Dense, temperature: float, groups: Tensor) -> NDArray[np.float64]:
+    """PMI of held-out cases by the raw critic, mean over the positions.
 
     Args:
         dense: Features of the held-out cases.
@@ -170,19 +227,16 @@ def critic_head(dense: Dense, temperature: float, groups: Tensor) -> tuple[NDArr
         groups: Patient of each case, shape (n,).
 
     Returns:
-        PMI in nats, the share of positions at which the critic prefers the case's own counterpart to those
-        of other patients, and this share by chance; shape (n, pairs) each, NaN where missing.
+        PMI in nats, shape (n, pairs); NaN where missing.
     """
     columns = []
     for a, b in dense.pairs():
         valid = (dense.inside[:, a] & dense.inside[:, b]).T  # (P, n)
-        critic = torch.einsum("ikp,jkp->pij", dense.features[:, a], dense.features[:, b]) / temperature
-        candidates = negatives_or_self(len(groups), groups, device=critic.device) & valid[:, None, :]
-        best = critic.masked_fill(~candidates, -torch.inf).argmax(dim=2)
-        hit = (best == torch.arange(len(groups))).double()
-        chance = 1.0 / candidates.sum(dim=2).clamp(min=1).double()
-        pmi = critic_pmi(critic, groups=groups, valid=valid)
-        columns.append([pool_patches(value.double().nan_to_num().T, valid.T) for value in (pmi, hit, chance)])
-        if pmi.isfinite().sum() == 0:
-            columns[-1][0][:] = torch.nan
-    return tuple(torch.stack(part, dim=1).numpy() for part in zip(*columns, strict=True))
+        found = []
+        for places in torch.arange(len(valid)).split(_PLACES):
+            first, second = (dense.features[:, m][..., places] for m in (a, b))
+            critic = torch.einsum("ikp,jkp->pij", first, second) / temperature
+            found.append(critic_pmi(critic, groups=groups, valid=valid[places]))
+        nats = torch.cat(found).T.double()
+        columns.append(pool_patches(nats.nan_to_num(), nats.isfinite()))
+    return torch.stack(columns, dim=1).numpy()

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 SHIFT_MM = 5.0
-_LESION = (2, 4, 4)  # voxels of a view; one feature position
+_LESION = (2, 4, 4)  # voxels of a coarse view, 20 to 30 mm in a brain
 PERTURBATIONS = ("exchanged", "shifted", "erased")
 
 
@@ -140,7 +140,7 @@ def erased(batch: Tensor, modality: int, where: Tensor) -> Tensor:
     Args:
         batch: Views of the cases, shape (n, M, D, H, W); the median of a standardised view is 0.
         modality: Index of the modality to erase from.
-        where: Saliency of each place, shape (n, D, H, W).
+        where: Saliency of each place of the coarse views, shape (n, d, h, w).
     """
     _, depth, height, width = where.shape
     place = where.flatten(1).argmax(dim=1)
@@ -151,4 +151,6 @@ def erased(batch: Tensor, modality: int, where: Tensor) -> Tensor:
         shape = [len(where), 1, 1, 1]
         shape[axis + 1] = length
         inside = inside & along.view(shape)
-    return batch[:, modality].masked_fill(inside, 0.0)
+    size = list(batch.shape[2:])
+    gone = functional.interpolate(inside[:, None].float(), size=size, mode="nearest")[:, 0] > 0.5
+    return batch[:, modality].masked_fill(gone, 0.0)

@@ -18,11 +18,12 @@ Rows = NDArray[np.intp]
 
 
 def critic_pmi(critic: Tensor, *, groups: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
-    """PMI of held-out cases by the contrastive critic, which is the critic minus a constant.
+    """PMI of held-out cases by the contrastive critic, which is the critic minus a constant of the position.
 
     PMI_i = f(x_i, y_i) - log mean over pairs of different patients of exp f(x_i, y_j)
 
-    The positive pair stays out of the normaliser; otherwise the score could not exceed log N.
+    The positive pair stays out of the normaliser; otherwise the score could not exceed log N. InfoNCE fixes
+    the critic up to a constant at each position, so each position has its own normaliser.
 
     Args:
         critic: Critic f = x . y / tau of every pair of held-out cases in nats, shape (N, N), or (P, N, N) by
@@ -31,7 +32,7 @@ def critic_pmi(critic: Tensor, *, groups: Tensor | None = None, valid: Tensor | 
         valid: Cases that have both modalities, shape (N,) or (P, N), bool.
 
     Returns:
-        PMI in nats, shape (N,) or (P, N); NaN for invalid cases, or if all cases are of one patient.
+        PMI in nats, shape (N,) or (P, N); NaN for invalid cases, and where only one patient is valid.
 
     Source: Poole et al. 2019 (arXiv 1905.06922); Uesaka et al. 2024 (arXiv 2404.19228).
     """
@@ -41,9 +42,10 @@ def critic_pmi(critic: Tensor, *, groups: Tensor | None = None, valid: Tensor | 
     apart = negatives_or_self(count, groups, device=critic.device)
     apart = apart & ~torch.eye(count, dtype=torch.bool, device=critic.device)
     pairs = apart & valid[..., :, None] & valid[..., None, :]
-    found = critic[pairs]
-    constant = found.logsumexp(dim=0) - math.log(found.numel()) if found.numel() else torch.nan
-    return (critic.diagonal(dim1=-2, dim2=-1) - constant).where(valid, torch.nan)
+    count_of = pairs.sum(dim=(-2, -1))
+    constant = critic.masked_fill(~pairs, -torch.inf).logsumexp(dim=(-2, -1)) - count_of.log()
+    known = valid & (count_of > 0)[..., None]
+    return (critic.diagonal(dim1=-2, dim2=-1) - constant[..., None]).where(known, torch.nan)
 
 
 def refuse_seen(trained_on: Set[str], patients: Iterable[str]) -> None:

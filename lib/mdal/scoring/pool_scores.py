@@ -13,8 +13,8 @@ from scipy.stats import rankdata
 
 from lib.mdal import pair_names
 from lib.mdal.representation.properties import CaseProperties
-from lib.mdal.representation.views import PoolViews
-from lib.mdal.scoring.difference import modality_difference, pair_differences
+from lib.mdal.representation.views import PoolViews, Shape
+from lib.mdal.scoring.difference import modality_difference
 from lib.mdal.scoring.fold_scores import FoldScores
 from lib.mdal.scoring.gates import (
     Gate,
@@ -29,6 +29,7 @@ from lib.mdal.scoring.gates import (
 )
 from lib.mdal.scoring.perturbation import PERTURBATIONS
 from lib.mdal.scoring.pmi import Array, finite_mean, standardise_folds
+from lib.mdal.scoring.pool_places import CaseDifferences, FoldPlaces
 from lib.mdal.scoring.saliency import salient_places
 
 
@@ -41,10 +42,14 @@ class PoolScores:
         gaussian_nats: Out-of-fold PMI in nats by the Gaussian head, shape (N, P, S).
         top_nats: PMI by the Gaussian head over the tenth of the positions that differ most, shape (N, P, S).
         critic_nats: Out-of-fold PMI in nats by the raw critic, shape (N, P, S).
-        patch_nats: PMI at every position, mean over the seeds, shape (N, P, positions), float16.
-        pair_md: Standardised modality difference of each pair, shape (N, P).
-        md: Modality difference, shape (N,); the largest is labelled first. A case without a pair cannot
-            differ, so it gets the smallest value of the pool.
+        places: Modality difference of each place in deviations from what is usual there, mean over the seeds,
+            shape (N, P, places), float16.
+        counts: Number of places along D, H, W.
+        pair_md: Lesion-focused difference of each pair, standardised over the pool, shape (N, P).
+        md: Lesion-focused modality difference, standardised over the pool, shape (N,); the largest is
+            labelled first. A case without a pair cannot differ, so it gets the smallest value of the pool.
+        damage: Median difference over the places of a case, shape (N,): damage moves a whole case.
+        mean_md: Modality difference by the mean over the foreground, shape (N,).
         md_nats: Mean of -PMI over pairs and seeds, shape (N,); NaN for a case without a pair.
         md_percentile: Share of the pool with a smaller modality difference, shape (N,), 0 to 100.
         lesion_proxy: Volume of the foreground that looks atypical in ml, shape (N,).
@@ -60,9 +65,12 @@ class PoolScores:
     gaussian_nats: Array
     top_nats: Array
     critic_nats: Array
-    patch_nats: NDArray[np.float16]
+    places: NDArray[np.float16]
+    counts: Shape
     pair_md: Array
     md: Array
+    damage: Array
+    mean_md: Array
     md_nats: Array
     md_percentile: Array
     lesion_proxy: Array
@@ -75,6 +83,8 @@ class PoolScores:
 
 def collect(
     folds: Sequence[FoldScores],
+    places: Sequence[FoldPlaces],
+    counts: Shape,
     held_out: NDArray[np.intp],
     views: PoolViews,
     properties: CaseProperties,
@@ -85,6 +95,8 @@ def collect(
 
     Args:
         folds: Scores of the folds of all repeats, one repeat after the other.
+        places: PMI at each place by the folds of each repeat.
+        counts: Number of places along D, H, W.
         held_out: Fold of each case in each repeat, shape (S, N).
         views: Views of the pool.
         properties: Label-free measurements of the N cases.
@@ -94,14 +106,21 @@ def collect(
     Raises:
         ValueError: If no case could be scored.
     """
-    gaussian, top, critic, matched, chance = (
-        _in_pool_order(folds, name, held_out)
-        for name in ("gaussian_nats", "top_nats", "critic_nats", "matched", "chance")
+    gaussian, top, critic = (
+        _in_pool_order(folds, name, held_out) for name in ("gaussian_nats", "top_nats", "critic_nats")
     )
     standardised = [
         standardise_folds(gaussian[..., repeat], held_out[repeat]) for repeat in range(len(held_out))
     ]
-    md, pair_md = _difference(np.mean(standardised, axis=0))
+    mean_md = _mean_difference(np.mean(standardised, axis=0))
+    summed, by_seed = np.zeros(1, dtype=np.float32), []
+    for repeat in places:
+        of_seed = repeat.differences()
+        by_seed.append(lowest_if_unknown(CaseDifferences.of(of_seed, counts).lesion))
+        summed = summed + of_seed.astype(np.float32)
+    of_places = (summed / len(places)).astype(np.float16)
+    differences = CaseDifferences.of(of_places, counts)
+    md = _standardised(lowest_if_unknown(differences.lesion))
     md_nats = finite_mean(-gaussian, axis=(1, 2))
     saliency = salient_places(views)
     measured = {"foreground volume": properties.foreground_ml, "lesion proxy": saliency.volume_ml}
@@ -112,8 +131,8 @@ def collect(
         for name in ("in_sample_nats", "log_mean_ratio")
     )
     gates = (
-        retrieval_gate(float(finite_mean(matched)), float(finite_mean(chance))),
-        seeds_gate([_difference(pmi)[0] for pmi in standardised]),
+        retrieval_gate(*_matching(folds)),
+        seeds_gate(by_seed),
         memory_gate(in_sample, float(finite_mean(gaussian)), float(np.nanstd(md_nats))),
         *(
             rise_gate(kind, np.concatenate([f.rise[:, k] for f in folds]))
@@ -124,12 +143,11 @@ def collect(
         *follows_gates(md, measured),
         protocol_gate(md, properties.spacing),
     )
-    patch_nats = np.zeros((len(md), *folds[0].patch_nats.shape[1:]), dtype=np.float32)
-    for fold in folds:  # every case is held out once in each repeat
-        patch_nats[fold.rows] += fold.patch_nats.astype(np.float32) / len(held_out)
     return PoolScores(
         pair_names(tuple(modalities)),
-        gaussian, top, critic, patch_nats.astype(np.float16), pair_md, md, md_nats,
+        gaussian, top, critic, of_places, counts,
+        _standardised(differences.lesion_by_pair), md, lowest_if_unknown(differences.damage),
+        mean_md, md_nats,
         percentiles(md),
         saliency.volume_ml, saliency.salient, saliency.saliency_features, place.passed is True,
         features, gates,
@@ -151,14 +169,40 @@ def _in_pool_order(folds: Sequence[FoldScores], name: str, held_out: NDArray[np.
     return scores
 
 
-def _difference(pmi: Array) -> tuple[Array, Array]:
-    """Modality difference (N,), and by pair (N, P); a case without a pair comes last."""
+def _matching(folds: Sequence[FoldScores]) -> tuple[float, float, str]:
+    """Share matched, share by chance, and when and why the trainings ended."""
+    matched, chance = (
+        float(finite_mean(np.array([getattr(fold, name) for fold in folds])))
+        for name in ("matched", "chance")
+    )
+    best, most = np.mean([fold.steps for fold in folds], axis=0)
+    early = sum(bool(fold.ended_early) for fold in folds)
+    ended = (
+        f"Training was of use for {best:.0f} of at most {most:.0f} steps, mean of {len(folds)} trainings; "
+        f"{early} ended early because the matching no longer rose"
+    )
+    return matched, chance, ended
+
+
+def _mean_difference(pmi: Array) -> Array:
+    """Modality difference by the mean over the foreground, shape (N,); a case without a pair comes last."""
     paired = np.isfinite(pmi).any(axis=1)
     if not paired.any():
         raise ValueError(
             "no case could be scored: too few have the same two modalities. Add complete studies."
         )
-    md = np.empty(len(pmi))
+    md = np.full(len(pmi), math.nan)
     md[paired] = modality_difference(torch.from_numpy(pmi[paired])).numpy()
-    md[~paired] = md[paired].min()
-    return md, pair_differences(torch.from_numpy(pmi)).numpy()
+    return lowest_if_unknown(md)
+
+
+def lowest_if_unknown(values: Array) -> Array:
+    """The same values, with the smallest in place of NaN; 0 if none is known."""
+    known = np.isfinite(values)
+    return np.where(known, values, values[known].min() if known.any() else 0.0)
+
+
+def _standardised(values: Array) -> Array:
+    """Each column with mean 0 and standard deviation 1 over its known values; NaN stays NaN."""
+    deviation = np.asarray(np.sqrt(finite_mean((values - finite_mean(values, axis=0)) ** 2, axis=0)))
+    return np.asarray((values - finite_mean(values, axis=0)) / np.where(deviation > 0, deviation, 1.0))

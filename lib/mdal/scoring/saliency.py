@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.mdal.representation.views import PoolViews
+from lib.mdal.representation.views import COARSE_SHAPE, PoolViews
 from lib.mdal.scoring.perturbation import departure, saliency_map, typical_appearance
 
 _TYPICAL_CASES = 256  # cases that define the typical appearance of a place
@@ -48,16 +48,16 @@ class Saliency:
 
 def salient_places(views: PoolViews) -> Saliency:
     """Compare every case of a pool with its typical appearance, one block of cases at a time."""
-    array = views.array
-    step = -(-len(array) // _TYPICAL_CASES)
-    sample = np.asarray(array[::step], dtype=np.float32)
+    count = len(views.present)
+    step = -(-count // _TYPICAL_CASES)
+    sample = views.coarse(np.arange(0, count, step))
     typical = typical_appearance(sample, views.present[::step])
     found = _saliency(sample, typical).numpy()
     known = found[found > 0]
     limits = np.percentile(known, (_CONSPICUOUS, _SALIENT_PERCENTILE)) if len(known) else np.zeros(2)
     counts, counts_of_salient, looks = [], [], []
-    for first in range(0, len(array), _BLOCK):
-        block = np.asarray(array[first : first + _BLOCK], np.float32)
+    for first in range(0, count, _BLOCK):
+        block = views.coarse(np.arange(first, min(first + _BLOCK, count)))
         place = _saliency(block, typical)
         counts.append((place > limits[0]).sum(dim=(1, 2, 3)).numpy())
         salient = place > limits[1]
@@ -67,7 +67,8 @@ def salient_places(views: PoolViews) -> Saliency:
     saliency_features = (saliency_features - saliency_features.mean(axis=0)) / np.where(
         (spread := saliency_features.std(axis=0)) > _LEAST_SPREAD, spread, 1.0
     )
-    volume_ml = np.concatenate(counts) * views.voxel_mm.prod(axis=1) / 1000.0
+    view_ml = views.voxel_mm.prod(axis=1) * math.prod(views.shape) / 1000.0
+    volume_ml = np.concatenate(counts) * view_ml / math.prod(COARSE_SHAPE)
     return Saliency(
         volume_ml,
         np.concatenate(counts_of_salient),

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from lib.mdal import SCORING_VERSION
 from lib.mdal.representation.contrastive import ContrastiveSettings
 from lib.mdal.representation.embedding import embed_pool, pool_features
+from lib.mdal.representation.encoder import place_counts
 from lib.mdal.representation.properties import CaseProperties
-from lib.mdal.representation.views import PoolViews
+from lib.mdal.representation.views import VIEW_SHAPE, PoolViews, Shape
 from lib.mdal.scoring.fold_model import FoldModel, train_fold
 from lib.mdal.scoring.fold_scores import FoldScores, score_fold
 from lib.mdal.scoring.folds import Folds, PoolKeys, forget_others, open_folds
-from lib.mdal.scoring.pmi import Rows
+from lib.mdal.scoring.pool_places import FoldPlaces
 from lib.mdal.scoring.pool_scores import PoolScores, collect
 from lib.runtime.computation import Computation
 from lib.runtime.distributed import share_out
@@ -39,16 +40,19 @@ class ScoringSettings:
     """Settings of the scoring of a pool.
 
     Attributes:
-        folds: Number of folds; fewer if a fold would have less than two patients.
+        folds: Number of folds; fewer if a fold would have less than two patients. A fold of a third of the
+            pool has enough patients to fit a head to.
         seeds: Repeats with other folds and weights, which are averaged; a single one ranks noisily.
-        steps: Contrastive steps of one training; None chooses by pool size and device.
+        steps: Largest number of contrastive steps of one training; None chooses by pool size and device.
+        view: Shape (D, H, W) of the views.
         retrain_share: Share of the pool that may be new or changed before all models are trained again.
         contrastive: Schedule and network size; `steps` replaces its steps.
     """
 
-    folds: int = 5
-    seeds: int = 3
+    folds: int = 3
+    seeds: int = 2
     steps: int | None = None
+    view: Shape = VIEW_SHAPE
     retrain_share: float = 0.2
     contrastive: ContrastiveSettings = field(default_factory=ContrastiveSettings)
 
@@ -60,8 +64,8 @@ class ScoringSettings:
             )
 
     def steps_for(self, cases: int, device: torch.device) -> int:
-        """Steps of one training: the setting, or two per case within what the device computes in minutes."""
-        least, most = (150, 2000) if device.type == "cuda" else (30, 400)
+        """Most steps of one training: the setting, or two a case within what the device computes in time."""
+        least, most = (600, 2000) if device.type == "cuda" else (200, 800)
         return min(most, max(least, 2 * cases)) if self.steps is None else self.steps
 
 
@@ -126,7 +130,12 @@ def score_pool(
     )
     scores = [FoldScores.load(job.file("scores", piece)) for piece in range(total)]
     features = pool_features([map_array(job.file("embedding", piece)) for piece in range(parts)])
-    collected = collect(scores, job.held_out, views, properties, modalities, features)
+    places = [
+        FoldPlaces([job.file("places", piece) for piece in pieces], [scores[piece].rows for piece in pieces])
+        for pieces in np.arange(total).reshape(settings.seeds, parts).tolist()
+    ]
+    counts = place_counts(views.shape, settings.contrastive.encoder.stride)
+    collected = collect(scores, places, counts, job.held_out, views, properties, modalities, features)
     forget_others(folder, keep=job.folder)
     return collected
 
@@ -157,11 +166,11 @@ class FoldJob:
         patients, (repeat, fold) = np.array(self.keys.patients), divmod(piece, self.folds.count)
         held_out = self.held_out[repeat] == fold
         known = np.array([content in self.folds.trained for content in self.keys.contents])
-        model = self._model(piece, patients, np.flatnonzero(~held_out & known), device, tell)
+        model = self._model(piece, patients, ~held_out & known, held_out, device, tell)
         if repeat == 0:  # the encoders of one repeat are enough for the features
             embed_pool(model.encoders, self.views, self.file("embedding", piece), device)
         score_fold(
-            model, self.views, patients, np.flatnonzero(held_out),
+            model, self.views, patients, np.flatnonzero(held_out), self.file("places", piece),
             seed=self._number(piece), device=device,
         ).save(self.file("scores", piece))  # fmt: skip
         tell(1.0)
@@ -177,12 +186,12 @@ class FoldJob:
         return self.folds.folder / self.keys.digest()
 
     def file(self, what: str, piece: int) -> Path:
-        """File of the scores or the embedding of a piece."""
+        """File of the scores, the PMI at each place or the embedding of a piece."""
         return self.folder / f"{what}-{piece}.{'npz' if what == 'scores' else 'npy'}"
 
     def _is_done(self, piece: int) -> bool:
         """Whether the files of a piece are complete; a damaged file is set aside."""
-        readers: dict[str, Callable[[Path], object]] = {"scores": FoldScores.load}
+        readers: dict[str, Callable[[Path], object]] = {"scores": FoldScores.load, "places": map_array}
         if piece < self.folds.count:
             readers["embedding"] = map_array
         for what, read in readers.items():
@@ -199,7 +208,8 @@ class FoldJob:
         self,
         piece: int,
         patients: NDArray[np.str_],
-        rows: Rows,
+        training: NDArray[np.bool_],
+        held_out: NDArray[np.bool_],
         device: torch.device,
         report_progress: OnShareDone,
     ) -> FoldModel:
@@ -210,10 +220,10 @@ class FoldJob:
             pass
         except (*UNREADABLE, RuntimeError, UnpicklingError) as err:
             set_aside(path, f"{err}. It is trained again.")
-        settings = self.settings
+        settings, rows = self.settings, np.flatnonzero(training)
         contrastive = replace(settings.contrastive, steps=settings.steps_for(len(rows), device))
         model = train_fold(
-            self.views, patients, rows, contrastive,
+            self.views, patients, rows, np.flatnonzero(held_out), contrastive,
             seed=self._number(piece), device=device, on_progress=report_progress,
         )  # fmt: skip
         model.save(path)

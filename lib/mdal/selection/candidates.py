@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import wraps
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from lib.mdal.scoring.difference import extreme
 from lib.mdal.scoring.pmi import Rows as Rows
 
 WHOLE_POOL_SHARE = 0.2  # largest share of labelled cases in the MDAL abstract
@@ -26,7 +28,8 @@ class Candidates:
     Attributes:
         ids: Names of the N cases.
         features: PCA-reduced embeddings, shape (N, F).
-        difference: Modality difference, shape (N,).
+        difference: Modality difference, by which cases are ranked, shape (N,).
+        damage: Difference of the case as a whole, which damaged scans raise, shape (N,); None if not known.
         lesion_proxy: Label-free proxy of the size and conspicuity of lesions, shape (N,).
         salient: Number of places that are among the most conspicuous of the pool, shape (N,).
         saliency_features: Appearance of the salient places, shape (N, L).
@@ -40,6 +43,7 @@ class Candidates:
     ids: Sequence[str]
     features: NDArray[np.float32]
     difference: NDArray[np.float64]
+    damage: NDArray[np.float64] | None = None
     lesion_proxy: NDArray[np.float64] | None = None
     salient: NDArray[np.float64] | None = None
     saliency_features: NDArray[np.float32] | None = None
@@ -100,6 +104,13 @@ class Candidates:
         known: dict[str, Any] = {**self.matrices(), **self.columns()}
         return replace(self, ids=self.named(rows), **{name: values[rows] for name, values in known.items()})
 
+    def suspects(self) -> Rows:
+        """Rows of the cases whose scans are likelier damaged than informative, the least extreme first."""
+        if self.damage is None:
+            return np.empty(0, dtype=np.intp)
+        rising = self.falling(self.damage)[::-1]
+        return np.asarray(rising[extreme(self.damage)[rising]])
+
     def by_id(self) -> Candidates:
         """Same candidates sorted by id, so that pool order does not matter and ties break by row."""
         rows = sorted(range(len(self)), key=self.ids.__getitem__)
@@ -125,6 +136,18 @@ Selector = Callable[[Candidates, int, Generator], list[str]]
 The order of the candidates does not matter, and ties break by id. A selector raises ValueError if the budget
 is below 1 or a column that it needs is None.
 """
+
+
+def damage_last(select: Selector) -> Selector:
+    """The same order of the other cases, followed by the likely damaged ones, the most extreme at the end."""
+
+    @wraps(select)
+    def ordered(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+        suspects = candidates.suspects()
+        usual = np.setdiff1d(np.arange(len(candidates)), suspects)
+        return select(candidates.take(usual), budget, generator) + candidates.named(suspects)
+
+    return ordered
 
 
 def planned(candidates: Candidates, budget: int) -> int:

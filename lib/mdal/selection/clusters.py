@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
@@ -16,6 +17,8 @@ from threadpoolctl import threadpool_limits
 from lib.mdal.selection.candidates import Rows
 
 _FIT_CASES = 50_000  # cases on which centres are fitted; 25 per cluster for the longest plan
+_MOST_JOINED = 4_000  # cases that are joined one by one; their distances take 64 MB
+_JOINED_CLUSTERS = 2_000  # clusters that are joined in a larger pool
 _BLOCK = 4_096  # rows at a time; bounds memory for any pool size
 
 
@@ -42,6 +45,58 @@ class Clusters:
         for block in blocks(len(features)):
             distance[block] = np.linalg.norm(features[block] - self.centres[self.group[block]], axis=1)
         return distance
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterTree:
+    """Nested clusters: cutting the tree into k + 1 clusters splits one of the k clusters in two.
+
+    Attributes:
+        leaves: All N rows, ordered so that every cluster is a slice.
+        splits: Start, middle and stop of each cluster that is split, the widest split first.
+    """
+
+    leaves: Rows
+    splits: tuple[tuple[int, int, int], ...]
+
+    def cut(self, count: int) -> Rows:
+        """Cluster of each row when the tree is cut into `count` clusters, the largest first, shape (N,)."""
+        edges = sorted(middle for _, middle, _ in self.splits[: count - 1])
+        parts = [np.sort(rows) for rows in np.split(self.leaves, edges)]
+        group = np.empty(len(self.leaves), dtype=np.intp)
+        for number, rows in enumerate(sorted(parts, key=lambda rows: (-len(rows), rows[0]))):
+            group[rows] = number
+        return group
+
+
+def cluster_tree(features: NDArray[np.float32], generator: Generator) -> ClusterTree:
+    """Ward's clusters: at each step the two clusters are joined whose union adds the least variance.
+
+    In a pool of more than 4,000 cases, 2,000 k-means clusters are joined; their members are separated last.
+
+    Args:
+        features: Features of each case, shape (N, F), in order of id.
+        generator: Generator of k-means, for a large pool.
+
+    Source: Ward 1963, in SciPy.
+    """
+    if len(features) <= _MOST_JOINED:
+        members, points = [np.array([row]) for row in range(len(features))], features.astype(np.float64)
+    else:
+        clusters = find_clusters(features, _JOINED_CLUSTERS, generator)
+        members, points = list(clusters.members()), clusters.centres
+    merges = linkage(points, method="ward") if len(members) > 1 else np.empty((0, 4))
+    order = leaves_list(merges).tolist() if len(members) > 1 else [0]
+    ends = np.cumsum([len(members[leaf]) for leaf in order])
+    spans = {leaf: (int(end) - len(members[leaf]), int(end)) for leaf, end in zip(order, ends, strict=True)}
+    inner = [(row, row + 1, stop) for start, stop in spans.values() for row in range(start, stop - 1)]
+    joined = []
+    for number, pair in enumerate(merges[:, :2].astype(int).tolist(), start=len(members)):
+        low, high = sorted(spans[node] for node in pair)
+        joined.append((low[0], high[0], high[1]))
+        spans[number] = (low[0], high[1])
+    leaves = np.concatenate([members[leaf] for leaf in order])
+    return ClusterTree(leaves, (*reversed(joined), *inner))
 
 
 def blocks(count: int, size: int = _BLOCK) -> Iterator[slice]:

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import norm, rankdata
 
-from lib.mdal.scoring.difference import extreme
 from lib.mdal.selection.candidates import MOST_PLANNED, Candidates, Rows, largest_first, planned, remaining
 from lib.mdal.selection.clusters import sample
 
@@ -37,11 +36,10 @@ def paced(
 
     The sum is large for a case that represents many others, as long as no similar case is chosen: frequent
     kinds of cases come first, rare ones later. Among equally representative cases, the weights prefer those
-    with many salient places and an unusual appearance. Cases of extreme modality difference come last, the
-    most extreme at the very end: they are likelier damaged than informative.
+    with many salient places and an unusual appearance.
 
     If a place is a different part of the body in each case, saliency means little, and no order by the
-    features alone was found to be better than chance. All but the extreme cases are then in random order.
+    features alone was found to be better than chance. The order is then random.
 
     The order does not depend on the budget. In a pool of more than 4,000 cases, a sample of 4,000 is ordered,
     at most 2,000 of them jointly, and the other cases follow by weight.
@@ -63,20 +61,16 @@ def paced(
     """
     pool = candidates.by_id()
     planned(pool, budget)
-    by_difference = largest_first(pool.difference)
-    suspect = by_difference[extreme(pool.difference)[by_difference]][::-1]
-    usual = remaining(suspect, np.arange(len(pool)))
     if not pool.aligned:
-        return pool.named(np.concatenate([generator.permutation(usual), suspect]))
-    rows = usual[sample(len(usual), MOST_COMPARED, generator)]
+        return pool.named(generator.permutation(len(pool)))
+    rows = sample(len(pool), MOST_COMPARED, generator)
     points = (pool.features if pool.saliency_features is None else pool.saliency_features).astype(np.float64)
     weight = atypical * _normal_score(np.linalg.norm(points - points.mean(axis=0), axis=1))
     weight += difference * _normal_score(pool.difference)
     if pool.salient is not None:
         weight += salient * _normal_score(pool.salient)
     first = rows[_greedy(cdist(points[rows], points[rows]), weight[rows])]
-    rest = remaining(np.concatenate([first, suspect]), largest_first(weight))
-    return pool.named(np.concatenate([first, rest, suspect]))
+    return pool.named(np.concatenate([first, remaining(first, largest_first(weight))]))
 
 
 def _normal_score(values: NDArray[np.float64]) -> NDArray[np.float64]:

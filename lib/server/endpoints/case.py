@@ -53,11 +53,11 @@ def label(id: str, tag: str, request: Request) -> FileResponse:
 
 @router.get(
     "/difference/{first}/{second}.nii.gz",
-    summary="Where two modalities disagree",
+    summary="Where two modalities differ",
     response_class=FileResponse,
 )
 def difference(id: str, first: str, second: str, request: Request) -> FileResponse:
-    """A NIfTI with -PMI in nats, constant within blocks, on the grid of the case's reference."""
+    """A NIfTI with the departure of each place in deviations, on the grid of the case's reference."""
     return _file(id, request, lambda files, case: files.difference(case, f"{first}/{second}"))
 
 

@@ -8,6 +8,7 @@ from lib.cases.case import Case, Source
 from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.formats.image import read_grid
 from lib.ciml.inference.explanation import MEASURE_UNITS, MEASURES, links_of
+from lib.pipeline.place_differences import place_differences
 from lib.pipeline.plan_document import PlannedCase, budgeted, reason
 from lib.pipeline.workspace import Workspace
 from lib.plan.scores import CaseScore
@@ -15,8 +16,8 @@ from lib.plan.store import Event
 from lib.runtime.errors import UserError
 from lib.views.documents.case_files import CaseFiles
 from lib.views.documents.viewer_links import viewer_links
+from lib.views.pictures.difference_map import colour_range
 from lib.views.pictures.display_presets import display_window
-from lib.views.pictures.patch_map import pairs_of, patches_of, scale_of
 
 _SHOWN_MAPS = ("attention", "kl")  # contribution maps on the page; the explanation's folder has all
 
@@ -109,16 +110,16 @@ def _written_at(files: CaseFiles, case: Case, tag: str) -> dict[str, Any]:
 
 
 def _differences(files: CaseFiles, case: Case) -> list[dict[str, Any]]:
-    """Maps of where modalities disagree: the colour range, and the position of most disagreement."""
-    patches = patches_of(files.workspace)
+    """Maps of where modalities differ: the colour range, and the place that differs most."""
+    differences = place_differences(files.workspace)
     return [
         {
             "pair": pair,
-            "low": round(scale_of(patches, pair).low, 3),
-            "high": round(scale_of(patches, pair).high, 3),
+            "low": round(colour_range(differences, pair).low, 3),
+            "high": round(colour_range(differences, pair).high, 3),
             "most_mm": files.most_different(case, pair),
         }
-        for pair in pairs_of(patches, case.id)
+        for pair in differences.pairs_of(case.id)
     ]
 
 

@@ -13,11 +13,12 @@ from lib.cases.case import Case, Source
 from lib.cases.formats.image import MAX_VOXELS, Volume, read_grid, read_volume, suffix_of, write_nifti
 from lib.labels.store import FINAL
 from lib.pipeline.disk import disk_bytes
+from lib.pipeline.place_differences import place_differences
 from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
-from lib.views.pictures.patch_map import pairs_of, patch_map, patches_of, place_of
+from lib.views.pictures.difference_map import difference_map, middle_of
 from lib.views.pictures.picture_cache import PictureCache
 from lib.views.pictures.planes import readable_case, write_planes
 
@@ -105,19 +106,19 @@ class CaseFiles:
         )
 
     def difference(self, case: Case, pair: str) -> Path:
-        """Map of where the two modalities of a pair disagree, on the grid of the case's reference.
+        """Map of where the two modalities of a pair differ, on the grid of the case's reference.
 
         Raises:
             NotThere: If there is no such map for the case.
             UserError: If the case cannot be read.
         """
-        patches = patches_of(self.workspace)
-        if pair not in (known := pairs_of(patches, case.id)):
+        differences = place_differences(self.workspace)
+        if pair not in (known := differences.pairs_of(case.id)):
             raise NotThere(
-                f"maps of disagreement exist for {', '.join(known) or 'no pair'} of case {case.id}; "
+                f"maps of the difference exist for {', '.join(known) or 'no pair'} of case {case.id}; "
                 f"got {pair[:40]!r}. Score the pool again to make them."
             )
-        found = patch_map(self.workspace.cache.get(case), patches, pair)
+        found = difference_map(self.workspace.cache.get(case), differences, pair)
         values = hashlib.blake2b(found.array.tobytes(), digest_size=16).hexdigest()
         return self._volume(["difference", pair, self.workspace.cache.key(case), values], lambda: found)
 
@@ -142,18 +143,20 @@ class CaseFiles:
         return self._pictures.file(*shown, through, label and label.name, suffix=".jpg", make=make)
 
     def most_different(self, case: Case, pair: str | None = None) -> PatientPoint | None:
-        """Point where two modalities of a case disagree most, in RAS mm; None if it is not known.
+        """Point where the modalities of a case differ most, in RAS mm; None if it is not known.
 
         Args:
             case: Case of the pool.
-            pair: Pair of modalities; by default the pair that differs most.
+            pair: Pair of modalities; None for the mean over all pairs of the case.
         """
-        pair = pair or self.workspace.plan.score(case.id).details.get("most_different_pair")
-        position = patches_of(self.workspace).most_different(case.id, pair)
-        if position is None:
+        differences = place_differences(self.workspace)
+        place = differences.most_different(case.id, pair)
+        if place is None:
             return None
         try:
-            return place_of(self.workspace.cache.get(case), position)
+            prepared = self.workspace.cache.get(case)
+            box = differences.box(prepared, place)
+            return None if box is None else middle_of(prepared, box)
         except UserError:  # damaged since it was scored
             return None
 

@@ -15,12 +15,12 @@ from matplotlib.ticker import MaxNLocator
 
 from lib.mdal import pair_names
 from lib.mdal.representation.projection import projected
+from lib.pipeline.place_differences import PlaceDifferences, place_differences
 from lib.pipeline.plan_document import MDAL_METHOD, PlanDocument, PlannedCase
-from lib.pipeline.planning import PATCH_FILE
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
-from lib.views.pictures.thumbnails import Patches, Thumbnail, thumbnail
+from lib.views.pictures.thumbnails import Thumbnail, thumbnail
 
 PICTURED_CASES = 8  # cases with thumbnails
 NUMBERED = 20  # cases with their rank on the map
@@ -147,11 +147,10 @@ def _draw_sentence(part: SubFigure, sentence: str) -> None:
 
 def _draw_cases(part: SubFigure, shown: tuple[PlannedCase, ...], workspace: Workspace) -> None:
     """Draw two slices per case; for a case that can no longer be read, the reason."""
-    plan = workspace.plan.current()
-    patches = Patches.load(workspace.folders.work / PATCH_FILE, of=plan.content if plan else "")
+    differences = place_differences(workspace)
     part.suptitle(
-        "The first chosen cases, in the two modalities that differ most, boxed where they agree least"
-        if patches.rows
+        "The first chosen cases, in the two modalities that differ most, boxed at the most different place"
+        if differences.rows
         else "The first chosen cases",
         fontsize=12,
     )
@@ -160,7 +159,7 @@ def _draw_cases(part: SubFigure, shown: tuple[PlannedCase, ...], workspace: Work
     for cell, case in zip(cells, shown, strict=False):
         cell.suptitle(_caption(case), fontsize=10.5, fontweight="bold", parse_math=False)
         try:
-            _draw_thumbnail(cell, _thumbnail(case, workspace, patches))
+            _draw_thumbnail(cell, _thumbnail(case, workspace, differences))
         except UserError as err:
             _draw_sentence(cell, str(err))
 
@@ -173,14 +172,15 @@ def _caption(case: PlannedCase) -> str:
     return f"{case.rank}.  {name}   MD {score.difference:+.2f}, percentile {score.percentile:.0f}"
 
 
-def _thumbnail(case: PlannedCase, workspace: Workspace, patches: Patches) -> Thumbnail:
+def _thumbnail(case: PlannedCase, workspace: Workspace, differences: PlaceDifferences) -> Thumbnail:
     prepared, pair = (
         workspace.cache.get(workspace.pool.by_id[case.id]),
         case.score.details.get("most_different_pair"),
     )
     named = dict(zip(pair_names(prepared.modalities), combinations(prepared.modalities, 2), strict=True))
     had = [name for name, present in zip(prepared.modalities, prepared.present, strict=True) if present]
-    return thumbnail(prepared, named.get(str(pair), had[:2]), patches.most_different(case.id, pair))
+    marked = differences.box(prepared, differences.most_different(case.id))
+    return thumbnail(prepared, named.get(str(pair), had[:2]), marked)
 
 
 def _draw_thumbnail(cell: SubFigure, shown: Thumbnail) -> None:

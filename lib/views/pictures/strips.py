@@ -1,4 +1,4 @@
-"""Strips: every modality of a case side by side, through the position where the modalities differ most."""
+"""Strips: every modality of a case side by side, through the place where the modalities differ most."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from lib.cases.boxes import Box
 from lib.cases.case import Case
 from lib.cases.preprocessing import PreparedCase
 from lib.pipeline.disk import disk_bytes
+from lib.pipeline.place_differences import place_differences
 from lib.pipeline.plan_document import budgeted
 from lib.pipeline.workspace import Workspace
-from lib.views.pictures.patch_map import patches_of
 from lib.views.pictures.picture_cache import PictureCache
 from lib.views.pictures.thumbnails import thumbnail
 
 logger = logging.getLogger(__name__)
-STRIP_VERSION = 1  # raise when a strip of the same case and position looks different
+STRIP_VERSION = 2  # raise when a strip of the same case and position looks different
 _FOLDERS = 256  # named by two hexadecimal digits: making a strip looks at all sizes in its folder
 PANEL = 180  # pixels of the longer side of one modality's slice
 _GAP = 3  # pixels between two modalities
@@ -29,7 +30,7 @@ _BACK, _ABSENT, _MARK = (5, 8, 12), (70, 82, 96), (255, 122, 156)
 
 
 class Strips:
-    """Strips of the cases, made once for a content and a position, then read from disk."""
+    """Strips of the cases, made once for a content and a place, then read from disk."""
 
     def __init__(self, workspace: Workspace) -> None:
         """Make no picture yet."""
@@ -42,17 +43,19 @@ class Strips:
         Raises:
             UserError: If a file of the case cannot be used.
         """
-        key, position = self.workspace.cache.key(case), self._position(case)
+        key, differences = self.workspace.cache.key(case), place_differences(self.workspace)
+        place = differences.most_different(case.id)
 
         def make(path: Path) -> None:
             with self._making:
-                path.write_bytes(strip(self.workspace.cache.get(case), position))
+                prepared = self.workspace.cache.get(case)
+                path.write_bytes(strip(prepared, differences.box(prepared, place)))
 
         kept = PictureCache(
             self.workspace.folders.work / "strips" / key[:2],
             max_bytes=disk_bytes(self.workspace.settings, "strips") / _FOLDERS,
         )
-        return kept.file(STRIP_VERSION, key, position, suffix=".jpg", make=make)
+        return kept.file(STRIP_VERSION, key, differences.view, place, suffix=".jpg", make=make)
 
     def keep_chosen(self, *, limit: int = 200) -> int:
         """Make the strips of the chosen cases, best first.
@@ -78,22 +81,18 @@ class Strips:
                 logger.warning("no picture of %s: %s", id, err)
         return count
 
-    def _position(self, case: Case) -> int | None:
-        pair = self.workspace.plan.score(case.id).details.get("most_different_pair")
-        return patches_of(self.workspace).most_different(case.id, pair)
 
-
-def strip(case: PreparedCase, position: int | None) -> bytes:
+def strip(case: PreparedCase, box: Box | None) -> bytes:
     """A JPEG with an axial slice in every modality of the pool, each with an equal part of the width.
 
     A modality that the case lacks is shown as a cross.
 
     Args:
         case: Prepared case.
-        position: Position of the features to cut through and to box; None for the middle of the body.
+        box: Part of the case to cut through and to mark; None for the middle of the body.
     """
     had = [name for name, present in zip(case.modalities, case.present, strict=True) if present]
-    shown = thumbnail(case, had, position)
+    shown = thumbnail(case, had, box)
     height_mm, width_mm = shown.size_mm
     scale = PANEL / max(height_mm, width_mm)  # pixels a mm
     width, height = max(1, round(width_mm * scale)), max(1, round(height_mm * scale))

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.cases.boxes import Box
 from lib.cases.modalities import kind
 from lib.cases.preprocessing import PreparedCase
-from lib.mdal.representation.positions import position_box
 from lib.mdal.representation.views import view_box
-from lib.runtime.own_files import UNREADABLE, read_arrays, set_aside
 from lib.views.pictures.reorientation import Reorientation
 
 _MR_SHOWN = (1.0, 99.5)  # percentiles of the slice inside the body
@@ -37,56 +35,18 @@ class Thumbnail:
     marked_mm: tuple[float, float, float, float] | None
 
 
-@dataclass(frozen=True, eq=False)
-class Patches:
-    """PMI at every position of the cases of a scored pool.
-
-    Attributes:
-        rows: Row of each case id.
-        pairs: Pairs of modalities, as `CT/PET`.
-        nats: PMI in nats, (N, P, positions); NaN outside the body.
-    """
-
-    rows: dict[str, int]
-    pairs: tuple[str, ...]
-    nats: NDArray[np.float16]
-
-    @classmethod
-    def load(cls, path: Path, *, of: str) -> Patches:
-        """Read the patches of the plan with the content `of`; empty if the file holds another plan."""
-        empty = cls({}, (), np.empty((0, 0, 0), np.float16))
-        try:
-            stored = read_arrays(path)
-            if str(stored["content"]) != of:
-                return empty
-            ids, pairs, nats = (stored[name] for name in ("ids", "pairs", "nats"))
-            return cls({str(id): row for row, id in enumerate(ids)}, tuple(map(str, pairs)), nats)
-        except FileNotFoundError:
-            return empty
-        except UNREADABLE as err:
-            set_aside(path, f"{err}. Positions are marked again after the next scoring.")
-            return empty
-
-    def most_different(self, id: str, pair: str | None) -> int | None:
-        """Position where the two modalities of a case disagree most; None if it is not known."""
-        if id not in self.rows or pair not in self.pairs:
-            return None
-        nats = self.nats[self.rows[id], self.pairs.index(pair)]
-        return int(np.nanargmin(nats)) if np.isfinite(nats).any() else None
-
-
-def thumbnail(case: PreparedCase, modalities: Sequence[str], position: int | None) -> Thumbnail:
-    """Cut the axial slice through a position of the features, or through the middle of the body.
+def thumbnail(case: PreparedCase, modalities: Sequence[str], box: Box | None) -> Thumbnail:
+    """Cut the axial slice through a box, or through the middle of the body.
 
     Args:
         case: Prepared case.
         modalities: Modalities to show, among those of the case.
-        position: Position to cut through and to mark; None for the middle of the body and no mark.
+        box: Part of the case to cut through and to mark; None for the middle of the body and no mark.
     """
     patient = Reorientation.to("LPS", case.grid)
     step = patient.spacing
     seen = patient.box(view_box(case.foreground))
-    marked = None if position is None else patient.box(position_box(position, case.foreground))
+    marked = None if box is None else patient.box(box)
     left, top, up = marked or seen
     level, window = (up.start + up.stop) // 2, (seen[0], seen[1])
 

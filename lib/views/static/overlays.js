@@ -1,4 +1,4 @@
-// Overlays on the images: labels, maps of disagreement, contributions of the modalities.
+// Overlays on the images: labels, maps of where modalities differ, contributions of the modalities.
 
 import { h, s } from "mdal/dom.js";
 import { signed } from "mdal/format.js";
@@ -109,9 +109,9 @@ function found(about) {
       name: `Label, ${tag}`, tag, path: `${folder}/labels/${encodeURIComponent(tag)}.nii.gz`,
     })),
     ...about.differences.map(({ pair, low, high }) => ({
-      name: `Where ${pair} disagree`,
+      name: `Where ${pair} differ`,
       path: `${folder}/difference/${pair.split("/").map(encodeURIComponent).join("/")}.nii.gz`,
-      scale: { low, high, unit: "nats" },
+      scale: { low, high, unit: "deviations" },
       note: "−PMI of each block; values below the median of the pool are not coloured.",
     })),
     ...maps.map(({ measure, unit, sender, subtask }) => ({
