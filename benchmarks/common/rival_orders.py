@@ -207,7 +207,7 @@ TITLES: dict[str, str] = {
     "surprise": "The modality that the other foretells worst first",
     "nmi": "The smallest mutual information between co-registered voxels first",
 }
-WITHDRAWN = frozenset({"surprise", "nmi"})
+WITHDRAWN = frozenset({"surprise", "nmi", "mdal_usual", "diversemd_usual"})
 """Orders in the published rows of the first study that no release can compute any more."""
 
 

@@ -36,17 +36,19 @@ from benchmarks.common.tables import table_of, write_rows
 from lib.cases.boxes import Box
 from lib.cases.formats.image import resample
 from lib.mdal.representation.contrastive import ContrastiveSettings, train_encoders
-from lib.mdal.representation.encoder import EncoderSettings, place_shares
+from lib.mdal.representation.encoder import EncoderSettings, place_counts, place_shares
 from lib.mdal.representation.matching import matched_share
 from lib.mdal.representation.views import CaseView, PoolViews, Shape, case_view, gather_views, view_box
 from lib.mdal.scoring.heads import Dense, GaussianHead, embed
 from lib.mdal.scoring.place_difference import (
+    above_whole_case,
     case_difference,
     lesion_focused,
     standardise_places,
     whole_case,
 )
 from lib.mdal.scoring.pmi import Array, Rows, assign_folds, finite_mean
+from lib.mdal.scoring.pool_places import departure_of_case
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.files import replacing
@@ -77,14 +79,18 @@ class Setting:
 
 _FINE = EncoderSettings(strides=((1, 2, 2), (2, 2, 2), (1, 1, 1)))
 _LONG = ContrastiveSettings(steps=300, batch=14, positions=512, learning_rate=5e-3, checks=6, encoder=_FINE)
+_STRIDED_LATE = EncoderSettings(strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)))
+_BEFORE = ContrastiveSettings(
+    steps=1, batch=16, positions=48, learning_rate=3e-3, checks=0, encoder=_STRIDED_LATE
+)
 _COARSE, _VIEW = (12, 24, 24), (28, 72, 56)
 SETTINGS = {
-    "before": Setting(_COARSE, ContrastiveSettings(steps=1), crossfit=False),
+    "before": Setting(_COARSE, _BEFORE, crossfit=False),
     "fine": Setting(_VIEW, _LONG),
     "fine, head of training cases": Setting(_VIEW, _LONG, crossfit=False),
     "fine, rate 1e-2": Setting(_VIEW, replace(_LONG, learning_rate=1e-2)),
     "fine, rate 1e-2, 200 steps": Setting(_VIEW, replace(_LONG, learning_rate=1e-2, steps=200)),
-    "coarse, long": Setting(_COARSE, replace(_LONG, encoder=EncoderSettings())),
+    "coarse, long": Setting(_COARSE, replace(_LONG, encoder=_STRIDED_LATE)),
 }
 
 
@@ -207,8 +213,8 @@ def summary(pool: Pool, setting: Setting, folds: Sequence[dict[str, Any]]) -> di
     places = standardise_places(nats, pool.folds)
     stride = setting.contrastive.encoder.stride
     lesion = place_shares(torch.from_numpy(pool.lesion), stride).numpy() >= LESION
-    signed, departure = case_difference(places), case_difference(np.abs(places))
-    middle = whole_case(signed)
+    signed = case_difference(places)
+    middle, departure = whole_case(signed), departure_of_case(places, place_counts(setting.view, stride))
     return {
         "places": "x".join(str(-(-size // step)) for size, step in zip(setting.view, stride, strict=True)),
         "place, mm": "x".join(
@@ -221,7 +227,7 @@ def summary(pool: Pool, setting: Setting, folds: Sequence[dict[str, Any]]) -> di
         "AUC departure": _auc(departure, lesion),
         "rho mean": _rho(finite_mean(signed, axis=1), pool.volume_ml),
         "rho top": _rho(lesion_focused(signed) - middle, pool.volume_ml),
-        "rho departure": _rho(lesion_focused(departure) - whole_case(departure), pool.volume_ml),
+        "rho departure": _rho(above_whole_case(departure), pool.volume_ml),
         "steps": np.mean([found["best_steps"] for found in folds]),
         "core_s a fold": np.mean([found["core_s"] for found in folds]),
     }

@@ -43,7 +43,7 @@ def marked_places(workspace: Workspace) -> list[dict[str, Any]]:
         if source := case.modalities.get("CT"):
             ct = resample(read_volume(source), prepared.grid, fill=-1000.0).array
         for pair in (*differences.pairs, None):
-            box = differences.box(prepared, differences.most_different(case.id, pair))
+            box = differences.most_different(prepared, pair)
             if box is None:
                 continue
             body = prepared.foreground[box].mean()

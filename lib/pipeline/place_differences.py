@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
 from lib.cases.boxes import Box
+from lib.cases.modalities import kind
 from lib.cases.preprocessing import PreparedCase
 from lib.mdal.representation.encoder import STRIDE, place_counts
 from lib.mdal.representation.positions import position_box
 from lib.mdal.representation.views import Shape
-from lib.mdal.scoring.place_difference import departure, most_departing
+from lib.mdal.scoring.place_difference import departure
 from lib.mdal.scoring.pmi import Array
 from lib.mdal.scoring.pool_places import departure_of_case
 from lib.pipeline.workspace import Workspace
 from lib.runtime.files import replacing
 from lib.runtime.own_files import UNREADABLE, map_array, read_or_set_aside, set_aside
 
+_AIR = -0.9  # of a prepared CT, whose window ends at -1: fat is brighter
 _CONSEQUENCE = "Places are marked again after the next scoring."
 
 
@@ -100,15 +102,32 @@ class PlaceDifferences:
             return departure_of_case(found, counts)
         return departure(found[:, self.pairs.index(pair)], counts)
 
-    def box(self, case: PreparedCase, place: int | None) -> Box | None:
-        """Part of a case that a place covers; None without a place."""
-        return None if place is None else position_box(place, case.foreground, shape=self.view)
+    def box(self, case: PreparedCase, place: int) -> Box:
+        """Part of a case that a place covers."""
+        return position_box(place, case.foreground, shape=self.view)
 
-    def most_different(self, id: str, pair: str | None = None) -> int | None:
-        """Place of a case that departs most; None if it is not known."""
+    def falling(self, id: str, pair: str | None = None) -> NDArray[np.intp]:
+        """Known places of a case, the one that departs most first; empty if none is known."""
         if id not in self.rows or (pair is not None and pair not in self.pairs):
-            return None
-        return most_departing(self.departures(np.array([self.rows[id]]), pair)[0])
+            return np.empty(0, dtype=np.intp)
+        found = self.departures(np.array([self.rows[id]]), pair)[0]
+        order = np.argsort(-found, kind="stable")
+        return order[: np.isfinite(found).sum()]
+
+    def most_different(self, case: PreparedCase, pair: str | None = None) -> Box | None:
+        """Part of a case that departs most, mostly inside the body and not in air; None if not known."""
+        boxes = (self.box(case, int(place)) for place in self.falling(case.id, pair))
+        return next((box for box in boxes if _is_tissue(case, box)), None)
+
+
+def _is_tissue(case: PreparedCase, box: Box) -> bool:
+    """Whether a box lies mostly in the body, and a CT shows more than air there."""
+    if case.foreground[box].mean() < 0.5:
+        return False
+    return not any(
+        here and kind(name) == "CT" and case.array[m][box].mean(dtype=np.float64) < _AIR
+        for m, (name, here) in enumerate(zip(case.modalities, case.present, strict=True))
+    )
 
 
 class _About(TypedDict):

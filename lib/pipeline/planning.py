@@ -153,7 +153,7 @@ def candidates_of(scored: WorkspaceScores) -> Candidates:
         tuple(case.id for case in scored.cases),
         scores.features,
         scores.md,
-        scores.damage,
+        damage=scores.damage,
         lesion_proxy=scores.lesion_proxy,
         salient=scores.salient,
         saliency_features=scores.saliency_features,

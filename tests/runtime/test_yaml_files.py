@@ -20,7 +20,6 @@ from lib.mdal.scoring.fold_model import FoldModel
 from lib.mdal.scoring.fold_scores import FoldScores
 from lib.pipeline.segmentation_cache import SegmentationCache
 from lib.runtime.yaml_table import read_table
-from lib.views.pictures.thumbnails import Patches
 
 
 class Planted:
@@ -50,7 +49,6 @@ CHECKPOINTS: dict[str, Callable[[Path], object]] = {
 ARRAYS: dict[str, Callable[[Path], object]] = {
     "scores": FoldScores.load,
     "view": CaseView.load,
-    "patches": lambda path: Patches.load(path, of="x"),
     "views": lambda path: PoolViews(path, np.empty(0), np.empty(0)).array,
 }
 

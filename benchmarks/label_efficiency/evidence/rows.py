@@ -12,7 +12,7 @@ from lib.runtime.files import replacing
 CASES, CELLS, RUNS, PATIENTS = "cases.csv", "cells.csv", "runs.csv", "patients.csv"
 COLUMNS = {
     CASES: (
-        "case", "served", "difference", "volume_ml", "voxels", "damage", "rare",
+        "case", "served", "difference", "suspect", "volume_ml", "voxels", "damage", "rare",
     ),
     CELLS: (
         "digest", "check", "strategy", "budget", "seed", "subset", "mean_md", "volume_ml", "voxels",

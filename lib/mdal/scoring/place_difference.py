@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
 from lib.mdal.representation.views import Shape
@@ -21,6 +20,7 @@ LESION_SHARE = 0.02  # share of the places of a case that the lesion-focused dif
 MIN_CASES = 5  # cases that must know a place; of fewer, median and spread say nothing
 _TO_DEVIATION = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
 _LEAST_SPREAD = 1e-3  # nats
+_USUAL = 0.8  # mean of |z| of a normal distribution
 _BLOCK = 64  # cases that are smoothed at a time
 
 
@@ -87,7 +87,8 @@ def departure(places: Array, counts: Shape) -> Array:
 
     A lesion is often unusual in both modalities at once, and PMI is then high: an unusual, but consistent
     place. So either direction counts. Neighbouring places see overlapping parts of an image, and a single
-    place that departs alone is noise; so each place takes the mean over its neighbours that are known.
+    place that departs alone is noise; so each place takes the mean over itself and its neighbours. An unknown
+    neighbour counts as a usual place; otherwise the body's edge, with few neighbours, would depart most.
 
     Args:
         places: Standardised difference of each place, shape (N, places) or (N, P, places).
@@ -103,15 +104,11 @@ def departure(places: Array, counts: Shape) -> Array:
 
 
 def _smoothed(values: Array, counts: Shape) -> Array:
-    """Mean over the 27 neighbouring places that are known, shape (n, places)."""
+    """Mean over the 27 places around each place, shape (n, places)."""
     known = np.isfinite(values)
-
-    def neighbourhood(of: Array) -> Tensor:
-        volume = torch.from_numpy(np.ascontiguousarray(of)).view(len(of), 1, *counts)
-        return functional.avg_pool3d(volume, 3, stride=1, padding=1).view(len(of), -1)
-
-    total, share = neighbourhood(np.where(known, values, 0.0)), neighbourhood(known.astype(values.dtype))
-    return np.where(known, (total / share.clamp(min=1e-6)).numpy(), np.nan)
+    filled = torch.from_numpy(np.where(known, values, _USUAL)).view(len(values), 1, *counts)
+    padded = functional.pad(filled, (1,) * 6, value=_USUAL)
+    return np.where(known, functional.avg_pool3d(padded, 3, stride=1).view(len(values), -1).numpy(), np.nan)
 
 
 def lesion_focused(places: Array, share: float = LESION_SHARE) -> Array:
@@ -141,11 +138,6 @@ def above_whole_case(places: Array, share: float = LESION_SHARE) -> Array:
 def whole_case(places: Array) -> Array:
     """Median of the places of each case, shape (N,): damage moves the whole case, a lesion few places."""
     return _median(places, axis=1)[:, 0]
-
-
-def most_departing(departure: Array) -> int | None:
-    """Place that departs most, of shape (places,); None if none is known."""
-    return int(np.nanargmax(departure)) if np.isfinite(departure).any() else None
 
 
 def _median(values: Array, axis: int | tuple[int, ...]) -> Array:

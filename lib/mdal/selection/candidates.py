@@ -29,10 +29,10 @@ class Candidates:
         ids: Names of the N cases.
         features: PCA-reduced embeddings, shape (N, F).
         difference: Modality difference, by which cases are ranked, shape (N,).
-        damage: Difference of the case as a whole, which damaged scans raise, shape (N,); None if not known.
         lesion_proxy: Label-free proxy of the size and conspicuity of lesions, shape (N,).
         salient: Number of places that are among the most conspicuous of the pool, shape (N,).
         saliency_features: Appearance of the salient places, shape (N, L).
+        damage: Difference of the case as a whole, which damaged scans raise, shape (N,); None if not known.
         aligned: Whether a place is the same part of the body in every case; if not, `lesion_proxy`, `salient`
             and `saliency_features` mean little.
 
@@ -43,10 +43,10 @@ class Candidates:
     ids: Sequence[str]
     features: NDArray[np.float32]
     difference: NDArray[np.float64]
-    damage: NDArray[np.float64] | None = None
     lesion_proxy: NDArray[np.float64] | None = None
     salient: NDArray[np.float64] | None = None
     saliency_features: NDArray[np.float32] | None = None
+    damage: NDArray[np.float64] | None = None
     aligned: bool = True
 
     def __post_init__(self) -> None:

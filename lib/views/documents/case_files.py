@@ -150,15 +150,14 @@ class CaseFiles:
             pair: Pair of modalities; None for the mean over all pairs of the case.
         """
         differences = place_differences(self.workspace)
-        place = differences.most_different(case.id, pair)
-        if place is None:
+        if case.id not in differences.rows:
             return None
         try:
             prepared = self.workspace.cache.get(case)
-            box = differences.box(prepared, place)
-            return None if box is None else middle_of(prepared, box)
         except UserError:  # damaged since it was scored
             return None
+        box = differences.most_different(prepared, pair)
+        return None if box is None else middle_of(prepared, box)
 
     def _volume(self, shown: list[object], make: Callable[[], Volume]) -> Path:
         return self._volumes.file(

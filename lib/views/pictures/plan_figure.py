@@ -179,7 +179,7 @@ def _thumbnail(case: PlannedCase, workspace: Workspace, differences: PlaceDiffer
     )
     named = dict(zip(pair_names(prepared.modalities), combinations(prepared.modalities, 2), strict=True))
     had = [name for name, present in zip(prepared.modalities, prepared.present, strict=True) if present]
-    marked = differences.box(prepared, differences.most_different(case.id))
+    marked = differences.most_different(prepared)
     return thumbnail(prepared, named.get(str(pair), had[:2]), marked)
 
 

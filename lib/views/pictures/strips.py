@@ -44,18 +44,18 @@ class Strips:
             UserError: If a file of the case cannot be used.
         """
         key, differences = self.workspace.cache.key(case), place_differences(self.workspace)
-        place = differences.most_different(case.id)
+        shown = differences.falling(case.id)[:1].tolist()
 
         def make(path: Path) -> None:
             with self._making:
                 prepared = self.workspace.cache.get(case)
-                path.write_bytes(strip(prepared, differences.box(prepared, place)))
+                path.write_bytes(strip(prepared, differences.most_different(prepared)))
 
         kept = PictureCache(
             self.workspace.folders.work / "strips" / key[:2],
             max_bytes=disk_bytes(self.workspace.settings, "strips") / _FOLDERS,
         )
-        return kept.file(STRIP_VERSION, key, differences.view, place, suffix=".jpg", make=make)
+        return kept.file(STRIP_VERSION, key, differences.view, shown, suffix=".jpg", make=make)
 
     def keep_chosen(self, *, limit: int = 200) -> int:
         """Make the strips of the chosen cases, best first.

@@ -193,7 +193,7 @@ def test_training_matches_unseen_cases_and_survives_missing_modalities():
     views, present, foreground = toy_views(24)
     present[:6, 1] = False
     views[:6, 1] = 0
-    encoders = train(views, present, foreground, rows=np.arange(16), steps=40)
+    encoders = train(views, present, foreground, rows=np.arange(16), steps=60)
     with torch.inference_mode():
         dense = encoders(torch.from_numpy(views[16:].astype(np.float32)), torch.from_numpy(present[16:]))
     critic = torch.einsum("ikp,jkp->pij", dense[:, 0], dense[:, 1])

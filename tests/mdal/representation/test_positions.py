@@ -7,7 +7,7 @@ import torch
 
 from lib.mdal.representation.encoder import EncoderSettings, ModalityEncoder, foreground_positions
 from lib.mdal.representation.positions import position_box
-from lib.mdal.representation.views import VIEW_SHAPE, case_view, view_box
+from lib.mdal.representation.views import COARSE_SHAPE, case_view, view_box
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 
@@ -24,13 +24,13 @@ def body() -> np.ndarray:
 @pytest.mark.parametrize("position", [0, 43, 86, 129, 215])
 def test_a_position_lies_where_its_feature_looks(position: int) -> None:
     seen = view_box(body())
-    assert tuple(part.stop - part.start for part in seen) == VIEW_SHAPE
+    assert tuple(part.stop - part.start for part in seen) == COARSE_SHAPE
     torch.manual_seed(0)
     encoder = ModalityEncoder(EncoderSettings(width=2, features=4)).eval()
-    view = torch.randn(1, 1, *VIEW_SHAPE, requires_grad=True)
+    view = torch.randn(1, 1, *COARSE_SHAPE, requires_grad=True)
     encoder.body(view).flatten(2)[0, :, position].sum().backward()
     reached = view.grad[0, 0].abs().numpy() > 0  # (D, H, W)
-    for axis, part in enumerate(position_box(position, body())):
+    for axis, part in enumerate(position_box(position, body(), shape=COARSE_SHAPE)):
         found = np.flatnonzero(reached.any(axis=tuple(other for other in range(3) if other != axis)))
         looked_at = found + seen[axis].start
         assert part.start >= looked_at[0]
@@ -43,7 +43,7 @@ def test_a_position_lies_where_its_feature_looks(position: int) -> None:
 def test_the_positions_cover_the_view_but_for_the_last_half_stride() -> None:
     covered = np.zeros_like(body())
     for position in range(POSITIONS):
-        covered[position_box(position, body())] = True
+        covered[position_box(position, body(), shape=COARSE_SHAPE)] = True
     seen = view_box(body())
     assert covered[seen].mean() > 0.8
     covered[seen] = False
@@ -52,7 +52,7 @@ def test_the_positions_cover_the_view_but_for_the_last_half_stride() -> None:
 
 def test_a_position_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="position must be 0 to 215; got 216"):
-        position_box(POSITIONS, body())
+        position_box(POSITIONS, body(), shape=COARSE_SHAPE)
 
 
 def test_the_view_of_an_empty_case_is_all_of_it() -> None:
@@ -68,6 +68,6 @@ def test_no_place_of_a_real_patient_that_counts_as_body_lies_in_air(samples: Cal
         view = torch.from_numpy(case_view(prepared).array[None, -1].astype(np.float32))
         for position in torch.where(foreground_positions(view)[0])[0].tolist():
             shares.append(prepared.foreground[position_box(position, prepared.foreground)].mean())
-    assert len(shares) > 2000
-    assert min(shares) > 0.2  # 0.09 when a place was the block of voxels behind the centre of its features
+    assert len(shares) > 20_000
+    assert np.mean(np.array(shares) < 0.2) < 0.005
     assert np.mean(np.array(shares) < 0.5) < 0.025

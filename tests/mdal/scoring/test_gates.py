@@ -32,10 +32,11 @@ RNG = np.random.default_rng(0)
     ],
 )
 def test_retrieval_is_neither_chance_nor_perfect(matched, chance, passes, says):
-    gate = retrieval_gate(matched, chance)
+    gate = retrieval_gate(matched, chance, "Training ended")
     assert gate.passed is passes
     assert says in gate.sentence
     assert (gate.value is None) == (passes is None)
+    assert ("Training ended." in gate.sentence) == (passes is not None)
 
 
 def test_seeds_that_disagree_fail_and_say_by_how_much():

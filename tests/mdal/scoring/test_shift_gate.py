@@ -10,13 +10,14 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
+from lib.mdal.representation.contrastive import TrainingCourse
 from lib.mdal.representation.encoder import Encoders, EncoderSettings
 from lib.mdal.representation.views import PoolViews
 from lib.mdal.scoring.fold_model import FoldModel
 from lib.mdal.scoring.fold_scores import score_fold
 from lib.mdal.scoring.gates import rise_gate
 from lib.mdal.scoring.heads import GaussianHead, embed, embed_views, pool_positions
-from lib.mdal.scoring.perturbation import Displacement
+from lib.mdal.scoring.perturbation import Displacement, typical_appearance
 
 COUNT, SHAPE, CPU = 60, (12, 24, 24), torch.device("cpu")
 VOXEL_MM = 8.0
@@ -52,16 +53,16 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> PoolViews:
     return PoolViews(file, np.ones((COUNT, 2), dtype=bool), np.full((COUNT, 3), VOXEL_MM))
 
 
-def scored(encoders: Encoders, views: PoolViews) -> tuple[np.ndarray, np.ndarray]:
+def scored(encoders: Encoders, views: PoolViews, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Rise above the controls, and rise above the undamaged case, of the second half of the cases."""
     encoders.eval()
     training, held_out = np.arange(COUNT // 2), np.arange(COUNT // 2, COUNT)
     patients = np.array([f"p{row:02d}" for row in range(COUNT)])
-    sample = np.asarray(views.array[training], np.float32)
     head = GaussianHead.fit(embed(encoders, views, training, CPU))
-    typical = torch.from_numpy(np.stack([sample.mean(axis=0), sample.std(axis=0)]))
-    model = FoldModel(encoders, head, frozenset(patients[training]), 0.0, typical)
-    rise = score_fold(model, views, patients, held_out, seed=0, device=CPU).rise[:, 1]
+    typical = typical_appearance(views.coarse(training), views.present[training])
+    course = TrainingCourse({1: 0.5}, 0.1, 1, 1)
+    model = FoldModel(encoders, course, head, frozenset(patients[training]), 0.0, typical)
+    rise = score_fold(model, views, patients, held_out, folder / "places.npy", seed=0, device=CPU).rise[:, 1]
     batch, present, body = views.of_patients(np.arange(COUNT)).batch(held_out)
     drawn = Displacement.draw(torch.full((len(held_out), 3), VOXEL_MM), torch.Generator().manual_seed(0))
     moved = torch.stack([drawn.shifted(batch[:, 0]), batch[:, 1]], dim=1)
@@ -72,13 +73,13 @@ def scored(encoders: Encoders, views: PoolViews) -> tuple[np.ndarray, np.ndarray
     return rise, before - after
 
 
-def test_blur_alone_does_not_pass_for_a_shift(views: PoolViews) -> None:
-    rise, uncontrolled = scored(Sharpness(2, EncoderSettings()), views)
+def test_blur_alone_does_not_pass_for_a_shift(views: PoolViews, tmp_path: Path) -> None:
+    rise, uncontrolled = scored(Sharpness(2, EncoderSettings()), views, tmp_path)
     assert rise_gate("shifted", uncontrolled).passed is True  # as it was without controls
     assert rise_gate("shifted", rise).passed is False
 
 
-def test_a_displacement_of_the_content_passes(views: PoolViews) -> None:
-    rise, uncontrolled = scored(Content(2, EncoderSettings()), views)
+def test_a_displacement_of_the_content_passes(views: PoolViews, tmp_path: Path) -> None:
+    rise, uncontrolled = scored(Content(2, EncoderSettings()), views, tmp_path)
     assert rise_gate("shifted", uncontrolled).passed is True
     assert rise_gate("shifted", rise).passed is True

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib.mdal.scoring.difference import extreme
 from lib.mdal.selection.candidates import Candidates
+from lib.mdal.selection.clusters import find_clusters
 from lib.mdal.selection.strategies import STRATEGIES, Standing, cluster_of, diverse_md, max_md
-from tests.support.candidate_pools import DRAWN, generator, of, pool
+from tests.support.candidate_pools import DRAWN, generator, of, pool, rows
 
 
 def test_every_strategy_has_a_title_and_a_sentence_for_each_standing():
@@ -72,16 +74,52 @@ def test_max_md_takes_the_largest_first_and_ties_by_id():
     assert max_md(candidates, 2, generator()) == ["d", "c", "a", "b"]
 
 
-@pytest.mark.parametrize("name", ["mdal", "diversemd"])
-def test_a_planted_outlier_of_modality_difference_comes_first(name):
+def test_a_planted_outlier_of_modality_difference_comes_first():
     candidates = pool()
     candidates.difference[17] = 9.0
-    assert STRATEGIES[name].select(candidates, 6, generator())[0] == "c00017"
+    assert max_md(candidates, 6, generator())[0] == "c00017"
 
 
-def test_diverse_md_takes_the_largest_of_every_cluster_then_the_second():
-    candidates = of("abcdef", [0, 0.1, 0.2, 9, 9.1, 50], [5.0, 6.0, 4.0, 1.0, 2.0, 0.0])
-    assert diverse_md(candidates, 3, generator()) == ["b", "e", "f", "a", "d", "c"]
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_likely_damaged_cases_come_last_the_most_extreme_at_the_very_end(name):
+    damage = np.random.default_rng(1).standard_normal(200)
+    damage[[3, 50, 120]] = 9.0, 12.0, 10.0
+    candidates = replace(pool(200), damage=damage)
+    order = rows(STRATEGIES[name].select(candidates, 20, generator()))
+    suspects = extreme(damage)
+    assert suspects[[3, 50, 120]].all()
+    assert order[-3:] == [3, 120, 50]
+    assert set(order[-suspects.sum() :]) == set(np.flatnonzero(suspects))
+    assert rows(max_md(candidates, 20, generator())) != rows(
+        STRATEGIES["mdal"].select(candidates, 20, generator())
+    )
+
+
+def test_diverse_md_takes_the_largest_of_the_inner_half_of_each_cluster():
+    candidates = of("abcdefg", [0, 0.1, 0.2, 5, 9, 9.2, 50], [5.0, 6.0, 4.0, 9.0, 1.0, 2.0, 0.0])
+    order = diverse_md(candidates, 3, generator())
+    assert order[0] == "d"  # of a, b, c and d, e, f, g the four nearest to the mean of 10.5
+    assert order[1] == "g"
+    assert order[2] in "ab"
+    assert diverse_md(candidates, 6, generator()) == order
+
+
+def test_diverse_md_takes_a_case_that_differs_as_a_whole_only_where_no_other_is_near_the_centre():
+    candidates = replace(pool(40), damage=np.zeros(40))
+    candidates.difference[7], candidates.damage[7] = 9.0, 1.0
+    candidates.features[7] = candidates.features.mean(axis=0)
+    assert diverse_md(candidates, 5, generator())[0] != "c00007"
+    assert diverse_md(replace(candidates, damage=None), 5, generator())[0] == "c00007"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("budget", [5, 10, 20])
+def test_the_first_cases_of_a_diverse_md_plan_cover_as_many_clusters_as_a_plan_for_so_few(budget, seed):
+    candidates = pool(120, seed=seed)
+    long, short = (diverse_md(candidates, count, generator())[:budget] for count in (35, budget))
+    group = find_clusters(candidates.features, budget, generator()).group
+    covered, at_best = (len(set(group[rows(order)].tolist())) for order in (long, short))
+    assert covered >= 0.8 * at_best
 
 
 @pytest.mark.parametrize("name", ["diversemd", "kmeans"])
@@ -104,19 +142,16 @@ def test_a_budget_of_the_whole_pool_still_spreads(name):
     assert {int(id) // 5 for id in max_md(candidates, 20, generator())[:4]} == {0}
 
 
-def test_identical_features_leave_the_modality_difference_to_decide():
+def test_identical_features_make_a_whole_order():
     candidates = replace(pool(), features=np.ones((30, 4), dtype=np.float32))
-    assert diverse_md(candidates, 8, generator()) == max_md(candidates, 8, generator())
+    assert len(set(diverse_md(candidates, 8, generator()))) == 30
 
 
-def test_the_first_turn_of_diverse_md_has_one_case_of_each_cluster():
+@pytest.mark.parametrize("count", [2, 8, 20])
+def test_the_first_cases_of_diverse_md_are_one_of_each_cluster(count):
     candidates = pool(50).take(np.random.default_rng(1).permutation(50))
-    cluster = dict(zip(candidates.ids, cluster_of(candidates, 8, generator()).tolist(), strict=True))
-    order = diverse_md(candidates, 8, generator())
-    assert sorted(cluster[id] for id in order[:8]) == list(range(8))
-    for id in order[:8]:
-        others = [c for c in range(50) if cluster[candidates.ids[c]] == cluster[id]]
-        assert candidates.difference[others].max() == candidates.difference[candidates.ids.index(id)]
+    cluster = dict(zip(candidates.ids, cluster_of(candidates, count, generator()).tolist(), strict=True))
+    assert sorted(cluster[id] for id in diverse_md(candidates, 8, generator())[:count]) == list(range(count))
 
 
 @pytest.mark.alone

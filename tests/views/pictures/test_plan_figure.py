@@ -8,14 +8,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lib.cases.formats.image import read_grid
+from lib.pipeline.place_differences import differences_folder
 from lib.pipeline.plan_document import MDAL_METHOD, PlanDocument, PlannedCase
-from lib.pipeline.planning import PATCH_FILE
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
 from lib.plan.scores import CaseScore
 from lib.views.pictures.plan_figure import draw, write_figure
 from tests.conftest import SAMPLES
+from tests.support.places import differences, peak
 
 PAIR = "CT/PET"
 
@@ -27,14 +28,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     for number in range(9):
         shutil.copytree(SAMPLES / ("STS_025", "STS_041")[number % 2], studies / f"p{number}")
     workspace = Workspace(studies, AppSettings())
-    workspace.folders.work.mkdir(exist_ok=True)
-    np.savez(
-        workspace.folders.work / PATCH_FILE,
-        content="",  # of a site without a plan
-        ids=np.array([f"p{number}" for number in range(9)]),
-        pairs=np.array([PAIR]),
-        nats=np.random.default_rng(0).normal(size=(9, 1, 216)).astype(np.float16),
-    )
+    workspace.plan.write(content="c", seed=0, scores={}, orders={}, about={})
+    known = {f"p{number}": peak(120 + number) for number in range(9)}
+    differences(known, [PAIR]).save(differences_folder(workspace), of="c")
     return workspace
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.pipeline.planning import PATCH_FILE
+from lib.pipeline.place_differences import differences_folder, place_differences
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.plan.scores import CaseScore
 from lib.runtime.errors import UserError
 from lib.views.pictures.strips import Strips, strip
+from tests.support.places import differences, peak
 
 PLACE = 130
 
@@ -24,8 +25,6 @@ PLACE = 130
 def workspace(samples: Callable[..., Path]) -> Workspace:
     """Two patients; it is known where the modalities of the first differ most."""
     workspace = Workspace(samples("STS_008", "STS_025"), AppSettings(budget="1"))
-    nats = np.ones((1, 1, 216), np.float16)
-    nats[0, 0, PLACE] = -3.0
     workspace.plan.write(
         content="c",
         seed=0,
@@ -33,13 +32,7 @@ def workspace(samples: Callable[..., Path]) -> Workspace:
         orders={workspace.settings.strategy: ("STS_008", "STS_025")},
         about={},
     )
-    np.savez(
-        workspace.folders.work / PATCH_FILE,
-        content="c",
-        ids=np.array(["STS_008"]),
-        pairs=np.array(["CT/PET"]),
-        nats=nats,
-    )
+    differences({"STS_008": peak(PLACE)}).save(differences_folder(workspace), of="c")
     return workspace
 
 
@@ -53,7 +46,8 @@ def marked(picture: np.ndarray) -> np.ndarray:
 
 def test_every_modality_has_an_equal_part_and_the_same_box(workspace: Workspace) -> None:
     case = workspace.cache.get(workspace.pool.by_id["STS_008"])
-    picture = pixels(strip(case, PLACE))
+    box = place_differences(workspace).most_different(case)
+    picture = pixels(strip(case, box))
     parts = np.array_split(picture, len(case.modalities), axis=1)
     assert len({part.shape[1] for part in parts}) <= 2  # to a pixel
     for part in parts:
@@ -79,7 +73,7 @@ def test_a_strip_is_made_once_until_the_case_or_its_place_changes(workspace: Wor
     assert marked(pixels(file.read_bytes())).any()  # the plan's place
     file.write_bytes(b"kept")
     assert Strips(workspace).file(case).read_bytes() == b"kept"
-    (workspace.folders.work / PATCH_FILE).unlink()
+    workspace.plan.write(content="d", seed=0, scores={}, orders={}, about={})
     assert Strips(workspace).file(case) != file
     assert not marked(pixels(Strips(workspace).file(case).read_bytes())).any()
 

@@ -1,12 +1,12 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from lib.cases.boxes import Box
 from lib.cases.formats.image import Grid
 from lib.cases.preprocessing import PreparedCase
 from lib.mdal.representation.positions import position_box
-from lib.views.pictures.thumbnails import Patches, displayed, thumbnail
+from lib.mdal.representation.views import COARSE_SHAPE
+from lib.views.pictures.thumbnails import displayed, thumbnail
 
 LEFT_FRONT_HIGH = (60.0, 40.0, 20.0)  # mm to the left, to the front, to the head
 
@@ -35,13 +35,17 @@ def affines() -> dict[str, tuple[np.ndarray, tuple[int, int, int]]]:
 def position_of(case: PreparedCase) -> int:
     """The position whose box holds the most of the bright place."""
     bright = case.array[0] > 0.5
-    return max(range(216), key=lambda position: bright[position_box(position, case.foreground)].sum())
+    return max(range(216), key=lambda position: bright[box_of(case, position)].sum())
+
+
+def box_of(case: PreparedCase, position: int) -> Box:
+    return position_box(position, case.foreground, shape=COARSE_SHAPE)
 
 
 @pytest.mark.parametrize("orientation", ["ras", "lps", "coronal"])
 def test_the_patients_left_is_on_the_right_and_the_front_at_the_top(orientation: str) -> None:
     case = prepared(*affines()[orientation])
-    shown = thumbnail(case, ("CT", "PET"), position_of(case))
+    shown = thumbnail(case, ("CT", "PET"), box_of(case, position_of(case)))
     height, width = shown.size_mm
     rows, columns = np.nonzero(shown.images[0] == 1.0)
     assert len(rows) > 0  # the slice goes through the marked place
@@ -55,7 +59,7 @@ def test_the_patients_left_is_on_the_right_and_the_front_at_the_top(orientation:
     assert height == pytest.approx(120, abs=25)
 
 
-def test_without_a_position_nothing_is_marked() -> None:
+def test_without_a_box_nothing_is_marked() -> None:
     case = prepared(*affines()["ras"])
     shown = thumbnail(case, ("PET",), None)
     assert shown.marked_mm is None
@@ -76,22 +80,3 @@ def test_a_hot_place_is_dark_in_pet_and_air_is_black_in_ct_and_mr() -> None:
 def test_a_constant_slice_is_shown_without_a_warning() -> None:
     flat = np.zeros((2, 2), dtype=np.float32)
     assert np.isfinite(displayed(flat, np.zeros((2, 2), dtype=bool), "T2")).all()
-
-
-def test_the_most_different_position_is_the_smallest_pmi_of_its_pair(tmp_path: Path) -> None:
-    nats = np.ones((2, 2, 216), dtype=np.float16)
-    nats[1, 0, 17], nats[1, 1, 99], nats[1, 1, 5] = -3.0, -2.0, np.nan
-    nats[0, 0] = np.nan
-    file = tmp_path / "patches.npz"
-    np.savez(file, content="c", ids=np.array(["a", "b"]), pairs=np.array(["CT/PET", "CT/MR"]), nats=nats)
-    patches = Patches.load(file, of="c")
-    assert Patches.load(file, of="another plan").most_different("b", "CT/PET") is None
-    assert patches.most_different("b", "CT/PET") == 17
-    assert patches.most_different("b", "CT/MR") == 99
-    assert patches.most_different("a", "CT/PET") is None  # it lacks a modality
-    assert patches.most_different("c", "CT/PET") is None
-    assert patches.most_different("b", None) is None
-
-
-def test_a_pool_that_was_not_scored_has_no_patches(tmp_path: Path) -> None:
-    assert Patches.load(tmp_path / "patches.npz", of="c").most_different("a", "CT/PET") is None

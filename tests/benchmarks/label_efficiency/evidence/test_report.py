@@ -43,6 +43,7 @@ def write_rows(folder: Path, settings: Protocol, *, missing: tuple[str, ...] = (
         "case": "a",
         "served": 0,
         "difference": "",
+        "suspect": 0,
         "damage": "shifted",
         "rare": 1,
         "volume_ml": 1,
@@ -52,7 +53,7 @@ def write_rows(folder: Path, settings: Protocol, *, missing: tuple[str, ...] = (
         {**held, "case": f"c{n}", "served": 1, "difference": n, "damage": "", "rare": n % 2, "volume_ml": n}
         for n in range(11)
     ]
-    served.append({**served[0], "case": "last", "difference": 90, "damage": "noise"})
+    served.append({**served[0], "case": "last", "difference": 90, "suspect": 1, "damage": "noise"})
     rows.plan(CASES, [held, *served])
     rows.plan(CELLS, cells)
     for (name, _), subset, seed, dice in runs:
