@@ -22,7 +22,7 @@ def test_the_place_that_departs_most_lies_where_it_was_measured(orientation: str
     most = map.array == map.array.max()
     assert most[box].mean() > 0.4  # later boxes overlap its rim
     x, y, z = LEFT_FRONT_HIGH
-    assert middle_of(case, box) == pytest.approx((-x, y, z), abs=16.0)
+    assert middle_of(case, box) == pytest.approx((-x, y, z), abs=30.0)  # a place, 27 mm wide here
     voxel = (np.linalg.inv(case.grid.affine) @ [*middle_of(case, box), 1.0])[:3].round().astype(int)
     assert most[tuple(voxel[::-1])]
 

@@ -66,7 +66,8 @@ def test_likely_damaged_cases_are_chosen_last_but_by_the_unguarded_order(name: s
     known = replace(known, candidates=replace(known.candidates, damage=damage))
     suspect = set(known.candidates.named(known.candidates.suspects()))
     left = len(known.candidates) - len(suspect)
-    assert {known.candidates.ids[row] for row in (5, 9)} <= suspect
+    planted = {known.candidates.ids[row] for row in (5, 9)}
+    assert planted <= suspect
     assert not suspect & set(choose(name, known, budget=left, seed=0))
     assert planted == set(choose("mdal_unguarded", known, budget=2, seed=0))
 
