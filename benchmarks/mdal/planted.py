@@ -103,10 +103,11 @@ def _draw(pool: Path, arm: str, draw: int, seed: int) -> list[dict[str, object]]
             planted.append((case, modality, change, copy.detail))
         scores, seconds = _score(studies, Path(folder) / "work", [case for case, *_ in planted])
     ids = sorted(scores)
-    ranks = rankdata([-float(scores[id].difference or 0.0) for id in ids])
+    whole = {id: float(scores[id].details["difference_of_whole_case"]) for id in ids}
+    ranks = rankdata([-whole[id] for id in ids])
     return [
         dict(zip(COLUMNS, (arm, draw, case.id, modality, change, detail, ranks[ids.index(case.id)], len(ids),
-                           scores[case.id].difference, round(seconds, 1)), strict=True))
+                           whole[case.id], round(seconds, 1)), strict=True))
         for case, modality, change, detail in planted
     ]  # fmt: skip
 

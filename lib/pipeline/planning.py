@@ -191,6 +191,7 @@ def _case_score(
         "pmi_nats_by_pair": _by_pair(scores, scores.gaussian_nats[row].mean(axis=1)),
         "pmi_nats_of_top_tenth_by_pair": _by_pair(scores, scores.top_nats[row].mean(axis=1)),
         "critic_nats_by_pair": _by_pair(scores, scores.critic_nats[row].mean(axis=1)),
+        "difference_of_whole_case": float(scores.damage[row]),
         "measured": scored.measured(row),
         "extreme": suspect,
     }

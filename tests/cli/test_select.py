@@ -59,7 +59,6 @@ def test_every_case_of_the_pool_is_in_the_table_once(
     assert rows[-1]["warnings"].startswith("Quarantined. CT and MR_T1 do not lie on each other")
     for row in rows[:-1]:
         by_pair = {pair: float(row[f"difference {pair}"]) for pair in ("MR_T1/CT", "MR_T1/PET", "CT/PET")}
-        assert float(row["difference"]) == pytest.approx(sum(by_pair.values()) / 3, abs=2e-4)
         assert row["most_different_pair"] == max(by_pair, key=by_pair.__getitem__)
     assert not (tmp_path / "plan.png").exists()
     told = said(capsys.readouterr().out)

@@ -119,7 +119,7 @@ def test_features_are_finite_and_tell_cases_apart(planted):
 def test_the_gates_say_that_unseen_modalities_were_matched_and_that_mixing_them_up_shows(planted):
     assert gate(planted, "retrieval").passed
     assert gate(planted, "retrieval").value > 2 / 16
-    assert "20 steps, mean of 8 trainings" in gate(planted, "retrieval").sentence
+    assert "The 8 trainings were at their best after" in gate(planted, "retrieval").sentence
     assert gate(planted, "rises_when_exchanged").value > 0.9
     assert -1 <= gate(planted, "seed_agreement").value <= 1
     assert gate(planted, "in_sample_gap_nats").value > 0
