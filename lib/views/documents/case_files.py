@@ -18,11 +18,11 @@ from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
-from lib.views.pictures.difference_map import difference_map, middle_of
+from lib.views.pictures.difference_map import colour_range, difference_map, middle_of
 from lib.views.pictures.picture_cache import PictureCache
-from lib.views.pictures.planes import readable_case, write_planes
+from lib.views.pictures.planes import DrawnDifference, readable_case, write_planes
 
-CASE_FILES_VERSION = 1  # raise when a file of the same case changes
+CASE_FILES_VERSION = 2  # raise when a file of the same case changes
 NIFTI = ".nii.gz"
 PatientPoint = tuple[float, float, float]  # RAS mm
 
@@ -134,13 +134,20 @@ class CaseFiles:
         if label is None:
             through = self.most_different(case)
 
+        differences = place_differences(self.workspace)
+
         def make(path: Path) -> None:
             volume = None if label is None else read_volume(Source(label))
-            write_planes(path, prepared, through=through, label=volume)
+            drawn = None
+            if differences.falling(case.id).size:
+                found = difference_map(prepared, differences)
+                drawn = DrawnDifference(found, colour_range(differences))
+            write_planes(path, prepared, through=through, label=volume, difference=drawn)
 
         stamps = [source.stamp() for source in case.modalities.values() if source.path.exists()]
         shown = ["planes", CASE_FILES_VERSION, case.id, list(prepared.modalities), stamps]
-        return self._pictures.file(*shown, through, label and label.name, suffix=".jpg", make=make)
+        places = differences.falling(case.id)[:3].tolist()
+        return self._pictures.file(*shown, through, places, label and label.name, suffix=".jpg", make=make)
 
     def most_different(self, case: Case, pair: str | None = None) -> PatientPoint | None:
         """Point where the modalities of a case differ most, in RAS mm; None if it is not known.

@@ -30,18 +30,18 @@ class ColourRange:
     high: float
 
 
-def colour_range(differences: PlaceDifferences, pair: str) -> ColourRange:
-    """Range of the colours for a pair."""
+def colour_range(differences: PlaceDifferences, pair: str | None = None) -> ColourRange:
+    """Range of the colours for a pair; None for the mean over the pairs."""
     return _ranges(differences)[pair]
 
 
-def difference_map(case: PreparedCase, differences: PlaceDifferences, pair: str) -> Volume:
+def difference_map(case: PreparedCase, differences: PlaceDifferences, pair: str | None = None) -> Volume:
     """Departure of each place in deviations, constant over its surroundings; `OUTSIDE` elsewhere.
 
     Args:
         case: Prepared case.
         differences: Places of the case and the pair.
-        pair: Pair of modalities, one of `differences.pairs_of`.
+        pair: Pair of modalities, one of `differences.pairs_of`; None for the mean over the pairs.
     """
     map = np.full(case.grid.shape, OUTSIDE, dtype=np.float32)
     found = differences.departures(np.array([differences.rows[case.id]]), pair)[0]
@@ -58,10 +58,11 @@ def middle_of(case: PreparedCase, box: Box) -> tuple[float, float, float]:
 
 
 @lru_cache(maxsize=1)
-def _ranges(differences: PlaceDifferences) -> dict[str, ColourRange]:
-    ranges, count = {}, len(differences.rows)
+def _ranges(differences: PlaceDifferences) -> dict[str | None, ColourRange]:
+    ranges: dict[str | None, ColourRange] = {}
+    count = len(differences.rows)
     rows = np.arange(0, count, -(-count // _MOST_CASES))
-    for pair in differences.pairs:
+    for pair in (*differences.pairs, None):
         found = differences.departures(rows, pair)
         known = found[np.isfinite(found)]
         low, high = np.percentile(known, _COLOURED) if known.size else (0.0, 1.0)

@@ -21,11 +21,25 @@ from lib.cases.preprocessing import PreparedCase, prepare
 from lib.mdal.representation.views import view_box
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
+from lib.views.pictures.difference_map import ColourRange
 from lib.views.pictures.reorientation import Reorientation
 from lib.views.pictures.thumbnails import displayed
 
 _CELL_INCHES, _DPI, _QUALITY = 2.6, 100, 80
 _CROSS, _OUTLINE = "#ffc24b", "#00e5ff"
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnDifference:
+    """Where the modalities of a case differ.
+
+    Attributes:
+        map: Departure of each place in deviations, on the case's grid (`difference_map`).
+        range: Range of the colours.
+    """
+
+    map: Volume
+    range: ColourRange
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,7 @@ def write_planes(
     *,
     through: tuple[float, float, float] | None = None,
     label: Volume | None = None,
+    difference: DrawnDifference | None = None,
 ) -> None:
     """Write a JPEG with a row per modality and a column per plane.
 
@@ -82,15 +97,20 @@ def write_planes(
         case: Prepared case.
         through: Point in RAS mm; None for the middle of the label, or of the body without a label.
         label: Label to draw as an outline.
+        difference: Where the modalities differ, in a row of its own; None for no such row.
     """
-    figure = draw_planes(case, through=through, label=label)
+    figure = draw_planes(case, through=through, label=label, difference=difference)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script shows boxes
         figure.savefig(path, format="jpeg", pil_kwargs={"quality": _QUALITY, "optimize": True})
 
 
 def draw_planes(
-    case: PreparedCase, *, through: tuple[float, float, float] | None = None, label: Volume | None = None
+    case: PreparedCase,
+    *,
+    through: tuple[float, float, float] | None = None,
+    label: Volume | None = None,
+    difference: DrawnDifference | None = None,
 ) -> Figure:
     """Draw the figure that `write_planes` saves."""
     region = None if label is None else resample(label, case.grid, nearest=True).array > 0
@@ -102,21 +122,45 @@ def draw_planes(
     size_mm = [(part.stop - part.start) * mm for part, mm in zip(window, step, strict=True)]
     widths = [size_mm[view.axes[1]] for view in _VIEWS]
     tall = max(size_mm[view.axes[0]] for view in _VIEWS) * len(_VIEWS) / sum(widths)
+    count = len(names) + (difference is not None)
     figure = Figure(
-        (_CELL_INCHES * len(_VIEWS), (_CELL_INCHES * min(tall, 2.0) + 0.2) * len(names)),
+        (_CELL_INCHES * len(_VIEWS), (_CELL_INCHES * min(tall, 2.0) + 0.2) * count),
         dpi=_DPI,
         layout="constrained",
         facecolor="black",
     )
-    cells = figure.subplots(len(names), len(_VIEWS), squeeze=False, width_ratios=widths)
+    cells = figure.subplots(count, len(_VIEWS), squeeze=False, width_ratios=widths)
     outline = None if region is None else patient.volume(region)
     cuts = [_Cut(view, place, window, step) for view in _VIEWS]
-    for row, name in zip(cells, names, strict=True):
-        volume = patient.volume(case.array[case.modalities.index(name)])
-        for axes, cut, image in zip(row, cuts, _images(volume, body, name, cuts), strict=True):
+    shown = {
+        name: _images(patient.volume(case.array[case.modalities.index(name)]), body, name, cuts)
+        for name in names
+    }
+    for row, name in zip(cells, names, strict=False):
+        for axes, cut, image in zip(row, cuts, shown[name], strict=True):
             _draw(axes, cut, image, None if outline is None else cut.of(outline))
-            axes.set_title(f"{name}, {cut.view.name}", color="white", fontsize=9, parse_math=False, pad=3)
+            _name(axes, f"{name}, {cut.view.name}")
+    if difference is not None:
+        departure = patient.volume(difference.map.array)
+        for axes, cut, image in zip(cells[-1], cuts, shown[names[0]], strict=True):
+            _draw(axes, cut, image, None if outline is None else cut.of(outline))
+            _colour(axes, cut, cut.of(departure), difference.range)
+            _name(axes, f"where the modalities differ, {cut.view.name}")
     return figure
+
+
+def _name(axes: Axes, title: str) -> None:
+    axes.set_title(title, color="white", fontsize=9, parse_math=False, pad=3)
+
+
+def _colour(axes: Axes, cut: _Cut, departure: NDArray[np.float32], colours: ColourRange) -> None:
+    """Colour what departs from what is usual by more than half of the pool does."""
+    height, width = cut.size_mm
+    axes.imshow(
+        np.ma.masked_less(departure, colours.low),
+        cmap="inferno", vmin=colours.low, vmax=colours.high, alpha=0.6,
+        extent=(0.0, width, height, 0.0), interpolation="nearest",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ function nearest({ nearest_labelled: found }) {
 function pairs(about) {
   if (about.pairs.length === 0) return null;
   return h("section", {}, h("h2", {}, "How much the modalities differ"), table({
-    caption: "Each pair: standardised over the pool, and as mean −PMI in nats; higher values mean less agreement",
+    caption: "Each pair: the difference of its most different places, standardised over the pool; and −PMI over the body",
     columns: ["Pair", "Difference", "−PMI, nats"],
     right: ["Difference", "−PMI, nats"],
     rows: about.pairs.map(pair => [pair.pair, signed(pair.difference), signed(pair.difference_nats, 3)]),

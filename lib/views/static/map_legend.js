@@ -11,8 +11,8 @@ export function legend(cases) {
   const end = limit(cases.columns.difference);
   return [
     h("h2", {}, "Legend"),
-    h("p", {}, "One dot is one case. The colour is the modality difference (MD): how much the modalities of the case ",
-      "disagree, compared with the pool."),
+    h("p", {}, "One dot is one case. The colour is the modality difference (MD): how far the most different ",
+      "places of the case depart from what is usual in the pool."),
     bar(end),
     h("ul", { class: "signs" },
       sign("labelled", dot({ fill: true })),

@@ -11,8 +11,10 @@ from matplotlib.image import AxesImage
 from lib.cases.formats.image import Volume
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
-from lib.views.pictures.planes import draw_planes, readable_case, write_planes
+from lib.views.pictures.difference_map import colour_range, difference_map, middle_of
+from lib.views.pictures.planes import DrawnDifference, draw_planes, readable_case, write_planes
 from tests.support.images import write_image
+from tests.support.places import differences, peak
 from tests.views.pictures.test_thumbnails import LEFT_FRONT_HIGH, affines, prepared
 
 
@@ -58,3 +60,19 @@ def test_a_case_with_a_damaged_image_is_shown_with_the_others(tmp_path: Path) ->
     (tmp_path / "studies" / "a" / "CT.nii.gz").write_bytes(b"no image")
     shown = readable_case(workspace, workspace.pool.cases[0])
     assert dict(zip(shown.modalities, shown.present.tolist(), strict=True)) == {"CT": False, "PET": True}
+
+
+def test_a_row_shows_where_the_modalities_differ() -> None:
+    case = prepared(*affines()["ras"])
+    known = differences({"p": peak(86)})
+    shown = DrawnDifference(difference_map(case, known), colour_range(known))
+    figure = draw_planes(case, through=middle_of(case, known.box(case, 86)), difference=shown)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[-3:] == [
+        f"where the modalities differ, {name}" for name in ("axial", "coronal", "sagittal")
+    ]
+    for axes in figure.axes[-3:]:
+        _, colours = axes.findobj(AxesImage)
+        values = colours.get_array()
+        assert values.max() == pytest.approx(shown.map.array.max())
+        assert 0 < values.count() < values.size
