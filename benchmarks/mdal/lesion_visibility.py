@@ -90,6 +90,7 @@ SETTINGS = {
     "fine, head of training cases": Setting(_VIEW, _LONG, crossfit=False),
     "fine, rate 1e-2": Setting(_VIEW, replace(_LONG, learning_rate=1e-2)),
     "fine, rate 1e-2, 200 steps": Setting(_VIEW, replace(_LONG, learning_rate=1e-2, steps=200)),
+    "fine, rate 1e-2, 150 steps": Setting(_VIEW, ContrastiveSettings()),
     "coarse, long": Setting(_COARSE, replace(_LONG, encoder=_STRIDED_LATE)),
 }
 

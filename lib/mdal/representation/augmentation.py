@@ -41,23 +41,27 @@ def augment_views(views: Tensor, foreground: Tensor, jitter: Jitter, generator: 
     Returns:
         Changed views, shape (B, M, D, H, W); zero outside the eroded foreground.
     """
-    volumes = views.flatten(0, 1)[:, None]  # (B * M, 1, D, H, W)
+    depth = functional.avg_pool3d(foreground[:, None], 3, stride=1, padding=1)  # 1 deep inside the body
+    changed = [_augment(views[:, m, None], depth, jitter, generator) for m in range(views.shape[1])]
+    return torch.cat(changed, dim=1)
+
+
+def _augment(volumes: Tensor, depth: Tensor, jitter: Jitter, generator: Generator) -> Tensor:
+    """One modality, shape (B, 1, D, H, W); one at a time, as the grids take three times its memory."""
 
     def draw(*shape: int) -> Tensor:
         """Uniform random numbers in [-1, 1] for each volume."""
-        return (torch.rand(len(volumes), *shape, generator=generator) * 2 - 1).to(views.device)
+        return (torch.rand(len(volumes), *shape, generator=generator) * 2 - 1).to(volumes.device)
 
-    depth = functional.avg_pool3d(foreground[:, None], 3, stride=1, padding=1)  # 1 deep inside the body
-    depth = depth.repeat_interleave(views.shape[1], dim=0)
     eroded = depth > 0.7 + 0.29 * draw(1, 1, 1, 1)
     gain, offset = jitter.intensity * draw(1, 1, 1, 1), jitter.intensity * draw(1, 1, 1, 1)
     changed = (volumes * gain.exp() + offset) * eroded
-    grid = _sampling_grid(views.shape[2:], draw, jitter)
-    return functional.grid_sample(changed, grid, align_corners=False).view_as(views)
+    grid = _sampling_grid(volumes.shape[2:], draw, jitter)
+    return functional.grid_sample(changed, grid, align_corners=False)
 
 
 def _sampling_grid(shape: Sequence[int], draw: Callable[..., Tensor], jitter: Jitter) -> Tensor:
-    """Where each voxel of the changed volumes comes from, shape (B * M, D, H, W, 3), x first.
+    """Where each voxel of the changed volumes comes from, shape (B, D, H, W, 3), x first.
 
     Only x and y turn into one another, so the grid is a sum of lines, which costs a quarter of
     `affine_grid`'s product with full matrices.

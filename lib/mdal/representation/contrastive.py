@@ -36,7 +36,7 @@ class ContrastiveSettings:
         encoder: Size of the encoders.
     """
 
-    steps: int = 200
+    steps: int = 150
     batch: int = 14
     positions: int = 512
     learning_rate: float = 1e-2
@@ -295,7 +295,9 @@ def _dense_loss(
         if not count:
             continue
         drawn = torch.multinomial(weight, count, generator=generator)
-        first, second = (dense[:, m][..., drawn.to(device)].permute(2, 0, 1) for m in (a, b))  # (P, B, K)
+        first, second = (
+            dense[:, m][..., drawn.to(device)].permute(2, 0, 1).contiguous() for m in (a, b)
+        )  # (P, B, K)
         valid = (usable[:, a] & usable[:, b])[:, drawn].T  # (P, B)
         losses.append(info_nce(first, second, temperature, groups=groups.to(device), valid=valid.to(device)))
     return torch.stack(losses).mean() if losses else dense.sum() * 0.0

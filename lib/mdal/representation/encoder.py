@@ -114,7 +114,9 @@ class Encoders(nn.Module):
         for m, encoder in enumerate(self.encoders):
             rows = present[:, m]
             found = encoder(views[rows, m][:, None]).flatten(2)  # absent ones stay out of batch norm
-            dense.append(found.new_zeros(len(views), *found.shape[1:]).index_put((rows,), found))
+            if not rows.all():
+                found = found.new_zeros(len(views), *found.shape[1:]).index_put((rows,), found)
+            dense.append(found)
         return torch.stack(dense, dim=1)
 
 

@@ -19,7 +19,7 @@ from lib.mdal.scoring.pmi import Rows
 from lib.runtime.files import replacing
 from lib.runtime.progress import OnShareDone
 
-FIT_CASES = 96  # cases for a head: 200,000 positions, far more than a covariance of 32 dimensions needs
+FIT_CASES = 96  # cases for a head
 _TYPICAL_CASES = 256
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from torch import Tensor
 
 from lib.mdal.representation.encoder import place_counts
@@ -21,16 +21,16 @@ from lib.mdal.scoring.place_difference import (
     PlaceScale,
     above_whole_case,
     case_difference,
-    departure,
     whole_case,
 )
 from lib.mdal.scoring.pmi import Array, Rows, finite_mean, refuse_seen
+from lib.mdal.scoring.pool_places import departure_of_case
 from lib.runtime.files import replacing
 from lib.runtime.own_files import read_arrays
 
 TOP_SHARE = 0.1  # share of a case's positions: those that differ most
 _BLOCK = 96  # held-out cases compared with one another at a time; bounds memory for any pool size
-_PERTURBED = 32  # held-out cases that are perturbed for the gates
+_PERTURBED = 16  # held-out cases that are perturbed for the gates
 _LEAST_COMPARED = 3  # cases that must know a place for the scale of the gates
 
 
@@ -147,28 +147,29 @@ class _Judge:
 
     def __init__(self, head: CrossFittedHead, dense: Dense, counts: Shape) -> None:
         self._head, self._counts = head, counts
-        difference = self._difference(dense)
-        self._scale = PlaceScale.of(difference, least=_LEAST_COMPARED)
-        self._before = self._scale.standardise(difference)
+        before = -self.nats(dense)
+        self._scale = PlaceScale.of(before, least=_LEAST_COMPARED)
+        self.before = self._scale.standardise(before)
 
-    def whole(self, changed: Dense, columns: list[int]) -> Array:
-        """Rise of the median over the places, shape (n,)."""
-        return self._rise(lambda places: whole_case(case_difference(places)), changed, columns)
+    def nats(self, dense: Dense) -> Array:
+        """PMI at each place, shape (n, P, places)."""
+        return self._head.pmi(dense, np.arange(len(dense.features))).numpy()
 
-    def most(self, changed: Dense, columns: list[int]) -> Array:
-        """Rise of the places that differ most, shape (n,)."""
-        return self._rise(
-            lambda places: above_whole_case(departure(case_difference(np.abs(places)), self._counts)),
-            changed,
-            columns,
+    def places(self, nats: Array) -> Array:
+        """Difference of each place, shape (n, P, places)."""
+        return self._scale.standardise(-nats)
+
+    def whole(self, places: Array, columns: list[int]) -> Array:
+        """Rise of the median over the places in some pairs, shape (n,)."""
+        after, before = (whole_case(case_difference(of[:, columns])) for of in (places, self.before))
+        return after - before
+
+    def most(self, places: Array, columns: list[int]) -> Array:
+        """Rise of the places that depart most in some pairs, shape (n,)."""
+        after, before = (
+            above_whole_case(departure_of_case(of[:, columns], self._counts)) for of in (places, self.before)
         )
-
-    def _rise(self, measure: Callable[[Array], Array], changed: Dense, columns: list[int]) -> Array:
-        after = self._scale.standardise(self._difference(changed))
-        return measure(after[:, columns]) - measure(self._before[:, columns])
-
-    def _difference(self, dense: Dense) -> Array:
-        return -self._head.pmi(dense, np.arange(len(dense.features))).numpy()
+        return after - before
 
 
 def _perturb(
@@ -191,31 +192,33 @@ def _perturb(
     other_patient = groups[donor] != groups
     displacement = Displacement.draw(voxel_mm, generator)
     alike = torch.stack([displacement.shifted(volumes) for volumes in batch.unbind(1)], dim=1)
-    all_shifted = embed_views(model.encoders, alike, foreground, present, device)
+    all_shifted = judge.places(judge.nats(embed_views(model.encoders, alike, foreground, present, device)))
     small = coarse(everything)
     where = saliency_map(small[:, :-1], small[:, -1], model.typical)
     rise, ratios = np.full((len(rows), len(PERTURBATIONS), batch.shape[1]), math.nan), []
     for m in range(batch.shape[1]):
         columns = [column for column, pair in enumerate(dense.pairs()) if m in pair]
 
-        def seen(volumes: Tensor, m: int = m) -> Dense:
-            """The cases with one modality in another state; the other modalities are not embedded again."""
+        def changed(volumes: Tensor, m: int = m) -> Array:
+            """Places with one modality in another state; the other modalities are not embedded again."""
             alone = torch.zeros_like(present)
             alone[:, m] = present[:, m]
-            changed = batch.clone()
-            changed[:, m] = volumes
-            return dense.with_modality(m, embed_views(model.encoders, changed, foreground, alone, device))
+            views_of_all = batch.clone()
+            views_of_all[:, m] = volumes
+            other = embed_views(model.encoders, views_of_all, foreground, alone, device)
+            return judge.places(judge.nats(dense.with_modality(m, other)))
 
-        exchanged = dense.with_modality(m, dense, donor)
-        rise[:, 0, m] = np.where(other_patient, judge.whole(exchanged, columns), math.nan)
-        controls = [all_shifted, seen(displacement.blurred(batch[:, m]))]
-        one_shifted = seen(displacement.shifted(batch[:, m]))
+        exchanged = judge.nats(dense.with_modality(m, dense, donor))
+        whole = judge.whole(judge.places(exchanged), columns)
+        rise[:, 0, m] = np.where(other_patient, whole, math.nan)
+        controls = [all_shifted, changed(displacement.blurred(batch[:, m]))]
+        one_shifted = changed(displacement.shifted(batch[:, m]))
         rise[:, 1, m] = judge.whole(one_shifted, columns) - np.max(
             [judge.whole(control, columns) for control in controls], axis=0
         )
-        rise[:, 2, m] = judge.most(seen(erased(batch, m, where)), columns)
-        nats = head.pmi(exchanged, np.arange(len(rows)))[other_patient][:, columns]
-        ratios.append(nats[nats.isfinite()])
-    found = torch.cat(ratios)
-    ratio = float(found.logsumexp(dim=0)) - math.log(len(found)) if len(found) else math.nan
+        rise[:, 2, m] = judge.most(changed(erased(batch, m, where)), columns)
+        nats = exchanged[other_patient][:, columns]
+        ratios.append(nats[np.isfinite(nats)])
+    found = np.concatenate(ratios)
+    ratio = float(logsumexp(found)) - math.log(len(found)) if len(found) else math.nan
     return finite_mean(rise, axis=2), ratio

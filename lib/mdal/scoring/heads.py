@@ -22,6 +22,7 @@ from lib.mdal.scoring.pmi import Array, Rows, assign_folds, critic_pmi
 Pair = tuple[int, int]
 _BATCH = 16  # cases that are read and embedded at a time
 _PLACES = 256  # positions that are compared at a time
+_FIT_PATCHES = 40_000  # far more than a covariance of 64 dimensions needs
 _HEADS = 4  # parts of the held-out cases, each scored by a head that was fitted to the others
 _FIT_PATIENTS = 8  # held-out patients, of which three quarters can then estimate a covariance
 
@@ -117,7 +118,9 @@ class GaussianHead:
         head = cls(summed / count.clamp(min=1), {})
         for pair in training.pairs():
             if training.both(pair).any(dim=1).sum() >= 3:
-                head.scorers[pair] = gaussian_pmi(*head._patches(training, pair))
+                patches = head._patches(training, pair)
+                step = -(-len(patches[0]) // _FIT_PATCHES)
+                head.scorers[pair] = gaussian_pmi(*(each[::step] for each in patches))
         return head
 
     def pmi(self, dense: Dense) -> Tensor:

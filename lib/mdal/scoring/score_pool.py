@@ -68,7 +68,7 @@ class ScoringSettings:
 
         A small pool is known by heart after a few steps a case. A CPU takes 0.6 to 1.2 s a step.
         """
-        least, usual, most = (300, 600, 2000) if device.type == "cuda" else (100, 200, 800)
+        least, usual, most = (300, 600, 2000) if device.type == "cuda" else (100, 150, 800)
         wanted = max(min(usual, 8 * cases), 2 * cases)
         return min(most, max(least, wanted)) if self.steps is None else self.steps
 
