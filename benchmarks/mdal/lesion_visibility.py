@@ -5,7 +5,8 @@
 
 Encoders are trained on folds of a labelled pool without a label. Then the expert's outline tells how far
 the modality difference of a place, and of a case, follows the lesion. Every setting is measured on the same
-folds. The row of a fold is written as soon as the fold is done, and an interrupted run resumes.
+folds. The row of a fold is written as soon as the fold is done, and an interrupted run resumes. The setting
+`product` is that of the app on a CPU.
 """
 
 from __future__ import annotations
@@ -38,7 +39,16 @@ from lib.cases.formats.image import resample
 from lib.mdal.representation.contrastive import ContrastiveSettings, train_encoders
 from lib.mdal.representation.encoder import EncoderSettings, place_counts, place_shares
 from lib.mdal.representation.matching import matched_share
-from lib.mdal.representation.views import CaseView, PoolViews, Shape, case_view, gather_views, view_box
+from lib.mdal.representation.views import (
+    COARSE_SHAPE,
+    VIEW_SHAPE,
+    CaseView,
+    PoolViews,
+    Shape,
+    case_view,
+    gather_views,
+    view_box,
+)
 from lib.mdal.scoring.heads import Dense, GaussianHead, embed
 from lib.mdal.scoring.place_difference import (
     above_whole_case,
@@ -83,14 +93,14 @@ _STRIDED_LATE = EncoderSettings(strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)))
 _BEFORE = ContrastiveSettings(
     steps=1, batch=16, positions=48, learning_rate=3e-3, checks=0, encoder=_STRIDED_LATE
 )
-_COARSE, _VIEW = (12, 24, 24), (28, 72, 56)
+_COARSE, _VIEW = COARSE_SHAPE, VIEW_SHAPE
 SETTINGS = {
     "before": Setting(_COARSE, _BEFORE, crossfit=False),
     "fine": Setting(_VIEW, _LONG),
     "fine, head of training cases": Setting(_VIEW, _LONG, crossfit=False),
     "fine, rate 1e-2": Setting(_VIEW, replace(_LONG, learning_rate=1e-2)),
     "fine, rate 1e-2, 200 steps": Setting(_VIEW, replace(_LONG, learning_rate=1e-2, steps=200)),
-    "fine, rate 1e-2, 150 steps": Setting(_VIEW, ContrastiveSettings()),
+    "product": Setting(VIEW_SHAPE, ContrastiveSettings()),
     "coarse, long": Setting(_COARSE, replace(_LONG, encoder=_STRIDED_LATE)),
 }
 
@@ -167,6 +177,7 @@ def measure_fold(
         "nats of the other head": heads[not setting.crossfit].numpy(),
         "matched": matched,
         "chance": chance,
+        "peak_mb": getrusage(RUSAGE_SELF).ru_maxrss / 1024,
         "by_steps": trained.course.matched,
         "best_steps": trained.course.best_steps,
     }
@@ -305,7 +316,7 @@ def main(
         rows.append({
             "pool": pool.name, "setting": name, "cases": len(read.groups),
             **summary(read, SETTINGS[name], folds),
-            "peak, MB": getrusage(RUSAGE_SELF).ru_maxrss / 1024, "matched by steps": _by_steps(folds),
+            "peak, MB": max(found["peak_mb"] for found in folds), "matched by steps": _by_steps(folds),
         })  # fmt: skip
         console.print(table_of(rows, "What the modality difference sees of the lesion", digits=3))
         write(rows)

@@ -203,24 +203,7 @@ def train_encoders(
     )
     progress = _Checks(settings.steps)
     for step, drawn in enumerate(_batches(rows, settings, generator), start=1):
-        batch, here, inside = cases.batch(drawn)
-        augmented = augment_views(batch.to(device), inside.to(device), settings.jitter, generator)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            dense = encoders(augmented, here.to(device))
-        usable = (
-            foreground_positions(inside, settings.encoder.stride)[:, None] & here[:, :, None]
-        )  # (B, M, P)
-        loss = _dense_loss(
-            dense,
-            usable,
-            torch.from_numpy(cases.groups[drawn]),
-            encoders.temperature,
-            settings.positions,
-            generator,
-        )
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        _step(encoders, optimiser, cases, drawn, settings, generator)
         schedule.step()
         on_progress(step / settings.steps)
         if held_out is not None and settings.checks and _is_due(step, settings):
@@ -229,6 +212,36 @@ def train_encoders(
                 on_progress(1.0)
                 break
     return progress.best(encoders)
+
+
+def _step(
+    encoders: Encoders,
+    optimiser: torch.optim.Optimizer,
+    cases: PatientViews,
+    drawn: NDArray[np.intp],
+    settings: ContrastiveSettings,
+    generator: Generator,
+) -> None:
+    """One optimiser step on the drawn cases; a function of its own, so that its tensors do not outlive it."""
+    batch, here, inside = cases.batch(drawn)
+    device = encoders.log_excess.device
+    augmented = augment_views(batch.to(device), inside.to(device), settings.jitter, generator)
+    del batch
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        dense = encoders(augmented, here.to(device))
+    usable = foreground_positions(inside, settings.encoder.stride)[:, None] & here[:, :, None]  # (B, M, P)
+    loss = _dense_loss(
+        dense,
+        usable,
+        torch.from_numpy(cases.groups[drawn]),
+        encoders.temperature,
+        settings.positions,
+        generator,
+    )
+    del augmented, dense
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
 
 
 class _Checks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.mdal.representation.encoder import Encoders, foreground_positions
+from lib.mdal.representation.encoder import Encoders, foreground_positions, place_counts
 from lib.mdal.representation.views import PatientViews
 
 _MOST = 128  # cases that are matched, and candidates besides them; bounds time and memory for any pool
@@ -37,20 +38,21 @@ def matched_share(encoders: Encoders, cases: PatientViews, held_out: NDArray[np.
     rows = np.concatenate([chosen, others[:: -(-len(others) // _MOST) or 1]])
     training = encoders.training
     encoders.eval()
-    features, inside = [], []
-    for start in range(0, len(rows), _BATCH):
-        batch, here, body = cases.batch(rows[start : start + _BATCH])
+    places = math.prod(place_counts(cases.views.shape[2:], encoders.settings.stride))
+    features = torch.empty(len(rows), cases.views.shape[1], encoders.settings.features, places)
+    inside = torch.empty(len(rows), cases.views.shape[1], places, dtype=torch.bool)
+    for block in np.array_split(np.arange(len(rows)), -(-len(rows) // _BATCH)):
+        batch, here, body = cases.batch(rows[block])
         device = encoders.log_excess.device
         with torch.inference_mode():
-            features.append(encoders((batch * body[:, None]).to(device), here.to(device)).cpu())
-        inside.append(foreground_positions(body, encoders.settings.stride)[:, None] & here[:, :, None])
+            features[block] = encoders((batch * body[:, None]).to(device), here.to(device)).cpu()
+        inside[block] = foreground_positions(body, encoders.settings.stride)[:, None] & here[:, :, None]
     encoders.train(training)
     patients = torch.from_numpy(cases.groups[rows])
     own = torch.eye(len(rows), dtype=torch.bool)[: len(chosen)]
     allowed = own | (patients[: len(chosen), None] != patients[None, :])
     found = [
-        _matched(torch.cat(features), torch.cat(inside), pair, allowed)
-        for pair in combinations(range(cases.views.shape[1]), 2)
+        _matched(features, inside, pair, allowed) for pair in combinations(range(cases.views.shape[1]), 2)
     ]
     matched, chance = torch.tensor(found, dtype=torch.float64).nanmean(dim=0).tolist()
     return float(matched), float(chance)

@@ -30,7 +30,7 @@ from lib.runtime.own_files import read_arrays
 
 TOP_SHARE = 0.1  # share of a case's positions: those that differ most
 _BLOCK = 96  # held-out cases compared with one another at a time; bounds memory for any pool size
-_PERTURBED = 16  # held-out cases that are perturbed for the gates
+_PERTURBED = 12  # held-out cases that are perturbed for the gates
 _LEAST_COMPARED = 3  # cases that must know a place for the scale of the gates
 
 
@@ -151,9 +151,9 @@ class _Judge:
         self._scale = PlaceScale.of(before, least=_LEAST_COMPARED)
         self.before = self._scale.standardise(before)
 
-    def nats(self, dense: Dense) -> Array:
-        """PMI at each place, shape (n, P, places)."""
-        return self._head.pmi(dense, np.arange(len(dense.features))).numpy()
+    def nats(self, dense: Dense, columns: list[int] | None = None) -> Array:
+        """PMI at each place of some pairs, or of all, shape (n, P, places)."""
+        return self._head.pmi(dense, np.arange(len(dense.features)), columns).numpy()
 
     def places(self, nats: Array) -> Array:
         """Difference of each place, shape (n, P, places)."""
@@ -199,16 +199,16 @@ def _perturb(
     for m in range(batch.shape[1]):
         columns = [column for column, pair in enumerate(dense.pairs()) if m in pair]
 
-        def changed(volumes: Tensor, m: int = m) -> Array:
+        def changed(volumes: Tensor, m: int = m, columns: list[int] = columns) -> Array:
             """Places with one modality in another state; the other modalities are not embedded again."""
             alone = torch.zeros_like(present)
             alone[:, m] = present[:, m]
             views_of_all = batch.clone()
             views_of_all[:, m] = volumes
             other = embed_views(model.encoders, views_of_all, foreground, alone, device)
-            return judge.places(judge.nats(dense.with_modality(m, other)))
+            return judge.places(judge.nats(dense.with_modality(m, other), columns))
 
-        exchanged = judge.nats(dense.with_modality(m, dense, donor))
+        exchanged = judge.nats(dense.with_modality(m, dense, donor), columns)
         whole = judge.whole(judge.places(exchanged), columns)
         rise[:, 0, m] = np.where(other_patient, whole, math.nan)
         controls = [all_shifted, changed(displacement.blurred(batch[:, m]))]

@@ -123,13 +123,18 @@ class GaussianHead:
                 head.scorers[pair] = gaussian_pmi(*(each[::step] for each in patches))
         return head
 
-    def pmi(self, dense: Dense) -> Tensor:
-        """PMI in nats at every position of held-out cases, shape (n, pairs, P); NaN where unknown."""
+    def pmi(self, dense: Dense, columns: Sequence[int] | None = None) -> Tensor:
+        """PMI in nats at every position of held-out cases, shape (n, pairs, P); NaN where unknown.
+
+        Args:
+            dense: Features of the cases.
+            columns: Pairs to compute, by their number; None for all. The others are NaN.
+        """
         shape = (len(dense.features), len(dense.pairs()), dense.features.shape[3])
         result = torch.full(shape, torch.nan, dtype=torch.float64)
         for column, pair in enumerate(dense.pairs()):
             both = dense.both(pair)
-            if pair in self.scorers and both.any():
+            if pair in self.scorers and both.any() and (columns is None or column in columns):
                 nats = self.scorers[pair](*self._patches(dense, pair))
                 result[:, column][both] = torch.from_numpy(nats)
         return result
@@ -198,13 +203,13 @@ class CrossFittedHead:
             [GaussianHead.fit(cases.of_rows(part[fitted] != number)) for number in range(_HEADS)], part
         )
 
-    def pmi(self, dense: Dense, rows: Rows) -> Tensor:
+    def pmi(self, dense: Dense, rows: Rows, columns: Sequence[int] | None = None) -> Tensor:
         """PMI in nats of some of the held-out cases, shape (len(rows), pairs, P); NaN where unknown."""
         part = self.part[rows]
         result = torch.empty(len(rows), len(dense.pairs()), dense.features.shape[3], dtype=torch.float64)
         for number in np.unique(part):
             here = np.flatnonzero(part == number)
-            result[here] = self.heads[number].pmi(dense.of_rows(here))
+            result[here] = self.heads[number].pmi(dense.of_rows(here), columns)
         return result
 
 
