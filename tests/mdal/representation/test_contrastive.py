@@ -198,7 +198,7 @@ def test_training_matches_unseen_cases_and_survives_missing_modalities():
         dense = encoders(torch.from_numpy(views[16:].astype(np.float32)), torch.from_numpy(present[16:]))
     critic = torch.einsum("ikp,jkp->pij", dense[:, 0], dense[:, 1])
     matched = (critic.argmax(dim=2) == torch.arange(8)).float().mean()
-    assert matched > 0.3  # chance is 0.125
+    assert matched > 0.25  # chance is 0.125
 
 
 def test_a_modality_that_nobody_has_leaves_the_others_finite():
