@@ -140,10 +140,10 @@ def test_presets_and_overlays_change_what_is_drawn(page: Page) -> None:
     assert outlined(pixels(pet)) > 100
     about = json.loads(tab.evaluate("fetch('api/cases/STS_002').then(answer => answer.text())"))
     before = pixels(ct)
-    tab.get_by_role("radio", name="Where MR_T1/CT disagree").check()
+    tab.get_by_role("radio", name="Where MR_T1/CT differ").check()
     tab.locator(".legend svg").wait_for()
     scale = next(known for known in about["differences"] if known["pair"] == "MR_T1/CT")
-    assert f"{scale['high']:.2f} nats" in tab.locator(".legend").inner_text()
+    assert f"{scale['high']:.2f} deviations" in tab.locator(".legend").inner_text()
     assert outlined(pixels(ct)) == 0
     assert np.abs(pixels(ct) - before).mean() > 1.0
     page.screenshot("case_difference")
