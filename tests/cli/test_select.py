@@ -109,7 +109,11 @@ def test_a_second_run_scores_nothing_again(studies: Path, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_the_strategy_that_is_asked_for_orders_the_plan(studies: Path, tmp_path: Path) -> None:
     assert select(studies, "--strategy", "mdal", "--output", tmp_path / "plan.csv", "--no-figure") == 0
-    differences = [float(row["difference"]) for row in table(tmp_path / "plan.csv")[:-1]]
+    rows = table(tmp_path / "plan.csv")[:-1]
+    suspect = ["differs far more than the pool" in row["warnings"] for row in rows]
+    assert suspect == sorted(suspect)  # likely damaged cases come last
+    differences = [float(row["difference"]) for row, last in zip(rows, suspect, strict=True) if not last]
+    assert len(differences) >= 4
     assert differences == sorted(differences, reverse=True)
 
 
