@@ -112,7 +112,7 @@ function found(about) {
       name: `Where ${pair} differ`,
       path: `${folder}/difference/${pair.split("/").map(encodeURIComponent).join("/")}.nii.gz`,
       scale: { low, high, unit: "deviations" },
-      note: "−PMI of each block; values below the median of the pool are not coloured.",
+      note: "How far each place departs from what is usual there, in standard deviations; what is below the pool’s median is not coloured.",
     })),
     ...maps.map(({ measure, unit, sender, subtask }) => ({
       map: true,
