@@ -66,7 +66,7 @@ def extreme(difference: NDArray[np.float64]) -> NDArray[np.bool_]:
     (MD_i - median) / (1.4826 median |MD - median|) > 2.5
 
     Args:
-        difference: Modality difference, shape (N,).
+        difference: Modality difference of each case as a whole, shape (N,).
 
     Returns:
         Extreme cases, shape (N,), bool.

@@ -60,14 +60,20 @@ class Strategy:
         title: One-line description.
         select: Selector that orders the candidates.
         by_difference: Whether the order uses the modality difference, so that it depends on the gates.
-        explain: Function that explains the rank of a case; its text follows "Case 3 of 20".
+        explain_usual: Function that explains the rank of a case that is not likely damaged.
     """
 
     name: str
     title: str
     select: Selector
     by_difference: bool
-    explain: Callable[[Standing], str]
+    explain_usual: Callable[[Standing], str]
+
+    def explain(self, standing: Standing) -> str:
+        """Why a case has its rank; the text follows "Case 3 of 20"."""
+        if standing.extreme:
+            return ", kept for last: as a whole it differs far more than the pool; its scans may be damaged."
+        return self.explain_usual(standing)
 
 
 def max_md(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
@@ -154,8 +160,6 @@ def _explain_chance(standing: Standing) -> str:
 
 
 def _explain_paced(standing: Standing) -> str:
-    if standing.extreme:
-        return f", kept for last: {standing.differs}, so its scans may be damaged."
     if standing.salient_percentile is None:
         return f", drawn at random as cases here show different parts of the body: {standing.differs}."
     return (

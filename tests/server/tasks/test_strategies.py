@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lib.cases.quality.findings import Finding, Verdict
+from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.plan_document import reason
 from lib.pipeline.planning import SCORING_JOB
 from lib.pipeline.settings import AppSettings
@@ -131,10 +132,10 @@ def test_a_paced_order_says_what_there_is_to_see_and_why_a_case_is_kept_for_last
         "more than those of 40 % of the other cases."
     )
     damaged = CaseScore(4.0, 98.5, {"extreme": True, "salient_percentile": 50.0})
-    assert reason(damaged, 59, 60, strategy="paced") == (
-        "Case 59 of 60, kept for last: its modalities differ more than those of 98 % of the other cases, so "
-        "its scans may be damaged."
-    )
+    for strategy in STRATEGIES:
+        assert reason(damaged, 59, 60, strategy=strategy) == (
+            "Case 59 of 60, kept for last: as a whole it differs far more than the pool; its scans may be damaged."
+        )
 
 
 def test_the_case_that_differs_most_and_the_one_that_differs_least_are_called_so() -> None:
