@@ -134,7 +134,8 @@ def test_a_paced_order_says_what_there_is_to_see_and_why_a_case_is_kept_for_last
     damaged = CaseScore(4.0, 98.5, {"extreme": True, "salient_percentile": 50.0})
     for strategy in STRATEGIES:
         assert reason(damaged, 59, 60, strategy=strategy) == (
-            "Case 59 of 60, kept for last: as a whole it differs far more than the pool; its scans may be damaged."
+            "Case 59 of 60, kept for last: as a whole it differs far more than the pool; its scans may be "
+            "damaged."
         )
 
 
