@@ -49,7 +49,7 @@ def test_a_pool_is_measured_out_of_fold_and_a_difference_that_is_the_lesion_is_s
 def test_a_fine_setting_has_places_of_at_most_ten_millimetres_in_a_brain(name: str) -> None:
     setting = SETTINGS[name]
     counts = np.array(place_counts(setting.view, setting.contrastive.encoder.stride))
-    assert bool((BRAIN_MM / counts <= 10.01).all()) == name.startswith("fine")
+    assert bool((BRAIN_MM / counts <= 10.01).all()) == name.startswith(("fine", "product"))
 
 
 def test_rows_of_other_pools_and_settings_stay(tmp_path: Path) -> None:
