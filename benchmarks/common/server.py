@@ -66,7 +66,7 @@ def serving(
             address = f"http://127.0.0.1:{port}"
             wait_until(
                 lambda: process.poll() is not None or _answers(address),
-                seconds=120,
+                seconds=300,  # a machine that is busy otherwise takes its time to import
                 what="the server",
                 log=log,
             )
