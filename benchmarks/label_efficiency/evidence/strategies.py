@@ -80,7 +80,9 @@ def paced_by_features(knowledge: Knowledge, budget: int, generator: Generator) -
 
 
 def _paced(knowledge: Knowledge, budget: int, generator: Generator, **weights: float) -> list[str]:
-    order: Selector = partial(paced, **weights)  # type: ignore[arg-type]
+    def order(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
+        return paced(candidates, budget, generator, **weights)
+
     return damage_last(order)(knowledge.candidates, budget, generator)
 
 

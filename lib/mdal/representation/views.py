@@ -22,11 +22,7 @@ from lib.runtime.own_files import UNREADABLE, map_array, read_arrays, set_aside
 Shape = tuple[int, int, int]
 
 VIEW_SHAPE: Shape = (28, 72, 56)  # voxels of 5 x 2.5 x 2.5 mm in a brain, and places of 10 mm
-COARSE_SHAPE: Shape = (
-    12,
-    24,
-    24,
-)  # voxels of half a lesion: saliency is judged at this size
+COARSE_SHAPE: Shape = (12, 24, 24)  # voxels of half a lesion, the size at which saliency is judged
 VIEW_VERSION = 2  # raise when the meaning of a view or a property changes
 _MIN_SPREAD = 1e-3  # in prepared values; a constant channel becomes zero instead of noise
 _BLOCK = 16  # views that are resampled at a time

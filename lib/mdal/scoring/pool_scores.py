@@ -179,8 +179,7 @@ def _matching(folds: Sequence[FoldScores]) -> tuple[float, float, str]:
     early = sum(bool(fold.ended_early) for fold in folds)
     ended = (
         f"The {len(folds)} trainings were at their best after {best:.0f} of at most {most:.0f} steps on "
-        f"average; "
-        f"{early} of them ended early because the matching no longer rose"
+        f"average; {early} of them ended early because the matching no longer rose"
     )
     return matched, chance, ended
 
