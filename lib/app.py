@@ -145,10 +145,10 @@ class MdalCimlApp(MONAILabelApp):
         """Enqueue scoring; the automatic one only once the pool is checked, and only if the pool changed.
 
         MONAI Label asks for it at start, after training and at each Next Sample; a child process a time would
-        be started to find that nothing changed.
+        be started to find that nothing changed. Beside a check, which runs at low priority and which the
+        start waits for, a scoring would take both processors and check the same files.
         """
-        queued = any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks("scoring"))
-        if method is None and (queued or not self.workspace.verdicts.by_case or self._plan_is_current()):
+        if method is None and (self._scores() or not self.workspace.recall_check() or self._plan_is_current()):
             return {}
         return super().async_scoring(method, params)
 
@@ -253,6 +253,9 @@ class MdalCimlApp(MONAILabelApp):
     def bundle_path(self, model: str) -> str:
         """Nowhere: the framework would import from a folder that a client names."""
         return os.devnull
+
+    def _scores(self) -> bool:
+        return any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks("scoring"))
 
     def _plan_is_current(self) -> bool:
         current = self.workspace.plan.current()

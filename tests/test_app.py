@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import MONAILabelException
 
 from lib.app import MdalCimlApp
+from lib.pipeline.checking import check_workspace
 from lib.server.errors import ClientError
 from tests.support.images import write_image
 
@@ -27,6 +29,22 @@ def test_a_models_answer_never_takes_the_place_of_a_final_label(app: MdalCimlApp
     assert app.datastore().get_labeled_images() == []
     app.infer({"model": "ciml", "image": "STS_008", "save_label": True})
     assert app.datastore().get_labels_by_image_id("STS_008") == {"original": "STS_008"}
+
+
+def test_a_pool_that_changed_since_its_check_is_scored_after_the_next_one(
+    app: MdalCimlApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[None] = []
+    monkeypatch.setattr(MONAILabelApp, "async_scoring", lambda *_: asked.append(None))
+    check_workspace(app.workspace)
+    app.async_scoring(None)
+    assert len(asked) == 1
+    next(Path(app.workspace.folders.address).rglob("STS_008/CT.nii.gz")).touch()
+    app.workspace.refresh()
+    app.async_scoring(None)
+    assert len(asked) == 1
+    app.async_scoring("mdal")  # somebody asks for it
+    assert len(asked) == 2
 
 
 def test_only_a_final_label_ends_a_lease(app: MdalCimlApp) -> None:

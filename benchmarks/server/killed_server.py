@@ -40,7 +40,7 @@ from lib.server.datastore import CaseDatastore
 ROWS = RESULTS / "killed_server.csv"
 LABELLED = ("STS_002", "STS_008", "STS_024", "STS_025")
 PATIENCE_S = 5.0
-CONF = {"device": "cpu", "prefetch": 0, "refresh_s": 0.5, "scoring": "quick"}
+CONF = {"device": "cpu", "prefetch": 0, "refresh_s": 0.5}
 _MARK = "KILLED_SERVER"  # in the environment of a server and of every process that it starts
 _FORGOTTEN = {  # files that are removed before each phase, so that there is work to do
     "check": (),
