@@ -148,7 +148,7 @@ class MdalCimlApp(MONAILabelApp):
         be started to find that nothing changed. Beside a check, which runs at low priority and which the
         start waits for, a scoring would take both processors and check the same files.
         """
-        if method is None and (self._scores() or not self.workspace.recall_check() or self._plan_is_current()):
+        if method is None and not self._scoring_is_due():
             return {}
         return super().async_scoring(method, params)
 
@@ -254,8 +254,9 @@ class MdalCimlApp(MONAILabelApp):
         """Nowhere: the framework would import from a folder that a client names."""
         return os.devnull
 
-    def _scores(self) -> bool:
-        return any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks("scoring"))
+    def _scoring_is_due(self) -> bool:
+        queued = any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks("scoring"))
+        return not queued and self.workspace.recall_check() and not self._plan_is_current()
 
     def _plan_is_current(self) -> bool:
         current = self.workspace.plan.current()
