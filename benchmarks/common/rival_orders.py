@@ -28,7 +28,9 @@ from lib.mdal.selection.clusters import Clusters, blocks, farthest_first, find_c
 from lib.mdal.selection.strategies import STRATEGIES, diverse_md, max_md
 
 TOP = 3  # alpha: the farthest-point subset of B cases is sought among the alpha B of largest difference
-NEIGHBOURS = 20  # as in the TypiClust paper
+NEIGHBOURS = 20  # this and the next two as in TypiClust
+MOST_CLUSTERS = 500
+SMALL_CLUSTER = 5  # members; a cluster of so few is dropped
 _MOST_COMPARED = 1_000  # members of a cluster among which neighbours are sought
 MOST_COVERED = 4_000  # cases that ProbCover covers; their distances take 128 MB
 MOST_KINDS = 10  # groups in place of the classes, which nobody knows before the labels
@@ -108,21 +110,38 @@ def k_means_then_farthest(candidates: Candidates, budget: int, generator: Genera
 
 
 def typiclust(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
-    """TypiClust: the most typical case of each of K = budget clusters, then the second most typical.
+    """TypiClust: the most typical case of each of K clusters in turn, the largest cluster first.
 
-    typicality_i = 1 / mean distance to the 20 nearest neighbours in the cluster
+    typicality_i = 1 / mean distance to the nearest min(20, n / 2) of the n members that are left
 
-    The largest cluster comes first. In clusters of more than 1,000 members neighbours are sought among a
-    sample of 1,000, so time grows with N F (K + 1,000), and K is at most 2,000.
+    K is the budget, at most 500. Clusters of five members or fewer are dropped, unless all are so small;
+    a cluster whose turn comes again loses the cases that it gave. Cases past the budget follow by the
+    turns of all clusters. In clusters of more than 1,000 members neighbours are sought among a sample of
+    1,000, so time grows with N F (K + 1,000).
 
-    Source: Hacohen, Dekel & Weinshall 2022. We find all clusters at once, as all labels are bought at once.
+    Source: Hacohen, Dekel & Weinshall 2022, as their code has it; it fails where every cluster is small.
     """
     pool = candidates.by_id()
-    clusters = find_clusters(pool.features, planned(pool, budget), generator)
+    count = planned(pool, budget)
+    clusters = find_clusters(pool.features, min(count, MOST_CLUSTERS), generator)
+    members = list(clusters.members())
+    left = [rows for rows in members if len(rows) > SMALL_CLUSTER] or members
+    chosen: list[int] = []
+    turn = 0
+    while len(chosen) < count and any(map(len, left)):
+        rows, place = left[turn % len(left)], turn % len(left)
+        turn += 1
+        if len(rows):
+            first = int(neighbour_distance(pool.features[rows], generator).argmin())
+            chosen.append(int(rows[first]))
+            left[place] = np.delete(rows, first)
     distance = np.zeros(len(pool))
-    for members in clusters.members():
-        distance[members] = _neighbour_distance(pool.features[members], generator)
-    return pool.named(_largest_cluster_first(clusters, -distance))
+    for rows in members:
+        distance[rows] = neighbour_distance(pool.features[rows], generator)
+    order = largest_cluster_first(clusters, -distance)
+    return pool.named(
+        np.concatenate([chosen, remaining(np.array(chosen, dtype=np.intp), order)]).astype(np.intp)
+    )
 
 
 def density(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
@@ -142,7 +161,7 @@ def density(candidates: Candidates, budget: int, generator: Generator) -> list[s
     similarity = np.empty(len(pool), dtype=np.float32)
     for members in clusters.members():
         similarity[members] = _mean_cosine(pool.features[members])
-    return pool.named(_largest_cluster_first(clusters, similarity))
+    return pool.named(largest_cluster_first(clusters, similarity))
 
 
 def probcover(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
@@ -216,17 +235,18 @@ def _spread(points: NDArray[np.float64], start: Rows, count: int) -> Rows:
     return np.concatenate([chosen, remaining(chosen, largest_first(distance))])
 
 
-def _largest_cluster_first(clusters: Clusters, value: NDArray[np.floating[Any]]) -> Rows:
+def largest_cluster_first(clusters: Clusters, value: NDArray[np.floating[Any]]) -> Rows:
+    """Rows by turns of the clusters, the largest first, each with its case of largest value."""
     return np.asarray(np.lexsort((clusters.group, turns(clusters.group, largest_first(value)))))
 
 
-def _neighbour_distance(features: NDArray[np.float32], generator: Generator) -> NDArray[np.float64]:
-    """Mean distance of each member to its nearest others, shape (N,); 0 for a lone case."""
+def neighbour_distance(features: NDArray[np.float32], generator: Generator) -> NDArray[np.float64]:
+    """Mean distance of each member to the nearest half of the others, at most 20, shape (N,); 0 if alone."""
     if len(features) == 1:
         return np.zeros(1)
     compared = sample(len(features), _MOST_COMPARED, generator)
     points = features[compared].astype(np.float64)
-    count = min(NEIGHBOURS, len(points) - 1)
+    count = max(1, min(NEIGHBOURS, len(features) // 2, len(points) - 1))
     itself = np.isin(np.arange(len(features)), compared)
     mean = np.empty(len(features))
     for block in blocks(len(features), _MOST_COMPARED):

@@ -38,7 +38,7 @@ from benchmarks.label_efficiency.evidence.pool import LabelledPool, by_hash
 from benchmarks.label_efficiency.evidence.protocol import Protocol
 from benchmarks.label_efficiency.evidence.report import markdown
 from benchmarks.label_efficiency.evidence.results import Results
-from benchmarks.label_efficiency.evidence.rows import CASES, CELLS, Rows
+from benchmarks.label_efficiency.evidence.rows import CASES, CELLS, Row, Rows
 from benchmarks.label_efficiency.evidence.run import Finished, Study, carry_out, judged, trained
 from benchmarks.label_efficiency.evidence.scores import Knowledge, know
 from lib.runtime.processes import end_with_the_parent
@@ -80,14 +80,16 @@ def run(
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes that start below
     settings, output = Protocol.read(protocol), output.resolve()
     work = (work or output / "work").resolve()
-    opened, rows = LabelledPool(pool.resolve(), settings, work), Rows(output)
-    cells = _planned(opened, rows, work, jobs)
+    rows = Rows(output)
+    pools = [LabelledPool(pool.resolve(), settings, work, split) for split in range(settings.splits)]
+    cells = _planned(pools, rows, jobs)
     shutil.copyfile(protocol, output / PROTOCOL)
     wanted = [cell for cell in cells if _asked(cell, strategies, budgets)]
-    done = rows.done(opened.digest)
-    waiting = [each for each in trainings_of(wanted, order_seed=settings.order_seed) if each.key not in done]
+    digests = tuple(opened.digest for opened in pools)
+    study = Study(pool.resolve(), settings, work, digests, revision or git_revision(), device)
+    ordered, done = trainings_of(wanted, order_seed=settings.order_seed), rows.done()
+    waiting = [training for training in ordered if study.key(training) not in done]
     console.print(f"{len(wanted)} cells, {len(waiting)} trainings to run")
-    study = Study(pool.resolve(), settings, work, opened.digest, revision or git_revision(), device)
     failed = 0 if plan_only else _carry_out_all(study, waiting, rows, jobs)
     if not plan_only:
         report(output)
@@ -131,8 +133,26 @@ def headroom(
             console.print(f"{size} cases, seed {seed}: Dice {dice:.3f}, last loss {loss:.3f}")
 
 
-def _planned(opened: LabelledPool, rows: Rows, work: Path, jobs: int) -> list[Cell]:
-    """Score the candidates, choose, and write the plan."""
+def _planned(pools: Sequence[LabelledPool], rows: Rows, jobs: int) -> list[Cell]:
+    """Score the candidates of every division, choose, and write the plan."""
+    cells: list[Cell] = []
+    of_cases: list[Row] = []
+    of_cells: list[Row] = []
+    for opened in pools:
+        known, split = _known(opened, jobs), opened.split
+        with progress_bar(console) as tell:
+            cases = described(opened, tell)
+        planned = cells_of(opened.protocol, known, {id: case.voxels for id, case in cases.items()}, split)
+        cells += planned
+        of_cases += rows_of_cases(cases, known, split=split)
+        of_cells += rows_of_cells(planned, cases, known, digest=opened.digest)
+    rows.plan(CASES, of_cases)
+    rows.plan(CELLS, of_cells)
+    return cells
+
+
+def _known(opened: LabelledPool, jobs: int) -> dict[bool, Knowledge]:
+    """Scores of the candidates after the pool check, and without it where an arm asks for that."""
     known: dict[bool, Knowledge] = {}
     for check in sorted({True, *(arm.check for arm in opened.protocol.arms)}):
         workspace = opened.candidate_site(check=check, workers=jobs)
@@ -149,12 +169,7 @@ def _planned(opened: LabelledPool, rows: Rows, work: Path, jobs: int) -> list[Ce
                 on_progress=tell,
             )
         known[check] = replace(found, sound_kinds=opened.sound_kinds)
-    with progress_bar(console) as tell:
-        cases = described(opened, tell)
-    cells = cells_of(opened.protocol, known)
-    rows.plan(CASES, rows_of_cases(cases, known))
-    rows.plan(CELLS, rows_of_cells(cells, cases, known, digest=opened.digest))
-    return cells
+    return known
 
 
 def _asked(cell: Cell, strategies: str, budgets: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.label_efficiency.evidence.control_scores import CONTROL_SCORES
 from benchmarks.label_efficiency.evidence.protocol import Protocol
 from benchmarks.label_efficiency.evidence.scores import Knowledge
 from tests.support.candidate_pools import pool as candidate_pool
@@ -33,7 +34,7 @@ def protocol(**changes: object) -> Protocol:
 
 def knowledge(count: int = 40) -> Knowledge:
     random = np.random.default_rng(1)
-    differences = {name: random.normal(size=count) for name in ("in_sample", "random_encoder")}
+    differences = {name: random.normal(size=count) for name in CONTROL_SCORES}
     look = random.normal(size=(count, 3)).astype(np.float32)
     candidates = replace(candidate_pool(count), saliency_features=look)
     kinds = {id: "rare" if number < 4 else "common" for number, id in enumerate(candidates.ids[:-10])}

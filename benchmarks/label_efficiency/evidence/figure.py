@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from benchmarks.label_efficiency.evidence.results import Results
-from benchmarks.label_efficiency.evidence.statistics import difference
 from benchmarks.label_efficiency.evidence.strategies import FULL
 from lib.runtime.files import replacing
 
@@ -77,7 +76,7 @@ def _draw_curve(axis: Axes, results: Results, name: str, chance: str) -> None:
     for budget in results.protocol.budgets:
         own, others = results.dice(name, budget), results.dice(chance, budget)
         if len(own) and len(others):
-            found = difference(own, others).interval
+            found = results.difference(own, others).interval
             places.append(budget)
             means.append(own.mean())
             low.append(others.mean() + found.low)

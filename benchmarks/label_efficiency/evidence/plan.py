@@ -46,13 +46,16 @@ def described(pool: LabelledPool, tell: OnProgress) -> dict[str, Candidate]:
     return {id: found[id] for id in pool.candidates}
 
 
-def rows_of_cases(cases: Mapping[str, Candidate], known: Mapping[bool, Knowledge]) -> Iterator[Row]:
-    """One row per candidate."""
+def rows_of_cases(
+    cases: Mapping[str, Candidate], known: Mapping[bool, Knowledge], *, split: int
+) -> Iterator[Row]:
+    """One row per candidate of a division."""
     of = known[True].candidates
     difference = dict(zip(of.ids, of.difference.tolist(), strict=True))
     suspects = set(of.named(of.suspects()))
     for case in cases.values():
         yield {
+            "split": split,
             "case": case.id,
             "served": int(case.id in difference),
             "difference": f"{difference[case.id]:.4f}" if case.id in difference else "",
@@ -75,6 +78,7 @@ def rows_of_cells(
     for cell in cells:
         chosen = [cases[id] for id in cell.chosen]
         yield {
+            "split": cell.split,
             "digest": digest,
             "check": int(cell.check),
             "strategy": cell.strategy,

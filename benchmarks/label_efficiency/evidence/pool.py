@@ -71,18 +71,19 @@ class PartialWorkspace(Workspace):
 class LabelledPool:
     """A pool divided by a protocol; opening it reads only file names and the truth."""
 
-    def __init__(self, folder: Path, protocol: Protocol, work: Path) -> None:
+    def __init__(self, folder: Path, protocol: Protocol, work: Path, split: int = 0) -> None:
         """Find the cases.
 
         Args:
             folder: Folder of the pool.
             protocol: Protocol that says which cases are tested and which are left out.
             work: Folder for prepared cases, scores and models.
+            split: Number of the division into candidates and test patients.
 
         Raises:
             ValueError: If a case of the protocol is missing, or no case is left to choose or to test.
         """
-        self.folder, self.protocol, self.work = folder, protocol, work
+        self.folder, self.protocol, self.work, self.split = folder, protocol, work, split
         self.workspace = self._site(self._settings(work / "cases"))
         cases = self.workspace.pool.by_id
         labelled = sorted(id for id, case in cases.items() if case.label and id not in protocol.without)
@@ -123,7 +124,8 @@ class LabelledPool:
             check: Whether quarantined cases are held back; if not, all cases are released.
             workers: Processes of the check.
         """
-        settings = self._settings(self.work / ("checked" if check else "unchecked"))
+        scores = self.work / f"split-{self.split}" if self.protocol.splits > 1 else self.work
+        settings = self._settings(scores / ("checked" if check else "unchecked"))
         settings = settings.model_copy(
             update={"released": () if check else self.candidates, "workers": workers}
         )
@@ -149,7 +151,7 @@ class LabelledPool:
         if test == "truth":
             return [id for id, row in self.truth.items() if row["split"] == "test" and id in labelled]
         if isinstance(test, int):
-            return by_hash(labelled)[:test]
+            return by_hash(labelled, f"{self.split} " if self.protocol.splits > 1 else "")[:test]
         return test
 
     def _site(self, settings: AppSettings, *, ids: Collection[str] | None = None) -> PartialWorkspace:
@@ -169,9 +171,9 @@ class LabelledPool:
         )
 
 
-def by_hash(ids: Sequence[str]) -> list[str]:
-    """Ids in the order of their SHA-256, an order that nobody chose."""
-    return sorted(ids, key=lambda id: hashlib.sha256(id.encode()).hexdigest())
+def by_hash(ids: Sequence[str], before: str = "") -> list[str]:
+    """Ids in the order of the SHA-256 of a text and the id, an order that nobody chose."""
+    return sorted(ids, key=lambda id: hashlib.sha256(f"{before}{id}".encode()).hexdigest())
 
 
 def _label(case: Case) -> Source:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmarks.ciml.methods import METHODS, SLICES
 from lib.ciml.network.settings import NetworkSettings
@@ -131,14 +132,19 @@ class Protocol(_Part):
         modalities: Modalities that the scoring and the segmenter see, by the pool's names.
         layout: Layout of the pool.
         without: Reason for each case that is left out, by id.
+        frozen: Date on which everything that decides the outcome was settled, before the first run.
         test: Test patients, who are used for nothing else: `truth` takes those of the pool's truth.csv, a
             number takes the first so many by the SHA-256 of their id, and a list names their ids.
+        splits: Number of divisions into candidates and test patients. With more than one, `test` is a number,
+            and each division takes the first by the SHA-256 of its own number and the id.
         budgets: Numbers of cases to label.
         pool_share: Share of the candidates that a seed may choose from. It is the same candidates for every
             strategy, and it makes the seeds differ even for an order without random draws.
         full_seeds: Number of trainings on all candidates.
         arms: Strategies and the candidates from which they choose.
         references: Strategies that the others are compared with, chance first.
+        equal_foreground: Strategies against which Random is also run with as many foreground voxels as they
+            have, whatever number of cases that takes; it is called `uniform_as_NAME`.
         questions: Pairs of strategies; is the first better than the second? A strategy of an arm without the
             check has the title `NAME without check`.
         hypothesis_budget: Budget at which Dice is regressed on the mean difference of chance's subsets.
@@ -154,12 +160,15 @@ class Protocol(_Part):
     modalities: tuple[str, ...] = Field(min_length=2)
     layout: str = "auto"
     without: dict[str, str] = {}
+    frozen: date | None = None
     test: Literal["truth"] | int | tuple[str, ...]
+    splits: int = Field(1, ge=1)
     budgets: tuple[int, ...] = Field(min_length=2)
     pool_share: float = Field(0.9, gt=0, le=1)
     full_seeds: int = 3
     arms: tuple[Arm, ...]
     references: tuple[str, ...] = ("uniform", "kmeans")
+    equal_foreground: tuple[str, ...] = ()
     questions: tuple[tuple[str, str], ...] = ()
     hypothesis_budget: int
     segmenter: Segmenter
@@ -175,6 +184,12 @@ class Protocol(_Part):
         if list(budgets) != sorted(set(budgets)) or budgets[0] < 1:
             raise ValueError("must rise, from 1 on")
         return budgets
+
+    @model_validator(mode="after")
+    def _divides_at_random(self) -> Protocol:
+        if self.splits > 1 and not isinstance(self.test, int):
+            raise ValueError("test must be a number with more than one split")
+        return self
 
     @classmethod
     def read(cls, path: Path) -> Protocol:

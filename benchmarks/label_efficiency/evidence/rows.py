@@ -12,10 +12,10 @@ from lib.runtime.files import replacing
 CASES, CELLS, RUNS, PATIENTS = "cases.csv", "cells.csv", "runs.csv", "patients.csv"
 COLUMNS = {
     CASES: (
-        "case", "served", "difference", "suspect", "volume_ml", "voxels", "damage", "rare",
+        "split", "case", "served", "difference", "suspect", "volume_ml", "voxels", "damage", "rare",
     ),
     CELLS: (
-        "digest", "check", "strategy", "budget", "seed", "subset", "mean_md", "volume_ml", "voxels",
+        "split", "digest", "check", "strategy", "budget", "seed", "subset", "mean_md", "volume_ml", "voxels",
         "damaged", "rare", "cases",
     ),
     RUNS: (
@@ -59,9 +59,9 @@ class Rows:
             return rows
         return list({tuple(row[column] for column in KEYS[name]): row for row in rows}.values())
 
-    def done(self, digest: str) -> set[tuple[str, str]]:
-        """Subset and seed of the finished runs under these settings."""
-        return {(row["subset"], row["seed"]) for row in self.read(RUNS) if row["digest"] == digest}
+    def done(self) -> set[tuple[str, str, str]]:
+        """Digest of the settings, subset and seed of every finished run."""
+        return {(row["digest"], row["subset"], row["seed"]) for row in self.read(RUNS)}
 
     def _append(self, name: str, rows: Iterable[Row]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,8 @@ class Study:
         pool: Folder of the cases.
         protocol: Protocol of the comparison.
         work: Folder for prepared cases.
-        digest: Hash of everything that a result depends on apart from the chosen cases and the seed.
+        digests: For each split, hash of everything that a result depends on apart from the chosen cases and
+            the seed.
         revision: Revision of the code.
         device: Device on which networks are trained and used.
     """
@@ -42,9 +43,13 @@ class Study:
     pool: Path
     protocol: Protocol
     work: Path
-    digest: str
+    digests: tuple[str, ...]
     revision: str
     device: str = "cpu"
+
+    def key(self, training: Training) -> tuple[str, str, str]:
+        """Key of a training in the rows."""
+        return self.digests[training.split], training.subset, str(training.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +73,11 @@ def carry_out(study: Study, training: Training) -> Finished:
     """
     torch.set_num_threads(1)
     start = time.monotonic()
-    pool = LabelledPool(study.pool, study.protocol, study.work)
+    pool = LabelledPool(study.pool, study.protocol, study.work, training.split)
     network, loss = trained(pool, training.cases, seed=training.seed, device=study.device)
     scores, empty = judged(network, pool, pool.tested, device=study.device)
-    identity = {"digest": study.digest, "subset": training.subset, "seed": training.seed}
+    digest, subset, seed = study.key(training)
+    identity = {"digest": digest, "subset": subset, "seed": seed}
     means = {
         name: round(float(np.mean([each[name] for each in scores.values()])), 5)
         for name in ("dice", "surface_distance")

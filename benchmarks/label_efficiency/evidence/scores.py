@@ -7,18 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from benchmarks.label_efficiency.evidence.control_scores import CONTROL_SCORES
 from benchmarks.label_efficiency.evidence.pool import PartialWorkspace
-from lib.mdal.representation.encoder import Encoders, EncoderSettings, place_counts
-from lib.mdal.representation.views import PoolViews, case_view, gather_views
-from lib.mdal.scoring.fold_model import FIT_CASES, train_fold
-from lib.mdal.scoring.heads import GaussianHead, embed
-from lib.mdal.scoring.place_difference import standardise_places
-from lib.mdal.scoring.pmi import assign_folds
-from lib.mdal.scoring.pool_places import CaseDifferences
-from lib.mdal.scoring.pool_scores import lowest_if_unknown
+from lib.mdal.representation.views import case_view, gather_views
 from lib.mdal.scoring.score_pool import ScoringSettings
 from lib.mdal.selection.candidates import Candidates, Rows
 from lib.pipeline.planning import candidates_of
@@ -29,8 +22,6 @@ from lib.runtime.own_files import read_arrays
 from lib.runtime.progress import OnProgress
 
 Values = NDArray[np.float64]
-_CPU = torch.device("cpu")
-_BLOCK = 64  # cases that are embedded at a time
 _KNOWN = ("features", "difference", "damage", "lesion_proxy", "salient", "saliency_features")
 
 
@@ -40,8 +31,8 @@ class Knowledge:
 
     Attributes:
         candidates: Candidates as the app's selectors get them.
-        differences: Modality differences by control, each of shape (N,). `in_sample` comes from models that
-            were trained on the case itself, `random_encoder` from untrained encoders, out of fold.
+        differences: What a control uses in place of the modality difference, by its name in
+            `CONTROL_SCORES`, each of shape (N,).
         sound_kinds: Kind of lesion by id, for undamaged cases with a known truth; only `oracle` uses it.
     """
 
@@ -105,73 +96,13 @@ def know(
     patients = np.array([case.patient for case in scored.cases])
     on_progress(0.8, "controls that need other scores")
     differences = {
-        "in_sample": in_sample_difference(views, patients, settings, seed=workspace.settings.seed),
-        "random_encoder": random_encoder_difference(views, patients, settings, seed=workspace.settings.seed),
+        name: score(views, patients, settings, seed=workspace.settings.seed)
+        for name, score in CONTROL_SCORES.items()
     }
     gathered.unlink()
     knowledge = Knowledge(candidates, differences)
     _keep(file, content, knowledge)
     return knowledge
-
-
-def in_sample_difference(
-    views: PoolViews, patients: NDArray[np.str_], settings: ScoringSettings, *, seed: int
-) -> Values:
-    """Modality difference by models that were trained on every case, mean of the repeats, shape (N,)."""
-    rows = np.arange(len(patients))
-    contrastive = replace(settings.contrastive, steps=settings.steps_for(len(rows), _CPU), checks=0)
-    found = []
-    for repeat in range(settings.seeds):
-        model = train_fold(
-            views, patients, rows, rows, contrastive,
-            seed=_number(seed, 0, repeat), device=_CPU, on_progress=lambda done: None,
-        )  # fmt: skip
-        found.append(
-            _lesion_focused(_nats(model.head, model.encoders, views, rows), np.zeros_like(rows), views)
-        )
-    return np.asarray(np.mean(found, axis=0))
-
-
-def random_encoder_difference(
-    views: PoolViews, patients: NDArray[np.str_], settings: ScoringSettings, *, seed: int
-) -> Values:
-    """Modality difference out of fold by the head on untrained encoders, mean of the repeats, shape (N,)."""
-    groups = np.unique(patients, return_inverse=True)[1]
-    found = []
-    for repeat in range(settings.seeds):
-        number = _number(seed, 1, repeat)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(number)
-            encoders = Encoders(views.present.shape[1], settings.contrastive.encoder).eval()
-        parts = min(settings.folds, len(set(groups.tolist())) // 2)
-        fold, nats = assign_folds(groups, folds=parts, seed=number), np.empty(0)
-        for part in range(parts):
-            training, held_out = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
-            fitted = training[:: -(-len(training) // FIT_CASES)]
-            head = GaussianHead.fit(embed(encoders, views, fitted, _CPU))
-            scored = _nats(head, encoders, views, held_out)
-            nats = nats if nats.size else np.full((len(patients), *scored.shape[1:]), np.nan)
-            nats[held_out] = scored
-        found.append(_lesion_focused(nats, fold, views))
-    return np.asarray(np.mean(found, axis=0))
-
-
-def _nats(head: GaussianHead, encoders: Encoders, views: PoolViews, rows: Rows) -> Values:
-    """PMI of some cases at each place, shape (n, P, places), computed in blocks."""
-    blocks = np.array_split(rows, -(-len(rows) // _BLOCK))
-    return np.concatenate([head.pmi(embed(encoders, views, block, _CPU)).numpy() for block in blocks])
-
-
-def _lesion_focused(nats: Values, fold: Rows, views: PoolViews) -> Values:
-    """Lesion-focused difference of each case, as in `PoolScores.md` before it is standardised."""
-    counts = place_counts(views.shape, EncoderSettings().stride)
-    places = standardise_places(nats, fold).astype(np.float16)
-    return lowest_if_unknown(CaseDifferences.of(places, counts).lesion)
-
-
-def _number(seed: int, control: int, repeat: int) -> int:
-    """Seed of a control's training, different from every seed of the scores themselves."""
-    return int(np.random.SeedSequence([seed, 2, control, repeat]).generate_state(1)[0])
 
 
 def _keep(file: Path, content: str, knowledge: Knowledge) -> None:

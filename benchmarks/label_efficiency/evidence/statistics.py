@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy.integrate import trapezoid
+from scipy.stats import t as student
 from statsmodels.api import OLS, add_constant
 from statsmodels.stats.multitest import multipletests
 
-from benchmarks.common.paired import DRAWS, LEVEL, Interval, Values, mean_interval
+from benchmarks.common.paired import DRAWS, LEVEL, Interval, Values
 
 __all__ = [
     "Difference",
@@ -20,10 +22,12 @@ __all__ = [
     "difference",
     "holm",
     "labels_needed",
-    "mean_interval",
+    "over_splits",
     "probability",
     "slope",
 ]
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,38 @@ def difference(first: Values, second: Values, *, draws: int = DRAWS, seed: int =
     return Difference(Interval(float(first.mean() - second.mean()), float(low), float(high)), p)
 
 
+def over_splits(values: Values, *, overlap: float) -> Difference:
+    """Mean of one value for each random division of a pool, by the corrected resampled t-test.
+
+    The divisions share patients, so their values vary less than those of new pools would. The variance of
+    the mean is therefore taken as (1 / K + overlap) times that of the values, instead of 1 / K times.
+
+    Args:
+        values: Value of each division, shape (K,), such as the difference of two strategies.
+        overlap: Test patients of a division per candidate.
+
+    Returns:
+        Mean, interval and p, by Student's distribution of K - 1 degrees of freedom.
+
+    Source: Nadeau & Bengio 2003.
+    """
+    mean, freedom = float(values.mean()), len(values) - 1
+    error = float(values.std(ddof=1)) * math.sqrt(1 / len(values) + overlap)
+    if error == 0:
+        return Difference(Interval(mean, mean, mean), 1.0 if mean == 0 else 0.0)
+    low, high = student.interval(LEVEL, freedom, mean, error)
+    return Difference(
+        Interval(mean, float(low), float(high)), float(2 * student.sf(abs(mean) / error, freedom))
+    )
+
+
 def _spread(values: Values) -> Values:
     """Values (S, P) with their variance between seeds times S / (S - 1); one seed is not changed."""
     centre = values.mean(axis=0)
     return np.asarray(centre + (values - centre) * math.sqrt(len(values) / max(1, len(values) - 1)))
 
 
-def holm(p: Mapping[str, float]) -> dict[str, float]:
+def holm(p: Mapping[Name, float]) -> dict[Name, float]:
     """Holm's adjusted p of each comparison.
 
     Source: Holm 1979.
@@ -132,20 +161,23 @@ def labels_needed(budgets: Sequence[int], means: Sequence[float], level: float) 
     return math.inf
 
 
-def slope(outcome: Values, predictor: Values, control: Values) -> Slope | None:
-    """Least squares of an outcome on a predictor and a control, both standardised, and a constant.
+def slope(outcome: Values, predictor: Values, *controls: Values) -> Slope | None:
+    """Least squares of an outcome on a predictor and controls, all standardised, and a constant.
 
     Args:
         outcome: Outcome of each run, shape (R,).
         predictor: Predictor whose slope is returned, shape (R,).
-        control: Second predictor, which is only controlled for, shape (R,).
+        controls: Further predictors, which are only controlled for, shape (R,) each; one that does not vary
+            is left out.
 
     Returns:
-        Slope with Student's interval of R - 3 degrees of freedom; None if R < 5 or a column does not vary.
+        Slope with Student's interval; None with fewer than three runs more than columns, or if the predictor
+        does not vary.
     """
-    if len(outcome) < 5 or min(predictor.std(), control.std()) == 0:
+    used = [each for each in controls if each.std() > 0]
+    if predictor.std() == 0 or len(outcome) < len(used) + 4:
         return None
-    columns = np.stack([(each - each.mean()) / each.std() for each in (predictor, control)], axis=1)
+    columns = np.stack([(each - each.mean()) / each.std() for each in (predictor, *used)], axis=1)
     fitted = OLS(outcome, add_constant(columns)).fit()
     low, high = fitted.conf_int(1 - LEVEL)[1]
     return Slope(float(fitted.params[1]), float(low), float(high), float(fitted.pvalues[1]))

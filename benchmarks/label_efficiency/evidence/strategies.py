@@ -8,16 +8,19 @@ from functools import partial
 
 import numpy as np
 from numpy.random import Generator
+from scipy.stats import rankdata
 
-from benchmarks.common.rival_orders import ORDERS
+from benchmarks.common.rival_orders import ORDERS, largest_cluster_first, neighbour_distance
 from benchmarks.common.rival_orders import TITLES as ORDER_TITLES
 from benchmarks.label_efficiency.evidence.scores import Knowledge
-from lib.mdal.selection.candidates import Candidates, Selector, damage_last, turns
+from lib.mdal.selection.candidates import Candidates, Selector, damage_last, planned, turns
+from lib.mdal.selection.clusters import find_clusters
 from lib.mdal.selection.facility_location import paced
 from lib.mdal.selection.strategies import diverse_md, max_md
 
 Strategy = Callable[[Knowledge, int, Generator], list[str]]
 FULL = "all candidates"
+EQUAL = "uniform_as_"  # before the name of the strategy whose foreground voxels Random is given
 
 
 def permuted(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
@@ -33,6 +36,33 @@ def in_sample(knowledge: Knowledge, budget: int, generator: Generator) -> list[s
 def random_encoder(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """MaxMD by the differences of untrained encoders."""
     return max_md(knowledge.with_difference("random_encoder"), budget, generator)
+
+
+def cmc(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """MaxMD by one vector a modality and case, likely damaged cases last."""
+    return damage_last(max_md)(knowledge.with_difference("cmc"), budget, generator)
+
+
+def cscs(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """CSCS: of each of K = budget clusters the case that is typical and hard to reconstruct.
+
+    score_i = t_i^(1 - w) d_i^w,  w = (budget / N)^(1 / DCR)
+
+    t_i and d_i are the ranks, from 1 / N to 1, of how typical case i is and of how badly it is reconstructed.
+    DCR is the mean difficulty of the more typical half of the pool over that of the other half. So few labels
+    go to typical cases and many to hard ones, sooner if typical cases are hard too.
+
+    Source: arXiv 2606.20765, reconstructed from its abstract, which names the two signals, the geometric
+    score, the ratio and that w follows from the budget and the ratio; the formulas are ours.
+    """
+    pool = knowledge.with_difference("reconstruction").by_id()
+    count = planned(pool, budget)
+    typical = rankdata(-neighbour_distance(pool.features, generator)) / len(pool)
+    hard = rankdata(pool.difference) / len(pool)
+    ratio = hard[typical > 0.5].mean() / hard[typical <= 0.5].mean()
+    weight = (count / len(pool)) ** (1.0 / ratio)
+    clusters = find_clusters(pool.features, count, generator)
+    return pool.named(largest_cluster_first(clusters, typical ** (1.0 - weight) * hard**weight))
 
 
 def diverse_random(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
@@ -107,6 +137,8 @@ CONTROLS: dict[str, Strategy] = {
     "permuted": permuted,
     "in_sample": in_sample,
     "random_encoder": random_encoder,
+    "cmc": cmc,
+    "cscs": cscs,
     "diversemd_random": diverse_random,
     "diversemd_min": diverse_min,
     "kmeans_look": kmeans_of_look,
@@ -123,6 +155,8 @@ TITLES: dict[str, str] = {
     "permuted": "MaxMD of permuted differences",
     "in_sample": "MaxMD by models that saw the cases",
     "random_encoder": "MaxMD by untrained encoders",
+    "cmc": "MaxMD by one vector a modality and case (CMC), in sample, likely damaged cases last",
+    "cscs": "CSCS, from its abstract: in each group a typical case that is hard to reconstruct",
     "diversemd_random": "DiverseMD's clusters, a random member of each",
     "diversemd_min": "DiverseMD's clusters, the member of smallest difference",
     "mdal_usual": "MaxMD, cases of extreme difference last",

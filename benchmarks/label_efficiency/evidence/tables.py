@@ -9,18 +9,16 @@ import numpy as np
 from scipy.stats import rankdata, spearmanr
 
 from benchmarks.common.paired import Values
-from benchmarks.label_efficiency.evidence.results import Results
+from benchmarks.label_efficiency.evidence.results import Results, key_of, split_of
 from benchmarks.label_efficiency.evidence.statistics import (
     Difference,
     area,
-    difference,
     holm,
     labels_needed,
-    mean_interval,
     probability,
     slope,
 )
-from benchmarks.label_efficiency.evidence.strategies import FULL
+from benchmarks.label_efficiency.evidence.strategies import EQUAL, FULL
 from lib.mdal.scoring.difference import extreme
 
 _SHORT = "-"
@@ -37,14 +35,14 @@ def area_table(results: Results) -> str:
     budgets, references = results.protocol.budgets, results.protocol.references
     areas = {name: area(results.curve(name), budgets) for name in results.strategies}
     areas = {name: values for name, values in areas.items() if len(values)}
-    compared = {each: _against(areas, each) for each in references if each in areas}
+    compared = {each: _against(results, areas, each) for each in references if each in areas}
     header = ["strategy", "seeds", "area", *(f"less {each}" for each in compared)]
     header += [f"Holm, {each}" for each in compared]
     rows = [
         [
             name,
             str(len(values)),
-            str(mean_interval(values)),
+            str(results.interval(values)),
             *(str(found[name][0]) if name in found else _SHORT for found in compared.values()),
             *(probability(found[name][1]) if name in found else _SHORT for found in compared.values()),
         ]
@@ -67,28 +65,19 @@ def dice_table(results: Results) -> str:
                 continue
             subsets = chance[budget].mean(axis=1) if len(chance[budget]) else np.empty(0)
             place = f" P{100 * (subsets <= values.mean()).mean():.0f}" if len(subsets) else ""
-            cells.append(f"{mean_interval(values)}{place} ({len(values)})")
+            cells.append(f"{results.interval(values)}{place} ({len(values)})")
         rows.append([name, *cells])
     return table(["strategy", *(f"{each} cases" for each in budgets)], rows)
 
 
 def difference_table(results: Results, reference: str) -> str:
     """Paired difference to a reference at each budget, with Holm's p across the strategies."""
-    budgets = results.protocol.budgets
-    found = {
-        budget: _against({name: results.dice(name, budget) for name in results.strategies}, reference)
-        for budget in budgets
-    }
+    budgets, found = results.protocol.budgets, {}
+    for budget in budgets:
+        dice = {name: results.dice(name, budget) for name in results.strategies}
+        found[budget] = _against(results, dice, reference)
     rows = [
-        [
-            name,
-            *(
-                f"{found[each][name][0]}, {probability(found[each][name][1])}"
-                if name in found[each]
-                else _SHORT
-                for each in budgets
-            ),
-        ]
+        [name, *(_said(*found[each][name]) if name in found[each] else _SHORT for each in budgets)]
         for name in results.strategies
         if name != reference
     ]
@@ -101,14 +90,12 @@ def full_table(results: Results) -> str:
     if not len(everyone):
         return "Training on all candidates was not run yet.\n"
     reference = results.protocol.references[0]
-    rows = [[f"all {results.everyone}", str(mean_interval(everyone)), "1", _SHORT]]
+    rows = [[f"all {results.everyone}", str(results.interval(everyone)), "1", _SHORT]]
     for budget in results.protocol.budgets:
         values = results.dice(reference, budget)
         if len(values):
-            share = values.mean() / everyone.mean()
-            rows.append(
-                [str(budget), str(mean_interval(values)), f"{share:.3f}", str(difference(everyone, values))]
-            )
+            share, headroom = values.mean() / everyone.mean(), results.difference(everyone, values)
+            rows.append([str(budget), str(results.interval(values)), f"{share:.3f}", str(headroom)])
     return table(["cases", f"Dice ({reference})", "share of all", "headroom"], rows)
 
 
@@ -119,10 +106,9 @@ def distance_table(results: Results) -> str:
         cells = []
         for budget in results.protocol.budgets:
             values = results.measured("surface_distance", name, budget)
-            runs = [
-                results.runs[cell["subset"], cell["seed"]]["empty"] for cell in results.finished(name, budget)
-            ]
-            cells.append(f"{values.mean():.1f} ({np.mean([int(n) for n in runs]):.1f})" if runs else _SHORT)
+            runs = [results.runs[key_of(cell)]["empty"] for cell in results.finished(name, budget)]
+            empty = np.mean([int(count) for count in runs])
+            cells.append(f"{values.mean():.1f} ({empty:.1f})" if len(values) else _SHORT)
         rows.append([name, *cells])
     return table(["strategy", *(f"{each} cases" for each in results.protocol.budgets)], rows)
 
@@ -141,6 +127,53 @@ def cost_table(results: Results, column: str, *, digits: int) -> str:
         for name in names
     ]
     return table(["strategy", *(f"{each} cases" for each in results.protocol.budgets)], rows)
+
+
+def equal_foreground_table(results: Results) -> str:
+    """Dice of each strategy less that of chance at as many foreground voxels, read off chance's curve.
+
+    The curve is one of straight lines between chance's budgets and all candidates, over the logarithm of the
+    voxels.
+    """
+    chance, budgets = results.protocol.references[0], results.protocol.budgets
+    points = [
+        (float(results.column(name, budget, "voxels").mean()), float(values.mean()))
+        for name, budget in (*((chance, budget) for budget in budgets), (FULL, results.everyone))
+        if len(values := results.dice(name, budget))
+    ]
+    if len(points) < 2:
+        return "Chance was not run at two budgets yet.\n"
+    voxels, dice = np.array(sorted(points)).T
+    rows = []
+    for name in results.strategies:
+        cells = []
+        for budget in budgets:
+            values = results.dice(name, budget)
+            bought = results.column(name, budget, "voxels").mean() if len(values) else 0.0
+            known = len(values) and voxels[0] <= bought <= voxels[-1]
+            usual = np.interp(np.log(max(bought, 1.0)), np.log(voxels), dice)
+            cells.append(f"{values.mean() - usual:+.3f}" if known else _SHORT)
+        if name != chance and not name.startswith(EQUAL):
+            rows.append([name, *cells])
+    return table(["strategy", *(f"{each} cases" for each in budgets)], rows)
+
+
+def same_foreground_table(results: Results) -> str:
+    """Dice of strategies less that of Random with the same foreground voxels, Holm's p across the cells."""
+    budgets, compared = results.protocol.budgets, results.protocol.equal_foreground
+    found: dict[tuple[str, int], Difference] = {}
+    for name in compared:
+        for budget in budgets:
+            values = [results.dice(each, budget) for each in (name, f"{EQUAL}{name}")]
+            if all(map(len, values)):
+                found[name, budget] = results.difference(values[0], values[1])
+    adjusted = holm({place: each.p for place, each in found.items()})
+    rows = []
+    for name in compared:
+        places = [(name, budget) for budget in budgets]
+        said = (_said(found[place], adjusted[place]) if place in found else _SHORT for place in places)
+        rows.append([name, *said])
+    return table(["strategy", *(f"{each} cases" for each in budgets)], rows)
 
 
 def labels_table(results: Results) -> str:
@@ -162,17 +195,24 @@ def labels_table(results: Results) -> str:
 
 
 def hypothesis_table(results: Results) -> str:
-    """Slope of the Dice of chance's subsets on their mean difference, controlled for lesion volume."""
+    """Slope of the Dice of chance's subsets on their mean difference.
+
+    Lesion volume, the number of damaged cases and the division of the pool are controlled for.
+    """
     rows = []
     for budget in results.protocol.budgets:
         name = results.protocol.references[0]
-        values = results.dice(name, budget)
-        if not len(values):
+        cells = results.finished(name, budget)
+        if not cells:
             continue
-        volume = np.log(results.column(name, budget, "volume_ml"))
-        found = slope(values.mean(axis=1), results.column(name, budget, "mean_md"), volume)
+        volume, damaged, difference = (
+            results.column(name, budget, column) for column in ("volume_ml", "damaged", "mean_md")
+        )
+        split = np.array([split_of(cell) for cell in cells])
+        divisions = [(split == number).astype(float) for number in range(1, results.protocol.splits)]
+        found = slope(results.outcomes(name, budget), difference, np.log(volume), damaged, *divisions)
         mark = " (named before the runs)" if budget == results.protocol.hypothesis_budget else ""
-        rows.append([f"{budget}{mark}", str(len(values)), str(found) if found else _SHORT])
+        rows.append([f"{budget}{mark}", str(len(cells)), str(found) if found else _SHORT])
     return table(["cases", "subsets", "change of Dice per SD of the subset's mean MD"], rows)
 
 
@@ -183,7 +223,7 @@ def question_table(results: Results) -> str:
     for first, second in results.protocol.questions:
         areas = [area(results.curve(name), budgets) for name in (first, second)]
         if all(len(values) for values in areas):
-            found[f"{first} above {second}"] = difference(*areas)
+            found[f"{first} above {second}"] = results.difference(*areas)
     adjusted = holm({name: each.p for name, each in found.items()})
     rows = [
         [name, str(each), probability(adjusted[name]), _verdict(each, adjusted[name])]
@@ -197,8 +237,15 @@ def difference_group_table(results: Results) -> str:
     served = [case for case in results.cases if case["served"] == "1"]
     if len(served) < 3:
         return "Too few candidates are served.\n"
-    difference = np.array([float(case["difference"]) for case in served])
-    percentile = 100.0 * (rankdata(difference) - 0.5) / len(served)
+    difference, volume_ml = (
+        np.array([float(case[column]) for case in served]) for column in ("difference", "volume_ml")
+    )
+    split = np.array([split_of(case) for case in served])
+    percentile, volume = np.empty(len(served)), []
+    for number in np.unique(split):
+        of = split == number
+        percentile[of] = 100.0 * (rankdata(difference[of]) - 0.5) / of.sum()
+        volume.append(spearmanr(difference[of], volume_ml[of]).statistic)
     suspect = extreme(difference)  # rows of the first study: the mean difference was the guard
     if "suspect" in served[0]:
         suspect = np.array([case["suspect"] == "1" for case in served])
@@ -214,9 +261,8 @@ def difference_group_table(results: Results) -> str:
         for name, of in groups.items()
         if of.any()
     ]
-    volume = spearmanr(difference, [float(case["volume_ml"]) for case in served]).statistic
     return table(["candidates", "cases", "mean percentile", "extreme"], rows) + (
-        f"\nSpearman of the difference and the lesion's volume: {volume:+.2f}.\n"
+        f"\nSpearman of the difference and the lesion's volume: {np.mean(volume):+.2f}.\n"
     )
 
 
@@ -233,17 +279,23 @@ def damage_sentence(results: Results) -> str:
     )
 
 
-def _against(found: dict[str, Values], reference: str) -> dict[str, tuple[Difference, float]]:
+def _against(
+    results: Results, found: dict[str, Values], reference: str
+) -> dict[str, tuple[Difference, float]]:
     """Difference of each strategy to the reference, with Holm's p across the strategies."""
     if not len(found.get(reference, ())):
         return {}
     differences = {
-        name: difference(values, found[reference])
+        name: results.difference(values, found[reference])
         for name, values in found.items()
         if len(values) and name != reference
     }
     adjusted = holm({name: each.p for name, each in differences.items()})
     return {name: (each, adjusted[name]) for name, each in differences.items()}
+
+
+def _said(found: Difference, p: float) -> str:
+    return f"{found}, {probability(p)}"
 
 
 def _best_first(areas: dict[str, Values]) -> list[tuple[str, Values]]:

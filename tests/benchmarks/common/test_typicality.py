@@ -25,18 +25,31 @@ def by_turns(groups, value):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("budget", [1, 3, 12])
-def test_typiclust_is_the_paper_s_typicality_in_every_cluster(seed, budget):
+def test_typiclust_is_the_paper_s_typicality_among_the_members_that_are_left(seed, budget):
     candidates = pool(60, seed=seed)
-    groups, value = in_clusters(candidates, budget), np.zeros(60)
-    for members in groups:
-        for i in members:
-            apart = sorted(
-                np.linalg.norm(candidates.features[i].astype(float) - candidates.features[j].astype(float))
-                for j in members
-                if j != i
-            )[:NEIGHBOURS]
-            value[i] = 1 / (np.mean(apart) + 1e-5) if apart else 0.0
-    assert rows(typiclust(candidates, budget, generator())) == by_turns(groups, value)
+    every = in_clusters(candidates, budget)
+    groups, chosen = [list(members) for members in every if len(members) > 5] or every, []
+    while len(chosen) < budget:
+        members = groups[len(chosen) % len(groups)]
+        points = {i: candidates.features[i].astype(float) for i in members}
+        nearest = {
+            i: sorted(np.linalg.norm(points[i] - points[j]) for j in members if j != i)[
+                : min(NEIGHBOURS, len(members) // 2)
+            ]
+            for i in members
+        }
+        chosen.append(max(members, key=lambda i: 1 / (np.mean(nearest[i]) + 1e-5) if nearest[i] else 0.0))
+        members.remove(chosen[-1])
+    assert rows(typiclust(candidates, budget, generator()))[:budget] == chosen
+
+
+def test_typiclust_leaves_small_groups_out_unless_all_are_small():
+    candidates = pool(40, width=3)
+    candidates.features[:] = candidates.features * 0.1
+    candidates.features[:5] += 50.0  # five cases of their own kind
+    assert not set(range(5)) & set(rows(typiclust(candidates, 2, generator()))[:2])
+    few = pool(8, width=3)
+    assert len(set(rows(typiclust(few, 4, generator()))[:4])) == 4
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -25,7 +25,8 @@ def test_every_protocol_asks_only_for_strategies_that_there_are(file: Path) -> N
     assert compared <= named
     assert read.hypothesis_budget in read.budgets
     assert min(arm.seeds["uniform"] for arm in read.arms if arm.check) >= 15
-    assert min(seeds for arm in read.arms for seeds in arm.seeds.values()) >= 3
+    assert min(seeds * read.splits for arm in read.arms for seeds in arm.seeds.values()) >= 3
+    assert set(read.equal_foreground) <= named
     assert read.segmenter.schedule.steps == read.segmenter.steps
 
 

@@ -32,14 +32,15 @@ def write_rows(folder: Path, settings: Protocol, *, missing: tuple[str, ...] = (
                 subset, md = f"{name}{budget}", random.normal()
                 cells.append(
                     {
-                        "digest": "d", "check": 1, "strategy": name, "budget": budget, "seed": seed,
-                        "subset": subset, "mean_md": md, "volume_ml": random.uniform(10, 20), "voxels": 100,
+                        "split": 0, "digest": "d", "check": 1, "strategy": name, "budget": budget,
+                        "seed": seed, "subset": subset, "mean_md": md, "volume_ml": random.uniform(10, 20), "voxels": 100,
                         "damaged": 0, "rare": 0, "cases": "a b",
                     }
                 )  # fmt: skip
                 dice = patients + more + 0.02 * np.log2(budget) + 0.002 * md
                 runs.append(((name, budget), subset, seed, dice))
     held = {
+        "split": 0,
         "case": "a",
         "served": 0,
         "difference": "",
