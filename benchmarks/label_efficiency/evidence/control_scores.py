@@ -93,7 +93,7 @@ def cmc_difference(
     volumes, present = torch.from_numpy(views.coarse(rows)), torch.from_numpy(views.present)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_number(seed, 3, 0))
-        encoders = Encoders(present.shape[1], EncoderSettings(strides=((1, 1, 1), (1, 2, 2), (2, 2, 2))))
+        encoders = Encoders(present.shape[1], EncoderSettings())
     generator = torch.Generator().manual_seed(_number(seed, 3, 1))
     optimiser = torch.optim.AdamW(encoders.parameters(), lr=3e-3, weight_decay=1e-2)
     for _ in range(CMC_STEPS):

@@ -37,6 +37,24 @@ def test_wherever_the_runs_are_cut_every_strategy_has_had_about_the_same_share()
     assert sum(cell.strategy == FULL for cell in cells) == 1
 
 
+def test_random_is_given_as_many_foreground_voxels_as_a_strategy_bought() -> None:
+    known = knowledge()
+    voxels = {id: 10 + 10 * number for number, id in enumerate(known.candidates.ids)}
+    settings = protocol(equal_foreground=["mdal"])
+    cells = cells_of(settings, {True: known}, voxels, split=1)
+    bought = {
+        (cell.strategy, cell.budget, cell.seed): sum(voxels[id] for id in cell.chosen) for cell in cells
+    }
+    for budget in settings.budgets:
+        for seed in range(2):
+            wanted = bought["mdal", budget, seed]
+            assert abs(bought["uniform_as_mdal", budget, seed] - wanted) <= max(voxels.values()) / 2
+    matched = [cell for cell in cells if cell.strategy == "uniform_as_mdal"]
+    assert len(matched) == 4
+    assert {cell.split for cell in cells} == {1}
+    assert matched[0].chosen != next(cell for cell in cells if cell.strategy == "mdal").chosen
+
+
 def test_a_budget_of_every_candidate_is_refused() -> None:
     with pytest.raises(ValueError, match="below the 4 candidates"):
         cells_of(protocol(), {True: knowledge(4)})

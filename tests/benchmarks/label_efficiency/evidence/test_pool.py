@@ -46,6 +46,20 @@ def test_the_sarcoma_protocol_tests_whom_the_comparison_with_fusion_tests(tmp_pa
     assert len(opened.candidates) == 36
 
 
+def test_every_division_tests_other_patients_and_scores_apart_from_the_others(
+    folder: Path, tmp_path: Path
+) -> None:
+    settings = protocol(splits=3)
+    opened = [LabelledPool(folder, settings, tmp_path / "work", split) for split in range(3)]
+    assert len({of.tested for of in opened}) > 1
+    assert len({of.digest for of in opened}) == len({of.tested for of in opened})
+    for of in opened:
+        assert len(of.tested) == 2
+        assert not set(of.tested) & set(of.candidates)
+    works = {of.candidate_site(check=False, workers=1).folders.work for of in opened}
+    assert len(works) == 3
+
+
 def test_the_truth_may_say_who_is_tested(folder: Path, tmp_path: Path) -> None:
     (folder / "truth.csv").write_text("case,split,damage,rare\np01,test,,0\np02,pool,shifted,1\n")
     opened = LabelledPool(folder, protocol(test="truth"), tmp_path / "work")

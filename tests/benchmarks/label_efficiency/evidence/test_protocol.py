@@ -11,7 +11,7 @@ from benchmarks.common.folders import ROOT
 from benchmarks.common.rival_orders import ORDERS, WITHDRAWN
 from benchmarks.label_efficiency.evidence.protocol import Protocol
 from benchmarks.label_efficiency.evidence.strategies import CONTROLS
-from tests.support.made_up_study import SETTINGS
+from tests.support.made_up_study import SETTINGS, protocol
 
 PROTOCOLS = ROOT / "benchmarks" / "label_efficiency" / "evidence"
 
@@ -28,6 +28,11 @@ def test_every_protocol_asks_only_for_strategies_that_there_are(file: Path) -> N
     assert min(seeds * read.splits for arm in read.arms for seeds in arm.seeds.values()) >= 3
     assert set(read.equal_foreground) <= named
     assert read.segmenter.schedule.steps == read.segmenter.steps
+
+
+def test_only_a_number_of_test_patients_can_be_drawn_more_than_once() -> None:
+    with pytest.raises(ValueError, match="test must be a number with more than one split"):
+        protocol(test=["p01"], splits=2)
 
 
 def test_an_unknown_key_of_a_protocol_is_refused_with_its_place(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.support.made_up_study import protocol
 def test_a_run_leaves_a_row_and_one_for_each_test_patient(folder: Path, tmp_path: Path) -> None:
     settings = protocol()
     opened = LabelledPool(folder, settings, tmp_path / "work")
-    study = Study(folder, settings, tmp_path / "work", opened.digest, "abc")
+    study = Study(folder, settings, tmp_path / "work", (opened.digest,), "abc")
     training = Cell(True, "uniform", 2, 0, opened.candidates[:2]).training
     first, again = carry_out(study, training), carry_out(study, training)
     assert [row["patient"] for row in first.patients] == list(opened.tested)
@@ -29,6 +29,5 @@ def test_a_run_leaves_a_row_and_one_for_each_test_patient(folder: Path, tmp_path
     rows = Rows(tmp_path / "rows")
     rows.add(first.run, first.patients)
     rows.add(first.run, first.patients)
-    assert rows.done(opened.digest) == {training.key}
-    assert rows.done("other") == set()
+    assert rows.done() == {study.key(training)} == {(opened.digest, training.subset, "0")}
     assert (len(rows.read(RUNS)), len(rows.read(PATIENTS))) == (1, 2)

@@ -6,8 +6,16 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
-from benchmarks.label_efficiency.evidence.statistics import area, difference, holm, labels_needed, slope
+from benchmarks.label_efficiency.evidence.statistics import (
+    area,
+    difference,
+    holm,
+    labels_needed,
+    over_splits,
+    slope,
+)
 
 
 def test_the_area_is_the_mean_height_over_doublings_of_the_budget() -> None:
@@ -50,6 +58,19 @@ def test_the_interval_of_a_difference_covers_the_truth_about_as_often_as_it_says
     assert 0.9 <= covered / draws <= 0.99  # three seeds without their correction: 0.893
 
 
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_divisions_that_share_patients_are_worth_less_than_new_pools(overlap: float) -> None:
+    values = np.array([0.02, 0.05, 0.03, 0.06, 0.04])
+    found = over_splits(values, overlap=overlap)
+    half = (found.interval.high - found.interval.low) / 2
+    assert found.interval.mean == pytest.approx(0.04)
+    assert half == pytest.approx(2.776 * values.std(ddof=1) * math.sqrt(0.2 + overlap), rel=1e-3)
+    if not overlap:
+        assert found.p == pytest.approx(ttest_1samp(values, 0.0).pvalue)
+    else:
+        assert found.p > over_splits(values, overlap=0.0).p
+
+
 def test_holm_multiplies_the_smallest_p_by_all_and_never_falls() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
     assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
@@ -75,6 +96,18 @@ def test_the_slope_is_not_that_of_what_is_controlled() -> None:
     assert direct is not None
     assert direct.value == pytest.approx(0.02 * difference_of_subset.std(), abs=0.001)
     assert direct.p < 1e-6
+
+
+def test_a_damaged_case_or_another_division_is_not_taken_for_the_difference() -> None:
+    random = np.random.default_rng(0)
+    damaged, split = random.integers(0, 3, 90).astype(float), np.repeat([0.0, 1.0], 45)
+    md = damaged + split + random.normal(size=90)
+    outcome = 0.5 - 0.1 * damaged - 0.2 * split + 0.001 * random.normal(size=90)
+    naive, found = slope(outcome, md), slope(outcome, md, damaged, split, np.zeros(90))
+    assert naive is not None
+    assert found is not None
+    assert abs(naive.value) > 0.01
+    assert abs(found.value) < 0.001
 
 
 def test_too_few_subsets_or_none_that_differ_give_no_slope() -> None:
