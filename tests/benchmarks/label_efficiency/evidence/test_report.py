@@ -15,6 +15,7 @@ from benchmarks.label_efficiency.evidence.protocol import Protocol
 from benchmarks.label_efficiency.evidence.report import markdown
 from benchmarks.label_efficiency.evidence.results import Results
 from benchmarks.label_efficiency.evidence.rows import CASES, CELLS, Rows
+from benchmarks.label_efficiency.evidence.tables import equal_foreground_table, same_foreground_table
 from benchmarks.label_efficiency.run import PROTOCOL
 from tests.support.made_up_study import protocol
 
@@ -22,25 +23,32 @@ _NUMBER = r"[+-]?\d+(?:\.\d+)?"
 
 
 def write_rows(folder: Path, settings: Protocol, *, missing: tuple[str, ...] = ()) -> Results:
-    """Rows in which `mdal` is 0.1 above chance, `kmeans` 0.1 below, and Dice follows the mean difference."""
+    """Rows in which `mdal` is 0.1 above chance, `kmeans` 0.1 below, and Dice follows the mean difference.
+
+    `mdal` buys twice the foreground of chance; Random with that foreground is 0.02 above chance.
+    """
     rows, random = Rows(folder), np.random.default_rng(0)
-    patients = random.normal(0.5, 0.05, 12)
+    of = (
+        ("uniform", 15, 0.0, 1), ("mdal", 3, 0.1, 2), ("kmeans", 3, -0.1, 1),
+        ("uniform_as_mdal", 3, 0.02, 2), (FULL, 1, 0.2, 1),
+    )  # fmt: skip
     cells, runs = [], []
-    for name, seeds, more in (("uniform", 15, 0.0), ("mdal", 3, 0.1), ("kmeans", 3, -0.1), (FULL, 1, 0.2)):
-        for budget in settings.budgets if name != FULL else (30,):
-            for seed in range(seeds):
-                subset, md = f"{name}{budget}", random.normal()
-                cells.append(
-                    {
-                        "split": 0, "digest": "d", "check": 1, "strategy": name, "budget": budget,
-                        "seed": seed, "subset": subset, "mean_md": md, "volume_ml": random.uniform(10, 20), "voxels": 100,
-                        "damaged": 0, "rare": 0, "cases": "a b",
-                    }
-                )  # fmt: skip
-                dice = patients + more + 0.02 * np.log2(budget) + 0.002 * md
-                runs.append(((name, budget), subset, seed, dice))
+    for split in range(settings.splits):
+        patients = random.normal(0.5, 0.05, 12)
+        for name, seeds, more, share in of:
+            for budget in settings.budgets if name != FULL else (30 - split,):
+                for seed in range(seeds):
+                    subset, md, digest = f"{name}{budget}", random.normal(), f"d{split}"
+                    cells.append(
+                        {
+                            "split": split, "digest": digest, "check": 1, "strategy": name, "budget": budget,
+                            "seed": seed, "subset": subset, "mean_md": md, "damaged": seed % 2, "rare": 0,
+                            "volume_ml": random.uniform(10, 20), "voxels": 100 * budget * share, "cases": "a",
+                        }
+                    )  # fmt: skip
+                    dice = patients + more + 0.02 * np.log2(budget) + 0.002 * md
+                    runs.append((name, digest, subset, seed, dice))
     held = {
-        "split": 0,
         "case": "a",
         "served": 0,
         "difference": "",
@@ -55,11 +63,12 @@ def write_rows(folder: Path, settings: Protocol, *, missing: tuple[str, ...] = (
         for n in range(11)
     ]
     served.append({**served[0], "case": "last", "difference": 90, "suspect": 1, "damage": "noise"})
-    rows.plan(CASES, [held, *served])
+    every = [{**case, "split": split} for split in range(settings.splits) for case in (held, *served)]
+    rows.plan(CASES, every)
     rows.plan(CELLS, cells)
-    for (name, _), subset, seed, dice in runs:
+    for name, digest, subset, seed, dice in runs:
         if name not in missing:
-            identity = {"digest": "d", "subset": subset, "seed": seed}
+            identity = {"digest": digest, "subset": subset, "seed": seed}
             rows.add(
                 {**identity, "dice": dice.mean(), "empty": 1},
                 [
@@ -91,6 +100,43 @@ def test_the_report_finds_what_was_put_into_the_rows(tmp_path: Path) -> None:
     assert "| sound and rare | 5 | 46 | 0 |" in text
     draw(results, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_a_strategy_is_also_compared_at_as_many_foreground_voxels(tmp_path: Path) -> None:
+    settings = protocol(budgets=[2, 4, 8], equal_foreground=["mdal"])
+    results = write_rows(tmp_path, settings)
+    by_curve = equal_foreground_table(results).splitlines()
+    of_mdal = next(line for line in by_curve if line.startswith("| mdal"))
+    of_kmeans = next(line for line in by_curve if line.startswith("| kmeans"))
+    assert [float(cell) for cell in of_mdal.split("|")[2:4]] == pytest.approx([0.08, 0.08], abs=0.005)
+    assert [float(cell) for cell in of_kmeans.split("|")[2:5]] == pytest.approx([-0.1] * 3, abs=0.005)
+    direct = same_foreground_table(results).splitlines()[-1]
+    assert [float(cell.split()[0]) for cell in direct.split("|")[2:5]] == pytest.approx([0.08] * 3, abs=0.005)
+
+
+def test_a_report_over_several_divisions_pairs_them(tmp_path: Path) -> None:
+    settings = protocol(budgets=[2, 4, 8], splits=3)
+    results = write_rows(tmp_path, settings)
+    assert results.dice("uniform", 2).shape == (15, 3)
+    assert results.everyone == 30
+    assert results.dice(FULL, results.everyone).shape == (1, 3)
+    found = results.difference(results.dice("mdal", 2), results.dice("uniform", 2))
+    assert found.interval.mean == pytest.approx(0.1, abs=0.003)
+    assert found.p < 0.01
+    text = markdown(results)
+    assert "correction of Nadeau and Bengio" in text
+    assert "| uniform | 45 of 45 | 45 of 45 | 45 of 45 |" in text
+    assert "| damaged: noise | 3 | 96 | 3 |" in text
+    draw(results, tmp_path / "curves.png")
+
+
+def test_a_seed_counts_once_it_is_finished_in_every_division(tmp_path: Path) -> None:
+    settings = protocol(splits=2)
+    results = write_rows(tmp_path, settings)
+    first = next(iter(key for key in results.runs if key[0] == "d1" and key[1] == "mdal2"))
+    del results.runs[first]
+    assert len(results.dice("mdal", 2)) == 2
+    assert len(results.dice("mdal", 4)) == 3
 
 
 @pytest.mark.slow
