@@ -13,7 +13,16 @@ from rich.table import Table
 from benchmarks.ciml.fusion_rows import CONTRIBUTION, MISSING, RUNS, Row, Rows
 from benchmarks.ciml.methods import METHODS
 from benchmarks.ciml.silencing import ALL
-from benchmarks.common.paired import Interval, Values, mean_interval, spearman_interval
+from benchmarks.common.paired import (
+    Interval,
+    Name,
+    Values,
+    difference,
+    holm,
+    mean_interval,
+    probability,
+    spearman_interval,
+)
 from benchmarks.common.patients import SETTINGS
 
 OURS, ANY = "ciml", "all but one, mean"
@@ -44,8 +53,9 @@ def print_report(rows: Rows, console: Console, *, split: str) -> None:
                 console.print(loss_table(setting, heard))
                 console.print(prediction_table(setting, heard))
     console.print(
-        "Square brackets: 95 % interval, seeds and patients resampled. Distances: an empty outline counts as "
-        "the volume's diagonal. CIML as reconstructed from its abstract."
+        "Square brackets: 95 % interval, seeds and patients resampled. p: Holm's, for all differences of a "
+        "table. Distances: an empty outline counts as the volume's diagonal. CIML as reconstructed from its "
+        "abstract."
     )
 
 
@@ -58,12 +68,14 @@ def comparison_table(setting: str, rows: list[Row]) -> Table:
     ):  # fmt: skip
         table.add_column(column, justify="left" if column == "method" else "right")
     ours = _by_seed([row for row in rows if row["method"] == OURS], "dice")
-    for method in _in_order(rows):
-        of = [row for row in rows if row["method"] == method]
-        scores = _by_seed(of, "dice")
+    by_method = {method: [row for row in rows if row["method"] == method] for method in _in_order(rows)}
+    beside: dict[str, BySeed] = {}
+    for method, of in by_method.items():
         trained = bool(of[0]["setting"])  # the oracle does not depend on the seed
-        beside: BySeed = scores if trained else {seed: of[0]["dice"] for seed in ours}
-        difference = _difference(ours, beside) if method != OURS else None
+        beside[method] = _by_seed(of, "dice") if trained else {seed: of[0]["dice"] for seed in ours}
+    less = _differences({method: (ours, scores) for method, scores in beside.items() if method != OURS})
+    for method, of in by_method.items():
+        scores, trained = _by_seed(of, "dice"), bool(of[0]["setting"])
         table.add_row(
             method,
             str(len(of)) if trained else "-",
@@ -71,7 +83,7 @@ def comparison_table(setting: str, rows: list[Row]) -> Table:
             of[0]["gmac"] if trained else "-",
             f"{np.mean([float(row['step_s']) for row in of]):.2f}" if trained else "-",
             str(mean_interval(_array(scores))),
-            _signed(difference),
+            less.get(method, "-"),
             *(
                 str(mean_interval(_array(_by_seed(of, measure)))) if trained else "-"
                 for measure in ("surface_distance", "hausdorff95")
@@ -103,13 +115,26 @@ def missing_table(setting: str, rows: list[Row]) -> Table:
     whole = max(choice.count("+") for choice in choices)
     without_one = [choice for choice in choices if choice.count("+") == whole - 1]
     found |= {(method, ANY): _mean([found[method, each] for each in without_one]) for method in methods}
+    rivals = [method for method in methods if method != OURS]
+    lost = {
+        (method, choice): _less(found[method, choices[0]], found[method, choice])
+        for method in methods
+        for choice in (*choices, ANY)
+    }
+    less = _differences(
+        {
+            (rival, choice): (lost[OURS, choice], lost[rival, choice])
+            for rival in rivals
+            for choice in (*choices[1:], ANY)
+            if OURS in methods
+        }
+    )
     for choice in (*choices, ANY):
-        lost = {method: _less(found[method, choices[0]], found[method, choice]) for method in methods}
         table.add_row(
             choice,
             *(str(mean_interval(_array(found[method, choice]))) for method in methods),
-            *(_signed(mean_interval(_array(lost[method]))) for method in methods),
-            *(_signed(_difference(lost.get(OURS, {}), lost[method])) for method in methods if method != OURS),
+            *(_signed(mean_interval(_array(lost[method, choice]))) for method in methods),
+            *(less.get((rival, choice), "-") for rival in rivals),
         )
     return table
 
@@ -183,10 +208,15 @@ def _by_seed(rows: Iterable[Row], measure: str) -> BySeed:
     return {row["seed"]: row[measure] for row in rows}
 
 
-def _difference(first: BySeed, second: BySeed) -> Interval | None:
-    """Mean difference over the seeds that both sides have; None if they share no seed."""
-    paired = _less(first, second)
-    return mean_interval(_array(paired)) if paired else None
+def _differences(sides: Mapping[Name, tuple[BySeed, BySeed]]) -> dict[Name, str]:
+    """First less second of each comparison with both sides, with Holm's p for all of them."""
+    found = {
+        name: difference(_array(first), _array(second))
+        for name, (first, second) in sides.items()
+        if first and second
+    }
+    adjusted = holm({name: each.p for name, each in found.items()})
+    return {name: f"{each}, {probability(adjusted[name])}" for name, each in found.items()}
 
 
 def _mean(scores: Sequence[BySeed]) -> BySeed:
@@ -209,9 +239,7 @@ def _array(scores: Mapping[str, ByPatient]) -> Values:
     return np.array([[by_patient[id] for id in sorted(by_patient)] for by_patient in scores.values()])
 
 
-def _signed(interval: Interval | None) -> str:
-    if interval is None:
-        return "-"
+def _signed(interval: Interval) -> str:
     return f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 

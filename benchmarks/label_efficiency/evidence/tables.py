@@ -8,16 +8,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy.stats import rankdata, spearmanr
 
-from benchmarks.common.paired import Values
+from benchmarks.common.paired import Difference, Values, holm, probability
 from benchmarks.label_efficiency.evidence.results import Results, key_of, split_of
-from benchmarks.label_efficiency.evidence.statistics import (
-    Difference,
-    area,
-    holm,
-    labels_needed,
-    probability,
-    slope,
-)
+from benchmarks.label_efficiency.evidence.statistics import area, labels_needed, slope
 from benchmarks.label_efficiency.evidence.strategies import EQUAL, FULL
 from lib.mdal.scoring.difference import extreme
 
