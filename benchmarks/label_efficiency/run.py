@@ -41,6 +41,7 @@ from benchmarks.label_efficiency.evidence.results import Results
 from benchmarks.label_efficiency.evidence.rows import CASES, CELLS, Row, Rows
 from benchmarks.label_efficiency.evidence.run import Finished, Study, carry_out, judged, trained
 from benchmarks.label_efficiency.evidence.scores import Knowledge, know
+from benchmarks.label_efficiency.evidence.strategies import NEEDED_SCORES
 from lib.runtime.processes import end_with_the_parent
 from lib.views.terminal.progress import progress_bar
 
@@ -154,6 +155,7 @@ def _planned(pools: Sequence[LabelledPool], rows: Rows, jobs: int) -> list[Cell]
 def _known(opened: LabelledPool, jobs: int) -> dict[bool, Knowledge]:
     """Scores of the candidates after the pool check, and without it where an arm asks for that."""
     known: dict[bool, Knowledge] = {}
+    asked = {name for arm in opened.protocol.arms for name in arm.seeds}
     for check in sorted({True, *(arm.check for arm in opened.protocol.arms)}):
         workspace = opened.candidate_site(check=check, workers=jobs)
         console.print(
@@ -165,6 +167,7 @@ def _known(opened: LabelledPool, jobs: int) -> dict[bool, Knowledge]:
                 workspace,
                 opened.protocol.scoring.settings,
                 workspace.folders.work,
+                {NEEDED_SCORES[name] for name in asked & NEEDED_SCORES.keys()},
                 processes=jobs,
                 on_progress=tell,
             )

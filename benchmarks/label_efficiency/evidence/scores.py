@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -63,6 +63,7 @@ def know(
     workspace: PartialWorkspace,
     settings: ScoringSettings,
     folder: Path,
+    controls: Collection[str],
     *,
     processes: int,
     on_progress: OnProgress,
@@ -73,11 +74,12 @@ def know(
         workspace: Site of the candidates alone, after the pool check.
         settings: Settings of the scoring.
         folder: Folder for the scores.
+        controls: Scores of `CONTROL_SCORES` that are wanted.
         processes: Number of processes that share the work.
         on_progress: Callback that gets the share done and a message.
     """
     file = folder / "knowledge.npz"
-    content = digest([workspace.content(), asdict(settings)])
+    content = digest([workspace.content(), asdict(settings), sorted(controls)])
     if (kept := _kept(file, content)) is not None:
         return kept
     scored = score_workspace(
@@ -96,8 +98,8 @@ def know(
     patients = np.array([case.patient for case in scored.cases])
     on_progress(0.8, "controls that need other scores")
     differences = {
-        name: score(views, patients, settings, seed=workspace.settings.seed)
-        for name, score in CONTROL_SCORES.items()
+        name: CONTROL_SCORES[name](views, patients, settings, seed=workspace.settings.seed)
+        for name in sorted(controls)
     }
     gathered.unlink()
     knowledge = Knowledge(candidates, differences)

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from benchmarks.common.rival_orders import ORDERS, largest_cluster_first, neighbour_distance
 from benchmarks.common.rival_orders import TITLES as ORDER_TITLES
 from benchmarks.label_efficiency.evidence.scores import Knowledge
-from lib.mdal.selection.candidates import Candidates, Selector, damage_last, planned, turns
+from lib.mdal.selection.candidates import Candidates, damage_last, planned, turns
 from lib.mdal.selection.clusters import find_clusters
 from lib.mdal.selection.facility_location import paced
 from lib.mdal.selection.strategies import diverse_md, max_md
@@ -30,17 +30,17 @@ def permuted(knowledge: Knowledge, budget: int, generator: Generator) -> list[st
 
 def in_sample(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """MaxMD by the differences of models that were trained on the cases they score."""
-    return max_md(knowledge.with_difference("in_sample"), budget, generator)
+    return max_md(knowledge.with_difference(NEEDED_SCORES["in_sample"]), budget, generator)
 
 
 def random_encoder(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """MaxMD by the differences of untrained encoders."""
-    return max_md(knowledge.with_difference("random_encoder"), budget, generator)
+    return max_md(knowledge.with_difference(NEEDED_SCORES["random_encoder"]), budget, generator)
 
 
 def cmc(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """MaxMD by one vector a modality and case, likely damaged cases last."""
-    return damage_last(max_md)(knowledge.with_difference("cmc"), budget, generator)
+    return damage_last(max_md)(knowledge.with_difference(NEEDED_SCORES["cmc"]), budget, generator)
 
 
 def cscs(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
@@ -55,7 +55,7 @@ def cscs(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     Source: arXiv 2606.20765, reconstructed from its abstract, which names the two signals, the geometric
     score, the ratio and that w follows from the budget and the ratio; the formulas are ours.
     """
-    pool = knowledge.with_difference("reconstruction").by_id()
+    pool = knowledge.with_difference(NEEDED_SCORES["cscs"]).by_id()
     count = planned(pool, budget)
     typical = rankdata(-neighbour_distance(pool.features, generator)) / len(pool)
     hard = rankdata(pool.difference) / len(pool)
@@ -81,16 +81,10 @@ def diverse_min(knowledge: Knowledge, budget: int, generator: Generator) -> list
     return diverse_md(replace(candidates, difference=-candidates.difference), budget, generator)
 
 
-def suspects_last(strategy: Selector, knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """A strategy with likely damaged cases last."""
-    return damage_last(strategy)(knowledge.candidates, budget, generator)
-
-
 def kmeans_of_look(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """k-means centres by the appearance of the conspicuous places; cases of extreme difference come last."""
     look = knowledge.candidates.matrices()["saliency_features"]
-    seen = replace(knowledge, candidates=replace(knowledge.candidates, features=look))
-    return suspects_last(ORDERS["kmeans"], seen, budget, generator)
+    return ORDERS["kmeans"](replace(knowledge.candidates, features=look), budget, generator)
 
 
 def paced_everywhere(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
@@ -150,6 +144,10 @@ CONTROLS: dict[str, Strategy] = {
     "paced_md": partial(_paced, difference=0.5),
     "oracle": oracle,
 }
+NEEDED_SCORES = {
+    "in_sample": "in_sample", "random_encoder": "random_encoder", "cmc": "cmc", "cscs": "reconstruction"
+}  # fmt: skip
+"""Control's name -> the score of `CONTROL_SCORES` that it chooses by."""
 TITLES: dict[str, str] = {
     **ORDER_TITLES,
     "permuted": "MaxMD of permuted differences",

@@ -8,29 +8,26 @@ from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
 from torch import Tensor
 
+from lib.mdal.scoring.pmi import Array, finite_mean
+
 EXTREME = 2.5  # robust standard deviations above the median
 
 
-def pair_differences(pmi: Tensor) -> Tensor:
-    """Standardised modality difference of each case and pair, which explains the rank of the case.
-
-    D_ip = -(PMI_ip - mean_p) / std_p
+def standardised(values: Array) -> Array:
+    """Each column with mean 0 and standard deviation 1 over its finite values.
 
     Args:
-        pmi: Out-of-fold pointwise mutual information in nats, shape (N, P); NaN where a case lacks a
-            modality of the pair.
+        values: Values of N cases, shape (N,) or (N, P); NaN where unknown.
 
     Returns:
-        Modality difference, shape (N, P); NaN stays NaN; 0 for a pair that does not vary.
+        Same shape; NaN stays NaN, and a column that does not vary becomes 0.
     """
-    known = pmi.isfinite()
-    count = known.sum(dim=0).clamp(min=1)
-    centred = pmi - pmi.where(known, 0.0).sum(dim=0) / count
-    deviation = (centred.where(known, 0.0).square().sum(dim=0) / count).sqrt()
-    return (-centred / deviation.where(deviation > 0, 1.0)).where(known, torch.nan)
+    centred = values - finite_mean(values, axis=0)
+    deviation = np.sqrt(finite_mean(centred**2, axis=0))
+    return np.asarray(centred / np.where(deviation > 0, deviation, 1.0))
 
 
-def modality_difference(pmi: Tensor) -> Tensor:
+def modality_difference(pmi: Array) -> Array:
     """Mean standardised modality difference of each case.
 
     MD_i = -mean over pairs of (PMI_ip - mean_p) / std_p
@@ -50,14 +47,14 @@ def modality_difference(pmi: Tensor) -> Tensor:
     Source: Wang et al. 2025, as reconstructed from its abstract; the mean over pairs is ours.
     """
     if pmi.ndim != 2:
-        raise ValueError(f"pmi must be (N, P), cases by pairs; got shape {tuple(pmi.shape)}.")
-    lone = (~pmi.isfinite()).all(dim=1).nonzero().flatten().tolist()
+        raise ValueError(f"pmi must be (N, P), cases by pairs; got shape {pmi.shape}.")
+    lone = np.flatnonzero(~np.isfinite(pmi).any(axis=1)).tolist()
     if lone:
         raise ValueError(
             f"every case must have a finite pair of modalities; rows {lone[:10]} have none. "
             "Leave out cases with fewer than two modalities."
         )
-    return pair_differences(pmi).nanmean(dim=1)
+    return -finite_mean(standardised(pmi), axis=1)
 
 
 def extreme(difference: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from lib.mdal import pair_names
 from lib.mdal.representation.properties import CaseProperties
 from lib.mdal.representation.views import PoolViews, Shape
-from lib.mdal.scoring.difference import modality_difference
+from lib.mdal.scoring.difference import modality_difference, standardised
 from lib.mdal.scoring.fold_scores import FoldScores
 from lib.mdal.scoring.gates import (
     Gate,
@@ -109,10 +108,8 @@ def collect(
     gaussian, top, critic = (
         _in_pool_order(folds, name, held_out) for name in ("gaussian_nats", "top_nats", "critic_nats")
     )
-    standardised = [
-        standardise_folds(gaussian[..., repeat], held_out[repeat]) for repeat in range(len(held_out))
-    ]
-    mean_md = _mean_difference(np.mean(standardised, axis=0))
+    by_fold = [standardise_folds(gaussian[..., repeat], held_out[repeat]) for repeat in range(len(held_out))]
+    mean_md = _mean_difference(np.mean(by_fold, axis=0))
     summed, by_seed = np.zeros(1, dtype=np.float32), []
     for repeat in places:
         of_seed = repeat.differences()
@@ -120,16 +117,13 @@ def collect(
         summed = summed + of_seed.astype(np.float32)
     of_places = (summed / len(places)).astype(np.float16)
     differences = CaseDifferences.of(of_places, counts)
-    md = _standardised(lowest_if_unknown(differences.lesion))
+    md = standardised(lowest_if_unknown(differences.lesion))
     md_nats = finite_mean(-gaussian, axis=(1, 2))
     saliency = salient_places(views)
     measured = {"foreground volume": properties.foreground_ml, "lesion proxy": saliency.volume_ml}
     for m, name in enumerate(modalities):
         measured[f"signal to noise of {name}"] = properties.signal_to_noise[:, m]
-    in_sample, log_mean_ratio = (
-        float(finite_mean(np.array([getattr(fold, name) for fold in folds])))
-        for name in ("in_sample_nats", "log_mean_ratio")
-    )
+    in_sample, log_mean_ratio = (_of_folds(folds, name) for name in ("in_sample_nats", "log_mean_ratio"))
     gates = (
         retrieval_gate(*_matching(folds)),
         seeds_gate(by_seed),
@@ -146,7 +140,7 @@ def collect(
     return PoolScores(
         pair_names(tuple(modalities)),
         gaussian, top, critic, of_places, counts,
-        _standardised(differences.lesion_by_pair), md, lowest_if_unknown(differences.damage),
+        standardised(differences.lesion_by_pair), md, lowest_if_unknown(differences.damage),
         mean_md, md_nats,
         percentiles(md),
         saliency.volume_ml, saliency.salient, saliency.saliency_features, place.passed is True,
@@ -169,12 +163,14 @@ def _in_pool_order(folds: Sequence[FoldScores], name: str, held_out: NDArray[np.
     return scores
 
 
+def _of_folds(folds: Sequence[FoldScores], name: str) -> float:
+    """Mean of a figure over the folds that know it."""
+    return float(finite_mean(np.array([getattr(fold, name) for fold in folds])))
+
+
 def _matching(folds: Sequence[FoldScores]) -> tuple[float, float, str]:
     """Share matched, share by chance, and when and why the trainings ended."""
-    matched, chance = (
-        float(finite_mean(np.array([getattr(fold, name) for fold in folds])))
-        for name in ("matched", "chance")
-    )
+    matched, chance = (_of_folds(folds, name) for name in ("matched", "chance"))
     best, most = np.mean([fold.steps for fold in folds], axis=0)
     early = sum(bool(fold.ended_early) for fold in folds)
     ended = (
@@ -192,7 +188,7 @@ def _mean_difference(pmi: Array) -> Array:
             "no case could be scored: too few have the same two modalities. Add complete studies."
         )
     md = np.full(len(pmi), math.nan)
-    md[paired] = modality_difference(torch.from_numpy(pmi[paired])).numpy()
+    md[paired] = modality_difference(pmi[paired])
     return lowest_if_unknown(md)
 
 
@@ -200,9 +196,3 @@ def lowest_if_unknown(values: Array) -> Array:
     """The same values, with the smallest in place of NaN; 0 if none is known."""
     known = np.isfinite(values)
     return np.where(known, values, values[known].min() if known.any() else 0.0)
-
-
-def _standardised(values: Array) -> Array:
-    """Each column with mean 0 and standard deviation 1 over its known values; NaN stays NaN."""
-    deviation = np.asarray(np.sqrt(finite_mean((values - finite_mean(values, axis=0)) ** 2, axis=0)))
-    return np.asarray((values - finite_mean(values, axis=0)) / np.where(deviation > 0, deviation, 1.0))

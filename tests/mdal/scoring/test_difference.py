@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from lib.mdal.scoring.difference import extreme, modality_difference, pair_differences, pool_patches
+from lib.mdal.scoring.difference import extreme, modality_difference, pool_patches, standardised
 
 
 def test_modality_difference_is_the_mean_negated_z_score():
-    pmi = torch.tensor([[1.0, 30.0], [2.0, 10.0], [3.0, 20.0]], dtype=torch.float64)
-    z = (pmi - pmi.mean(dim=0)) / pmi.std(dim=0, correction=0)
-    torch.testing.assert_close(modality_difference(pmi), -z.mean(dim=1))
+    pmi = np.array([[1.0, 30.0], [2.0, 10.0], [3.0, 20.0]])
+    z = (pmi - pmi.mean(axis=0)) / pmi.std(axis=0)
+    assert modality_difference(pmi) == pytest.approx(-z.mean(axis=1))
 
 
 def test_a_pair_with_large_numbers_does_not_rule():
-    pmi = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(
-        modality_difference(pmi), modality_difference(pmi * torch.tensor([1.0, 1000.0]))
-    )
+    pmi = np.random.default_rng(0).standard_normal((20, 2))
+    assert modality_difference(pmi) == pytest.approx(modality_difference(pmi * [1.0, 1000.0]))
 
 
 def test_a_difference_is_extreme_far_above_the_pool_whatever_its_scale_and_however_many_are():
@@ -36,25 +34,25 @@ def test_no_difference_is_extreme_among_equal_ones():
 
 
 def test_a_missing_pair_is_left_out_of_the_mean():
-    pmi = torch.tensor([[1.0, torch.nan], [2.0, 5.0], [3.0, 7.0]])
-    pairs = pair_differences(pmi)
-    assert pairs[0, 1].isnan()
-    assert modality_difference(pmi)[0] == pairs[0, 0]
+    pmi = np.array([[1.0, np.nan], [2.0, 5.0], [3.0, 7.0]])
+    pairs = standardised(pmi)
+    assert np.isnan(pairs[0, 1])
+    assert modality_difference(pmi)[0] == -pairs[0, 0]
 
 
 def test_a_case_without_any_pair_is_an_error():
     with pytest.raises(ValueError, match=r"rows \[1\] have none"):
-        modality_difference(torch.tensor([[1.0, 2.0], [torch.nan, torch.nan]]))
+        modality_difference(np.array([[1.0, 2.0], [np.nan, np.nan]]))
 
 
 def test_pmi_must_be_cases_by_pairs():
     with pytest.raises(ValueError, match=r"must be \(N, P\).*got shape \(3,\)"):
-        modality_difference(torch.zeros(3))
+        modality_difference(np.zeros(3))
 
 
 def test_a_pair_that_does_not_vary_says_nothing():
-    assert modality_difference(torch.ones(1, 3)).tolist() == [0.0]
-    assert modality_difference(torch.ones(4, 1)).tolist() == [0.0] * 4
+    assert modality_difference(np.ones((1, 3))).tolist() == [0.0]
+    assert modality_difference(np.ones((4, 1))).tolist() == [0.0] * 4
 
 
 def test_patches_are_pooled_by_the_mean_or_by_the_top_tenth():
