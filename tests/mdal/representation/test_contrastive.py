@@ -193,12 +193,12 @@ def test_training_matches_unseen_cases_and_survives_missing_modalities():
     views, present, foreground = toy_views(24)
     present[:6, 1] = False
     views[:6, 1] = 0
-    encoders = train(views, present, foreground, rows=np.arange(16), steps=60)
+    encoders = train(views, present, foreground, rows=np.arange(16), steps=80)
     with torch.inference_mode():
         dense = encoders(torch.from_numpy(views[16:].astype(np.float32)), torch.from_numpy(present[16:]))
     critic = torch.einsum("ikp,jkp->pij", dense[:, 0], dense[:, 1])
     matched = (critic.argmax(dim=2) == torch.arange(8)).float().mean()
-    assert matched > 0.25  # chance is 0.125
+    assert matched > 0.35  # chance is 0.125
 
 
 def test_a_modality_that_nobody_has_leaves_the_others_finite():
