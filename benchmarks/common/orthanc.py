@@ -61,7 +61,7 @@ class Orthanc:
         with (self.folder / "log").open("a") as log:
             command = ["Orthanc", str(self.folder / "orthanc.json")]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while True:
             try:
                 requests.get(f"{self.address}/system", timeout=5).raise_for_status()

@@ -59,7 +59,7 @@ def postgresql() -> Iterator[str]:
 
 
 def _wait_until_it_answers(address: str, server: subprocess.Popen[Any], log: Path) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while True:
         try:
             psycopg.connect(address).close()

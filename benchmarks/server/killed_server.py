@@ -152,7 +152,7 @@ def _uploading(address: str, studies: Path) -> Iterator[None]:
 def _waiting(mark: str, phase: str) -> Iterator[None]:
     """Wait until the process of a phase has started; it may still be importing."""
     wait_until(
-        lambda: any(_STARTED[phase] in _command(each) for each in _family(mark)), seconds=120, what=phase
+        lambda: any(_STARTED[phase] in _command(each) for each in _family(mark)), seconds=300, what=phase
     )
     yield
 

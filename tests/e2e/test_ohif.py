@@ -239,7 +239,7 @@ def centre_of_slice(label: sitk.Image, at: NDArray[np.float64]) -> list[float]:
 
 def settled(page: Page, box: dict[str, float]) -> NDArray[np.int16]:
     """A part of the page (height, width, RGB), once it has stopped changing."""
-    before, end = b"", time.monotonic() + 30
+    before, end = b"", time.monotonic() + 120
     while (now := page.screenshot(clip=box)) != before:
         assert time.monotonic() < end, "the picture did not come to rest"
         before = now
@@ -340,7 +340,7 @@ def test_a_label_drawn_and_stored_in_ohif_is_the_cases_label(ohif: Ohif, tmp_pat
     )
 
     client = slicer_client(ohif.address)
-    wait_until(lambda: client.info()["datastore"]["completed"] == 1, seconds=60, what="the label")
+    wait_until(lambda: client.info()["datastore"]["completed"] == 1, seconds=120, what="the label")
     ohif.screenshot("segmentation")
     answer = requests.get(
         f"{ohif.address}/datastore/label", params={"label": case.id, "tag": "final"}, timeout=60

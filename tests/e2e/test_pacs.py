@@ -72,14 +72,14 @@ def test_a_study_in_the_pacs_is_one_case_for_the_reader_in_slicer_and_in_ohif(tm
         assert reader.info()["datastore"]["completed"] == 1
         other_patient = reader.next_sample("random", {})["PatientID"]
         assert other_patient != patient
-        wait_until(lambda: reader.info()["pacs"]["unsent"] == 0, seconds=60, what="the SEG in the PACS")
+        wait_until(lambda: reader.info()["pacs"]["unsent"] == 0, seconds=120, what="the SEG in the PACS")
         assert reader.info()["pacs"]["message"] == ""
         qido = requests.get(f"{pacs.dicomweb}/series?Modality=SEG", timeout=60)
         assert [row["0020000D"]["Value"] for row in qido.json()] == [[sample["id"]]]
 
         other_contour = SAMPLES / other_patient / "CT_GTV.nii.gz"
         reader.save_label(series_uid(other_patient, "CT"), str(other_contour), params={})
-        wait_until(lambda: reader.info()["pacs"]["unsent"] == 0, seconds=60, what="the second SEG")
+        wait_until(lambda: reader.info()["pacs"]["unsent"] == 0, seconds=120, what="the second SEG")
 
         pacs.stop()
         kept = requests.get(
@@ -101,7 +101,7 @@ def test_a_study_in_the_pacs_is_one_case_for_the_reader_in_slicer_and_in_ohif(tm
             other = slicer_client(elsewhere, tmpdir=str(tmp_path))
             wait_until(
                 lambda: other.info()["datastore"]["completed"] == 2,
-                seconds=60,
+                seconds=120,
                 what="the labels from the PACS",
             )
             assert set(other.datastore()["objects"][sample["id"]]["labels"]) == {"final"}

@@ -106,7 +106,7 @@ def test_every_modality_is_shown_at_the_same_place_whatever_its_grid(page: Page,
     tab.evaluate("window.kept = [...document.querySelectorAll('canvas')]")
     tab.goto(f"{page.address}/mdal/#today")
     lost = "window.kept.map(canvas => canvas.getContext('webgl2').isContextLost())"
-    wait_until(lambda: tab.evaluate(lost) == [True] * 3, seconds=10, what="the browser's memory")
+    wait_until(lambda: tab.evaluate(lost) == [True] * 3, seconds=120, what="the browser's memory")
 
 
 def test_presets_and_overlays_change_what_is_drawn(page: Page) -> None:
@@ -174,7 +174,7 @@ def test_without_webgl_a_still_picture_is_shown(page: Page) -> None:
     tab.get_by_text("This browser has no WebGL2").wait_for()
     tab.get_by_text("The planes go through the point where the modalities differ most.").wait_for()
     picture = tab.get_by_role("img", name="MR_T1")
-    wait_until(lambda: picture.evaluate("image => image.naturalWidth") > 500, seconds=20, what="the picture")
+    wait_until(lambda: picture.evaluate("image => image.naturalWidth") > 500, seconds=120, what="the picture")
 
 
 def test_an_unknown_case_says_so(page: Page) -> None:

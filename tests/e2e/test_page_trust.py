@@ -62,7 +62,7 @@ def test_the_plan_is_judged_and_an_expired_one_says_so(page: Page) -> None:
     before = image.stat()
     try:
         os.utime(image)
-        wait_until(lambda: told_to_have_expired(page), seconds=20, what="a look at the files")
+        wait_until(lambda: told_to_have_expired(page), seconds=120, what="a look at the files")
         assert "Score the pool again" in shown.inner_text()
     finally:
         os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))

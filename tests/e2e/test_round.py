@@ -224,7 +224,7 @@ def test_studies_that_are_copied_into_the_folder_are_planned_without_a_restart(
         shutil.move(studies / "STS_002", studies.parent / "away")
         shutil.move(studies / "STS_008", studies.parent / "away too")  # as a disk that is cut off
         log = studies.parent / f"{studies.name}.log"
-        wait_until(lambda: "none is left" in log.read_text(), seconds=60, what="a warning")
+        wait_until(lambda: "none is left" in log.read_text(), seconds=120, what="a warning")
         assert "none is left" in requests.get(f"{address}/mdal/api/today", timeout=60).json()["warnings"][0]
         answer = requests.get(f"{address}/datastore/?output=all", timeout=60).json()
         assert sorted(answer["objects"]) == ["STS_002", "STS_008"]

@@ -120,7 +120,7 @@ def test_a_cancelled_training_is_gone_in_two_seconds_and_the_next_one_goes_on(
 ) -> None:
     address, log = server
     requests.post(f"{address}/train/ciml", json={}, timeout=60).raise_for_status()
-    wait_until(lambda: stats_of(address).get("epoch", 0) >= 1, seconds=180, what="an epoch", log=log)
+    wait_until(lambda: stats_of(address).get("epoch", 0) >= 1, seconds=300, what="an epoch", log=log)
     assert stats_of(address)["state"] == "running"
     running = trainings(log)
     assert running
@@ -133,7 +133,7 @@ def test_a_cancelled_training_is_gone_in_two_seconds_and_the_next_one_goes_on(
     assert stopped["state"] == "stopped"
     assert f"stopped after epoch {stopped['epoch']} of 2" in stopped["message"]
     requests.post(f"{address}/train/ciml", json={}, timeout=60).raise_for_status()
-    wait_until(lambda: stats_of(address).get("state") == "done", seconds=180, what="the training", log=log)
+    wait_until(lambda: stats_of(address).get("state") == "done", seconds=300, what="the training", log=log)
     assert stats_of(address)["published"]
     assert f"training goes on after epoch {stopped['epoch']}" in log.read_text()
 
@@ -156,5 +156,5 @@ def test_a_folder_that_a_client_names_is_never_imported_from(
         status = requests.get(f"{address}/train/", timeout=60).json()["status"]
         return status in ("DONE", "ERROR")
 
-    wait_until(ended, seconds=120, what="the training", log=log)
+    wait_until(ended, seconds=300, what="the training", log=log)
     assert not (tmp_path / "ran").exists()
