@@ -13,7 +13,7 @@ from benchmarks.label_efficiency.evidence.scores import Knowledge
 from benchmarks.label_efficiency.evidence.strategies import EQUAL, FULL, choose
 
 UNCHECKED = " without check"
-_EQUAL = 7  # keeps the draw of equal foreground apart from the other draws of a seed
+_DRAW_AT_EQUAL = 7  # keeps the draw of equal foreground apart from the other draws of a seed
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _at_equal_foreground(
 ) -> Iterator[Cell]:
     """For each cell the random cases of its seed's candidates that come nearest to its foreground voxels."""
     for cell in cells:
-        order = np.random.default_rng([cell.seed, _EQUAL]).permutation(sorted(ids[cell.seed])).tolist()
+        order = np.random.default_rng([cell.seed, _DRAW_AT_EQUAL]).permutation(sorted(ids[cell.seed])).tolist()
         wanted = sum(voxels[id] for id in cell.chosen)
         count = int(np.abs(np.cumsum([voxels[id] for id in order]) - wanted).argmin()) + 1
         yield replace(cell, strategy=f"{EQUAL}{cell.strategy}", chosen=tuple(order[:count]))
