@@ -113,7 +113,8 @@ def _at_equal_foreground(
 ) -> Iterator[Cell]:
     """For each cell the random cases of its seed's candidates that come nearest to its foreground voxels."""
     for cell in cells:
-        order = np.random.default_rng([cell.seed, _DRAW_AT_EQUAL]).permutation(sorted(ids[cell.seed])).tolist()
+        generator = np.random.default_rng([cell.seed, _DRAW_AT_EQUAL])
+        order = generator.permutation(sorted(ids[cell.seed])).tolist()
         wanted = sum(voxels[id] for id in cell.chosen)
         count = int(np.abs(np.cumsum([voxels[id] for id in order]) - wanted).argmin()) + 1
         yield replace(cell, strategy=f"{EQUAL}{cell.strategy}", chosen=tuple(order[:count]))

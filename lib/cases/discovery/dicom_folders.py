@@ -36,7 +36,12 @@ def _cases_of(studies: Studies, patient: Path) -> list[Case]:
     """The cases of one patient's folder, those with the most modalities first."""
     groups: dict[tuple[str, str], dict[str, list[Found]]] = defaultdict(lambda: defaultdict(list))
     for folder, series in _series_below(studies, patient):
-        if name := _modality(studies, series, folder):
+        try:
+            name = _modality(studies, series, folder)
+        except UserError as err:
+            studies.skip(folder, str(err))
+            continue
+        if name:
             groups[series.study, series.frame_of_reference][name].append((folder, series))
         else:
             studies.skip(
@@ -105,4 +110,4 @@ def _unusable_file(folder: Path, entries: Entries) -> str | None:
 def _modality(studies: Studies, series: Series, folder: Path) -> str | None:
     if parsed := parse_modality(folder.name, studies.extra):
         return parsed[0]
-    return studies.rules.name_of(series.modality, series.description)
+    return studies.rules.name_of(series.modality, series.description, series.made)

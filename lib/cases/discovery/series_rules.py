@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.cases.case import CaseError
+from lib.cases.formats.acquisition import UNSAID, Acquisition
 from lib.runtime.search_cost import MAX_TEXT_LENGTH, check_cost
 from lib.runtime.yaml_table import YAML_SUFFIXES, read_table
 
@@ -47,27 +48,106 @@ class SeriesRules:
         """All DICOM Modalities in the rules."""
         return tuple(dict.fromkeys(rule.modality for rule in self.rules))
 
-    def name_of(self, modality: str, description: str) -> str | None:
-        """Modality name of a series; None if no rule fits it or the rule leaves it out."""
+    def name_of(self, modality: str, description: str, made: Acquisition = UNSAID) -> str | None:
+        """Modality name of a series; None if no rule fits it or the rule leaves it out.
+
+        Args:
+            modality: DICOM Modality.
+            description: SeriesDescription.
+            made: What the header says of how the series was made. It counts before the description, unless
+                the rules are a site's own.
+
+        Raises:
+            CaseError: If header and description contradict each other.
+        """
         rule = next((rule for rule in self.rules if rule.fits(modality, description)), None)
-        return rule.name or None if rule else None
+        name = rule.name if rule else LEFT_OUT
+        if self.name in RULE_PRESETS:
+            name = _by_header(name, modality, description, made)
+        return name if name and name in {rule.name for rule in self.rules} else None
+
+
+def _by_header(name: str, modality: str, description: str, made: Acquisition) -> str:
+    """Name of a series by its header, or the name by its description where the header does not say."""
+    if modality == "PT" and made.attenuation_corrected is not None:
+        return "PET" if made.attenuation_corrected else LEFT_OUT
+    if modality != "MR":
+        return name
+    if made.apparent_diffusion or made.diffusion_weighted:
+        return "ADC" if made.apparent_diffusion else "DWI"
+    if name not in ("T1", "T1ce") or not made.agent:
+        return name
+    if made.after_injection is not None:
+        return "T1ce" if made.after_injection else "T1"
+    if re.search(_NO_AGENT, description[:MAX_TEXT_LENGTH], re.IGNORECASE):
+        raise CaseError(
+            f"its header and its description must agree on the contrast agent; the header names "
+            f"{made.agent!r} and no time of injection, the description is {description!r}. Name the folder "
+            "T1 or T1ce."
+        )
+    return "T1ce"
 
 
 def _rules(name: str, *rows: tuple[str, str, str]) -> SeriesRules:
     return SeriesRules(name, tuple(SeriesRule(*row) for row in rows))
 
 
+def _words(alternatives: str) -> str:
+    """Pattern of any of these as whole words; `_`, digits and signs may stand beside a word."""
+    return f"(?<![a-z])(?:{alternatives})(?![a-z])"
+
+
+def _begun(alternatives: str) -> str:
+    """Pattern of any word that begins with one of these."""
+    return f"(?<![a-z])(?:{alternatives})"
+
+
+def _both(first: str, second: str) -> str:
+    """Pattern of two patterns in either order."""
+    return f"(?:{first}).*(?:{second})|(?:{second}).*(?:{first})"
+
+
+_T1_WEIGHTED = "t1|mp.?rage|spgr|bravo|vibe"
+_AGENTS = "gad|kontrast|contrast|dotarem|magnevist|prohance|clariscan"
+_NO_AGENT = "|".join(
+    (
+        _words("pre|native?|plain"),
+        _begun("unenh|non.?enh"),
+        rf"(?<![a-z])(?:without|w/o|wo|ohne|sans|senza|non?).?(?:(?:gd|km|ce|c)(?![a-z])|{_AGENTS})",
+    )
+)
+_WITH_AGENT = "|".join(
+    (
+        _words("gd|km|mdc|ce|post|t1.?ce|t1c"),
+        _begun(f"{_AGENTS}|enh|t1gd|post.?(?:gd|con|km)"),
+        r"\+.?(?:c|gd|km)(?![a-z])",
+        r"(?<![a-z])c\+",
+    )
+)
+_T2_STAR = r"t2.?\*|t2.?star|(?<![a-z])t2.?gre(?![a-z])"
+_DIFFUSION = r"dwi|diff|trace|dti|tensor|(?<![a-z])b.?=?\d{2,4}(?!\d)"
+_DERIVED = f"{_words('sub|pwi|dsc|dce|asl|rcb[vf]|cb[vf]|mip|minip')}|{_begun('subtract|perf')}"
+
 _LOCALISERS = (
     ("MR", r"locali[sz]er|scout|survey|3.?plane", LEFT_OUT),
     ("CT", r"scout|topogram|surview|dose.?report", LEFT_OUT),
 )
-_BRAIN = (
-    ("MR", r"flair|dark.?fluid", "FLAIR"),
-    ("MR", r"t1.*(gd|\bce\b|_ce|post|\+c|contrast|km)|t1c|t1gd", "T1ce"),
-    ("MR", r"t2", "T2"),
+_NO_PLAIN_MR = (
+    ("MR", _DERIVED, LEFT_OUT),
+    ("MR", _T2_STAR, LEFT_OUT),  # blood, not what a T2 shows
 )
-_T1 = ("MR", r"t1|mprage|spgr|bravo", "T1")
-_PET = ("PT", r"nac|non.?ac|uncorr", LEFT_OUT)  # no SUV without attenuation correction
+_BRAIN = (
+    ("MR", _both(_T1_WEIGHTED, _NO_AGENT), "T1"),
+    ("MR", f"{_both(_T1_WEIGHTED, _WITH_AGENT)}|t1c(?![a-z])|t1gd", "T1ce"),
+    ("MR", _both("t1", "flair"), "T1"),  # GE's T1 FLAIR
+    ("MR", r"flair|dark.?fluid", "FLAIR"),
+    ("MR", _T1_WEIGHTED, "T1"),
+    ("MR", "t2", "T2"),
+)
+_DIFFUSION_AS = (("MR", "adc|apparent", "ADC"), ("MR", _DIFFUSION, "DWI"))
+_NO_DIFFUSION = tuple((modality, pattern, LEFT_OUT) for modality, pattern, _ in _DIFFUSION_AS)
+_NO_ATTENUATION = r"(?:un|non?.?)corr|(?:non?|not|without|w/o).?(?:ac(?![a-z])|att)"
+_PET = ("PT", f"{_words('nac')}|{_NO_ATTENUATION}", LEFT_OUT)  # no SUV without attenuation correction
 RULE_PRESETS = {
     rules.name: rules
     for rules in (
@@ -77,12 +157,12 @@ RULE_PRESETS = {
             ("CT", "", "CT"),
             _PET,
             ("PT", "", "PET"),
+            ("MR", "swi|swan|suscept", "SWI"),
+            *_DIFFUSION_AS,
+            *_NO_PLAIN_MR,
             *_BRAIN,
-            ("MR", r"adc|apparent", "ADC"),
-            ("MR", r"dwi|diff|trace", "DWI"),
-            _T1,
         ),
-        _rules("glioma_mr", *_LOCALISERS, *_BRAIN, _T1),
+        _rules("glioma_mr", *_LOCALISERS, *_NO_DIFFUSION, *_NO_PLAIN_MR, *_BRAIN),
         _rules("pet_ct", *_LOCALISERS, ("CT", "", "CT"), _PET, ("PT", "", "PET")),
         _rules(
             "pet_ct_mr",
@@ -90,6 +170,8 @@ RULE_PRESETS = {
             ("CT", "", "CT"),
             _PET,
             ("PT", "", "PET"),
+            *_NO_DIFFUSION,
+            *_NO_PLAIN_MR,
             ("MR", "t1", "MR_T1"),
             ("MR", "t2", "MR_T2"),
         ),

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 
 from lib.cases.case import CaseError, Source
+from lib.cases.formats import acquisition
+from lib.cases.formats.acquisition import UNSAID, Acquisition
 from lib.cases.formats.dicom_file import NoDicom, read_header
 from lib.cases.formats.slice_header import SLICE_SPACING_MM, SliceHeader
 from lib.cases.unexpected_errors import as_case_error
@@ -54,6 +56,7 @@ _TAGS = [
     "RescaleSlope",
     "RescaleIntercept",
     "RescaleType",
+    *acquisition.TAGS,
 ]
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")  # a file with such a suffix must be a slice
 _UID_LENGTH = 64
@@ -75,6 +78,7 @@ class Series:
         shape: Shape (D, H, W).
         affine_lps: Maps (i along W, j along H, k along D, 1) to LPS mm, shape (4, 4).
         suv_factor: Decoded value x factor = SUV by body weight; 1 for other modalities.
+        made: What the first slice's header says of how the series was made.
     """
 
     uid: str
@@ -87,6 +91,7 @@ class Series:
     shape: tuple[int, int, int]
     affine_lps: NDArray[np.float64]
     suv_factor: float
+    made: Acquisition = UNSAID
 
 
 def read_series(folder: Path, uid: str | None = None) -> Series:
@@ -182,6 +187,7 @@ def _assemble(folder: Path, uid: str, headers: Headers) -> Series:
         shape=(len(slices), *slices[0].size),
         affine_lps=affine,
         suv_factor=suv_factor(first, name),
+        made=Acquisition.of(first),
     )
 
 

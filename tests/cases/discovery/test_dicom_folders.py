@@ -29,6 +29,20 @@ def test_series_of_one_study_are_one_case(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volume.array[:, 0, 0], range(4))
 
 
+def test_the_contrast_agent_of_the_header_names_a_series_and_a_contradiction_leaves_it_out(
+    tmp_path: Path,
+) -> None:
+    study = generate_uid()
+    given = {"ContrastBolusAgent": "Dotarem"}
+    write_series(tmp_path / "p1" / "s1", modality="MR", description="AX T1", study=study, **given)
+    write_series(tmp_path / "p1" / "s2", modality="MR", description="AX T2", study=study, **given)
+    write_series(tmp_path / "p1" / "s3", modality="MR", description="AX T1 PRE", study=study, **given)
+    pool = find_pool(tmp_path)
+    assert pool.modalities == ("T1ce", "T2")
+    assert "s3" in reasons(pool)
+    assert "must agree on the contrast agent" in reasons(pool)
+
+
 def test_a_series_in_another_frame_of_reference_is_another_case(tmp_path: Path) -> None:
     study = generate_uid()
     write_series(tmp_path / "p1" / "CT", modality="CT", description="", study=study)

@@ -10,7 +10,53 @@ import pytest
 
 from lib.cases.case import CaseError
 from lib.cases.discovery.series_rules import RULE_PRESETS, SeriesRule, rules_for
+from lib.cases.formats.acquisition import UNSAID, Acquisition
 from lib.runtime.search_cost import check_cost
+
+MR_SERIES = {
+    "T1": (
+        "Ax T1 FLAIR", "T1 without contrast", "T1 PRE GD", "T1 W/O CONTRAST", "T1 wo contrast",
+        "t1 nativ", "T1 ohne KM", "t1_mprage_sag", "T1 C SPINE", "t1 cor", "T1 noncontrast",
+        "T1 non-contrast", "Ax T1 no gd", "posterior fossa T1", "AX T1 SE PRE", "PRE T1",
+        "3D T1 MPRAGE unenhanced", "SAG T1 TSE", "T1W_TSE_tra", "sT1W_3D_TFE",
+    ),
+    "T1ce": (
+        "T1 FLAIR POST", "POST AX T1", "+C AX T1", "Ax T1 C+", "T1 C+", "AX T1+C", "MPRAGE POST",
+        "BRAVO +C", "T1 MIT KM", "KM T1 tra", "t1_mprage_sag +c", "t1_mprage_post", "T1ce", "T1_CE",
+        "T1c", "T1 post gad", "T1 POSTCONTRAST", "AX T1 GADOLINIUM", "SAG 3D SPACE T1 +GD",
+        "AX T1 SE POST", "T1 enhanced", "ENH T1", "vibe_fs_tra_post", "eT1W_SE_post",
+        "WIP T1W_3D_TFE_gd", "T1-weighted, contrast enhanced",
+    ),
+    "FLAIR": (
+        "AX T2 FLAIR", "FLAIR POST GD", "t2_tirm_tra_dark-fluid", "t2_space_dark-fluid_sag_p2_iso",
+        "T2W_FLAIR_SPIR",
+    ),
+    None: (
+        "T2*", "T2* GRE", "Ax T2 star", "localizer T2", "t1_mprage_sub", "PERFUSION T2",
+    ),
+    "DWI": (
+        "T2 DWI", "ep2d_diff_3scan_trace_p2", "AX DWI B1000", "b=1000",
+    ),
+    "ADC": (
+        "ep2d_diff_ADC", "ADC (10^-6 mm/s)",
+    ),
+    "T2": (
+        "AX T2 TSE", "T2 BLADE", "T2 POST", "T2W_TSE",
+    ),
+    "SWI": (
+        "SWI",
+    ),
+}  # fmt: skip
+PET_SERIES = {
+    "PET": (
+        "PET WB", "PET NACHVERARBEITUNG", "TrueX+TOF (AC)", "PET AC", "nacmachine PET",
+        "FUNACON01 PET AC",
+    ),
+    None: (
+        "PET WB uncorrected", "PET NAC", "WB_NAC", "FDG NonAC", "PET non-AC",
+        "PET Not Attenuation Corrected", "PET NO AC", "PET_UNCORR", "PET NON CORR", "WB no attenuation",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -35,6 +81,67 @@ def test_a_series_is_named_by_the_first_rule_that_fits(
     preset: str, modality: str, description: str, name: str | None
 ) -> None:
     assert RULE_PRESETS[preset].name_of(modality, description) == name
+
+
+@pytest.mark.parametrize(
+    ("description", "name"), [(each, name) for name, several in MR_SERIES.items() for each in several]
+)
+def test_an_mr_series_is_named_by_what_its_words_say_in_any_order(description: str, name: str | None) -> None:
+    assert RULE_PRESETS["usual"].name_of("MR", description) == name
+    assert RULE_PRESETS["usual"].name_of("MR", description.lower()) == name
+    known = name if name not in ("ADC", "DWI", "SWI") else None
+    assert RULE_PRESETS["glioma_mr"].name_of("MR", description) == known
+
+
+@pytest.mark.parametrize(
+    ("description", "name"), [(each, name) for name, several in PET_SERIES.items() for each in several]
+)
+def test_a_pet_is_left_out_only_if_it_says_that_attenuation_was_not_corrected(
+    description: str, name: str | None
+) -> None:
+    assert RULE_PRESETS["usual"].name_of("PT", description) == name
+
+
+@pytest.mark.parametrize(
+    ("description", "made", "name"),
+    [
+        ("AX T1", Acquisition(agent="Dotarem"), "T1ce"),
+        ("AX T1", Acquisition(agent="Dotarem", after_injection=True), "T1ce"),
+        ("AX T1 POST", Acquisition(agent="Dotarem", after_injection=False), "T1"),
+        ("AX T1 PRE", Acquisition(agent="Dotarem", after_injection=True), "T1ce"),
+        ("AX T1 POST", UNSAID, "T1ce"),
+        ("AX T2", Acquisition(agent="Dotarem"), "T2"),
+        ("AX T2", Acquisition(diffusion_weighted=True), "DWI"),
+        ("AX T2 DWI", Acquisition(apparent_diffusion=True, diffusion_weighted=True), "ADC"),
+    ],
+)
+def test_what_the_header_says_counts_before_the_description(
+    description: str, made: Acquisition, name: str
+) -> None:
+    assert RULE_PRESETS["usual"].name_of("MR", description, made) == name
+
+
+def test_a_pet_whose_header_lists_its_corrections_is_judged_by_them() -> None:
+    rules = RULE_PRESETS["usual"]
+    assert rules.name_of("PT", "WB NAC", Acquisition(attenuation_corrected=True)) == "PET"
+    assert rules.name_of("PT", "WB", Acquisition(attenuation_corrected=False)) is None
+
+
+def test_a_header_that_contradicts_its_description_is_refused() -> None:
+    with pytest.raises(
+        CaseError, match=r"names 'Dotarem' and no time of injection.*'T1 PRE'.*Name the folder"
+    ):
+        RULE_PRESETS["usual"].name_of("MR", "T1 PRE", Acquisition(agent="Dotarem"))
+
+
+def test_a_name_that_the_rules_do_not_have_leaves_a_series_out() -> None:
+    assert RULE_PRESETS["glioma_mr"].name_of("MR", "AX T2", Acquisition(diffusion_weighted=True)) is None
+
+
+def test_a_sites_own_rules_alone_decide_what_they_name(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text('rules:\n- {modality: MR, description: "t1", name: T1}\n')
+    assert rules_for(str(file)).name_of("MR", "T1", Acquisition(agent="Dotarem")) == "T1"
 
 
 def test_a_sites_own_rules_are_read_in_order(tmp_path: Path) -> None:
