@@ -22,7 +22,7 @@ from lib.cases.quality.plausibility import doubts
 from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
-MEASURE_VERSION = 2  # raise when a measurement changes its meaning
+MEASURE_VERSION = 3  # raise when a measurement changes its meaning
 COARSE_MM = 4.0  # half of the smallest displacement that matters
 _MIN_EXTENT_MM, _MIN_VOXELS = 40.0, 8  # along every axis, to align two images
 
@@ -59,6 +59,8 @@ def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
             with as_case_error(str(path)):
                 volume = read_volume(case.modalities[name], max_voxels=preparation.max_voxels)
                 facts[name] = volume_facts(volume)
+                if kind(name) == "CT":
+                    facts[name] |= hounsfield_facts(volume)
         except UserError as err:
             small = f"{path} must fit in memory; it does not. Resample it."
             facts[name] = {
@@ -100,6 +102,21 @@ def volume_facts(volume: Volume) -> dict[str, Any]:
         "std": deviation,
         "zero": float((values == 0).mean()) if values.size else 0.0,
         "voxels": hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest(),
+    }
+
+
+def hounsfield_facts(volume: Volume) -> dict[str, float]:
+    """Share of a CT's voxels in some ranges of HU, which say where its zero is.
+
+    Returns:
+        `air`: below -300; `tissue`: -200 to 200; `raised`: 824 to 1,224, where soft tissue lies if air is
+        stored as 0.
+    """
+    values = volume.array
+    return {
+        "air": float((values < -300).mean()),
+        "tissue": float(((values >= -200) & (values <= 200)).mean()),
+        "raised": float(((values >= 824) & (values <= 1224)).mean()),
     }
 
 

@@ -204,6 +204,48 @@ def test_a_file_that_vanishes_quarantines_its_case_alone(tmp_path: Path) -> None
     assert str(cases[5].modalities["T2"].path) in verdicts["p00005"].findings[0].sentence
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        pytest.param(lambda hu: hu + 1024, "counted from air, not from water", id="stored from 0"),
+        pytest.param(lambda hu: hu + 1000, "counted from air, not from water", id="attenuation, water 1,000"),
+        pytest.param(lambda hu: hu - 1024, "has soft tissue", id="intercept twice"),
+        pytest.param(lambda hu: hu + 32768, "has soft tissue", id="unsigned"),
+        pytest.param(
+            lambda hu: np.clip(hu, -1000, 1000) / 2000 + 0.5, "a picture, no Hounsfield units", id="0 to 1"
+        ),
+        pytest.param(
+            lambda hu: np.rint((np.clip(hu, -160, 240) + 160) / 400 * 255),
+            "a picture, no Hounsfield units",
+            id="8 bits of a window",
+        ),
+    ],
+)
+def test_a_ct_whose_zero_is_not_water_is_held_back(
+    cases: dict[str, Case],
+    measured: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    change: Callable[[np.ndarray], np.ndarray],
+    sentence: str,
+) -> None:
+    stored = changed(
+        cases["STS_042"], "CT", lambda v: Volume(change(v.array).astype(np.float32), v.grid), tmp_path
+    )
+    verdict = verdict_on(stored, measured)
+    assert verdict.status == "quarantined"
+    assert any(sentence in finding.sentence for finding in verdict.findings)
+    assert verdict_on(cases["STS_042"], measured).status == "ok"
+
+
+def test_a_ct_without_air_around_it_is_in_hounsfield_units_all_the_same(
+    cases: dict[str, Case], measured: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    inside = changed(
+        cases["STS_042"], "CT", lambda v: Volume(np.where(v.array < -300, 0, v.array), v.grid), tmp_path
+    )
+    assert "value" not in codes(verdict_on(inside, measured))
+
+
 def test_a_second_run_reads_no_voxels(tmp_path: Path) -> None:
     cases, records = tiny_pool(tmp_path, 5), Records(tmp_path / "records")
     known: list[int] = []
