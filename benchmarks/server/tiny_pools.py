@@ -26,7 +26,7 @@ def make_pools(ours: Path, theirs: Path, count: int) -> list[str]:
         id = f"case_{number:05}"
         (ours / id).mkdir(parents=True)
         for modality in ("CT", "PET"):
-            (ours / id / f"{modality}.nii").write_bytes(header + rng.bytes(512))
+            (ours / id / f"{modality}.nii").write_bytes(header + rng.integers(200, size=512, dtype=np.uint8).tobytes())
         (theirs / f"{id}.nii").write_bytes((ours / id / "CT.nii").read_bytes())
         ids.append(id)
     return ids
