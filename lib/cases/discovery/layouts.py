@@ -100,14 +100,15 @@ class _Draft:
         """Add a file as the modality or label that `word` names; return whether it names one."""
         if parsed := parse_modality(word, studies.extra):
             name, scale = parsed
-            if name in self.modalities:
+            several = [*filter(None, [self.modalities.get(name)]), Source(path, scale=scale)]
+            several.sort(key=lambda source: not _says_suv(source.path))  # else the first stays the first
+            self.modalities[name], *left = several
+            for source in left:
                 studies.skip(
-                    path,
-                    f"case {self.id} must have one {name}; {self.modalities[name].path.name} is "
+                    source.path,
+                    f"case {self.id} must have one {name}; {several[0].path.name} is "
                     "taken. Remove one of them.",
                 )
-            else:
-                self.modalities[name] = Source(path, scale=scale)
             return True
         if is_label_name(word):
             self.labels.append(path)
@@ -195,6 +196,11 @@ LAYOUTS: dict[str, Callable[[Studies], Pool]] = {
     "flat": find_flat,
     "dicom": dicom_folders.find_dicom,
 }
+
+
+def _says_suv(path: Path) -> bool:
+    """Whether the name of a PET says that its values are SUV; another PET may be in Bq/ml."""
+    return "suv" in path.name.lower()
 
 
 def _without_prefix(stem: str, id: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,14 +13,14 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 
 from lib.cases.case import CaseError, Source
-from lib.cases.formats import acquisition
+from lib.cases.formats import acquisition, suv
 from lib.cases.formats.acquisition import UNSAID, Acquisition
 from lib.cases.formats.dicom_file import NoDicom, read_header
 from lib.cases.formats.slice_header import SLICE_SPACING_MM, SliceHeader
+from lib.cases.formats.suv import suv_factor
 from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
-_SUV_FACTORS = (1e-9, 1.0)  # plausible range in g/Bq; 70 kg and 400 MBq give 1.8e-4
 TILT_MM = 0.5  # largest distance of the last slice from the normal through the first
 
 _TAGS = [
@@ -31,7 +30,6 @@ _TAGS = [
     "StudyInstanceUID",
     "FrameOfReferenceUID",
     "PatientID",
-    "PatientWeight",
     "Rows",
     "Columns",
     "NumberOfFrames",
@@ -39,13 +37,6 @@ _TAGS = [
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "InstanceNumber",
-    "Units",
-    "DecayCorrection",
-    "SeriesDate",
-    "SeriesTime",
-    "AcquisitionDate",
-    "AcquisitionTime",
-    "RadiopharmaceuticalInformationSequence",
     "StudyDate",
     "StudyTime",
     "BitsAllocated",
@@ -57,6 +48,7 @@ _TAGS = [
     "RescaleIntercept",
     "RescaleType",
     *acquisition.TAGS,
+    *suv.TAGS,
 ]
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")  # a file with such a suffix must be a slice
 _UID_LENGTH = 64
@@ -186,7 +178,7 @@ def _assemble(folder: Path, uid: str, headers: Headers) -> Series:
         files=tuple(each.path for each in slices),
         shape=(len(slices), *slices[0].size),
         affine_lps=affine,
-        suv_factor=suv_factor(first, name),
+        suv_factor=suv_factor([header for _, header in headers], name),
         made=Acquisition.of(first),
     )
 
@@ -246,41 +238,3 @@ def _check_tilt(name: str, positions: NDArray[np.float64], normal: NDArray[np.fl
             f"{name} must have its slices stacked at a right angle; they are tilted by {degrees:.1f} "
             "degrees (gantry tilt). Resample the series to a straight volume first."
         )
-
-
-def suv_factor(header: Dataset, name: str) -> float:
-    """Factor from the decoded values of a PET series to SUV by body weight (g/ml).
-
-    SUV = activity [Bq/ml] x weight [g] / injected dose decayed to the series' reference time [Bq]. The
-    dose is not decayed if the images are corrected to the time of injection (DecayCorrection ADMIN).
-
-    Raises:
-        CaseError: If the header lacks what the formula needs.
-    """
-    if header.get("Modality") != "PT" or header.get("Units") == "GML":
-        return 1.0
-    if header.get("Units") != "BQML":
-        raise CaseError(
-            f"{name} must be a PET series in BQML or GML; got {header.get('Units')!r}. "
-            "Reconstruct or convert it to SUV."
-        )
-    try:
-        tracer = header.RadiopharmaceuticalInformationSequence[0]
-        dose, weight = float(tracer.RadionuclideTotalDose), float(header.PatientWeight) * 1000.0
-        if header.DecayCorrection != "ADMIN":
-            injected = _time(tracer.RadiopharmaceuticalStartTime)
-            delay = (_time(header.SeriesTime) - injected).total_seconds() % 86400.0
-            dose *= 0.5 ** (delay / float(tracer.RadionuclideHalfLife))
-        factor = weight / dose
-        if min(dose, weight) <= 0 or not _SUV_FACTORS[0] < factor < _SUV_FACTORS[1]:
-            raise ValueError(f"dose {dose:g} Bq, weight {weight:g} g")
-    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as err:
-        raise CaseError(
-            f"{name} must carry weight, injected dose and times to compute SUV; {err}. "
-            "Export the PET with its radiopharmaceutical information."
-        ) from err
-    return factor
-
-
-def _time(value: str) -> datetime:
-    return datetime.strptime(str(value).split(".")[0].ljust(6, "0"), "%H%M%S")

@@ -43,12 +43,12 @@ class _Bounded:
         return data
 
 
-def read_header(path: Path, *, tags: Sequence[str] | None = None) -> FileDataset:
+def read_header(path: Path, *, tags: Sequence[str | int] | None = None) -> FileDataset:
     """Header of a DICOM file, without its pixels.
 
     Args:
         path: Path of the file.
-        tags: Keywords of the wanted elements; by default all.
+        tags: Keywords or numbers of the wanted elements; by default all.
 
     Raises:
         NoDicom: If the file is not a DICOM file.

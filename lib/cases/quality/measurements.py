@@ -59,8 +59,7 @@ def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
             with as_case_error(str(path)):
                 volume = read_volume(case.modalities[name], max_voxels=preparation.max_voxels)
                 facts[name] = volume_facts(volume)
-                if kind(name) == "CT":
-                    facts[name] |= hounsfield_facts(volume)
+                facts[name] |= unit_facts(volume, kind(name))
         except UserError as err:
             small = f"{path} must fit in memory; it does not. Resample it."
             facts[name] = {
@@ -105,14 +104,19 @@ def volume_facts(volume: Volume) -> dict[str, Any]:
     }
 
 
-def hounsfield_facts(volume: Volume) -> dict[str, float]:
-    """Share of a CT's voxels in some ranges of HU, which say where its zero is.
+def unit_facts(volume: Volume, kind: str) -> dict[str, float]:
+    """What the values of a CT or a PET say of their unit; nothing for an MR.
 
     Returns:
-        `air`: below -300; `tissue`: -200 to 200; `raised`: 824 to 1,224, where soft tissue lies if air is
-        stored as 0.
+        Of a CT the share of voxels in ranges of HU: `air` below -300; `tissue` from -200 to 200; `raised`
+        from 824 to 1,224, where soft tissue lies if air is stored as 0. Of a PET `bright`, the value that
+        one voxel of a thousand exceeds.
     """
-    values = volume.array
+    values = volume.array[np.isfinite(volume.array)]
+    if not values.size or kind == "MR":
+        return {}
+    if kind == "PET":
+        return {"bright": float(np.percentile(values, 99.9))}
     return {
         "air": float((values < -300).mean()),
         "tissue": float(((values >= -200) & (values <= 200)).mean()),

@@ -17,7 +17,8 @@ PLAUSIBLE_VALUES = {  # smallest and largest value of a voxel
     "MR": (-1e9, 1e9),  # arbitrary units
 }
 MODALITY_UNITS = {"CT": " HU", "PET": "", "MR": ""}
-LEAST_AIR, LEAST_TISSUE, MOST_RAISED = 0.01, 0.02, 0.05  # shares of a CT's voxels, see `hounsfield_facts`
+LEAST_AIR, LEAST_TISSUE, MOST_RAISED = 0.01, 0.02, 0.05  # shares of a CT's voxels, see `unit_facts`
+BRIGHT_SUV = (0.1, 300.0)  # of the brightest thousandth of a PET; activity in Bq/ml is in the thousands
 PLAUSIBLE_SPACING_MM = (0.01, 100.0)
 PLAUSIBLE_EXTENT_MM = 10_000.0  # a whole body is 2 m
 PLAUSIBLE_POSITION_MM = 1e5  # largest coordinate of the first voxel
@@ -57,8 +58,10 @@ def doubts(name: str, volume: Mapping[str, Any]) -> Iterator[Doubt]:
                 value,
                 most if value > most else least,
             )
-    if kind(name) == "CT":
-        yield from _foreign_units(volume)
+    if "tissue" in volume:
+        yield from _no_hounsfield_units(volume)
+    if "bright" in volume:
+        yield from _no_suv(volume["bright"])
     spacing = np.array(volume["spacing"], dtype=float)
     with np.errstate(over="ignore", invalid="ignore"):
         extent = spacing * np.array(volume["shape"], dtype=float)
@@ -80,7 +83,7 @@ def doubts(name: str, volume: Mapping[str, Any]) -> Iterator[Doubt]:
             )
 
 
-def _foreign_units(volume: Mapping[str, Any]) -> Iterator[Doubt]:
+def _no_hounsfield_units(volume: Mapping[str, Any]) -> Iterator[Doubt]:
     """What air and soft tissue say of a CT whose values are no Hounsfield units.
 
     In 51 CTs of limbs and trunks 7 % or more of the voxels were air, 23 % or more soft tissue, and at most
@@ -110,6 +113,20 @@ def _foreign_units(volume: Mapping[str, Any]) -> Iterator[Doubt]:
             f"expected). {remedy}",
             tissue,
             LEAST_TISSUE,
+        )
+
+
+def _no_suv(bright: float) -> Iterator[Doubt]:
+    """What the brightest voxels say of a PET whose values are no SUV."""
+    least, most = BRIGHT_SUV
+    if not least <= bright <= most:
+        yield Doubt(
+            "value",
+            f"has values of {bright:.3g} in its brightest thousandth (an SUV from {least:g} to {most:g} is "
+            "expected there). They may be Bq/ml or counts, or dose, weight or times may be wrong. Convert "
+            "them to SUV by body weight.",
+            bright,
+            most if bright > most else least,
         )
 
 

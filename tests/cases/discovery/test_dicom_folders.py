@@ -77,6 +77,7 @@ def test_pet_in_becquerel_becomes_suv_by_body_weight(tmp_path: Path) -> None:
         PatientWeight=72.0,
         DecayCorrection="START",
         SeriesTime="110000",
+        AcquisitionTime="110000",
         RadiopharmaceuticalInformationSequence=[tracer],
     )
     volume = read_volume(find_pool(tmp_path).cases[0].modalities["PET"])
@@ -88,7 +89,7 @@ def test_pet_without_a_dose_is_refused_rather_than_shown_as_suv(tmp_path: Path) 
         tmp_path / "p1" / "PT", modality="PT", description="", study="1.2", Units="BQML", PatientWeight=72.0
     )
     text = reasons(find_pool(tmp_path))
-    assert "weight, injected dose and times" in text
+    assert "must name one radiopharmaceutical; it names 0" in text
 
 
 def test_slices_with_their_own_scale_are_decoded_each_by_its_own(tmp_path: Path) -> None:

@@ -50,6 +50,15 @@ def test_two_files_for_one_modality_are_not_chosen_between_in_silence(tmp_path: 
     assert "must have one T1" in reasons(find_pool(tmp_path))
 
 
+@pytest.mark.parametrize("other", ["PET", "FDG", "PT"])
+def test_a_pet_that_says_it_is_suv_is_taken_before_one_that_does_not(tmp_path: Path, other: str) -> None:
+    for name in (other, "SUV"):
+        write_image(tmp_path / "p1" / f"{name}.nii.gz")
+    pool = find_pool(tmp_path, layout="folder")
+    assert pool.cases[0].modalities["PET"].path.name == "SUV.nii.gz"
+    assert "must have one PET; SUV.nii.gz is taken" in reasons(pool)
+
+
 @pytest.mark.parametrize(
     ("folder", "names", "modalities", "patient"),
     [

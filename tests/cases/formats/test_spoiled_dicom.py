@@ -152,7 +152,7 @@ def test_a_pet_whose_dose_makes_no_sense_is_refused(tmp_path: Path, tags: dict[s
         SeriesTime="110000",
         RadiopharmaceuticalInformationSequence=[tracer],
     )
-    assert "weight, injected dose and times" in refusal(tmp_path)
+    assert "Its SUV cannot be known" in refusal(tmp_path)
 
 
 def with_header(folder: Path, extra: bytes) -> Path:

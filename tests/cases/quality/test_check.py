@@ -237,6 +237,18 @@ def test_a_ct_whose_zero_is_not_water_is_held_back(
     assert verdict_on(cases["STS_042"], measured).status == "ok"
 
 
+@pytest.mark.parametrize("factor", [4000.0, 5037.0, 1e-6])
+def test_a_pet_whose_values_are_no_suv_is_held_back(
+    cases: dict[str, Case], measured: dict[str, dict[str, Any]], tmp_path: Path, factor: float
+) -> None:
+    stored = changed(
+        cases["STS_042"], "PET", lambda v: Volume(v.array * np.float32(factor), v.grid), tmp_path
+    )
+    verdict = verdict_on(stored, measured)
+    assert verdict.status == "quarantined"
+    assert any("brightest thousandth" in finding.sentence for finding in verdict.findings)
+
+
 def test_a_ct_without_air_around_it_is_in_hounsfield_units_all_the_same(
     cases: dict[str, Case], measured: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
