@@ -26,7 +26,8 @@ def make_pools(ours: Path, theirs: Path, count: int) -> list[str]:
         id = f"case_{number:05}"
         (ours / id).mkdir(parents=True)
         for modality in ("CT", "PET"):
-            (ours / id / f"{modality}.nii").write_bytes(header + rng.integers(200, size=512, dtype=np.uint8).tobytes())
+            values = rng.integers(200, size=512, dtype=np.uint8)  # with 255 it would be a picture
+            (ours / id / f"{modality}.nii").write_bytes(header + values.tobytes())
         (theirs / f"{id}.nii").write_bytes((ours / id / "CT.nii").read_bytes())
         ids.append(id)
     return ids
