@@ -40,7 +40,7 @@ from torch import nn
 
 from benchmarks.common.folders import RESULTS
 from benchmarks.mdal.out_of_fold import PairScorer, out_of_fold_pmi
-from lib.mdal.representation.contrastive import info_nce
+from lib.mdal.representation.info_nce import info_nce
 from lib.mdal.scoring.gaussian_copula import gaussian_pmi
 from lib.mdal.scoring.pmi import Rows, critic_pmi, standardise_folds
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib.mdal.representation.augmentation import Jitter, augment_views
-from lib.mdal.representation.contrastive import info_nce
 from lib.mdal.representation.encoder import (
     Encoders,
     EncoderSettings,
     foreground_positions,
     place_counts,
 )
+from lib.mdal.representation.info_nce import info_nce
 from lib.mdal.representation.views import PoolViews
 from lib.mdal.scoring.fold_model import FIT_CASES, train_fold
 from lib.mdal.scoring.heads import GaussianHead, embed

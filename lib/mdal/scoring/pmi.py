@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.mdal.representation.contrastive import negatives_or_self
+from lib.mdal.representation.info_nce import negatives_or_self
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
