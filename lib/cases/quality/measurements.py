@@ -105,7 +105,7 @@ def volume_facts(volume: Volume) -> dict[str, Any]:
 
 
 def unit_facts(volume: Volume, kind: str) -> dict[str, float]:
-    """What the values of a CT or a PET say of their unit; nothing for an MR.
+    """What the values of a CT or a PET say of their unit; nothing for an MR or without an image.
 
     Returns:
         Of a CT the share of voxels in ranges of HU: `air` below -300; `tissue` from -200 to 200; `raised`
@@ -113,7 +113,7 @@ def unit_facts(volume: Volume, kind: str) -> dict[str, float]:
         one voxel of a thousand exceeds.
     """
     values = volume.array[np.isfinite(volume.array)]
-    if not values.size or kind == "MR":
+    if kind == "MR" or not values.size or values.min() == values.max():
         return {}
     if kind == "PET":
         return {"bright": float(np.percentile(values, 99.9))}

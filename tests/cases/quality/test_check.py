@@ -249,6 +249,14 @@ def test_a_pet_whose_values_are_no_suv_is_held_back(
     assert any("brightest thousandth" in finding.sentence for finding in verdict.findings)
 
 
+@pytest.mark.parametrize("modality", ["CT", "PET"])
+def test_a_volume_without_an_image_is_not_also_one_of_another_unit(
+    cases: dict[str, Case], measured: dict[str, dict[str, Any]], tmp_path: Path, modality: str
+) -> None:
+    empty = changed(cases["STS_042"], modality, lambda v: Volume(np.zeros_like(v.array), v.grid), tmp_path)
+    assert codes(verdict_on(empty, measured)) == {"empty"}
+
+
 def test_a_ct_without_air_around_it_is_in_hounsfield_units_all_the_same(
     cases: dict[str, Case], measured: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
