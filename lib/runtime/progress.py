@@ -9,9 +9,6 @@ OnProgress = Callable[[float, str], None]  # share done, 0 to 1, and the current
 OnCasesDone = Callable[[int, int], None]  # number of cases done, and of all cases
 
 
-LINE_EVERY_S = 10.0  # between two lines of progress in a log, or where no terminal can show a bar
-
-
 def stage_of(whole: OnProgress, start: float, end: float) -> OnProgress:
     """Progress of a stage, which begins at the share `start` of the whole computation and ends at `end`."""
     return lambda done, message: whole(start + (end - start) * done, message)

@@ -7,8 +7,7 @@ import math
 import time
 from collections.abc import Callable
 
-from lib.runtime.progress import LINE_EVERY_S
-
+LINE_EVERY_S = 10.0
 SHOWN = "MDAL_CIML_SCORING_SHOWN"  # in the environment of a server whose terminal shows the scoring itself
 
 

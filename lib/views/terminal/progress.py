@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from lib.runtime.progress import LINE_EVERY_S, OnProgress
+from lib.runtime.progress import OnProgress
+
+_LINE_EVERY_S = 30.0  # where no terminal can show a bar; the first plan of a demo takes minutes
 
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[OnProgress]:
-    """Show a progress bar with the time left, removed at the end; in a log file a line every ten seconds.
+    """Show a progress bar with the time left, removed at the end; in a log file a line every half minute.
 
     Yields:
         A function to call with the share done, 0 to 1, and a message.
@@ -25,7 +27,7 @@ def progress_bar(console: Console) -> Iterator[OnProgress]:
 
     def write(done: float, message: str) -> None:
         nonlocal written
-        if time.monotonic() - written >= LINE_EVERY_S:
+        if time.monotonic() - written >= _LINE_EVERY_S:
             written = time.monotonic()
             console.print(f"{done:4.0%} {message}", markup=False, highlight=False)
 

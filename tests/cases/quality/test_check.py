@@ -19,8 +19,7 @@ import pytest
 
 import lib.cases.quality.check
 from lib.cases.case import Case, Source
-from lib.cases.discovery.layouts import find_pool
-from lib.cases.formats.image import Grid, Volume, read_volume, write_nifti
+from lib.cases.formats.image import Grid, Volume, read_volume
 from lib.cases.preprocessing import Preparation
 from lib.cases.quality.alignment import BINS, align, grey_levels, mutual_information
 from lib.cases.quality.check import CASES_PER_BATCH, PoolReport, check_pool
@@ -28,39 +27,9 @@ from lib.cases.quality.findings import Verdict
 from lib.cases.quality.measurements import measure
 from lib.cases.quality.rules import apply_rules
 from lib.cases.records import Records
+from tests.support.checked_samples import MODALITIES, PREPARATION, SAMPLES, changed, codes, verdict_on
 
-SAMPLES = Path(__file__).parents[3] / "samples" / "sts"
-MODALITIES = ("CT", "PET", "MR_T1")
-PREPARATION = Preparation(MODALITIES, "MR_T1")
 TWO = Preparation(("T1", "T2"), "T1")
-
-
-@pytest.fixture(scope="module")
-def cases() -> dict[str, Case]:
-    return {case.id: case for case in find_pool(SAMPLES, layout="folder").cases}
-
-
-@pytest.fixture(scope="module")
-def measured(cases: dict[str, Case]) -> dict[str, dict[str, Any]]:
-    return {id: measure(case, PREPARATION) for id, case in cases.items()}
-
-
-def verdict_on(case: Case, measured: dict[str, dict[str, Any]]) -> Verdict:
-    """On a case within the pool of the other patients."""
-    return apply_rules({**measured, case.id: measure(case, PREPARATION)}, MODALITIES)[case.id]
-
-
-def changed(case: Case, modality: str, change: Callable[[Volume], Volume], folder: Path) -> Case:
-    """The case with one modality replaced by a changed copy."""
-    source = case.modalities[modality]
-    volume = change(read_volume(source))
-    path = folder / "changed.nii.gz"
-    write_nifti(Volume(volume.array / np.float32(source.scale), volume.grid), path)
-    return replace(case, modalities={**case.modalities, modality: replace(source, path=path)})
-
-
-def codes(verdict: Verdict) -> set[str]:
-    return {finding.code for finding in verdict.findings}
 
 
 def tiny_pool(folder: Path, count: int) -> list[Case]:
@@ -202,68 +171,6 @@ def test_a_file_that_vanishes_quarantines_its_case_alone(tmp_path: Path) -> None
     assert [verdict.status for verdict in verdicts.values()] == ["ok"] * 4 + ["quarantined"] * 2
     assert str(cases[4].modalities["T1"].path) in verdicts["p00004"].findings[0].sentence
     assert str(cases[5].modalities["T2"].path) in verdicts["p00005"].findings[0].sentence
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        pytest.param(lambda hu: hu + 1024, "counted from air, not from water", id="stored from 0"),
-        pytest.param(lambda hu: hu + 1000, "counted from air, not from water", id="attenuation, water 1,000"),
-        pytest.param(lambda hu: hu - 1024, "has soft tissue", id="intercept twice"),
-        pytest.param(lambda hu: hu + 32768, "has soft tissue", id="unsigned"),
-        pytest.param(
-            lambda hu: np.clip(hu, -1000, 1000) / 2000 + 0.5, "a picture, no Hounsfield units", id="0 to 1"
-        ),
-        pytest.param(
-            lambda hu: np.rint((np.clip(hu, -160, 240) + 160) / 400 * 255),
-            "a picture, no Hounsfield units",
-            id="8 bits of a window",
-        ),
-    ],
-)
-def test_a_ct_whose_zero_is_not_water_is_held_back(
-    cases: dict[str, Case],
-    measured: dict[str, dict[str, Any]],
-    tmp_path: Path,
-    change: Callable[[np.ndarray], np.ndarray],
-    sentence: str,
-) -> None:
-    stored = changed(
-        cases["STS_042"], "CT", lambda v: Volume(change(v.array).astype(np.float32), v.grid), tmp_path
-    )
-    verdict = verdict_on(stored, measured)
-    assert verdict.status == "quarantined"
-    assert any(sentence in finding.sentence for finding in verdict.findings)
-    assert verdict_on(cases["STS_042"], measured).status == "ok"
-
-
-@pytest.mark.parametrize("factor", [4000.0, 5037.0, 1e-6])
-def test_a_pet_whose_values_are_no_suv_is_held_back(
-    cases: dict[str, Case], measured: dict[str, dict[str, Any]], tmp_path: Path, factor: float
-) -> None:
-    stored = changed(
-        cases["STS_042"], "PET", lambda v: Volume(v.array * np.float32(factor), v.grid), tmp_path
-    )
-    verdict = verdict_on(stored, measured)
-    assert verdict.status == "quarantined"
-    assert any("brightest thousandth" in finding.sentence for finding in verdict.findings)
-
-
-@pytest.mark.parametrize("modality", ["CT", "PET"])
-def test_a_volume_without_an_image_is_not_also_one_of_another_unit(
-    cases: dict[str, Case], measured: dict[str, dict[str, Any]], tmp_path: Path, modality: str
-) -> None:
-    empty = changed(cases["STS_042"], modality, lambda v: Volume(np.zeros_like(v.array), v.grid), tmp_path)
-    assert codes(verdict_on(empty, measured)) == {"empty"}
-
-
-def test_a_ct_without_air_around_it_is_in_hounsfield_units_all_the_same(
-    cases: dict[str, Case], measured: dict[str, dict[str, Any]], tmp_path: Path
-) -> None:
-    inside = changed(
-        cases["STS_042"], "CT", lambda v: Volume(np.where(v.array < -300, 0, v.array), v.grid), tmp_path
-    )
-    assert "value" not in codes(verdict_on(inside, measured))
 
 
 def test_a_second_run_reads_no_voxels(tmp_path: Path) -> None:
