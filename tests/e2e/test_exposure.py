@@ -19,6 +19,7 @@ import psutil
 import pytest
 import requests
 
+from benchmarks.common.server import wait_until
 from tests.conftest import SAMPLES
 from tests.support.server import ROOT, serving
 from tests.support.trees import copied, files_below
@@ -213,6 +214,8 @@ def test_every_endpoint_answers_what_it_cannot_do_with_a_sentence_and_no_5xx(
 
 
 def test_a_job_that_is_refused_ends_with_its_sentence_in_the_log_and_no_traceback(served: Served) -> None:
+    running = f"{served.address}/train/?check_if_running=true"  # a training that an earlier test asked for
+    wait_until(lambda: requests.get(running, timeout=60).status_code != 200, seconds=120, what="its end")
     answer = requests.post(f"{served.address}/train/ciml?run_sync=false", json={}, timeout=60)
     assert answer.status_code == 200, answer.text
     deadline = time.monotonic() + 120
