@@ -10,6 +10,9 @@ are not used before the end of a training: neither in the contrastive training, 
 estimate of what is usual. All strategies choose from the same scores, which are made once. The seeds of a
 strategy vary its random draws and the weights and patches of the training. Strategies that chose the same
 cases share a training. Each finished run is a row; an interrupted run starts again.
+
+What was chosen is kept in DIR and holds while the protocol and the patients stay the same, so that the
+trainings go on from the rows alone. `--plan-anew` scores and chooses again.
 """
 
 from __future__ import annotations
@@ -33,12 +36,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.common.revision import git_revision
 from benchmarks.label_efficiency.evidence.cells import Cell, Training, cells_of, trainings_of
 from benchmarks.label_efficiency.evidence.figure import draw
-from benchmarks.label_efficiency.evidence.plan import described, rows_of_cases, rows_of_cells
+from benchmarks.label_efficiency.evidence.plan import (
+    cells_of_rows,
+    described,
+    rows_of_cases,
+    rows_of_cells,
+)
 from benchmarks.label_efficiency.evidence.pool import LabelledPool, by_hash
 from benchmarks.label_efficiency.evidence.protocol import Protocol
 from benchmarks.label_efficiency.evidence.report import markdown
 from benchmarks.label_efficiency.evidence.results import Results
-from benchmarks.label_efficiency.evidence.rows import CASES, CELLS, Row, Rows
+from benchmarks.label_efficiency.evidence.rows import CASES, CELLS, Rows
 from benchmarks.label_efficiency.evidence.run import Finished, Study, carry_out, judged, trained
 from benchmarks.label_efficiency.evidence.scores import Knowledge, know
 from benchmarks.label_efficiency.evidence.strategies import NEEDED_SCORES
@@ -72,6 +80,7 @@ def run(
     strategies: Annotated[str, typer.Option(help="Only these strategies, separated by commas.")] = "",
     budgets: Annotated[str, typer.Option(help="Only these budgets, separated by commas.")] = "",
     plan_only: Annotated[bool, typer.Option(help="Score and choose, but train nothing.")] = False,
+    plan_anew: Annotated[bool, typer.Option(help="Score and choose again what was chosen.")] = False,
     revision: Annotated[str, typer.Option(help="Revision of the code, outside a git checkout.")] = "",
 ) -> None:
     """Score, choose, train and test every run that has no row yet, and report.
@@ -83,8 +92,12 @@ def run(
     work = (work or output / "work").resolve()
     rows = Rows(output)
     pools = [LabelledPool(pool.resolve(), settings, work, split) for split in range(settings.splits)]
-    cells = _planned(pools, rows, jobs)
-    shutil.copyfile(protocol, output / PROTOCOL)
+    kept = output / PROTOCOL
+    if plan_anew or not kept.exists() or Protocol.read(kept) != settings:
+        rows.plan(CELLS, [])
+    output.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(protocol, kept)
+    cells = [cell for opened in pools for cell in _planned(opened, rows, jobs)]
     wanted = [cell for cell in cells if _asked(cell, strategies, budgets)]
     digests = tuple(opened.digest for opened in pools)
     study = Study(pool.resolve(), settings, work, digests, revision or git_revision(), device)
@@ -134,22 +147,25 @@ def headroom(
             console.print(f"{size} cases, seed {seed}: Dice {dice:.3f}, last loss {loss:.3f}")
 
 
-def _planned(pools: Sequence[LabelledPool], rows: Rows, jobs: int) -> list[Cell]:
-    """Score the candidates of every division, choose, and write the plan."""
-    cells: list[Cell] = []
-    of_cases: list[Row] = []
-    of_cells: list[Row] = []
-    for opened in pools:
-        known, split = _known(opened, jobs), opened.split
-        with progress_bar(console) as tell:
-            cases = described(opened, tell)
-        planned = cells_of(opened.protocol, known, {id: case.voxels for id, case in cases.items()}, split)
-        cells += planned
-        of_cases += rows_of_cases(cases, known, split=split)
-        of_cells += rows_of_cells(planned, cases, known, digest=opened.digest)
-    rows.plan(CASES, of_cases)
-    rows.plan(CELLS, of_cells)
-    return cells
+def _planned(opened: LabelledPool, rows: Rows, jobs: int) -> list[Cell]:
+    """The cells of a division: those that are kept, or else score the candidates, choose, and keep that."""
+    split = opened.split
+    kept = [row for row in rows.read(CELLS) if row["split"] == str(split)]
+    if kept and {row["digest"] for row in kept} == {opened.digest}:
+        console.print(f"division {split + 1}: what was chosen is kept")
+        return cells_of_rows(kept)
+    known = _known(opened, jobs)
+    with progress_bar(console) as tell:
+        cases = described(opened, tell)
+    planned = cells_of(opened.protocol, known, {id: case.voxels for id, case in cases.items()}, split)
+    new = {
+        CASES: rows_of_cases(cases, known, split=split),
+        CELLS: rows_of_cells(planned, cases, known, digest=opened.digest),
+    }
+    for name, written in new.items():
+        others = [row for row in rows.read(name) if row["split"] != str(split)]
+        rows.plan(name, [*others, *written])
+    return planned
 
 
 def _known(opened: LabelledPool, jobs: int) -> dict[bool, Knowledge]:

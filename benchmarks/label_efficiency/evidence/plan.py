@@ -1,4 +1,4 @@
-"""Rows of the candidates and of the chosen cases: volumes, damage, rarity and difference."""
+"""Rows of the candidates and of the chosen cases: volumes, damage, rarity and difference; and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.label_efficiency.evidence.cells import Cell
 from benchmarks.label_efficiency.evidence.pool import LabelledPool
-from benchmarks.label_efficiency.evidence.rows import Row
+from benchmarks.label_efficiency.evidence.rows import Read, Row
 from benchmarks.label_efficiency.evidence.scores import Knowledge
 from lib.runtime.progress import OnProgress
 
@@ -92,3 +92,14 @@ def rows_of_cells(
             "rare": sum(case.rare for case in chosen),
             "cases": " ".join(cell.chosen),
         }
+
+
+def cells_of_rows(rows: Read) -> list[Cell]:
+    """The cells that `rows_of_cells` wrote."""
+    return [
+        Cell(
+            bool(int(row["check"])), row["strategy"], int(row["budget"]), int(row["seed"]),
+            tuple(row["cases"].split()), int(row["split"]),
+        )
+        for row in rows
+    ]  # fmt: skip
