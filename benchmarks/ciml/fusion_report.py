@@ -69,20 +69,26 @@ def comparison_table(setting: str, rows: list[Row]) -> Table:
         table.add_column(column, justify="left" if column == "method" else "right")
     ours = _by_seed([row for row in rows if row["method"] == OURS], "dice")
     by_method = {method: [row for row in rows if row["method"] == method] for method in _in_order(rows)}
-    beside: dict[str, BySeed] = {}
+    networks = {method for method, of in by_method.items() if of[0]["setting"]}
+    dice = {method: _by_seed(of, "dice") for method, of in by_method.items()}
+    paired = {  # the oracle's outlines are the same beside every seed
+        method: (
+            ours,
+            scores if method in networks else {seed: by_method[method][0]["dice"] for seed in ours},
+        )
+        for method, scores in dice.items()
+        if method != OURS
+    }
+    less = _differences(paired)
     for method, of in by_method.items():
-        trained = bool(of[0]["setting"])  # the oracle does not depend on the seed
-        beside[method] = _by_seed(of, "dice") if trained else {seed: of[0]["dice"] for seed in ours}
-    less = _differences({method: (ours, scores) for method, scores in beside.items() if method != OURS})
-    for method, of in by_method.items():
-        scores, trained = _by_seed(of, "dice"), bool(of[0]["setting"])
+        trained = method in networks
         table.add_row(
             method,
             str(len(of)) if trained else "-",
             f"{int(of[0]['parameters']):,}" if trained else "-",
             of[0]["gmac"] if trained else "-",
             f"{np.mean([float(row['step_s']) for row in of]):.2f}" if trained else "-",
-            str(mean_interval(_array(scores))),
+            str(mean_interval(_array(dice[method]))),
             less.get(method, "-"),
             *(
                 str(mean_interval(_array(_by_seed(of, measure)))) if trained else "-"

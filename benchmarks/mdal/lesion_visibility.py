@@ -30,25 +30,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
-from torch.nn import functional
 
 from benchmarks.common.folders import RESULTS
 from benchmarks.common.tables import table_of, write_rows
-from lib.cases.boxes import Box
-from lib.cases.formats.image import resample
+from benchmarks.mdal.lesion_pool import FOLDS, Pool, read_pool
 from lib.mdal.representation.contrastive import ContrastiveSettings, train_encoders
 from lib.mdal.representation.encoder import EncoderSettings, place_counts, place_shares
 from lib.mdal.representation.matching import matched_share
-from lib.mdal.representation.views import (
-    COARSE_SHAPE,
-    VIEW_SHAPE,
-    CaseView,
-    PoolViews,
-    Shape,
-    case_view,
-    gather_views,
-    view_box,
-)
+from lib.mdal.representation.views import COARSE_SHAPE, VIEW_SHAPE, Shape
 from lib.mdal.scoring.heads import Dense, GaussianHead, embed
 from lib.mdal.scoring.place_difference import (
     above_whole_case,
@@ -59,14 +48,11 @@ from lib.mdal.scoring.place_difference import (
 )
 from lib.mdal.scoring.pmi import Array, Rows, assign_folds, finite_mean
 from lib.mdal.scoring.pool_places import departure_of_case
-from lib.pipeline.settings import read_settings
-from lib.pipeline.workspace import Workspace
 from lib.runtime.files import replacing
 from lib.runtime.own_files import read_arrays
 from lib.runtime.progress import OnProgress, OnShareDone
 from lib.views.terminal.progress import progress_bar
 
-FOLDS = 3
 HEADS = 4  # parts of the held-out cases, each scored by a head that was fitted to the others
 LESION = 0.5  # least share of a place inside the outline for a place of the lesion
 ROWS = RESULTS / "lesion_visibility.csv"
@@ -103,50 +89,6 @@ SETTINGS = {
     "product": Setting(VIEW_SHAPE, ContrastiveSettings()),
     "coarse, long": Setting(_COARSE, replace(_LONG, encoder=_STRIDED_LATE)),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Pool:
-    """Views of the labelled cases, and their lesions.
-
-    Attributes:
-        views: Views of the N cases.
-        lesion: Share of each voxel of a view inside the outline, shape (N, D, H, W).
-        volume_ml: Volume of each lesion in ml, shape (N,).
-        folds: Fold of each case, shape (N,).
-        groups: Patient of each case, shape (N,).
-    """
-
-    views: PoolViews
-    lesion: NDArray[np.float32]
-    volume_ml: Array
-    folds: Rows
-    groups: Rows
-
-
-def read_pool(studies: Path, work: Path, view: Shape, cases: int) -> Pool:
-    """Views and lesions of the first labelled cases of a pool; prepared cases are kept under `work`."""
-    workspace = Workspace(studies, read_settings({"work_dir": str(work)}))
-    labelled = [case for case in workspace.pool.cases if case.label][:cases]
-    lesions: list[NDArray[np.float32]] = []
-    volumes: list[float] = []
-    found: list[CaseView] = []
-    for case in labelled:
-        prepared = workspace.cache.get(case)
-        outline = resample(workspace.labels.read(case), prepared.grid, nearest=True).array > 0
-        volumes.append(float(outline.sum() * np.prod(prepared.grid.spacing) / 1000.0))
-        lesions.append(_on_view(outline, view_box(prepared.foreground), view))
-        found.append(case_view(prepared, shape=view))
-    views, _ = gather_views(found, len(found), work / f"views-{'x'.join(map(str, view))}.npy")
-    patients = np.array([case.patient for case in labelled])
-    groups = np.unique(patients, return_inverse=True)[1]
-    folds = assign_folds(groups, folds=FOLDS, seed=0)
-    return Pool(views, np.stack(lesions), np.array(volumes), folds, groups)
-
-
-def _on_view(mask: NDArray[np.bool_], box: Box, view: Shape) -> NDArray[np.float32]:
-    inside = torch.from_numpy(mask[box].astype(np.float32))[None, None]
-    return np.asarray(functional.interpolate(inside, size=view, mode="area")[0, 0].numpy())
 
 
 def measure_fold(

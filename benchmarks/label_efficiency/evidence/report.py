@@ -7,19 +7,21 @@ from benchmarks.label_efficiency.evidence.results import Results
 from benchmarks.label_efficiency.evidence.strategies import TITLES
 from benchmarks.label_efficiency.evidence.tables import (
     area_table,
-    cost_table,
-    damage_sentence,
     dice_table,
-    difference_group_table,
     difference_table,
     distance_table,
-    equal_foreground_table,
     full_table,
-    hypothesis_table,
     labels_table,
     question_table,
-    same_foreground_table,
     table,
+)
+from benchmarks.label_efficiency.evidence.tables_of_choices import (
+    cost_table,
+    damage_sentence,
+    difference_group_table,
+    equal_foreground_table,
+    hypothesis_table,
+    same_foreground_table,
 )
 
 _READING = (

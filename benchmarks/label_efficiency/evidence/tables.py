@@ -1,4 +1,4 @@
-"""The tables of the evidence, each as Markdown."""
+"""Tables of the outcomes, each as Markdown."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.stats import rankdata, spearmanr
 
 from benchmarks.common.paired import Difference, Values, holm, probability
-from benchmarks.label_efficiency.evidence.results import Results, key_of, split_of
-from benchmarks.label_efficiency.evidence.statistics import area, labels_needed, slope
-from benchmarks.label_efficiency.evidence.strategies import EQUAL, FULL
-from lib.mdal.scoring.difference import extreme
+from benchmarks.label_efficiency.evidence.results import Results, key_of
+from benchmarks.label_efficiency.evidence.statistics import area, labels_needed
+from benchmarks.label_efficiency.evidence.strategies import FULL
 
-_SHORT = "-"
+MISSING = "-"  # where a figure would stand
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -36,8 +34,8 @@ def area_table(results: Results) -> str:
             name,
             str(len(values)),
             str(results.interval(values)),
-            *(str(found[name][0]) if name in found else _SHORT for found in compared.values()),
-            *(probability(found[name][1]) if name in found else _SHORT for found in compared.values()),
+            *(str(found[name][0]) if name in found else MISSING for found in compared.values()),
+            *(probability(found[name][1]) if name in found else MISSING for found in compared.values()),
         ]
         for name, values in _best_first(areas)
     ]
@@ -54,7 +52,7 @@ def dice_table(results: Results) -> str:
         for budget in budgets:
             values = results.dice(name, budget)
             if not len(values):
-                cells.append(_SHORT)
+                cells.append(MISSING)
                 continue
             subsets = chance[budget].mean(axis=1) if len(chance[budget]) else np.empty(0)
             place = f" P{100 * (subsets <= values.mean()).mean():.0f}" if len(subsets) else ""
@@ -70,7 +68,7 @@ def difference_table(results: Results, reference: str) -> str:
         dice = {name: results.dice(name, budget) for name in results.strategies}
         found[budget] = _against(results, dice, reference)
     rows = [
-        [name, *(_said(*found[each][name]) if name in found[each] else _SHORT for each in budgets)]
+        [name, *(said(*found[each][name]) if name in found[each] else MISSING for each in budgets)]
         for name in results.strategies
         if name != reference
     ]
@@ -83,7 +81,7 @@ def full_table(results: Results) -> str:
     if not len(everyone):
         return "Training on all candidates was not run yet.\n"
     reference = results.protocol.references[0]
-    rows = [[f"all {results.everyone}", str(results.interval(everyone)), "1", _SHORT]]
+    rows = [[f"all {results.everyone}", str(results.interval(everyone)), "1", MISSING]]
     for budget in results.protocol.budgets:
         values = results.dice(reference, budget)
         if len(values):
@@ -101,72 +99,9 @@ def distance_table(results: Results) -> str:
             values = results.measured("surface_distance", name, budget)
             runs = [results.runs[key_of(cell)]["empty"] for cell in results.finished(name, budget)]
             empty = np.mean([int(count) for count in runs])
-            cells.append(f"{values.mean():.1f} ({empty:.1f})" if len(values) else _SHORT)
+            cells.append(f"{values.mean():.1f} ({empty:.1f})" if len(values) else MISSING)
         rows.append([name, *cells])
     return table(["strategy", *(f"{each} cases" for each in results.protocol.budgets)], rows)
-
-
-def cost_table(results: Results, column: str, *, digits: int) -> str:
-    """A property of the chosen cases at each budget, mean over the planned seeds."""
-    names = dict.fromkeys(name for name, _ in results.by_place if name != FULL)
-    rows = [
-        [
-            name,
-            *(
-                f"{results.planned(name, budget, column).mean():,.{digits}f}"
-                for budget in results.protocol.budgets
-            ),
-        ]
-        for name in names
-    ]
-    return table(["strategy", *(f"{each} cases" for each in results.protocol.budgets)], rows)
-
-
-def equal_foreground_table(results: Results) -> str:
-    """Dice of each strategy less that of chance at as many foreground voxels, read off chance's curve.
-
-    The curve is one of straight lines between chance's budgets and all candidates, over the logarithm of the
-    voxels.
-    """
-    chance, budgets = results.protocol.references[0], results.protocol.budgets
-    points = [
-        (float(results.column(name, budget, "voxels").mean()), float(values.mean()))
-        for name, budget in (*((chance, budget) for budget in budgets), (FULL, results.everyone))
-        if len(values := results.dice(name, budget))
-    ]
-    if len(points) < 2:
-        return "Chance was not run at two budgets yet.\n"
-    voxels, dice = np.array(sorted(points)).T
-    rows = []
-    for name in results.strategies:
-        cells = []
-        for budget in budgets:
-            values = results.dice(name, budget)
-            bought = results.column(name, budget, "voxels").mean() if len(values) else 0.0
-            known = len(values) and voxels[0] <= bought <= voxels[-1]
-            usual = np.interp(np.log(max(bought, 1.0)), np.log(voxels), dice)
-            cells.append(f"{values.mean() - usual:+.3f}" if known else _SHORT)
-        if name != chance and not name.startswith(EQUAL):
-            rows.append([name, *cells])
-    return table(["strategy", *(f"{each} cases" for each in budgets)], rows)
-
-
-def same_foreground_table(results: Results) -> str:
-    """Dice of strategies less that of Random with the same foreground voxels, Holm's p across the cells."""
-    budgets, compared = results.protocol.budgets, results.protocol.equal_foreground
-    found: dict[tuple[str, int], Difference] = {}
-    for name in compared:
-        for budget in budgets:
-            values = [results.dice(each, budget) for each in (name, f"{EQUAL}{name}")]
-            if all(map(len, values)):
-                found[name, budget] = results.difference(values[0], values[1])
-    adjusted = holm({place: each.p for place, each in found.items()})
-    rows = []
-    for name in compared:
-        places = [(name, budget) for budget in budgets]
-        said = (_said(found[place], adjusted[place]) if place in found else _SHORT for place in places)
-        rows.append([name, *said])
-    return table(["strategy", *(f"{each} cases" for each in budgets)], rows)
 
 
 def labels_table(results: Results) -> str:
@@ -187,28 +122,6 @@ def labels_table(results: Results) -> str:
     return table(["strategy", *(f"as {each} by chance" for each in budgets)], rows)
 
 
-def hypothesis_table(results: Results) -> str:
-    """Slope of the Dice of chance's subsets on their mean difference.
-
-    Lesion volume, the number of damaged cases and the division of the pool are controlled for.
-    """
-    rows = []
-    for budget in results.protocol.budgets:
-        name = results.protocol.references[0]
-        cells = results.finished(name, budget)
-        if not cells:
-            continue
-        volume, damaged, difference = (
-            results.column(name, budget, column) for column in ("volume_ml", "damaged", "mean_md")
-        )
-        split = np.array([split_of(cell) for cell in cells])
-        divisions = [(split == number).astype(float) for number in range(1, results.protocol.splits)]
-        found = slope(results.outcomes(name, budget), difference, np.log(volume), damaged, *divisions)
-        mark = " (named before the runs)" if budget == results.protocol.hypothesis_budget else ""
-        rows.append([f"{budget}{mark}", str(len(cells)), str(found) if found else _SHORT])
-    return table(["cases", "subsets", "change of Dice per SD of the subset's mean MD"], rows)
-
-
 def question_table(results: Results) -> str:
     """Answers to the questions of the protocol, by area under the budget curve."""
     budgets = results.protocol.budgets
@@ -223,53 +136,6 @@ def question_table(results: Results) -> str:
         for name, each in found.items()
     ]
     return table(["is", "by, in area", "Holm", "answer"], rows)
-
-
-def difference_group_table(results: Results) -> str:
-    """Mean percentile of the modality difference in groups of the served candidates."""
-    served = [case for case in results.cases if case["served"] == "1"]
-    if len(served) < 3:
-        return "Too few candidates are served.\n"
-    difference, volume_ml = (
-        np.array([float(case[column]) for case in served]) for column in ("difference", "volume_ml")
-    )
-    split = np.array([split_of(case) for case in served])
-    percentile, volume = np.empty(len(served)), []
-    for number in np.unique(split):
-        of = split == number
-        percentile[of] = 100.0 * (rankdata(difference[of]) - 0.5) / of.sum()
-        volume.append(spearmanr(difference[of], volume_ml[of]).statistic)
-    suspect = extreme(difference)  # rows of the first study: the mean difference was the guard
-    if "suspect" in served[0]:
-        suspect = np.array([case["suspect"] == "1" for case in served])
-    damages = sorted({case["damage"] for case in served} - {""})
-    groups = {
-        "all": np.ones(len(served), dtype=bool),
-        **{f"damaged: {kind}": np.array([case["damage"] == kind for case in served]) for kind in damages},
-        "sound": np.array([not case["damage"] for case in served]),
-        "sound and rare": np.array([not case["damage"] and case["rare"] == "1" for case in served]),
-    }
-    rows = [
-        [name, str(of.sum()), f"{percentile[of].mean():.0f}", str(suspect[of].sum())]
-        for name, of in groups.items()
-        if of.any()
-    ]
-    return table(["candidates", "cases", "mean percentile", "extreme"], rows) + (
-        f"\nSpearman of the difference and the lesion's volume: {np.mean(volume):+.2f}.\n"
-    )
-
-
-def damage_sentence(results: Results) -> str:
-    """Sentence on the number of damaged candidates and how many of them the check held back."""
-    damaged = [case for case in results.cases if case["damage"]]
-    if not damaged:
-        return "Of no candidate is it known that its scans are damaged.\n"
-    held = sum(case["served"] == "0" for case in damaged)
-    sound = sum(case["served"] == "0" and not case["damage"] for case in results.cases)
-    return (
-        f"{len(damaged)} of {len(results.cases)} candidates are damaged; the check held back {held} of them "
-        f"and {sound} sound ones.\n"
-    )
 
 
 def _against(
@@ -287,7 +153,8 @@ def _against(
     return {name: (each, adjusted[name]) for name, each in differences.items()}
 
 
-def _said(found: Difference, p: float) -> str:
+def said(found: Difference, p: float) -> str:
+    """A difference and its p."""
     return f"{found}, {probability(p)}"
 
 

@@ -8,15 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.mdal.lesion_visibility import (
-    FOLDS,
-    SETTINGS,
-    Setting,
-    measure_fold,
-    read_pool,
-    summary,
-    write,
-)
+from benchmarks.mdal.lesion_pool import FOLDS, read_pool
+from benchmarks.mdal.lesion_visibility import SETTINGS, Setting, measure_fold, summary, write
 from lib.mdal.representation.contrastive import ContrastiveSettings
 from lib.mdal.representation.encoder import place_counts
 

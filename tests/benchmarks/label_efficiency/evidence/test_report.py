@@ -15,7 +15,10 @@ from benchmarks.label_efficiency.evidence.protocol import Protocol
 from benchmarks.label_efficiency.evidence.report import markdown
 from benchmarks.label_efficiency.evidence.results import Results
 from benchmarks.label_efficiency.evidence.rows import CASES, CELLS, Rows
-from benchmarks.label_efficiency.evidence.tables import equal_foreground_table, same_foreground_table
+from benchmarks.label_efficiency.evidence.tables_of_choices import (
+    equal_foreground_table,
+    same_foreground_table,
+)
 from benchmarks.label_efficiency.run import PROTOCOL
 from tests.support.made_up_study import protocol
 
