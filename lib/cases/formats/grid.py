@@ -14,6 +14,7 @@ from lib.cases.case import CaseError
 VOXEL_MM = (1e-3, 1e3)  # a micrometre to a metre
 MAX_DISTANCE_MM = 1e6  # of the first voxel from the origin; scanner tables are two metres long
 MIN_AXES_VOLUME = 1e-3  # spanned by the three unit axes: 1 if they are orthogonal, 0 if they lie in a plane
+MAX_COSINE = 2.5e-3  # between two axes; DICOM rounds its directions to text, and viewers draw no shear
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +45,16 @@ class Grid:
                 f"a voxel must measure {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm along every axis; its header "
                 f"says {np.array2string(sizes, precision=3)}. Export it again."
             )
-        if abs(np.linalg.det(directions / sizes)) < MIN_AXES_VOLUME:
+        unit = directions / sizes
+        if abs(np.linalg.det(unit)) < MIN_AXES_VOLUME:
             raise CaseError(
                 "the header's orientation matrix must be finite and invertible; got "
                 f"{np.array2string(directions, precision=3)}. Export it again."
+            )
+        if np.abs(unit.T @ unit - np.eye(3)).max() > MAX_COSINE:
+            raise CaseError(
+                "the axes must be at right angles, because viewers draw no sheared volume; the header says "
+                f"{np.array2string(directions, precision=3)}. Resample it to a straight grid."
             )
 
     @cached_property
@@ -75,6 +82,18 @@ class Grid:
             dtype=float,
         )
         return bool(np.abs((self.affine - other.affine) @ corners.T).max() <= tolerance)
+
+
+def named_grid(shape: tuple[int, int, int], affine: NDArray[np.float64], name: str) -> Grid:
+    """Grid of a file; the message that refuses it names the file.
+
+    Raises:
+        CaseError: If no scanner produces this geometry.
+    """
+    try:
+        return Grid(shape, affine)
+    except CaseError as err:
+        raise CaseError(f"{name}: {err}") from err
 
 
 @dataclass(frozen=True, eq=False)
