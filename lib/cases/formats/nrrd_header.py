@@ -1,5 +1,6 @@
 """Headers of NRRD files; the voxels must be in the same file, and pointers to other files are refused.
 
+What ITK does not open is refused too, because 3D Slicer reads with ITK.
 The format: http://teem.sourceforge.net/nrrd/format.html
 """
 
@@ -18,9 +19,9 @@ from lib.cases.formats.headers import RAS_LPS, Header, require
 
 MAX_HEADER_BYTES = 64 * 1024  # Slicer writes one kilobyte, or ten for a segmentation with terms
 _MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
-_FIELD = re.compile(r"([A-Za-z][A-Za-z ]*):(?!=)\s*(.*)")
-_NUMBER = r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*"
-_VECTOR = rf"\({_NUMBER},{_NUMBER},{_NUMBER}\)"
+_FIELD = re.compile(r"([A-Za-z][A-Za-z ]*):(?!=)(\s*)(.*)")
+_NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_VECTOR = rf"\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)"
 _VECTORS = re.compile(rf"{_VECTOR}(?:\s+{_VECTOR})*")
 _TYPE_NAMES = {
     "i1": "signed char, int8, int8_t",
@@ -43,12 +44,37 @@ _POINTERS = {
 _ORDERS = {"little": "<", "big": ">"}
 _SPACES = {"left-posterior-superior": RAS_LPS, "lps": RAS_LPS}
 _SPACES |= {"right-anterior-superior": np.eye(4), "ras": np.eye(4)}
-_KNOWN_FIELDS = _POINTERS | {
-    *("dimension", "type", "blocksize", "encoding", "endian", "content", "number", "sizes", "spacings"),
-    *("thicknesses", "axismins", "axismaxs", "centers", "centerings", "labels", "units", "min", "max"),
-    *("oldmin", "oldmax", "kinds", "space", "spacedimension", "spaceunits", "spaceorigin", "spacedirections"),
-    *("measurementframe", "sampleunits"),
+_SPACES |= dict.fromkeys(("left-anterior-superior", "las"), np.diag([-1.0, 1.0, 1.0, 1.0]))
+_OF_THE_AXES = {
+    *("sizes", "spacings", "thicknesses", "axis mins", "axis maxs", "centers", "centerings", "kinds"),
+    *("labels", "units", "space directions"),
 }
+_OF_THE_SPACE = {"space directions", "space origin", "space units", "measurement frame"}
+_NAMES = (
+    _OF_THE_AXES
+    | _OF_THE_SPACE
+    | {
+        *(
+            "dimension",
+            "space",
+            "space dimension",
+            "type",
+            "block size",
+            "encoding",
+            "endian",
+            "content",
+            "number",
+        ),
+        *("min", "max", "old min", "old max", "sample units"),
+    }
+)
+_SPELLINGS = _NAMES | {name.replace(" ", "") for name in _NAMES}
+_WORDS = {  # what each axis of space may say; ITK opens nothing else
+    **{"kinds": "domain|space|none|[?]{3}", "centerings": "cell|node|none|[?]{3}"},
+    **{"spacings": "nan", "axismins": "nan", "axismaxs": "nan"},  # because the directions say it
+    **{"thicknesses": f"nan|{_NUMBER}", "units": '""'},
+}
+_THREE_QUOTED = re.compile(r'\s*"[^"]*"\s+"[^"]*"\s+"[^"]*"\s*')
 
 
 def nrrd_header(file: BinaryIO, name: str) -> tuple[Header, BinaryIO]:
@@ -76,6 +102,7 @@ def nrrd_header(file: BinaryIO, name: str) -> tuple[Header, BinaryIO]:
     )
     width, height, depth = _sizes(fields, name)
     header = Header((depth, height, width), _affine(fields, name), _dtype(fields, name))
+    _check_axes(fields, name)
     return header, file if encoding == "raw" else gunzipped(file)
 
 
@@ -91,14 +118,16 @@ def _fields(file: BinaryIO, name: str) -> dict[str, str]:
             continue
         match = _FIELD.fullmatch(line)
         field = match[1].replace(" ", "").lower() if match else ""
+        field = "centerings" if field == "centers" else field  # two names of one field
+        spelled = match is not None and match[1].lower() in _SPELLINGS and match[2].startswith(" ")
         require(
-            match is not None and field in _KNOWN_FIELDS,
+            spelled or field in _POINTERS,
             f"{name} must have fields of the NRRD format in its header; got {line[:40]!r}. Export it again.",
         )
         require(
             field not in fields, f"{name} must give {field} once; its header gives it twice. Export it again."
         )
-        fields[field] = match[2] if match else ""
+        fields[field] = match[3] if match else ""
     return fields
 
 
@@ -111,7 +140,7 @@ def _lines(file: BinaryIO, name: str) -> list[str]:
         left -= len(line)
         if not line.endswith(b"\n"):
             break
-        text = line.decode("utf-8", "replace").rstrip()
+        text = line.decode("utf-8", "replace").rstrip("\r\n")
         if not text:
             return lines
         lines.append(text)
@@ -122,19 +151,46 @@ def _lines(file: BinaryIO, name: str) -> list[str]:
 
 
 def _sizes(fields: dict[str, str], name: str) -> tuple[int, int, int]:
-    text = fields.get("sizes", "")
+    text, dimension = fields.get("sizes", "").strip(), fields.get("dimension", "").strip()
     sizes = tuple(int(size) for size in re.findall(r"[0-9]{1,9}", text))
     require(
-        bool(re.fullmatch(r"[0-9]{1,9}(\s+[0-9]{1,9})*", text))
-        and fields.get("dimension") == str(len(sizes)),
-        f"{name} must give as many sizes as its dimension; its header says dimension "
-        f"{fields.get('dimension', '')[:20]!r}, sizes {text[:40]!r}. Export it again.",
+        bool(re.fullmatch(r"[0-9]{1,9}(\s+[0-9]{1,9})*", text)) and dimension == str(len(sizes)),
+        f"{name} must give as many sizes as its dimension; its header says dimension {dimension[:20]!r}, "
+        f"sizes {text[:40]!r}. Export it again.",
     )
     require(
         len(sizes) == 3 and min(sizes) >= 1,
         f"{name} must be one 3-D volume; its header says sizes {text[:40]}. Export one file a modality.",
     )
     return sizes[0], sizes[1], sizes[2]
+
+
+def _check_axes(fields: dict[str, str], name: str) -> None:
+    """Refuse axes that are none of space, and fields in an order that ITK does not read."""
+    places = {field: place for place, field in enumerate(fields)}
+    for first, later in (("dimension", _OF_THE_AXES), ("space", _OF_THE_SPACE)):
+        for field in sorted(later):
+            require(
+                places[first] < places.get(field.replace(" ", ""), len(places)),
+                f"{name} must give its {first} before its {field}; its header gives it later. "
+                "Export it again from the viewer.",
+            )
+    for field, word in _WORDS.items():
+        words = fields.get(field, "").split()
+        whole = len(words) == 3 and all(re.fullmatch(word, each, re.IGNORECASE) for each in words)
+        _check_field(whole, field, fields, name)
+    for field in ("labels", "spaceunits"):
+        _check_field(bool(_THREE_QUOTED.fullmatch(fields.get(field, ""))), field, fields, name)
+    if "measurementframe" in fields:
+        _vectors(fields["measurementframe"], 3, name)
+
+
+def _check_field(holds: bool, field: str, fields: dict[str, str], name: str) -> None:
+    require(
+        holds or field not in fields,
+        f"{name} must have three axes in space, placed by their space directions alone; its header says "
+        f"{field}: {fields.get(field, '')[:40]}. Export it again from the viewer.",
+    )
 
 
 def _dtype(fields: dict[str, str], name: str) -> np.dtype[Any]:
@@ -145,7 +201,7 @@ def _dtype(fields: dict[str, str], name: str) -> np.dtype[Any]:
         "Export grey values.",
     )
     require(
-        code in ("i1", "u1") or order in _ORDERS,
+        order in _ORDERS or (code in ("i1", "u1") and "endian" not in fields),
         f"{name} must say endian: little or big; its header says {order[:20] or 'nothing'!r}. "
         "Export it again.",
     )
@@ -163,8 +219,13 @@ def _affine(fields: dict[str, str], name: str) -> NDArray[np.float64]:
     space = fields.get("space", "").lower()
     require(
         space in _SPACES,
-        f"{name} must use the space left-posterior-superior or right-anterior-superior; "
-        f"got {space[:40] or 'none'!r}. Export it again from the viewer.",
+        f"{name} must use the space left-posterior-superior, right-anterior-superior or "
+        f"left-anterior-superior; got {space[:40] or 'none'!r}. Export it again from the viewer.",
+    )
+    require(
+        not fields.keys() & {"spacedimension", "blocksize"},
+        f"{name} must have neither a space dimension beside its space nor a block size; its header has. "
+        "Export it again from the viewer.",
     )
     units = re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))
     require(
@@ -179,7 +240,9 @@ def _affine(fields: dict[str, str], name: str) -> NDArray[np.float64]:
 
 
 def _vectors(text: str, count: int, name: str) -> NDArray[np.float64]:
-    numbers = [float(number) for number in re.findall(_NUMBER, text)] if _VECTORS.fullmatch(text) else []
+    numbers = (
+        [float(number) for number in re.findall(_NUMBER, text)] if _VECTORS.fullmatch(text.strip()) else []
+    )
     require(
         len(numbers) == 3 * count and all(map(isfinite, numbers)),
         f"{name} must give {count} vectors of three numbers; its header says {text[:60]!r}. Export it again.",
