@@ -1,4 +1,4 @@
-"""Bytes of untrusted files: regular files only, and gzip unpacked in bounded steps."""
+"""Bytes of untrusted files: regular files only, and gzip or zlib unpacked in bounded steps."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ GZIP_START = b"\x1f\x8b"
 PIECE = 64 * 1024  # bytes of a packed file in one step
 MAX_GZIP_MEMBERS = 65_536  # 4 GB in bgzip's blocks of 64 kB; so many empty members take seconds
 _GZIP = 16 + zlib.MAX_WBITS  # makes zlib read a gzip member and verify its checksum and length
+_ZLIB = zlib.MAX_WBITS  # makes zlib read its own format and verify the checksum
 
 
 @contextmanager
@@ -47,7 +48,12 @@ def gunzipped(packed: BinaryIO) -> BinaryIO:
     Several members form one content, as the gzip format says. The checksum and length of each member are
     verified at its end, and nothing may follow the last member.
     """
-    return io.BufferedReader(_Gunzipped(packed), PIECE)
+    return io.BufferedReader(_Unpacked(packed, _GZIP, MAX_GZIP_MEMBERS), PIECE)
+
+
+def inflated(packed: BinaryIO) -> BinaryIO:
+    """Unpacked content of one zlib stream, under the same limits as `gunzipped`."""
+    return io.BufferedReader(_Unpacked(packed, _ZLIB, 1), PIECE)
 
 
 def skip(content: BinaryIO, count: int) -> None:
@@ -74,12 +80,13 @@ def _opened(path: Path) -> BinaryIO | None:
     return None
 
 
-class _Gunzipped(io.RawIOBase):
-    """Unpacked bytes of gzip members; raises EOFError or zlib.error if they are damaged."""
+class _Unpacked(io.RawIOBase):
+    """Unpacked bytes of gzip members or of a zlib stream; EOFError or zlib.error if they are damaged."""
 
-    def __init__(self, packed: BinaryIO) -> None:
+    def __init__(self, packed: BinaryIO, window: int, most: int) -> None:
         self._packed, self._rest, self._members = packed, b"", 1
-        self._member = zlib.decompressobj(_GZIP)
+        self._window, self._most = window, most
+        self._member = zlib.decompressobj(window)
 
     def readable(self) -> bool:
         return True
@@ -98,10 +105,10 @@ class _Gunzipped(io.RawIOBase):
                 buffer[: len(piece)] = piece
                 return len(piece)
             if at_end and not self._member.eof:
-                raise EOFError("the gzip data end early")
+                raise EOFError("the packed data end early")
 
     def _begin_member(self) -> None:
         self._members += 1
-        if self._members > MAX_GZIP_MEMBERS:
-            raise EOFError(f"it has more than {MAX_GZIP_MEMBERS:,} gzip members")
-        self._member = zlib.decompressobj(_GZIP)
+        if self._members > self._most:
+            raise EOFError(f"more follows than {self._most:,} packed streams")
+        self._member = zlib.decompressobj(self._window)

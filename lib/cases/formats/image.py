@@ -19,7 +19,9 @@ from lib.cases.formats import dicom
 from lib.cases.formats.file_bytes import regular_file
 from lib.cases.formats.grid import Grid as Grid  # re-exported
 from lib.cases.formats.grid import Volume as Volume
+from lib.cases.formats.grid import named_grid
 from lib.cases.formats.headers import RAS_LPS, Header
+from lib.cases.formats.meta_header import meta_header
 from lib.cases.formats.nifti import nifti_content, nifti_header, nifti_shape
 from lib.cases.formats.nrrd_header import nrrd_header
 from lib.cases.formats.voxels import MAX_LABEL, MAX_VALUE, beyond_images, beyond_labels, read_voxels
@@ -28,11 +30,12 @@ from lib.runtime.files import replacing
 
 MAX_VOXELS = 512**3  # 134 million voxels, 512 MB as float32; a larger volume is a mistake or an attack
 CHANNELS_AT_FULL_SIZE = 4  # a 4-D file is unpacked to its end, so more channels must be smaller
-FILE_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
+FILE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 
 
 def suffix_of(path: Path) -> str:
-    """Image suffix of a file: `.nii.gz`, `.nii` or `.nrrd`; empty for any other file."""
+    """Image suffix of a file, one of `FILE_SUFFIXES` in any case of letters; empty for any other file."""
     name = path.name.lower()
     return next((suffix for suffix in FILE_SUFFIXES if name.endswith(suffix)), "")
 
@@ -162,6 +165,9 @@ def write_nifti(volume: Volume, path: Path, *, durable: bool = True) -> None:
     """
     image = nib.Nifti1Image(volume.array.T, volume.grid.affine)
     image.header.set_xyzt_units("mm")
+    # ITK takes this sform, or the qform where the directions are not quite at right angles
+    image.set_sform(volume.grid.affine, code="scanner")
+    image.set_qform(volume.grid.affine, code="scanner")
     with replacing(path) if durable else nullcontext(path) as part:
         image.to_filename(part)
 
@@ -196,7 +202,7 @@ def _read(
             array = _decode_slices(source)
             return Volume(array.astype(dtype, copy=False), grid), impossible(array)
         with _opened(source) as (header, content):
-            grid = _grid_of_header(source, header)
+            grid = named_grid(header.shape, header.affine, source.name)
             _check_size(source, header.voxels, max_voxels)
             _check_size(source, header.voxels * header.channels, CHANNELS_AT_FULL_SIZE * max_voxels)
             array, beyond = read_voxels(header, content, dtype, impossible)
@@ -209,18 +215,21 @@ def _grid_of_files(source: Source) -> Grid:
         if source.path.is_dir():
             return _grid_of_slices(source)
         with _opened(source) as (header, _):
-            return _grid_of_header(source, header)
+            return named_grid(header.shape, header.affine, source.name)
 
 
 @contextmanager
 def _opened(source: Source) -> Iterator[tuple[Header, BinaryIO]]:
     """Header of an image file, and its unpacked content after the header."""
     with regular_file(source.path, source.name) as file:
-        if suffix_of(source.path) == ".nrrd":
-            yield nrrd_header(file, source.name)
-        else:
-            content = nifti_content(file, source)
-            yield nifti_header(content, source), content
+        match suffix_of(source.path):
+            case ".nrrd":
+                yield nrrd_header(file, source.name)
+            case ".mha":
+                yield meta_header(file, source.name)
+            case _:
+                content = nifti_content(file, source)
+                yield nifti_header(content, source), content
 
 
 @contextmanager
@@ -238,13 +247,6 @@ def _refusing(source: Source) -> Iterator[None]:
             f"{source.name} must be complete; it ends early or is damaged ({reason}). Copy or "
             "export it again."
         ) from err
-
-
-def _grid_of_header(source: Source, header: Header) -> Grid:
-    try:
-        return Grid(header.shape, header.affine)
-    except UserError as err:
-        raise CaseError(f"{source.name}: {err}") from err
 
 
 def _check_size(source: Source, voxels: int, most: int) -> None:

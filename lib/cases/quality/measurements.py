@@ -22,7 +22,7 @@ from lib.cases.quality.plausibility import doubts
 from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
-MEASURE_VERSION = 3  # raise when a measurement changes its meaning
+MEASURE_VERSION = 4  # raise when a measurement changes its meaning
 COARSE_MM = 4.0  # half of the smallest displacement that matters
 _MIN_EXTENT_MM, _MIN_VOXELS = 40.0, 8  # along every axis, to align two images
 

@@ -10,7 +10,7 @@ import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from numpy.typing import NDArray
 
-from lib.cases.formats.image import FILE_SUFFIXES, Grid, Volume, read_grid, write_nifti, write_nrrd
+from lib.cases.formats.image import WRITTEN_SUFFIXES, Grid, Volume, read_grid, write_nifti, write_nrrd
 from lib.pipeline.segmentation import ModelMismatch, Segmented, Segmenter
 from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.pipeline.workspace import Workspace
@@ -55,9 +55,9 @@ class CimlInfer(InferTask):
         start = time.monotonic()
         case, modality = request["case"], request["modality"]
         suffix = request.get("result_extension") or ".nii.gz"
-        if suffix not in FILE_SUFFIXES:
+        if suffix not in WRITTEN_SUFFIXES:
             raise ClientError(
-                f"result_extension must be one of {', '.join(FILE_SUFFIXES)}; got {str(suffix)[:40]!r}."
+                f"result_extension must be one of {', '.join(WRITTEN_SUFFIXES)}; got {str(suffix)[:40]!r}."
             )
         try:
             segmented = self.segmenter.segment(case)
