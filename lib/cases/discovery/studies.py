@@ -16,6 +16,16 @@ from lib.runtime.walk import MAX_DEPTH, Entries, below
 
 REGISTER_FILE = "datastore_v2.json"  # MONAI Label's name
 SERVERS_OWN = {"labels", "model", "logs", "bin"}  # written beside the studies by the server
+_READ = f"only {', '.join(FILE_SUFFIXES)} and DICOM are read"
+_TWO_FILES = "its header and its voxels are two files, and no header may name a file to open"
+_UNREAD = {  # why a volume is not read, by the end of its name
+    **{".mhd": f"{_TWO_FILES}. Save it as .mha.", ".nhdr": f"{_TWO_FILES}. Save it as .nrrd."},
+    **dict.fromkeys((".hdr", ".img"), f"{_TWO_FILES}. Save it as .nii.gz with its position."),
+    **dict.fromkeys((".raw", ".zraw"), "voxels without their header are not read. Save both as one .mha."),
+    **dict.fromkeys((".mgz", ".mgh"), f"{_READ}. Convert it with mri_convert to .nii.gz."),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst"), f"{_READ}. Unpack it, or save it as .nii.gz."),
+    **dict.fromkeys((".mnc", ".vtk", ".gipl", ".par", ".rec"), f"{_READ}. Convert it to .nii.gz."),
+}
 
 
 @dataclass
@@ -68,8 +78,8 @@ class Studies:
             path = Path(entry.path)
             if suffix_of(path):
                 yield path
-            elif path.suffix.lower() in {".gz", ".mha", ".mhd", ".img", ".hdr", ".mgz", ".nhdr"}:
-                self.skip(path, f"only {', '.join(FILE_SUFFIXES)} and DICOM are read. Convert it.")
+            elif reason := _UNREAD.get(path.suffix.lower()):
+                self.skip(path, reason)
 
     def skip(self, path: Path, reason: str) -> None:
         """Record a file or folder as skipped."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from pydicom.uid import generate_uid
 
 from lib.cases.case import CaseError, Source
@@ -274,6 +275,42 @@ def test_a_header_with_two_positions_is_refused(tmp_path: Path) -> None:
     nib.save(image, path)
     with pytest.raises(CaseError, match=r"two positions \(qform, sform\) 45\.0 mm apart"):
         read_grid(find_pool(tmp_path).cases[0].modalities["CT"])
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        *((f"T1{end}", "Save it as .mha") for end in (".mhd", ".MHD")),
+        ("T1.nhdr", "Save it as .nrrd"),
+        *((f"T1{end}", "Save it as .nii.gz with its position") for end in (".hdr", ".img")),
+        *((f"T1{end}", "Save both as one .mha") for end in (".raw", ".zraw")),
+        *((f"T1{end}", "Convert it with mri_convert") for end in (".mgz", ".mgh")),
+        *((f"T1{end}", "Unpack it") for end in (".nrrd.gz", ".mha.gz", ".nii.bz2")),
+        *((f"T1{end}", "Convert it to .nii.gz") for end in (".mnc", ".par")),
+    ],
+)
+def test_a_volume_in_a_format_that_is_not_read_is_named_with_its_own_remedy(
+    tmp_path: Path, name: str, remedy: str
+) -> None:
+    write_image(tmp_path / "p1" / "CT.nii.gz")
+    (tmp_path / "p1" / name).write_bytes(b"ElementDataFile = /etc/hostname\n")
+    pool = find_pool(tmp_path)
+    assert list(pool.by_id["p1"].modalities) == ["CT"]
+    [skipped] = pool.skipped
+    assert (skipped.path.name, remedy in skipped.reason) == (name, True)
+
+
+def test_an_mha_beside_other_formats_is_a_modality_or_a_label_in_any_case_of_its_name(tmp_path: Path) -> None:
+    image = sitk.ReadImage(str(write_image(tmp_path / "p1" / "CT.NII.GZ")))
+    for name in ("PET", "T1", "GTV"):
+        sitk.WriteImage(image, str(tmp_path / "p1" / f"{name}.mha"), useCompression=True)
+    (tmp_path / "p1" / "T1.mha").rename(tmp_path / "p1" / "T1.MHA")
+    case = find_pool(tmp_path).by_id["p1"]
+    assert list(case.modalities) == ["T1", "CT", "PET"]
+    assert case.label == tmp_path / "p1" / "GTV.mha"
+    first, *others = (read_volume(source) for source in case.modalities.values())
+    assert all(first.grid.same_as(other.grid, tolerance=1e-4) for other in others)
+    assert all((first.array == other.array).all() for other in others)
 
 
 def test_two_volumes_never_share_a_name(tmp_path: Path) -> None:
