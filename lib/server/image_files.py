@@ -8,7 +8,14 @@ import threading
 from pathlib import Path
 
 from lib.cases.case import Case, Source
-from lib.cases.formats.image import read_label_map, read_volume, suffix_of, write_nifti
+from lib.cases.formats.image import (
+    FILE_SUFFIXES,
+    read_label_map,
+    read_volume,
+    stem_of,
+    suffix_of,
+    write_nifti,
+)
 from lib.ciml.decomposition.table import Decomposition
 from lib.labels.values import imported
 from lib.runtime.disk_cache import evict_least_recently_used
@@ -76,6 +83,11 @@ class ImageFiles:
         return file
 
     def _link(self, source: Path, path: Path) -> Path:
+        """Link to a file, alone of its name: ITK takes the voxels of `a.nii.gz` from an `a.nii` beside it."""
+        for suffix in FILE_SUFFIXES:
+            other = path.with_name(stem_of(path) + suffix)
+            if other != path and other.is_symlink():
+                other.unlink(missing_ok=True)
         if path.is_symlink() and path.readlink() == source:
             return path
         self.folder.mkdir(parents=True, exist_ok=True)

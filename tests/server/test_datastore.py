@@ -47,6 +47,38 @@ def test_a_link_that_another_process_made_is_kept(samples: Samples) -> None:
     assert os.lstat(first).st_ino == before
 
 
+@pytest.mark.parametrize(("first", "second"), [("CT.nii", "CT.nii.gz"), ("CT.nii.gz", "CT.nii")])
+def test_a_viewer_gets_the_voxels_of_a_file_that_was_packed_or_unpacked_since(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    studies = tmp_path / "studies"
+    old = write_image(studies / "p1" / first, seed=1)
+    open_datastore(studies).get_image_uri("p1_CT")
+    old.rename(tmp_path / first)
+    (studies / "p1" / first).with_name(second).write_bytes(
+        write_image(tmp_path / second, seed=2).read_bytes()
+    )
+    path = Path(open_datastore(studies).get_image_uri("p1_CT"))
+    old.write_bytes((tmp_path / first).read_bytes())  # a copy that came back; the link to it must be gone
+    seen = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    np.testing.assert_array_equal(seen, np.asarray(nib.load(new).dataobj).T)
+
+
+def test_an_mha_downloads_and_is_a_label_as_any_other_format(tmp_path: Path) -> None:
+    studies = tmp_path / "studies"
+    image = sitk.GetImageFromArray(np.arange(336, dtype=np.int16).reshape(6, 7, 8))
+    (studies / "p1").mkdir(parents=True)
+    for path in (studies / "p1" / "CT.mha", tmp_path / "label.mha"):
+        sitk.WriteImage(image > 300 if path.stem == "label" else image, str(path), useCompression=True)
+    datastore = open_datastore(studies)
+    path = Path(datastore.get_image_uri("p1"))
+    assert (path.name, datastore.get_image_info("p1")["name"]) == ("p1_CT.mha", "p1_CT.mha")
+    datastore.save_label("p1", str(tmp_path / "label.mha"), "final", {})
+    saved = Path(datastore.get_label_uri("p1", "final"))
+    assert saved.read_bytes() == (tmp_path / "label.mha").read_bytes()
+    assert datastore.labels.read(datastore.workspace.pool.by_id["p1"]).array.sum() == 35
+
+
 def test_a_label_saved_for_a_sibling_is_the_cases_label(samples: Samples, tmp_path: Path) -> None:
     datastore = open_datastore(samples("STS_002", "STS_008", labels=False))
     file = label_for(datastore.workspace, "STS_002", tmp_path / "label.nii.gz")
