@@ -103,7 +103,7 @@ def originals(*, label: bool = False) -> list[Original]:
     voxels = rng.integers(0, 3 if label else 300, (8, 7, 6)).astype(np.int16)
     affine = np.diag([-2.0, -2.0, 2.0, 1.0])
     affine[:3, 3] = (-10.0, 5.0, 3.0)
-    images = [nib.Nifti1Image(voxels, affine), nib.Nifti2Image(voxels.astype(np.float32), affine)]
+    images = [nib.Nifti1Image(voxels, affine), nib.Nifti1Image(voxels.astype(np.float32), affine)]
     found = []
     for place, image in enumerate(images):
         plain = image.to_bytes()
@@ -177,9 +177,8 @@ def extreme_field(rng: random.Random, original: Original, _: list[Original]) -> 
         voxels = original.plain.partition(b"\n\n")[2]
         changed = "\n".join(lines).encode() + b"\n\n" + voxels
     else:
-        kind = nib.Nifti1Header if original.plain[:2] == b"\x5c\x01" else nib.Nifti2Header
         block = bytearray(original.plain)
-        types = kind.template_dtype
+        types = nib.Nifti1Header.template_dtype
         field = rng.choice([name for name in types.names if types[name].base.kind in "if"])
         values = np.frombuffer(block, dtype=types, count=1)[field]
         what = np.iinfo(values.dtype) if values.dtype.kind == "i" else np.finfo(values.dtype)
@@ -210,11 +209,10 @@ def bombed(rng: random.Random, original: Original, _: list[Original]) -> Mutant:
             header = header.replace(b"encoding: gzip", b"encoding: bzip2")
         return Mutant("bomb", original.name, header + b"\n\n" + bomb(megabytes), original)
     start = bytearray(original.plain[:352])
-    if start[:2] == b"\x5c\x01":
-        if rng.random() < 0.5:
-            start[108:112] = np.float32(rng.choice((352, 2.0e9, 1e30, 15e6))).tobytes()  # vox_offset
-        if rng.random() < 0.5:
-            start[42:48] = np.int16(rng.choice(((300,) * 3, (2000,) * 3, (32767,) * 3))).tobytes()  # dim
+    if rng.random() < 0.5:
+        start[108:112] = np.float32(rng.choice((352, 2.0e9, 1e30, 15e6))).tobytes()  # vox_offset
+    if rng.random() < 0.5:
+        start[42:48] = np.int16(rng.choice(((300,) * 3, (2000,) * 3, (32767,) * 3))).tobytes()  # dim
     return Mutant("bomb", "bomb.nii.gz", bomb(megabytes, bytes(start)), original)
 
 

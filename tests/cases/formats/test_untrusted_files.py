@@ -15,9 +15,10 @@ import pytest
 from lib.cases.case import Source
 from tests.support.mutants import bomb, pack
 from tests.support.untrusted_images import GZIPPED, nifti, put, refusal
+from tests.support.viewer_place import meta_file
 
 
-@pytest.mark.parametrize("name", ["a.nrrd", "a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("name", ["a.nrrd", "a.nii", "a.nii.gz", "a.mha"])
 def test_only_a_regular_file_is_opened(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     devices = tmp_path / "devices"
@@ -54,12 +55,15 @@ for file in sys.argv[1:]:
 
 @pytest.mark.slow
 def test_a_file_costs_the_volume_that_its_header_claims_whatever_it_holds(tmp_path: Path) -> None:
+    zlib_bomb = b"\x78\x9c" + bomb(4000)[10:-8] + bytes(4)  # the same bytes between other ends
     bombs = {
         "voxels.nii.gz": bomb(4000, nifti()),
         "extension.nii.gz": bomb(4000, nifti(vox_offset=2.0e9)[:352]),
         "size.nii.gz": bomb(4000, nifti(dim=[3, 2000, 2000, 2000, 1, 1, 1, 1])[:352]),
         "channels.nii.gz": bomb(4000, nifti(dim=[4, 500, 500, 500, 30000, 1, 1, 1])[:352]),
         "gzip.nrrd": GZIPPED + bomb(4000),
+        "voxels.mha": meta_file(zlib_bomb, CompressedData="True", CompressedDataSize=str(len(zlib_bomb))),
+        "size.mha": meta_file(b"", DimSize="2000 2000 2000"),
     }
     files = [put(tmp_path / name, data).path for name, data in bombs.items()]
     # 4 channels of 4 million voxels, 128 MB as float64; one of them takes 16 MB
