@@ -55,9 +55,8 @@ def test_a_viewer_gets_the_voxels_of_a_file_that_was_packed_or_unpacked_since(
     old = write_image(studies / "p1" / first, seed=1)
     open_datastore(studies).get_image_uri("p1_CT")
     old.rename(tmp_path / first)
-    (studies / "p1" / first).with_name(second).write_bytes(
-        write_image(tmp_path / second, seed=2).read_bytes()
-    )
+    new = write_image(tmp_path / second, seed=2)
+    old.with_name(second).write_bytes(new.read_bytes())
     path = Path(open_datastore(studies).get_image_uri("p1_CT"))
     old.write_bytes((tmp_path / first).read_bytes())  # a copy that came back; the link to it must be gone
     seen = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
