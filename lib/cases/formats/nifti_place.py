@@ -40,20 +40,8 @@ def nifti_affine(fields: Any, shape: tuple[int, int, int], name: str) -> NDArray
         unit in _MILLIMETRES,
         f"{name} must give its geometry in mm (unit 2); its header says unit {unit}. Export it again in mm.",
     )
-    has_qform, has_sform = fields["qform_code"] > 0, fields["sform_code"] > 0  # ITK: negative codes mean 0
-    require(
-        bool(has_qform or has_sform),
-        f"{name} must say where it lies in the patient; its header does not (qform_code and sform_code are "
-        "0), and every viewer would guess another place. Export it again with its position.",
-    )
-    sizes, positions = _voxel_sizes(fields, name), []  # ITK's choice first
-    if has_qform:
-        positions.append(("qform", _qform(fields, sizes, name)))
-    if has_sform:
-        sform = named_grid(shape, np.asarray(fields.get_sform(), dtype=float), name).affine
-        if _has_right_angles(sform) and (not has_qform or fields["sform_code"] == _SCANNER):
-            positions.insert(0, ("sform with pixdim", _with_sizes(sform, sizes)))
-        positions.append(("sform", sform))
+    sizes = _voxel_sizes(fields, name)
+    positions = _positions(fields, sizes, shape, name)
     chosen, affine = positions[0]
     require(
         chosen != "sform",
@@ -69,6 +57,25 @@ def nifti_affine(fields: Any, shape: tuple[int, int, int], name: str) -> NDArray
             "apart. Export it again with one of them.",
         )
     return affine
+
+
+def _positions(
+    fields: Any, sizes: NDArray[np.float64], shape: tuple[int, int, int], name: str
+) -> list[tuple[str, NDArray[np.float64]]]:
+    """Every position that a reader may take from the header, the one that ITK takes first."""
+    has_qform, has_sform = fields["qform_code"] > 0, fields["sform_code"] > 0  # ITK: negative codes mean 0
+    require(
+        bool(has_qform or has_sform),
+        f"{name} must say where it lies in the patient; its header does not (qform_code and sform_code are "
+        "0), and every viewer would guess another place. Export it again with its position.",
+    )
+    positions = [("qform", _qform(fields, sizes, name))] if has_qform else []
+    if has_sform:
+        sform = named_grid(shape, np.asarray(fields.get_sform(), dtype=float), name).affine
+        if _has_right_angles(sform) and (not has_qform or fields["sform_code"] == _SCANNER):
+            positions.insert(0, ("sform with pixdim", _with_sizes(sform, sizes)))
+        positions.append(("sform", sform))
+    return positions
 
 
 def _voxel_sizes(fields: Any, name: str) -> NDArray[np.float64]:
