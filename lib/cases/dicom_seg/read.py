@@ -11,14 +11,13 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
 from lib.cases.case import CaseError
 from lib.cases.dicom_seg.terms import values_of
 from lib.cases.dicom_seg.timestamps import read_moment
-from lib.cases.formats.dicom_file import read_within
+from lib.cases.formats.dicom_file import check_fields, read_within
 from lib.cases.formats.headers import RAS_LPS
 from lib.cases.formats.image import Grid, Volume
 from lib.cases.formats.pydicom_versions import generate_frames
@@ -32,8 +31,6 @@ _ITEMS, _FIELD_BYTES = (
     100_000,
     16 * 1024**2,
 )  # limits of one field except the pixels; a frame has about ten items
-_ITEM = b"\xfe\xff\x00\xe0"
-_PIXEL_GROUP = 0x7FE0
 _FARTHEST = 1e6  # largest distance from the series in voxels
 _DAMAGE_ERRORS = (
     AttributeError,
@@ -79,20 +76,8 @@ def parse(data: bytes) -> Dataset:
     """
     dataset = read_within(BytesIO(data), "a segmentation", most=2 * len(data), reads=SEG_HEADER_READS)
     with as_case_error("the header of a segmentation"):
-        for field in map(dataset.get_item, list(dataset.keys())):
-            _check_field(field)
+        check_fields(dataset, "a segmentation", most=_FIELD_BYTES, items=_ITEMS)
     return dataset
-
-
-def _check_field(field: DataElement | RawDataElement) -> None:
-    """Refuse a field that would take minutes to parse."""
-    if not isinstance(field, RawDataElement) or field.tag.group == _PIXEL_GROUP or not field.value:
-        return
-    if len(field.value) > _FIELD_BYTES or field.value.count(_ITEM) > _ITEMS:
-        raise CaseError(
-            f"a segmentation must have a header of usual length; its field {field.tag} takes "
-            f"{len(field.value):,} bytes. Save it again from the viewer."
-        )
 
 
 def describe(dataset: Dataset) -> Description:

@@ -8,7 +8,6 @@ from datetime import datetime
 
 import highdicom as hd
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
@@ -25,6 +24,7 @@ from lib.cases.dicom_seg.terms import (
 )
 from lib.cases.dicom_seg.timestamps import write_moment
 from lib.cases.formats.dicom import Series
+from lib.cases.formats.dicom_file import read_frames_header
 from lib.cases.formats.headers import RAS_LPS
 from lib.cases.formats.image import Grid, Volume, resample
 
@@ -90,14 +90,14 @@ def write_segmentation(
             f"a label must lie on series {series.uid} to be its segmentation; none of its voxels does. Was "
             "it drawn on another study?"
         )
-    headers = _read_headers(series)
+    headers, array = _read_headers(series), _in_order_of_files(array, series)
     empty = not array.any()
     names = sorted(labels, key=lambda name: labels[name])
     try:
         dataset = hd.seg.Segmentation(
             source_images=headers,
             pixel_array=array[:1] if empty else array,
-            plane_positions=[_position_of(headers[0])] if empty else None,
+            plane_positions=[_position_of(series)] if empty else None,
             omit_empty_frames=not empty,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[
@@ -146,9 +146,15 @@ def _grid_of(series: Series) -> Grid:
     return Grid(series.shape, RAS_LPS @ series.affine_lps)
 
 
+def _in_order_of_files(array: NDArray[np.uint8], series: Series) -> NDArray[np.uint8]:
+    """Slices of a label in the order in which highdicom reads the positions of a multi-frame object."""
+    frames = [each.frame for each in series.slices if each.frame is not None]
+    return array[np.argsort(frames)] if frames else array
+
+
 def _read_headers(series: Series) -> list[Dataset]:
-    """Headers of the slices, with the attributes added that highdicom demands and an export may lack."""
-    headers: list[Dataset] = [pydicom.dcmread(path, stop_before_pixels=True) for path in series.files]
+    """Headers of the files, with the attributes added that highdicom demands and an export may lack."""
+    headers: list[Dataset] = [read_frames_header(path) for path in series.files]
     step = float(np.linalg.norm(series.affine_lps[:3, 2]))
     for header in headers:
         for keyword in _MAY_LACK:
@@ -158,11 +164,27 @@ def _read_headers(series: Series) -> list[Dataset]:
             header.PatientSex = None
         header.SliceThickness = header.get("SliceThickness") or step
         header.SpacingBetweenSlices = DSfloat(step, auto_format=True)  # Slicer needs it to build a volume
+        if series.slices[0].frame is not None:
+            _share_geometry(header, series, step)
     return headers
 
 
-def _position_of(header: Dataset) -> hd.PlanePositionSequence:
-    return hd.PlanePositionSequence(hd.CoordinateSystemNames.PATIENT, header.ImagePositionPatient)
+def _share_geometry(header: Dataset, series: Series, step: float) -> None:
+    """Give all frames in common what highdicom reads there; Philips repeats it in each frame."""
+    groups = header.setdefault("SharedFunctionalGroupsSequence", [Dataset()])[0]
+    groups.PixelMeasuresSequence = hd.PixelMeasuresSequence(
+        pixel_spacing=series.slices[0].spacing,
+        slice_thickness=step,
+        spacing_between_slices=step,
+    )
+    groups.PlaneOrientationSequence = hd.PlaneOrientationSequence(
+        hd.CoordinateSystemNames.PATIENT, series.slices[0].orientation
+    )
+
+
+def _position_of(series: Series) -> hd.PlanePositionSequence:
+    """Position of the first slice."""
+    return hd.PlanePositionSequence(hd.CoordinateSystemNames.PATIENT, series.slices[0].position)
 
 
 def _describe(name: str, *, number: int, series: Series, author: Author) -> hd.seg.SegmentDescription:

@@ -25,6 +25,7 @@ from lib.cases.dicomweb.listing import (
     FoundSeries,
     Row,
     series_of_row,
+    slices_of_row,
     uid_of_row,
     voxels_of_row,
 )
@@ -144,6 +145,18 @@ class Pacs:
                     done.result()
         finally:
             threads.shutdown(cancel_futures=True)  # the first failure ends the fetch
+
+    def slices(self, series: FoundSeries) -> int:
+        """Number of slices of a series; the frames of an enhanced (multi-frame) object count each.
+
+        Raises:
+            PacsError: If the server fails.
+        """
+        if series.instances != 1:
+            return series.instances
+        with self._errors_of(f"the frames of {series}"):
+            rows = self._client.search_for_instances(series.study, series.uid, fields=["NumberOfFrames"])
+            return sum(map(slices_of_row, rows))
 
     def _instances(self, series: FoundSeries, max_voxels: int) -> list[str]:
         """SOPInstanceUID of each instance."""

@@ -34,7 +34,8 @@ class FoundSeries:
         uid: SeriesInstanceUID.
         modality: DICOM Modality.
         description: SeriesDescription; empty if the PACS gives none.
-        instances: Number of slices according to the PACS; 0 if the PACS does not give it.
+        instances: Number of files according to the PACS; 0 if the PACS does not give it. A file is one slice,
+            or all slices of an enhanced object.
         frame_of_reference: FrameOfReferenceUID; empty if the PACS does not list it.
         patient: PatientID.
         study_date: StudyDate, YYYYMMDD.
@@ -88,10 +89,13 @@ def uid_of_row(row: Row, keyword: str) -> str:
 
 def voxels_of_row(row: Row) -> int:
     """Number of voxels of an instance; 0 if the row does not give its size."""
-    rows, columns, frames = (
-        max(int(_value(row, name) or 0), 0) for name in ("Rows", "Columns", "NumberOfFrames")
-    )
-    return rows * columns * max(frames, 1)
+    rows, columns = (max(int(_value(row, name) or 0), 0) for name in ("Rows", "Columns"))
+    return rows * columns * slices_of_row(row)
+
+
+def slices_of_row(row: Row) -> int:
+    """Number of slices of an instance; 1 if the row does not give its frames."""
+    return max(int(_value(row, "NumberOfFrames") or 0), 1)
 
 
 def _series(row: Row) -> FoundSeries:

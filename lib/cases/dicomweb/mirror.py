@@ -17,7 +17,8 @@ from filelock import FileLock
 from lib.cases.case import CaseError, Place, Source
 from lib.cases.dicomweb.client import pacs_at
 from lib.cases.dicomweb.listing import FoundSeries
-from lib.cases.formats.dicom import list_series, read_series
+from lib.cases.formats.dicom import read_series
+from lib.cases.formats.dicom_folder import list_series
 from lib.cases.formats.headers import RAS_LPS
 from lib.cases.formats.image import MAX_VOXELS
 from lib.runtime.disk_cache import bytes_in, evict_least_recently_used

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lib.cases.case import Case
-from lib.cases.dicomweb.client import pacs_at
+from lib.cases.dicomweb.client import Pacs, pacs_at
 from lib.cases.dicomweb.listing import FoundSeries
 from lib.cases.dicomweb.mirror import Mirror, RemoteSeries
 from lib.cases.discovery.series_rules import SeriesRules
@@ -40,7 +40,8 @@ def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
         lambda: defaultdict(lambda: defaultdict(list))
     )
     skipped: list[Skipped] = []
-    for series in pacs_at(mirror.url).series(rules.modalities):
+    pacs = pacs_at(mirror.url)
+    for series in pacs.series(rules.modalities):
         if name := rules.name_of(series.modality, series.description):
             groups[series.study][series.frame_of_reference][name].append(series)
         else:
@@ -52,7 +53,7 @@ def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
     for study, frames in sorted(groups.items()):
         for frame in frames:
             number = known[study].index(frame) + 1
-            chosen = {name: _choose(name, several, skipped) for name, several in frames[frame].items()}
+            chosen = {name: _choose(pacs, name, several, skipped) for name, several in frames[frame].items()}
             try:
                 cases.append(_case(study if number == 1 else f"{study}_{number}", chosen, mirror))
             except UserError as err:
@@ -91,11 +92,12 @@ def _case(id: str, chosen: dict[str, FoundSeries], mirror: Mirror) -> Case:
     )
 
 
-def _choose(name: str, several: Sequence[FoundSeries], skipped: list[Skipped]) -> FoundSeries:
+def _choose(pacs: Pacs, name: str, several: Sequence[FoundSeries], skipped: list[Skipped]) -> FoundSeries:
     newest = sorted(several, key=lambda series: (series.made, series.uid), reverse=True)
-    first, *others = sorted(newest, key=lambda series: -series.instances)
+    slices = {series: pacs.slices(series) for series in several} if len(several) > 1 else {}
+    first, *others = sorted(newest, key=lambda series: -slices.get(series, 0))
     for series in others:
-        why = "has more slices" if first.instances > series.instances else "is newer"
+        why = "has more slices" if slices[first] > slices[series] else "is newer"
         skipped.append(
             _skip(
                 series,

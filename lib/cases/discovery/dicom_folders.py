@@ -9,7 +9,8 @@ from pathlib import Path
 
 from lib.cases.case import Case, Source
 from lib.cases.discovery.studies import Studies, case_or_skip
-from lib.cases.formats.dicom import Series, list_series, read_series
+from lib.cases.formats.dicom import Series, read_series
+from lib.cases.formats.dicom_folder import list_folder
 from lib.cases.formats.image import suffix_of
 from lib.cases.modalities import parse_modality
 from lib.cases.pool import Pool, with_patients
@@ -67,12 +68,12 @@ def _cases_of(studies: Studies, patient: Path) -> list[Case]:
 
 def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:
     """Series with the most slices among several of one modality; the others are recorded as skipped."""
-    first, *others = sorted(several, key=lambda found: (-len(found[1].files), found[1].uid))
+    first, *others = sorted(several, key=lambda found: (-len(found[1].slices), found[1].uid))
     for folder, series in others:
         studies.skip(
             folder,
             f"a case must have one {name}; the series with the most slices is taken "
-            f"({len(first[1].files)}, not {len(series.files)}).",
+            f"({len(first[1].slices)}, not {len(series.slices)}).",
         )
     return first
 
@@ -89,15 +90,28 @@ def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
             )
             continue
         try:
-            found = list(list_series(folder))
+            listing = list_folder(folder)
         except UserError as err:
             studies.skip(folder, str(err))
             continue
-        for uid in found:
+        _skip_others(studies, folder, listing.others)
+        for uid in listing.series:
             try:
                 yield folder, read_series(folder, uid)
             except UserError as err:
                 studies.skip(folder, str(err))
+
+
+def _skip_others(studies: Studies, folder: Path, others: Sequence[tuple[Path, str]]) -> None:
+    """Record the files of a folder that are no slices, one line a reason."""
+    alike: dict[str, list[Path]] = defaultdict(list)
+    for path, reason in others:
+        alike[reason].append(path)
+    for reason, (first, *further) in alike.items():
+        if further:
+            studies.skip(folder, f"{first.name} and {len(further)} more: {reason}")
+        else:
+            studies.skip(first, reason)
 
 
 def _unusable_file(folder: Path, entries: Entries) -> str | None:

@@ -73,6 +73,11 @@ def _by_header(name: str, modality: str, description: str, made: Acquisition) ->
         return "PET" if made.attenuation_corrected else LEFT_OUT
     if modality != "MR":
         return name
+    if name and made.component in ("PHASE", "IMAGINARY"):
+        raise CaseError(
+            f"a {name} must be a magnitude image; its header says {made.component}. Export the magnitude, or "
+            "name the folder after the modality if it is one."
+        )
     if made.apparent_diffusion or made.diffusion_weighted:
         return "ADC" if made.apparent_diffusion else "DWI"
     if name not in ("T1", "T1ce") or not made.agent:

@@ -7,14 +7,21 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence as Items
+
+from lib.cases.formats.contrast import component_of
 
 TAGS = (
+    "AcquisitionContrast",
+    "AttenuationCorrected",
     "ContrastBolusAgent",
+    "ContrastBolusAgentSequence",
     "ContrastBolusStartTime",
     "CorrectedImage",
     "DiffusionBValue",
     "ImageType",
 )
+_ADMINISTERED = "ContrastBolusAgentAdministered"  # of a frame
 _NONE = re.compile(r"\s*(?:n|no|none|nil|0|-|without.*)?\s*", re.IGNORECASE)
 _TIME = re.compile(r"\d{6}(?:\.\d+)?")
 
@@ -24,12 +31,12 @@ class Acquisition:
     """How a series was made.
 
     Attributes:
-        agent: ContrastBolusAgent; empty if none was given or the header does not say.
+        agent: Contrast agent, by name or code; empty if none was given or the header does not say.
         after_injection: Whether the series was acquired after the agent was given; None if that is not said.
-        diffusion_weighted: Whether a b-value above 0 is given.
+        diffusion_weighted: Whether a b-value above 0 is given, or diffusion as the contrast without one.
         apparent_diffusion: Whether ImageType names a map of the apparent diffusion coefficient.
-        attenuation_corrected: Whether CorrectedImage names the correction of attenuation; None if the header
-            has no list of corrections.
+        attenuation_corrected: Whether the attenuation is corrected; None if the header does not say.
+        component: MAGNITUDE, PHASE, REAL or IMAGINARY of an MR; empty if the header does not say.
     """
 
     agent: str = ""
@@ -37,19 +44,18 @@ class Acquisition:
     diffusion_weighted: bool = False
     apparent_diffusion: bool = False
     attenuation_corrected: bool | None = None
+    component: str = ""
 
     @classmethod
     def of(cls, header: Dataset) -> Acquisition:
         """Read a slice's header; what is malformed counts as not said."""
-        agent = " ".join(_texts(header, "ContrastBolusAgent"))
-        corrections = _texts(header, "CorrectedImage")
-        kinds = {text.upper() for text in _texts(header, "ImageType")}
         return cls(
-            agent="" if _NONE.fullmatch(agent) else agent,
+            agent=_agent(header),
             after_injection=_after_injection(header),
-            diffusion_weighted=_b_value(header) > 0,
-            apparent_diffusion="ADC" in kinds,
-            attenuation_corrected="ATTN" in {text.upper() for text in corrections} if corrections else None,
+            diffusion_weighted=_is_diffusion_weighted(header),
+            apparent_diffusion="ADC" in _texts(header, "ImageType"),
+            attenuation_corrected=_is_attenuation_corrected(header),
+            component=component_of(header),
         )
 
 
@@ -60,7 +66,28 @@ UNSAID = Acquisition()
 def _texts(header: Dataset, keyword: str) -> tuple[str, ...]:
     value = header.get(keyword)
     values = value if isinstance(value, MultiValue | list | tuple) else (value,)
-    return tuple(text for each in values if each is not None and (text := str(each).strip()))
+    return tuple(text.upper() for each in values if each is not None and (text := str(each).strip()))
+
+
+def _agent(header: Dataset) -> str:
+    """Name of the contrast agent; of an enhanced object, the meaning of its code."""
+    items = header.get("ContrastBolusAgentSequence")
+    coded = (item.get("CodeMeaning") for item in items) if isinstance(items, Items) else ()
+    named = (str(name or "").strip() for name in (header.get("ContrastBolusAgent"), *coded))
+    agent = next((name for name in named if not _NONE.fullmatch(name)), "")
+    return agent or ("an agent without a name" if _texts(header, _ADMINISTERED) == ("YES",) else "")
+
+
+def _is_diffusion_weighted(header: Dataset) -> bool:
+    if header.get("DiffusionBValue") is None:
+        return "DIFFUSION" in _texts(header, "AcquisitionContrast")
+    return _b_value(header) > 0
+
+
+def _is_attenuation_corrected(header: Dataset) -> bool | None:
+    if corrections := _texts(header, "CorrectedImage"):
+        return "ATTN" in corrections
+    return {"YES": True, "NO": False}.get("".join(_texts(header, "AttenuationCorrected")))
 
 
 def _b_value(header: Dataset) -> float:
@@ -71,6 +98,11 @@ def _b_value(header: Dataset) -> float:
 
 
 def _after_injection(header: Dataset) -> bool | None:
+    administered, phase = _texts(header, _ADMINISTERED), _texts(header, "ContrastBolusAgentPhase")
+    if administered == ("NO",) or phase == ("PRE_CONTRAST",):
+        return False
+    if administered == ("YES",) or phase:
+        return True
     given, acquired = (
         "".join(_texts(header, keyword)) for keyword in ("ContrastBolusStartTime", "AcquisitionTime")
     )

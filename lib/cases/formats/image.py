@@ -24,6 +24,7 @@ from lib.cases.formats.headers import RAS_LPS, Header
 from lib.cases.formats.meta_header import meta_header
 from lib.cases.formats.nifti import nifti_content, nifti_header, nifti_shape
 from lib.cases.formats.nrrd_header import nrrd_header
+from lib.cases.formats.pixels import decode
 from lib.cases.formats.voxels import MAX_LABEL, MAX_VALUE, beyond_images, beyond_labels, read_voxels
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
@@ -264,10 +265,7 @@ def _grid_of_slices(source: Source) -> Grid:
 
 def _decode_slices(source: Source) -> NDArray[Any]:
     series = dicom.read_series(source.path, source.series)
-    reader = sitk.ImageSeriesReader()
-    reader.SetOutputPixelType(sitk.sitkFloat32)  # else the type of the first slice truncates the others
-    reader.SetFileNames([str(file) for file in series.files])
-    return np.asarray(sitk.GetArrayFromImage(reader.Execute()), dtype=np.float32) * series.suv_factor
+    return decode(series.slices) * series.suv_factor
 
 
 def _itk_geometry(grid: Grid) -> tuple[list[float], list[float], list[float]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["WHOLE_FILE", "generate_frames", "get_expected_length"]
+from pydicom.dataset import FileDataset
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+__all__ = ["WHOLE_FILE", "generate_frames", "get_expected_length", "syntax_as_read"]
 
 try:
     from pydicom.encaps import generate_frames  # type: ignore[attr-defined]
@@ -20,3 +23,14 @@ except ImportError:  # pydicom 2
     def generate_frames(buffer: bytes, *, number_of_frames: int) -> Iterator[bytes]:
         """Each compressed frame, whole though it may be in several pieces."""
         return generate_pixel_data_frame(buffer, number_of_frames)
+
+
+def syntax_as_read(dataset: FileDataset) -> UID:
+    """Transfer syntax by which a file that does not name one was read."""
+    if hasattr(dataset, "original_encoding"):
+        implicit, little = dataset.original_encoding
+    else:  # pydicom 2
+        implicit, little = dataset.read_implicit_vr, dataset.read_little_endian
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian

@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.uid import UID
 
 from lib.cases.case import CaseError
+from lib.cases.formats.contrast import Contrast
 from lib.cases.unexpected_errors import as_case_error
 
+TAGS = (
+    "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription", "SeriesInstanceUID", "StudyInstanceUID",
+    "FrameOfReferenceUID", "PatientID", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
+    "ImagePositionPatient", "ImageOrientationPatient", "StudyDate", "StudyTime", "BitsAllocated",
+    "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel", "PhotometricInterpretation",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence",
+)  # fmt: skip
 SLICE_SPACING_MM = (0.01, 50.0)  # of pixels and of slices; all scanners lie within
 MAX_POSITION_MM = 1e5  # a scanner table travels metres, not a hundred metres
 DIRECTION_TOLERANCE = 1e-3  # directions are rounded to text
@@ -29,6 +38,8 @@ _SHARED_FIELDS = {  # fields that all slices of a series share, and their names 
     "rescaled": "rescaling",
     "units": "units",
 }
+_MEASURED = ("CT", "PT")  # their values have a unit, so a display from white to black does not change them
+_OTHER_THAN_HU = ("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")  # RescaleType of maps made from a CT
 _SPACING_TOLERANCE = 1e-3  # relative
 _ORIENTATION_TOLERANCE = 1e-4
 
@@ -39,6 +50,8 @@ class SliceHeader:
 
     Attributes:
         path: Path of the file.
+        frame: Index of the slice in its file; None for a file of a single slice.
+        instance: SOPInstanceUID of the file.
         patient: PatientID.
         study: StudyInstanceUID.
         frame_of_reference: FrameOfReferenceUID.
@@ -50,30 +63,44 @@ class SliceHeader:
         orientation: Unit vectors along a row and along a column in LPS.
         rescaled: Whether stored values are rescaled, and the unit after it.
         units: Units, decay correction and patient's weight, which give the meaning of PET values.
+        scale: Slope and intercept: value = stored number x slope + intercept.
+        as_itk_expects: Whether ITK is known to decode the file to these values.
+        contrast: What may tell the volumes of one series apart.
     """
 
     path: Path
+    frame: int | None
+    instance: str
     patient: str
     study: str
     frame_of_reference: str
     modality: str
     size: tuple[int, int]
-    pixels: tuple[int | str, ...]
+    pixels: tuple[int, int, int, int, str]
     spacing: tuple[float, ...]
     position: tuple[float, ...]
     orientation: tuple[float, ...]
     rescaled: tuple[bool, str]
     units: tuple[str, ...]
+    scale: tuple[float, float]
+    as_itk_expects: bool
+    contrast: Contrast
 
     @classmethod
-    def of(cls, path: Path, header: FileDataset, series: str) -> SliceHeader:
-        """Check the header of a file; `series` is the name of its series in errors.
+    def of(cls, path: Path, header: Dataset, series: str, *, frame: int | None = None) -> SliceHeader:
+        """Check the header of a file, or of one of its frames; `series` is the name of its series in errors.
 
         Raises:
             CaseError: If a field is missing, has the wrong type or lies outside the range of scanners.
         """
-        with as_case_error(f"{path.name} of {series}"):
-            return _read(_Fields(header, f"{path.name} of {series}"), path)
+        name = f"{_label(path, frame)} of {series}"
+        with as_case_error(name):
+            return _read(_Fields(header, name), path, frame)
+
+    @property
+    def label(self) -> str:
+        """Name of the slice in errors."""
+        return _label(self.path, self.frame)
 
     def check_same_series(self, first: SliceHeader, series: str) -> None:
         """Refuse a slice that differs from the first slice of its series.
@@ -97,8 +124,8 @@ class SliceHeader:
     def _compare(self, first: SliceHeader, series: str, keyword: str, own: Any, other: Any) -> None:
         if own != other:
             raise CaseError(
-                f"{self.path.name} must have the {keyword} of the other slices of {series}; it has "
-                f"{_shown(own)}, {first.path.name} has {_shown(other)} (a localizer, or another patient's?). "
+                f"{self.label} must have the {keyword} of the other slices of {series}; it has "
+                f"{_shown(own)}, {first.label} has {_shown(other)} (a localizer, or another patient's?). "
                 "Make each image a series of its own."
             )
 
@@ -107,7 +134,7 @@ class SliceHeader:
 class _Fields:
     """Typed access to the fields of a header; a wrong type or range is refused."""
 
-    header: FileDataset
+    header: Dataset
     name: str
 
     def text(self, keyword: str) -> str:
@@ -138,7 +165,11 @@ class _Fields:
         raise CaseError(f"{keyword} of {self.name} must {what}; got {_shown(value)}. Export it again.")
 
 
-def _read(fields: _Fields, path: Path) -> SliceHeader:
+def _label(path: Path, frame: int | None) -> str:
+    return path.name if frame is None else f"frame {frame + 1} of {path.name}"
+
+
+def _read(fields: _Fields, path: Path, frame: int | None) -> SliceHeader:
     header = fields.header
     places = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
     if missing := [keyword for keyword in places if not header.get(keyword)]:
@@ -148,10 +179,13 @@ def _read(fields: _Fields, path: Path) -> SliceHeader:
         )
     modality = fields.text("Modality")
     size = (fields.number("Rows", 1, 65535), fields.number("Columns", 1, 65535))
-    pixels = _pixels(fields)
-    _check_length(fields, path, size[0] * size[1] * int(pixels[0]) // 8)
+    pixels = _pixels(fields, modality)
+    _check_length(fields, path, size[0] * size[1] * int(pixels[0]) // 8 * _frames(fields))
+    rescaled, scale = _rescaled(fields, modality)
     return SliceHeader(
         path=path,
+        frame=frame,
+        instance=fields.text("SOPInstanceUID"),
         patient=fields.text("PatientID"),
         study=fields.text("StudyInstanceUID"),
         frame_of_reference=fields.text("FrameOfReferenceUID"),
@@ -161,12 +195,30 @@ def _read(fields: _Fields, path: Path) -> SliceHeader:
         spacing=fields.numbers("PixelSpacing", 2, *SLICE_SPACING_MM),
         position=fields.numbers("ImagePositionPatient", 3, -MAX_POSITION_MM, MAX_POSITION_MM),
         orientation=_orientation(fields),
-        rescaled=_rescaled(fields, modality),
+        rescaled=rescaled,
         units=tuple(fields.text(keyword) for keyword in ("Units", "DecayCorrection", "PatientWeight")),
+        scale=scale,
+        as_itk_expects=frame is None and _as_itk_expects(header, pixels),
+        contrast=Contrast.of(header),
     )
 
 
-def _pixels(fields: _Fields) -> tuple[int | str, ...]:
+def _frames(fields: _Fields) -> int:
+    return 1 if fields.header.get("NumberOfFrames") is None else fields.number("NumberOfFrames", 1, 10**9)
+
+
+def _as_itk_expects(header: Dataset, pixels: tuple[int, int, int, int, str]) -> bool:
+    """Whether ITK decodes a file; it reads few files of old, and inverts MONOCHROME1."""
+    return (
+        getattr(header, "preamble", None) is not None
+        and "MediaStorageSOPClassUID" in header.file_meta
+        and UID(str(header.get("SOPClassUID"))).type == "SOP Class"
+        and header.get("HighBit", pixels[1] - 1) == pixels[1] - 1
+        and pixels[-1] == "MONOCHROME2"
+    )
+
+
+def _pixels(fields: _Fields, modality: str) -> tuple[int, int, int, int, str]:
     """Bits allocated, bits stored, sign, samples and photometric interpretation of a grey image."""
     allocated = fields.number("BitsAllocated", 8, 32)
     photometric = fields.text("PhotometricInterpretation")
@@ -174,6 +226,11 @@ def _pixels(fields: _Fields) -> tuple[int | str, ...]:
         raise CaseError(
             f"{fields.name} must be a grey image of 8, 16 or 32 bits a pixel; it has {allocated} bits, "
             f"{photometric[:16] or 'no PhotometricInterpretation'}. Export the original series."
+        )
+    if photometric != "MONOCHROME2" and modality not in _MEASURED:
+        raise CaseError(
+            f"{fields.name} must show large values bright (MONOCHROME2); it is {photometric[:16]}, which "
+            "shows them dark. Export the original series."
         )
     return (
         allocated,
@@ -205,16 +262,27 @@ def _orientation(fields: _Fields) -> tuple[float, ...]:
     return values
 
 
-def _rescaled(fields: _Fields, modality: str) -> tuple[bool, str]:
-    """Whether values are rescaled, and RescaleType; slope and intercept may differ between slices."""
-    given = [fields.header.get(keyword) is not None for keyword in ("RescaleSlope", "RescaleIntercept")]
-    if any(given):
-        most = MAX_INTERCEPT.get(modality, _OTHER_MAX_INTERCEPT)
-        (slope,) = fields.numbers("RescaleSlope", 1, 0.0, MAX_SLOPE)
-        if slope == 0.0:
-            fields.refuse("RescaleSlope", "be more than 0", slope)
-        fields.numbers("RescaleIntercept", 1, -most, most)
-    return any(given), fields.text("RescaleType")
+def _rescaled(fields: _Fields, modality: str) -> tuple[tuple[bool, str], tuple[float, float]]:
+    """Whether values are rescaled and RescaleType; slope and intercept, which may differ between slices."""
+    if fields.header.get("ModalityLUTSequence"):
+        raise CaseError(
+            f"{fields.name} must give its values by RescaleSlope and RescaleIntercept; it has a table "
+            "instead (Modality LUT Sequence). Export the original series."
+        )
+    kind = fields.text("RescaleType")
+    if modality == "CT" and kind in _OTHER_THAN_HU:
+        raise CaseError(
+            f"{fields.name} must be in HU; its values are {kind} (a map made from a CT?). Leave it out, or "
+            "export the CT itself."
+        )
+    if all(fields.header.get(keyword) is None for keyword in ("RescaleSlope", "RescaleIntercept")):
+        return (False, kind), (1.0, 0.0)
+    most = MAX_INTERCEPT.get(modality, _OTHER_MAX_INTERCEPT)
+    (slope,) = fields.numbers("RescaleSlope", 1, 0.0, MAX_SLOPE)
+    if slope == 0.0:
+        fields.refuse("RescaleSlope", "be more than 0", slope)
+    (intercept,) = fields.numbers("RescaleIntercept", 1, -most, most)
+    return (True, kind), (slope, intercept)
 
 
 def _shown(value: object) -> str:

@@ -17,7 +17,7 @@ from lib.cases.case import CaseError
 
 TAGS: tuple[str | int, ...] = (
     "Units", "SUVType", "DecayCorrection", "PatientWeight", "RadiopharmaceuticalInformationSequence",
-    "SeriesDate", "SeriesTime", "AcquisitionDate", "AcquisitionTime",
+    "SeriesDate", "SeriesTime", "AcquisitionDate", "AcquisitionTime", "DecayCorrectionDateTime",
     0x00090010, 0x0009100D, 0x70530010, 0x70531000, 0x70531009,
 )  # fmt: skip
 _GE_SCAN_START = ("GEMS_PETD_01", 0x0009, 0x0D)
@@ -123,9 +123,11 @@ class _Series:
     def scan_start(self) -> datetime:
         """Time to which the scanner corrected the decay.
 
-        SeriesTime, unless the series was made after the scan, as by a reconstruction: then GE's own time, or
-        the earliest acquisition.
+        DecayCorrectionDateTime, which enhanced PET gives; else SeriesTime, unless the series was made after
+        the scan, as by a reconstruction: then GE's own time, or the earliest acquisition.
         """
+        if corrected_to := self.first.get("DecayCorrectionDateTime"):
+            return self.moment(str(corrected_to), "DecayCorrectionDateTime")
         timed = [header for header in self.headers if header.get("AcquisitionTime")]
         self.require(
             len(timed) > 0, "give AcquisitionTime, as SeriesTime may be that of a later reconstruction"
