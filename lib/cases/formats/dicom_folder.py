@@ -86,7 +86,7 @@ def _list(folder: Path, _stamp: str) -> Listing:
         try:
             with as_case_error(path.name):
                 header = read_header(path, tags=HEADER_TAGS)
-                if kind := _other_kind(header):
+                if kind := _other_kind(header, path):
                     others.append((path, f"it is no image but {kind}; only images are read from folders."))
                 else:
                     images[_uid_of(header, path)].append((path, header))
@@ -111,7 +111,7 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
 
 
-def _other_kind(header: FileDataset) -> str:
+def _other_kind(header: FileDataset, path: Path) -> str:
     """Kind of an object that is no image, in words; empty for an image."""
     kind = UID(str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or ""))
     modality = str(header.get("Modality") or "")
@@ -119,7 +119,7 @@ def _other_kind(header: FileDataset) -> str:
     if is_image and kind not in _WITH_ROWS and modality not in _WITH_ROWS:
         return ""
     if not kind and not modality:
-        raise CaseError("it must say what it is; its header has no SOPClassUID and no Rows.")
+        raise CaseError(f"{path.name} must say what it is; its header has no SOPClassUID and no Rows.")
     return _OTHER_KINDS.get(kind) or _OTHER_KINDS.get(modality) or f"an object of the kind {kind.name}"
 
 

@@ -20,6 +20,7 @@ from lib.cases.dicomweb.studies import find_studies
 from lib.cases.discovery.series_rules import RULE_PRESETS
 from lib.cases.formats.image import read_grid, read_volume
 from lib.cases.records import Records
+from tests.support.enhanced import Frame, write_enhanced
 from tests.support.orthanc import Orthanc, orthanc, skip_without_orthanc
 
 SAMPLES = Path(__file__).parents[3] / "samples" / "dicom"
@@ -96,6 +97,16 @@ def test_a_fetched_series_reads_like_its_files(pacs: Orthanc, tmp_path: Path, na
     fetched, ours = read_volume(case.modalities[modality or ""]), read_volume(Source(folder))
     assert fetched.grid.same_as(ours.grid)
     assert np.array_equal(fetched.array, ours.array)
+
+
+def test_an_enhanced_object_is_fetched_and_read_like_its_file(empty_pacs: Orthanc, tmp_path: Path) -> None:
+    frames = [Frame(z, stored=int(z), slope=2.0) for z in (4.0, 0.0, 2.0)]
+    uid = write_enhanced(tmp_path / "ours" / "IM1.dcm", frames)
+    empty_pacs.upload([tmp_path / "ours" / "IM1.dcm"])
+    case, modality = find_studies(mirror_of(empty_pacs, tmp_path), RULES).resolve(uid)
+    fetched = read_volume(case.modalities[modality or ""])
+    assert fetched.grid.same_as(read_grid(Source(tmp_path / "ours")))
+    assert np.array_equal(fetched.array[:, 0, 0], [0.0, 4.0, 8.0])
 
 
 def test_of_two_series_of_a_modality_the_one_with_more_slices_is_taken_and_said(

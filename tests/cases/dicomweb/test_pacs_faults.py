@@ -378,3 +378,21 @@ def test_a_listing_row_that_is_damaged_hides_no_other_whatever_it_holds() -> Non
     ]
     with listing([bad, [*bad, good], []]) as url:
         assert [series.uid for series in pacs_module.Pacs(url).series(("MR",))] == ["1.2.3"]
+
+
+def test_the_frames_of_an_enhanced_object_count_as_slices(tmp_path: Path) -> None:
+    def row(uid: str, instances: int) -> dict[str, object]:
+        return {
+            "0020000D": {"Value": ["1.2"]},
+            "0020000E": {"Value": [uid]},
+            "00080060": {"Value": ["MR"]},
+            "0008103E": {"Value": [f"T1 of {instances} files"]},
+            "00201209": {"Value": [instances]},
+        }
+
+    rules = SeriesRules("mine", (SeriesRule("MR", "t1", "T1"),))
+    frames = [{"00280008": {"Value": [160]}}]
+    with listing([[row("1.2.3", 3), row("1.2.4", 1)], [], frames]) as url:
+        pool = find_studies(Mirror(url, tmp_path / "dicom", 10**9), rules)
+    assert [source.series for source in pool.cases[0].modalities.values()] == ["1.2.4"]
+    assert "'T1 of 1 files' is taken, which has more slices" in pool.skipped[0].reason
