@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from filecmp import cmp
 from pathlib import Path
 
 from lib.cases.case import Case, Source
 from lib.cases.discovery.studies import Studies, case_or_skip
 from lib.cases.formats.dicom import Series, read_series
-from lib.cases.formats.dicom_folder import list_folder
+from lib.cases.formats.dicom_folder import Headers, Listing, list_folder
 from lib.cases.formats.image import suffix_of
 from lib.cases.modalities import parse_modality
 from lib.cases.pool import Pool, with_patients
@@ -79,6 +80,20 @@ def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:
 
 
 def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
+    places: dict[str, list[tuple[Path, Headers]]] = defaultdict(list)
+    for folder, listing in _listings_below(studies, patient):
+        for uid, headers in listing.series.items():
+            places[uid].append((folder, headers))
+    for uid, several in places.items():
+        if _lies_in_one_folder(studies, uid, several):
+            folder = several[0][0]
+            try:
+                yield folder, read_series(folder, uid)
+            except UserError as err:
+                studies.skip(folder, str(err))
+
+
+def _listings_below(studies: Studies, patient: Path) -> Iterator[tuple[Path, Listing]]:
     for folder, entries in studies.folders_below(patient):
         if not any(entry.is_file() and not suffix_of(Path(entry.name)) for entry in entries):
             continue
@@ -95,11 +110,39 @@ def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
             studies.skip(folder, str(err))
             continue
         _skip_others(studies, folder, listing.others)
-        for uid in listing.series:
-            try:
-                yield folder, read_series(folder, uid)
-            except UserError as err:
-                studies.skip(folder, str(err))
+        yield folder, listing
+
+
+def _lies_in_one_folder(studies: Studies, uid: str, several: Sequence[tuple[Path, Headers]]) -> bool:
+    """Whether a series lies in one folder, apart from copies, which are recorded as skipped.
+
+    Each of several folders, such as a disc with a hundred files a folder has, holds a part of the volume,
+    which could pass for the whole.
+    """
+    (first, headers), *others = several
+    if all(_is_copy(other, headers) for _, other in others):
+        for folder, _ in others:
+            studies.skip(folder, f"its series {uid} is a copy of the one in {first}, which is read.")
+        return True
+    total = sum(len(part) for _, part in several)
+    for folder, part in several:
+        elsewhere = ", ".join(str(other) for other, _ in several if other != folder)
+        studies.skip(
+            folder,
+            f"a series must lie in one folder, and be there once; of {total} files of series {uid}, "
+            f"{len(part)} lie here and others in {elsewhere}. Put all into one folder.",
+        )
+    return False
+
+
+def _is_copy(headers: Headers, others: Headers) -> bool:
+    """Whether two folders hold the same files of a series, byte for byte."""
+    ours, theirs = (
+        {str(header.get("SOPInstanceUID")): path for path, header in each} for each in (headers, others)
+    )
+    return ours.keys() == theirs.keys() and all(
+        cmp(path, theirs[instance], shallow=False) for instance, path in ours.items()
+    )
 
 
 def _skip_others(studies: Studies, folder: Path, others: Sequence[tuple[Path, str]]) -> None:

@@ -212,7 +212,7 @@ def _as_itk_expects(header: Dataset, pixels: tuple[int, int, int, int, str]) -> 
     return (
         getattr(header, "preamble", None) is not None
         and "MediaStorageSOPClassUID" in header.file_meta
-        and UID(str(header.get("SOPClassUID"))).type == "SOP Class"
+        and UID(str(header.get("SOPClassUID") or "")).type == "SOP Class"
         and header.get("HighBit", pixels[1] - 1) == pixels[1] - 1
         and pixels[-1] == "MONOCHROME2"
     )

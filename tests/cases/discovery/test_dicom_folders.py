@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,38 @@ def test_one_patient_id_for_all_folders_was_made_anonymous_and_does_not_join_the
     for name in ("a", "b"):
         write_series(tmp_path / name / "CT", modality="CT", description="", study=generate_uid())
     assert [case.patient for case in find_pool(tmp_path).cases] == ["a", "b"]
+
+
+def test_a_series_in_two_folders_is_refused_rather_than_read_in_part(tmp_path: Path) -> None:
+    whole = tmp_path / "p1" / "CT"
+    write_series(whole, modality="CT", description="", study="1.2", slices=7)
+    other = tmp_path / "p1" / "CT_2"
+    other.mkdir()
+    (whole / "6.dcm").rename(other / "6.dcm")
+    pool = find_pool(tmp_path)
+    assert not pool.cases
+    said = {item.path: item.reason for item in pool.skipped}
+    assert "a series must lie in one folder" in said[whole]
+    assert "of 7 files of series" in said[whole]
+    assert f"6 lie here and others in {other}" in said[whole]
+    assert f"1 lie here and others in {whole}" in said[other]
+
+
+def test_a_folder_twice_is_read_once_and_the_copy_is_named(tmp_path: Path) -> None:
+    write_series(tmp_path / "p1" / "CT", modality="CT", description="", study="1.2")
+    shutil.copytree(tmp_path / "p1" / "CT", tmp_path / "p1" / "CT copy")
+    pool = find_pool(tmp_path)
+    assert pool.cases[0].modalities["CT"].path == tmp_path / "p1" / "CT"
+    (skipped,) = pool.skipped
+    assert skipped.path == tmp_path / "p1" / "CT copy"
+    assert "is a copy of the one in" in skipped.reason
+
+
+def test_a_folder_twice_with_other_pixels_is_refused(tmp_path: Path) -> None:
+    write_series(tmp_path / "p1" / "CT", modality="CT", description="", study="1.2")
+    shutil.copytree(tmp_path / "p1" / "CT", tmp_path / "p1" / "CT defaced")
+    file = tmp_path / "p1" / "CT defaced" / "2.dcm"
+    file.write_bytes(file.read_bytes()[:-2] + b"\1\1")
+    pool = find_pool(tmp_path)
+    assert not pool.cases
+    assert "and be there once" in reasons(pool)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, generate_uid
 
 from lib.cases.case import CaseError, Source
@@ -270,6 +271,24 @@ def test_a_measured_value_is_the_same_whether_it_is_shown_white_or_black(
 ) -> None:
     write_ct(tmp_path, Modality=modality, Units=units, PhotometricInterpretation="MONOCHROME1")
     np.testing.assert_array_equal(read_volume(Source(tmp_path)).array[:, 1, 2], [-1000, -998, -996, -994])
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+@pytest.mark.parametrize("packed", ["RLE", "jp2klossless", "jpeg_ls_lossless", "bigendian", "implicit"])
+def test_a_syntax_changes_no_value(tmp_path: Path, packed: str, photometric: str) -> None:
+    for name in ("MR_small", f"MR_small_{packed}"):
+        for place in range(3):
+            file = pydicom.dcmread(str(get_testdata_file(f"{name}.dcm", download=False)))
+            file.Modality, file.PhotometricInterpretation = "CT", photometric
+            file.RescaleSlope, file.RescaleIntercept = 0.5 + place, -1000.0
+            file.ImagePositionPatient = [0, 0, 2 * place]
+            file.ImageOrientationPatient, file.SOPInstanceUID = [1, 0, 0, 0, 1, 0], generate_uid()
+            (tmp_path / name).mkdir(exist_ok=True)
+            file.save_as(tmp_path / name / f"{place}.dcm")
+    plain, other = (read_volume(Source(folder)).array for folder in sorted(tmp_path.iterdir()))
+    stored = pydicom.dcmread(str(get_testdata_file("MR_small.dcm", download=False))).pixel_array
+    np.testing.assert_array_equal(plain, [stored * (0.5 + place) - 1000.0 for place in range(3)])
+    np.testing.assert_array_equal(other, plain)
 
 
 def test_an_mr_that_shows_large_values_dark_is_refused(tmp_path: Path) -> None:
