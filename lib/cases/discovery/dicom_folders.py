@@ -71,10 +71,12 @@ def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:
     """Series with the most slices among several of one modality; the others are recorded as skipped."""
     first, *others = sorted(several, key=lambda found: (-len(found[1].slices), found[1].uid))
     for folder, series in others:
+        more, less = len(first[1].slices), len(series.slices)
+        why = f"has more slices ({more}, not {less})" if more > less else f"has as many slices ({more})"
         studies.skip(
             folder,
-            f"a case must have one {name}; the series with the most slices is taken "
-            f"({len(first[1].slices)}, not {len(series.slices)}).",
+            f"a case must have one {name}; '{first[1].description}' in {first[0]} is taken, which {why}. "
+            "Leave one out by its folder or by a rule of --conf series_rules.",
         )
     return first
 

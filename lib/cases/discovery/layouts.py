@@ -56,7 +56,7 @@ def find_pool(
             )
         with as_case_error(f"{root} by the layout {layout}"):
             return LAYOUTS[layout](Studies(root, modalities, follow_links, rules))
-    skipped: dict[Path, Skipped] = {}
+    skipped: dict[Path, list[Skipped]] = {}  # a path has the reasons of the last layout that names it
     for name, finder in LAYOUTS.items():
         try:
             with as_case_error(f"{root} by the layout {name}"):
@@ -65,8 +65,10 @@ def find_pool(
             continue  # try the next layout; only a layout from the settings reports its error
         if pool.cases:
             return replace(pool, skipped=(*pool.skipped, *_unclaimed(pool)))
-        skipped |= {item.path: item for item in pool.skipped}
-    return Pool(root, "none", (), tuple(skipped.values()))
+        skipped |= {item.path: [] for item in pool.skipped}
+        for item in pool.skipped:
+            skipped[item.path].append(item)
+    return Pool(root, "none", (), tuple(item for items in skipped.values() for item in items))
 
 
 def _unclaimed(pool: Pool) -> list[Skipped]:

@@ -161,3 +161,25 @@ def test_a_folder_twice_with_other_pixels_is_refused(tmp_path: Path) -> None:
     pool = find_pool(tmp_path)
     assert not pool.cases
     assert "and be there once" in reasons(pool)
+
+
+def test_of_two_series_with_as_many_slices_the_one_that_is_taken_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_series(tmp_path / "p1" / name, modality="CT", description=f"CT {name}", study="1.2")
+    pool = find_pool(tmp_path)
+    taken, (skipped,) = pool.cases[0].modalities["CT"].path, pool.skipped
+    assert {taken.name, skipped.path.name} == {"a", "b"}
+    assert f"'CT {taken.name}' in {taken} is taken, which has as many slices (4)" in skipped.reason
+
+
+def test_every_series_of_a_folder_keeps_its_reason_when_no_case_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "p1" / "both"
+    for name in ("a", "b"):
+        write_series(tmp_path / name, modality="CT", description=name, study="1.2", slices=7, skip=3)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in (tmp_path / name).iterdir():
+            file.rename(folder / f"{name}{file.name}")
+        (tmp_path / name).rmdir()
+    text = reasons(find_pool(tmp_path))
+    assert "between a2.dcm and a4.dcm" in text
+    assert "between b2.dcm and b4.dcm" in text
