@@ -12,13 +12,14 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
 from lib.cases.case import CaseError, Source
 from lib.cases.discovery.layouts import find_pool
 from lib.cases.formats.dicom import read_series
 from lib.cases.formats.dicom_folder import list_folder
 from lib.cases.formats.image import read_volume
+from lib.cases.formats.pydicom_versions import WHOLE_FILE
 from tests.support.images import write_series
 
 META_LENGTH = 12  # bytes of the element that holds the length of the file meta information
@@ -47,21 +48,11 @@ def without_meta(file: Path) -> None:
 
 
 def implicit_without_meta(file: Path) -> None:
-    in_syntax(file, ImplicitVRLittleEndian)
+    dataset = pydicom.dcmread(file)
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset.is_little_endian, dataset.is_implicit_VR = True, True
+    dataset.save_as(file, **WHOLE_FILE)
     without_meta(file)
-
-
-def in_syntax(file: Path, syntax: str) -> None:
-    dataset, little = pydicom.dcmread(file), syntax != ExplicitVRBigEndian
-    if not little:
-        dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.is_little_endian, dataset.is_implicit_VR = little, syntax == ImplicitVRLittleEndian
-    dataset.save_as(file, write_like_original=False)
-
-
-def big_endian(file: Path) -> None:
-    in_syntax(file, ExplicitVRBigEndian)
 
 
 def without_suffix(file: Path) -> None:
@@ -100,7 +91,6 @@ def change(file: Path, **tags: Any) -> None:
         without_preamble,
         without_meta,
         implicit_without_meta,
-        big_endian,
         without_suffix,
         of_a_private_class,
         of_no_class,
