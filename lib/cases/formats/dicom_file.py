@@ -130,19 +130,25 @@ def read_within(stream: BinaryIO, name: str, *, most: int, reads: int, **options
         NoDicom: If the stream is not a DICOM file.
         CaseError: If the data set cannot be read within the limits.
     """
+    bare = _begins_without_preamble(stream.read(PREAMBLE + 4))
+    stream.seek(0)
+    try:
+        dataset = _parsed(_Bounded(stream, name, most, reads), name, force=bare, **options)
+    except CaseError as err:
+        if bare:  # it only begins like one
+            raise _no_dicom(name) from err
+        raise
+    if bare and not _says_what_it_is(dataset):
+        raise _no_dicom(name)
+    return dataset
+
+
+def _parsed(stream: Any, name: str, **options: Any) -> FileDataset:
     with as_case_error(name):
-        bare = _begins_without_preamble(stream.read(PREAMBLE + 4))
-        stream.seek(0)
         try:
-            dataset: FileDataset = read_partial(
-                _Bounded(stream, name, most, reads),  # type: ignore[arg-type]
-                force=bare,
-                **options,
-            )
+            dataset: FileDataset = read_partial(stream, **options)
         except InvalidDicomError as err:
             raise _no_dicom(name) from err
-        if bare and not _says_what_it_is(dataset):
-            raise _no_dicom(name)
         if "TransferSyntaxUID" not in dataset.file_meta:
             dataset.file_meta.TransferSyntaxUID = syntax_as_read(dataset)
         return dataset

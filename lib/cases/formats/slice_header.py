@@ -204,7 +204,7 @@ def _read(fields: _Fields, path: Path, frame: int | None) -> SliceHeader:
 
 
 def _frames(fields: _Fields) -> int:
-    return 1 if fields.header.get("NumberOfFrames") is None else fields.number("NumberOfFrames", 1, 10**9)
+    return 1 if not fields.header.get("NumberOfFrames") else fields.number("NumberOfFrames", 1, 10**9)
 
 
 def _as_itk_expects(header: Dataset, pixels: tuple[int, int, int, int, str]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from lib.cases.case import CaseError, Source
 from lib.cases.discovery.layouts import find_pool
 from lib.cases.formats import dicom_file
 from lib.cases.formats.dicom import read_series
+from lib.cases.formats.dicom_folder import list_series
 from lib.cases.formats.image import read_volume
+from tests.support.dicom_mutants import spoiled_fields, spoiled_files
 from tests.support.enhanced import COLUMNS, ROWS, Frame, item, write_enhanced
 
 LEGACY_CT, LEGACY_PET = "1.2.840.10008.5.1.4.1.1.2.2", "1.2.840.10008.5.1.4.1.1.128.1"
@@ -150,6 +154,24 @@ def test_a_header_of_frames_without_end_is_refused(tmp_path: Path, monkeypatch: 
     write_enhanced(tmp_path / "IM1", frames())
     monkeypatch.setattr(dicom_file, "FRAMES_ITEMS", 10)
     assert "must have a header of usual length" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["files", "fields"])
+def test_a_spoiled_object_is_read_or_refused_in_a_sentence(tmp_path: Path, kind: str) -> None:
+    write_enhanced(tmp_path / "IM1", frames(MREchoSequence={"EffectiveEchoTime": 2.0}))
+    whole = (tmp_path / "IM1").read_bytes()
+    spoiled = (
+        spoiled_files(whole, 40, seed=1)
+        if kind == "files"
+        else spoiled_fields(pydicom.dcmread(BytesIO(whole)), 40, seed=2)
+    )
+    read = 0
+    for data in spoiled:
+        (tmp_path / "IM1").write_bytes(data)
+        with contextlib.suppress(CaseError):
+            for uid in list_series(tmp_path):
+                read += read_volume(Source(tmp_path, series=uid)).array.shape == (4, ROWS, COLUMNS)
+    assert read
 
 
 def test_a_legacy_converted_ct_is_read_in_hu(tmp_path: Path) -> None:
