@@ -13,12 +13,15 @@ from lib.cases.case import CaseError
 _FIELDS = {  # keywords that may differ between the volumes of a series, and their names in errors
     "EchoTime": "echo time",
     "DiffusionBValue": "b-value",
+    "DiffusionGradientOrientation": "direction of diffusion",
     "ComplexImageComponent": "component",
     "ImageType": "kind of image",
     "InversionTime": "inversion time",
     "TemporalPositionIndex": "time point",
     "TemporalPositionIdentifier": "time point",
     "TriggerTime": "time in the heart cycle",
+    "FrameReferenceTime": "time of the frame",
+    "SequenceName": "sequence",
     "AcquisitionNumber": "acquisition",
 }
 TAGS = tuple(_FIELDS)

@@ -21,6 +21,7 @@ TAGS = (
 _PER_FRAME, _SHARED = "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"
 _REAL_WORLD = "RealWorldValueMappingSequence"
 _CONVERTED = ("UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence")
+_DIFFUSION = "MRDiffusionSequence"
 _FRAME_TYPES = {  # attributes of each kind of image, and their names in the header of a single slice
     "FrameType": "ImageType",
     "ComplexImageComponent": "ComplexImageComponent",
@@ -37,7 +38,7 @@ _GROUPS: dict[str, Mapping[str, str]] = {
         keyword: keyword for keyword in ("TemporalPositionIndex", "FrameAcquisitionDateTime", "StackID")
     },
     "MREchoSequence": {"EffectiveEchoTime": "EchoTime"},
-    "MRDiffusionSequence": {"DiffusionBValue": "DiffusionBValue"},
+    _DIFFUSION: {"DiffusionBValue": "DiffusionBValue"},
     "MRModifierSequence": {"InversionTimes": "InversionTime"},
     "MRImageFrameTypeSequence": _FRAME_TYPES,
     "CTImageFrameTypeSequence": _FRAME_TYPES,
@@ -109,6 +110,9 @@ def _slice(
             for keyword in names:
                 if keyword in item:
                     setattr(header, names[keyword], item[keyword].value)
+    for diffusion in (*_items(shared, _DIFFUSION), *_items(frame, _DIFFUSION)):
+        for direction in _items(diffusion, "DiffusionGradientDirectionSequence"):
+            header.DiffusionGradientOrientation = direction.get("DiffusionGradientOrientation")
     _add_times(header)
     if header.get("Modality") == "PT":
         _add_units(header, (*_items(shared, _REAL_WORLD), *_items(frame, _REAL_WORLD)))

@@ -82,7 +82,8 @@ def _native(dataset: FileDataset, header: SliceHeader, path: Path) -> NDArray[An
             "again."
         )
     if stored < allocated:
-        numbers = (numbers << (allocated - 1 - high)) >> (allocated - stored)
+        numbers = numbers << (allocated - 1 - high)
+        numbers >>= allocated - stored
     return numbers.reshape(-1, *header.size)
 
 

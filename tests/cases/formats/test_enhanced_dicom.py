@@ -64,6 +64,12 @@ def test_objects_of_one_frame_each_are_slices(tmp_path: Path) -> None:
     ("group", "keyword", "values", "said"),
     [
         ("MRDiffusionSequence", "DiffusionBValue", (0.0, 1000.0), "b-value: 0, 1000"),
+        (
+            "MRDiffusionSequence",
+            "DiffusionGradientDirectionSequence",
+            ([item(DiffusionGradientOrientation=[1, 0, 0])], [item(DiffusionGradientOrientation=[0, 1, 0])]),
+            "direction of diffusion: 1 0 0, 0 1 0",
+        ),
         ("MREchoSequence", "EffectiveEchoTime", (2.5, 5.0), "echo time: 2.5, 5"),
         ("FrameContentSequence", "TemporalPositionIndex", (1, 2), "time point: 1, 2"),
         (
