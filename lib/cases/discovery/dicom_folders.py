@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from filecmp import cmp
 from pathlib import Path
 
-from lib.cases.case import Case, Source
+from lib.cases.case import Case, Source, is_unicode
 from lib.cases.discovery.studies import Studies, case_or_skip
 from lib.cases.formats.dicom import Series, read_series
+from lib.cases.formats.dicom_file import read_header
 from lib.cases.formats.dicom_folder import Headers, Listing, list_folder
 from lib.cases.formats.image import suffix_of
 from lib.cases.modalities import parse_modality
@@ -31,7 +32,27 @@ def find_dicom(studies: Studies) -> Pool:
                 cases += _cases_of(studies, patient)
         except UserError as err:
             studies.skip(patient, str(err))
+    _name_slices_beside_the_patients(studies)
     return studies.pool("dicom", with_patients(cases))
+
+
+def _name_slices_beside_the_patients(studies: Studies) -> None:
+    """Record the first DICOM file that lies in no patient's folder; others beside it are alike."""
+    for path in sorted(studies.root.iterdir()):
+        if path.name.startswith(".") or suffix_of(path) or not is_unicode(path.name):
+            continue
+        if path.is_symlink() or not path.is_file():
+            continue
+        try:
+            read_header(path, tags=("SOPClassUID",))
+        except UserError:
+            continue
+        studies.skip(
+            path,
+            "a DICOM file must lie in the folder of its patient; this one, and maybe others, lie directly in "
+            "the studies folder. Make a folder for each patient.",
+        )
+        return
 
 
 def _cases_of(studies: Studies, patient: Path) -> list[Case]:

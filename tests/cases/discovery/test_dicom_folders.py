@@ -183,3 +183,12 @@ def test_every_series_of_a_folder_keeps_its_reason_when_no_case_is_found(tmp_pat
     text = reasons(find_pool(tmp_path))
     assert "between a2.dcm and a4.dcm" in text
     assert "between b2.dcm and b4.dcm" in text
+
+
+def test_slices_directly_in_the_studies_folder_are_named(tmp_path: Path) -> None:
+    write_series(tmp_path, modality="CT", description="", study="1.2")
+    pool = find_pool(tmp_path)
+    assert not pool.cases
+    (skipped,) = pool.skipped
+    assert skipped.path == tmp_path / "0.dcm"
+    assert "must lie in the folder of its patient" in skipped.reason
