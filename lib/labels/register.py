@@ -15,8 +15,9 @@ from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 from lib.runtime.disk_cache import PART
+from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
-from lib.runtime.own_files import Damaged, as_damaged, read_document
+from lib.runtime.own_files import Damaged, as_damaged, parse_document, read_document
 
 logger = logging.getLogger(__name__)
 _RESTORE_REGISTER = (
@@ -114,10 +115,9 @@ class Register:
             Damaged: If the file cannot be read.
         """
         try:
-            stat = self.path.stat()
+            stamp = _stamp_of(self.path)
         except FileNotFoundError:
             return self._content if self._stamp is None else _empty()
-        stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if stamp != self._stamp:
             content = self._read()
             staged = self._staged(content)
@@ -150,6 +150,7 @@ class Register:
 
         Raises:
             ValueError: If the edited content is not JSON; NaN and infinity are not JSON.
+            UserError: If the edited content could not be read again; every later request would fail then.
             Damaged: If the file cannot be read.
             OSError: If the file cannot be written; nothing has changed then.
         """
@@ -160,14 +161,16 @@ class Register:
             self._sweep()
             staged = edit(content)
             try:
-                self._write(content, staged)
+                written = self._write(content, staged)
             except BaseException:
                 if staged:
                     staged.file.unlink(missing_ok=True)
                 raise
-            self._complete(staged)
+            if self._complete(staged):
+                self._content, self._stamp = written, _stamp_of(self.path)
 
-    def _write(self, content: dict[str, Any], staged: Staged | None) -> None:
+    def _write(self, content: dict[str, Any], staged: Staged | None) -> dict[str, Any]:
+        """Write the content; returns it as every later reader will have it."""
         if staged:
             root = self.path.parent
             content["pending"] = {
@@ -177,17 +180,24 @@ class Register:
             }
         else:
             content.pop("pending", None)
-        text = json.dumps(content, allow_nan=False)
+        text = json.dumps(content, allow_nan=False).encode()
+        try:
+            written = dict(parse_document(text, _Content))
+        except Damaged as err:
+            raise UserError(f"notes must fit the register of the labels; {err}. Leave them out.") from err
         with replacing(self.path) as part:
-            part.write_text(text)
+            part.write_bytes(text)
+        return written
 
-    def _complete(self, staged: Staged | None) -> None:
+    def _complete(self, staged: Staged | None) -> bool:
         """Complete a staged change; the write already holds, so after a failure the next read retries."""
         try:
             if staged:
                 staged.complete()
         except OSError as err:
             logger.warning("a label file will be moved into place at the next read: %s", err)
+            return False
+        return True
 
     def _staged(self, content: dict[str, Any]) -> Staged | None:
         pending = content.get("pending")
@@ -220,6 +230,11 @@ class Register:
             return _empty()
         except Damaged as err:
             raise as_damaged(self.path, err, restore=_RESTORE_REGISTER) from err
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _empty() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from lib.runtime.errors import UserError
 from lib.runtime.files import make_durable, part_of
 
 FINAL, ORIGINAL = "final", "original"  # MONAI Label's tags for a reader's label and a model's label
-_SERVER_KEYS = {"written", "dicom_seg"}  # notes of a label that only the server writes
+SERVER_KEYS = {"written", "dicom_seg"}  # notes that only the server writes
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -113,7 +113,7 @@ class LabelStore:
         Raises:
             UserError: If the tag, the notes or the label are invalid; nothing is written then.
         """
-        info = {"written": datetime.now(UTC).isoformat(), **check_notes(notes, reserved=_SERVER_KEYS)}
+        info = {"written": datetime.now(UTC).isoformat(), **check_notes(notes, reserved=SERVER_KEYS)}
         self._put(case, check_tag(tag), file, info, newer=False)
 
     def take(self, case: Case, file: Path, tag: str, *, written: str, sent: dict[str, Any]) -> bool:
@@ -171,13 +171,17 @@ class LabelStore:
         """Store a client's notes with a saved label.
 
         Raises:
-            UserError: If the notes are invalid, or no label of this tag was saved.
+            UserError: If the notes are invalid, make the label unreadable, or no label of this tag is saved.
         """
         if tag not in self._record(case).get("labels", {}):
             raise UserError(
                 f"only a saved label can have notes; the label of {case.id} lies beside its images."
             )
-        checked = check_notes(notes, reserved=_SERVER_KEYS)
+        checked = check_notes(notes, reserved=SERVER_KEYS)
+        if "label_info" in checked:
+            stored = Source(self.files_of(case)[tag], display_name="the label")
+            label = read_label_map(stored, max_voxels=self._max_voxels)
+            check_segments(label, checked, self.numbering.labels)
         self._change(case, lambda record: record["labels"][tag]["info"].update(checked))
 
     def case_notes(self, case: Case) -> dict[str, Any]:

@@ -63,7 +63,17 @@ def read_document(path: Path, kind: type[Kind]) -> Kind:
         FileNotFoundError: If there is no file.
         Damaged: If the content is not of this kind; the message is the reason.
     """
-    content = _bytes_of(path)
+    return parse_document(_bytes_of(path), kind)
+
+
+def parse_document(content: bytes, kind: type[Kind]) -> Kind:
+    """Value of a JSON text, checked against `kind`; also for a writer, before it replaces a file.
+
+    Raises:
+        Damaged: If the content is too large or not of this kind; the message is the reason.
+    """
+    if len(content) > MAX_DOCUMENT_BYTES:
+        raise Damaged(_too_large(len(content)))
     try:
         value: Kind = _adapter(kind).validate_json(content, strict=True)  # type: ignore[arg-type]
         if _MAYBE_INFINITE.search(content):
@@ -115,12 +125,14 @@ def _bytes_of(path: Path) -> bytes:
         if not S_ISREG(found.st_mode):
             raise Damaged("it is no file")
         if found.st_size > MAX_DOCUMENT_BYTES:
-            raise Damaged(
-                f"it has {found.st_size / 1e6:,.0f} MB; at most {MAX_DOCUMENT_BYTES / 1e6:,.0f} are read"
-            )
+            raise Damaged(_too_large(found.st_size))
         return path.read_bytes()
     except PermissionError as err:
         raise Damaged("this user may not read it") from err
+
+
+def _too_large(size: int) -> str:
+    return f"it has {size / 1e6:,.0f} MB; at most {MAX_DOCUMENT_BYTES / 1e6:,.0f} are read"
 
 
 @cache

@@ -14,7 +14,7 @@ from lib.cases.case import Case
 from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.formats.image import MAX_VOXELS, suffix_of
 from lib.labels.notes import check_notes
-from lib.labels.store import FINAL, ORIGINAL, check_tag
+from lib.labels.store import FINAL, ORIGINAL, SERVER_KEYS, check_tag
 from lib.pipeline.disk import disk_bytes
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
@@ -24,8 +24,8 @@ from lib.server.errors import ClientError
 from lib.server.image_files import ImageFiles
 
 __all__ = ["FINAL", "ORIGINAL", "CaseDatastore"]
-# Keys that our own answers use.
-_RESERVED = {"id", "path", "name", "ts", "mdal", "case", "modality", "modalities"}
+# Keys that our own answers use, and keys that only the server writes.
+_RESERVED = {"id", "path", "name", "ts", "mdal", "case", "modality", "modalities", *SERVER_KEYS}
 
 
 class CaseDatastore(Datastore):
@@ -105,8 +105,8 @@ class CaseDatastore(Datastore):
         """
         with _client_errors():
             checked = check_notes(info, reserved=_RESERVED)
-        if notes := {key: value for key, value in checked.items() if key != "strategy"}:
-            self.labels.note_case(self.resolve(image_id)[0], notes)
+            if notes := {key: value for key, value in checked.items() if key != "strategy"}:
+                self.labels.note_case(self.resolve(image_id)[0], notes)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Refuse: a case is several files."""

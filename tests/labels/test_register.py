@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from lib.labels.register import Register
+from lib.runtime import own_files
+from lib.runtime.errors import UserError
 
 WRITER = """
 import sys
@@ -82,3 +84,31 @@ def test_another_kind_of_file_in_its_place_is_not_overwritten(tmp_path: Path) ->
     with pytest.raises(ValueError, match="Move it away"):
         Register(path).change(lambda content: content.update(name="x"))
     assert path.read_text() == "[1, 2]"
+
+
+def deep(levels: int) -> dict[str, object]:
+    value: dict[str, object] = {}
+    for _ in range(levels):
+        value = {"x": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"image": {"info": deep(400)}}, "recursion limit"),
+        ({"image": {"info": {"written": 5}}}, "valid string"),
+        ({"labels": {"final": {"ext": "no suffix"}}}, "match pattern"),
+        ({"padding": "x" * 2000}, "at most"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: dict[str, object], reason: str
+) -> None:
+    register = Register(tmp_path / "datastore_v2.json")
+    register.change(lambda content: content["objects"].update({"kept": {}}))
+    monkeypatch.setattr(own_files, "MAX_DOCUMENT_BYTES", 1000 if "padding" in record else 10_000)
+    with pytest.raises(UserError, match=rf"notes must fit the register of the labels; .*{reason}"):
+        register.change(lambda content: content["objects"].update({"p1": record}))
+    assert Register(register.path).objects == {"kept": {}}
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".json"] == ["datastore_v2.json"]

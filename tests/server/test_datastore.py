@@ -323,3 +323,52 @@ def test_a_client_cannot_say_when_a_label_was_written_or_sent(
     datastore.save_label("STS_002", str(file), "final", {})
     with pytest.raises(ClientError, match=f"the server's own keys; got '{key}'"):
         datastore.update_label_info("STS_002", "final", {key: "yesterday"})
+
+
+def nested(depth: int) -> dict[str, object]:
+    """Notes of objects and lists in each other, `depth` levels with the notes themselves."""
+    value: object = 1
+    for level in range(depth - 1):
+        value = {"x": value} if level % 2 else [value]
+    return {"note": value}
+
+
+@pytest.mark.parametrize("depth", [33, 250, 900, 3000])
+def test_notes_nested_so_deeply_that_the_register_could_not_be_read_again_are_refused(
+    samples: Samples, tmp_path: Path, depth: int
+) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    file = label_for(datastore.workspace, "STS_002", tmp_path / "label.nii.gz")
+    datastore.save_label("STS_002", str(file), "final", nested(32))
+    for store in (
+        lambda: datastore.update_image_info("STS_002", nested(depth)),
+        lambda: datastore.update_label_info("STS_002", "final", nested(depth)),
+        lambda: datastore.save_label("STS_002", str(file), "final", nested(depth)),
+    ):
+        with pytest.raises(ClientError, match="at most 32 levels"):
+            store()
+    assert open_datastore(datastore.workspace.folders.studies).labelled() == {"STS_002"}
+
+
+@pytest.mark.parametrize("notes", [{"written": 5}, {"dicom_seg": "x"}, {"written": "yesterday"}])
+def test_notes_of_a_case_cannot_pose_as_the_servers_notes_of_a_label(
+    samples: Samples, notes: dict[str, object]
+) -> None:
+    datastore = open_datastore(samples("STS_002"))
+    with pytest.raises(ClientError, match="server's own keys"):
+        datastore.update_image_info("STS_002", notes)
+    assert open_datastore(datastore.workspace.folders.studies).labelled() == {"STS_002"}
+
+
+@pytest.mark.parametrize("notes", [{"label_info": 3}, {"label_info": [{"name": "other", "idx": 1}]}])
+def test_notes_that_would_make_a_stored_label_unreadable_or_empty_are_refused(
+    samples: Samples, tmp_path: Path, notes: dict[str, object]
+) -> None:
+    datastore = open_datastore(samples("STS_002", labels=False))
+    case = datastore.workspace.pool.by_id["STS_002"]
+    file = label_for(datastore.workspace, "STS_002", tmp_path / "label.nii.gz")
+    datastore.save_label("STS_002", str(file), "final", {"label_info": [{"name": "lesion", "idx": 1}]})
+    before = datastore.labels.read(case).array
+    with pytest.raises(ClientError, match=r"label_info must|a segment must be named"):
+        datastore.update_label_info("STS_002", "final", notes)
+    assert np.array_equal(datastore.labels.read(case).array, before)

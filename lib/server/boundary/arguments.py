@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 from fastapi import HTTPException
@@ -42,10 +44,18 @@ def json_object(text: Any, name: str) -> dict[str, Any]:
     """Parse a JSON object; empty text gives an empty object.
 
     Raises:
-        ClientError: If the text is anything else, or holds NaN or infinity, which are not JSON.
+        ClientError: If the text is anything else, names a key twice, or holds NaN or infinity, which are not
+            JSON.
     """
     try:
-        found = json.loads(text or "{}", parse_constant=_refuse_constant)
+        found = json.loads(
+            text or "{}",
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_without_repeats,
+        )
+    except ClientError as err:
+        raise ClientError(f"{name} must be a JSON object; {err.detail}") from err
     except (ValueError, RecursionError) as err:
         raise ClientError(f"{name} must be a JSON object; it cannot be read as JSON.") from err
     if not isinstance(found, dict):
@@ -55,6 +65,21 @@ def json_object(text: Any, name: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    if not isfinite(number := float(text)):
+        raise ClientError(f"it holds {text[:20]}, which is beyond any number. Send finite numbers.")
+    return number
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Object of these pairs; of two values under one key, readers of JSON take different ones."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ClientError(f"it names {repeated[:40]!r} twice. Send each key once.")
+    return found
 
 
 def _infer(arguments: Arguments) -> Arguments:

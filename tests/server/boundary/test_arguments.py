@@ -89,6 +89,21 @@ def test_what_is_no_json_object_is_refused(text: str) -> None:
     assert json_object("", "params") == {}
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": 1, "b": {"c": 2, "c": 3}}', "names 'c' twice"),
+        ('{"a": 1, "a": 1}', "names 'a' twice"),
+        ('{"a": 1e999}', "1e999, which is beyond any number"),
+        ('{"a": [-1e400]}', "-1e400, which is beyond any number"),
+    ],
+)
+def test_json_that_could_be_read_in_two_ways_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ClientError, match="params must be a JSON object") as caught:
+        json_object(text, "params")
+    assert said in str(caught.value.detail)
+
+
 def test_a_log_is_sent_up_to_a_bound() -> None:
     assert checked(logs.api_get_logs, {"lines": 10**30})["lines"] == 100_000
 
