@@ -7,6 +7,7 @@ on to processes, which then never start.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -183,7 +184,7 @@ def _gpu(arguments: Arguments) -> Arguments:
 
 def _viewer_file(arguments: Arguments) -> Arguments:
     path = str(arguments.get("path", ""))
-    if path and (VIEWER / path).is_dir():
+    if path and os.path.isdir(VIEWER / path):  # False for a name that no file can have
         raise HTTPException(404, "the viewer has no such file. Open /ohif/.")
     return arguments
 

@@ -19,6 +19,7 @@ from lib.server.boundary.exposure import (
     administrator_or_this_machine,
     closed_endpoints,
 )
+from lib.server.boundary.forms import check_given_once
 from lib.server.boundary.origins import Origins
 from lib.server.boundary.peers import peer
 from lib.server.boundary.response_headers import ResponseHeaders
@@ -69,6 +70,8 @@ class Boundary:
         method, path = request.method, request.scope["path"]
         if objection := self.origins.objection(method, request.headers):
             raise HTTPException(403, objection)
+        if not path.startswith("/proxy/"):  # the PACS may take a parameter several times
+            check_given_once([name for name, _ in request.query_params.multi_items()])
         if closed := next((each for each in self.closed if each.include(method, path)), None):
             raise HTTPException(403, closed.sentence)
         if any(each.include(method, path) for each in ADMINISTRATION):

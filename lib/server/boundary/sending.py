@@ -27,12 +27,18 @@ class HeldFile(FileResponse):
             options: Options of `FileResponse`.
 
         Raises:
-            ClientError: 503 if the file was removed just before.
+            ClientError: 503 if the file was removed just before, 409 if the server may not read it.
         """
         try:
             self._file = Path(path).open("rb")
         except FileNotFoundError as err:
             raise ClientError("the requested file has just been removed. Ask again.", status=503) from err
+        except PermissionError as err:
+            raise ClientError(
+                f"{Path(path).name} must be readable by the server's user; it is not. Change its "
+                "permissions.",
+                status=409,
+            ) from err
         if is_temporary(Path(path)):
             Path(path).unlink(missing_ok=True)
         number = self._file.fileno()

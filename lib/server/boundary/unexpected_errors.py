@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -10,20 +9,21 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from monailabel.interfaces.exception import MONAILabelException
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lib.runtime.errors import UserError
 from lib.runtime.own_files import Unavailable
+from lib.server.boundary.os_errors import answer_to
 from lib.server.errors import ClientError
 
 ErrorHandler = Callable[[Request, Any], Awaitable[Response]]
 logger = logging.getLogger(__name__)
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class UnexpectedErrors:
@@ -64,6 +64,8 @@ def handle_known_errors(application: FastAPI) -> None:
         (UserError, _answer_user_error),
         (SQLAlchemyError, _answer_database_error),
         (OSError, _answer_os_error),
+        (RequestValidationError, _answer_invalid_request),
+        (HTTPException, _answer_http_error),
     )
     for kind, answer in answers:
         application.add_exception_handler(kind, answer)
@@ -83,28 +85,54 @@ async def _answer_unavailable(_: Request, error: Unavailable) -> JSONResponse:
 
 async def _answer_database_error(_: Request, error: SQLAlchemyError) -> JSONResponse:
     logger.error("the plan's database does not answer: %s", error)  # not for clients: the message names hosts
+    if answer := answer_to(getattr(error, "orig", None)):
+        return _sentence(*answer)
     return _sentence(
         503, "the plan's database must answer; it does not. Try again later; the server's log says more."
     )
 
 
 async def _answer_os_error(_: Request, error: OSError) -> JSONResponse:
-    """Answer for a full or read-only disk.
+    """Answer for a disk that is full, read-only or gone.
 
     Raises:
         OSError: If the error has another cause.
     """
-    if error.errno in _NO_ROOM:
-        sentence = "the server's disk must have room; it has none left. Nothing was stored. Make room there."
-    elif error.errno in _NOT_WRITABLE:
-        sentence = (
-            "the server must be allowed to read and write its folders; it is not. Nothing was stored. "
-            "See --conf work_dir."
-        )
-    else:
+    answer = answer_to(error)
+    if answer is None:
         raise error
     logger.error("%s", error)
-    return _sentence(507, sentence)
+    return _sentence(*answer)
+
+
+async def _answer_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
+    """Answer in a sentence; FastAPI's own answer repeats what was sent, and fails if that is no text."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return _sentence(400, "the body must be JSON; it cannot be read as JSON. Correct what is sent.")
+    place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    if first["type"] == "missing":
+        sentence = f"{place[:80]} must be sent; it is missing. Every argument is listed at /."
+    else:
+        sentence = f"{place[:80]} must fit; {first['msg'][:200]}. Every argument is listed at /."
+    return _sentence(422, sentence)
+
+
+async def _answer_http_error(request: Request, error: HTTPException) -> Response:
+    """Answer in a sentence where the framework has only a phrase."""
+    if isinstance(cause := error.__cause__, OSError) and answer_to(cause):  # such as a full disk
+        return await _answer_os_error(request, cause)
+    if sentence := _PHRASES.get(str(error.detail)):
+        error.detail = sentence
+    return await http_exception_handler(request, error)
+
+
+_PHRASES = {
+    "Not Found": "there is nothing at this address. Every address is listed at /.",
+    "Method Not Allowed": "this address does not take this HTTP method. Every address is listed at /.",
+    "There was an error parsing the body": "the body must be what this address takes; it cannot be read. "
+    "Correct what is sent.",
+}
 
 
 def _sentence(status: int, sentence: str) -> JSONResponse:

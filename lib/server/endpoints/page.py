@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
@@ -74,10 +75,16 @@ def index() -> HTMLResponse:
 @shell.get("/static/{path:path}")
 def static(path: str) -> FileResponse:
     """One of the page's files."""
-    file = (STATIC / path).resolve()
-    if not file.is_relative_to(STATIC.resolve()) or file.suffix not in _TYPES or not file.is_file():
+    file = _static_files().get(path)
+    if file is None:
         raise ClientError("the page has no such file. Load it again.", status=404)
     return FileResponse(file, media_type=_TYPES[file.suffix], headers=_headers())
+
+
+@lru_cache(maxsize=1)
+def _static_files() -> dict[str, Path]:
+    """The page's files by the name that a client gives, which is only looked up."""
+    return {file.relative_to(STATIC).as_posix(): file for file in STATIC.rglob("*") if file.suffix in _TYPES}
 
 
 def _headers() -> dict[str, str]:

@@ -27,12 +27,14 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.routing import RouteContext, iter_route_contexts
 
 from lib.server.boundary.arguments import checked
+from lib.server.boundary.forms import check_form, takes_form
 from lib.server.boundary.sending import HeldFile
 from lib.server.boundary.uploads import REPLACEMENTS
 from lib.server.upstream.application import running_application
 from lib.server.upstream.proxy import guarded
 
 _ENDPOINTS = "monailabel.endpoints."
+_FORM = "request with a form"  # no endpoint has an argument of this name
 _SWITCH_S = 0.001  # after so long a thread that computes in Python lets the loop on; usual are 5 ms
 
 Endpoint = Callable[..., Coroutine[Any, Any, Any]]
@@ -141,7 +143,9 @@ def keep_loop_free() -> bool:
             if endpoint is not None and endpoint.__module__.startswith(_ENDPOINTS):
                 if endpoint.__module__ == f"{_ENDPOINTS}proxy":
                     endpoint = guarded(endpoint)
-                # FastAPI reads `call` at each request; the signature and the schema are made already.
+                # FastAPI reads these at each request; the signature and the schema are made already.
+                if takes_form(route.dependant):
+                    route.dependant.request_param_name = _FORM
                 route.dependant.call = _in_thread(endpoint, route, pools, making_app)
     return True
 
@@ -169,6 +173,8 @@ def _in_thread(
 
     @functools.wraps(endpoint)
     async def call(**arguments: Any) -> Any:
+        if form := arguments.pop(_FORM, None):
+            await check_form(form)
         for argument in arguments.values():
             if isinstance(argument, Request):
                 await argument.body()  # comes through this loop; a thread could not wait for it
