@@ -12,15 +12,19 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DatabaseError, InternalError, OperationalError
 
 from lib.plan.schema import bring_up_to_date
-from lib.runtime.own_files import Damaged, Unavailable
+from lib.runtime.own_files import Damaged, NoRoom, Unavailable
 
 logger = logging.getLogger(__name__)
 BUSY_S = 30  # longest wait for another transaction on SQLite
 CONNECT_S = 5  # longest wait for the PostgreSQL server; clients get no answer meanwhile
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _UNREACHABLE = "the plan's database must answer; it does not. Try again later; the server's log says more."
 _DAMAGED = (
     "the plan's database must be whole; it is damaged. Restore plan.sqlite from a backup. Move it away if "
     "there is none: the pool is then scored again, and the record of offered cases is lost."
+)
+_FULL = (
+    "the disk of the plan's database must have room; it has none left. Nothing was stored. Make room there."
 )
 IDLE_S = 60  # a transaction that is idle for so long belongs to a server that lost its connection
 
@@ -77,18 +81,16 @@ def _translate_errors(engine: Engine) -> None:
         if _is_statement_error(context.original_exception):
             return
         logger.error("the plan's database does not answer: %s", context.original_exception)  # it names hosts
-        raise Damaged(_DAMAGED) if _is_damaged(context.original_exception) else Unavailable(_UNREACHABLE)
+        code = getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            raise NoRoom(_FULL)
+        raise Damaged(_DAMAGED) if code in _DAMAGE else Unavailable(_UNREACHABLE)
 
 
 def _is_statement_error(error: BaseException) -> bool:
     """Whether SQLite rejects the statement itself; a missing table means that the file was replaced."""
     code = getattr(error, "sqlite_errorcode", None)
     return code == sqlite3.SQLITE_ERROR and "no such table" not in str(error)
-
-
-def _is_damaged(error: BaseException) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _make_sqlite_safe(engine: Engine) -> None:

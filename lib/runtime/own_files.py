@@ -38,6 +38,10 @@ class Unavailable(UserError):
     """The program's own data cannot be used now; requests for it fail until somebody repairs it."""
 
 
+class NoRoom(Unavailable):
+    """The disk of the program's own data is full; nothing was written."""
+
+
 class Damaged(Unavailable):
     """One of the program's own files does not hold what the program writes there."""
 

@@ -18,9 +18,8 @@ from lib.labels.store import FINAL, ORIGINAL, SERVER_KEYS, check_tag
 from lib.pipeline.disk import disk_bytes
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
-from lib.runtime.own_files import Unavailable
 from lib.runtime.temporary import new_file
-from lib.server.errors import ClientError
+from lib.server.errors import ClientError, client_error
 from lib.server.image_files import ImageFiles
 
 __all__ = ["FINAL", "ORIGINAL", "CaseDatastore"]
@@ -270,4 +269,4 @@ def _client_errors(*, status: int = 400) -> Iterator[None]:
     try:
         yield
     except UserError as err:
-        raise ClientError(str(err), status=503 if isinstance(err, Unavailable) else status) from err
+        raise client_error(err, status=status) from err

@@ -8,6 +8,8 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
+from lib.runtime.own_files import NoRoom, Unavailable
+
 
 class ClientError(MONAILabelException, HTTPException):
     """A MONAI Label error that reaches the client as an HTTP status and a sentence.
@@ -20,6 +22,20 @@ class ClientError(MONAILabelException, HTTPException):
         """Refuse a request; the sentence says what must hold, what was received and what to do."""
         MONAILabelException.__init__(self, MONAILabelError.INVALID_INPUT, sentence)
         HTTPException.__init__(self, status_code=status, detail=sentence)
+
+
+def client_error(error: Exception, *, status: int) -> ClientError:
+    """Client error with the sentence of an error of the domain.
+
+    Args:
+        error: Error of the domain.
+        status: Status if the program's own data can be used.
+    """
+    if isinstance(error, NoRoom):
+        status = 507
+    elif isinstance(error, Unavailable):
+        status = 503
+    return ClientError(str(error), status=status)
 
 
 def offered(what: str, name: Any, tasks: Mapping[str, Any]) -> Any:

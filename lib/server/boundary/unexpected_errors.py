@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,13 +15,13 @@ from fastapi.responses import JSONResponse
 from monailabel.interfaces.exception import MONAILabelException
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lib.runtime.errors import UserError
-from lib.runtime.own_files import Unavailable
 from lib.server.boundary.os_errors import answer_to
-from lib.server.errors import ClientError
+from lib.server.errors import ClientError, client_error
 
 ErrorHandler = Callable[[Request, Any], Awaitable[Response]]
 logger = logging.getLogger(__name__)
@@ -60,10 +61,10 @@ def handle_known_errors(application: FastAPI) -> None:
     answers: tuple[tuple[type[Exception], ErrorHandler], ...] = (
         (ClientError, http_exception_handler),  # also a MONAILabelException, so it comes first
         (MONAILabelException, _answer_monai_label_error),
-        (Unavailable, _answer_unavailable),
         (UserError, _answer_user_error),
         (SQLAlchemyError, _answer_database_error),
         (OSError, _answer_os_error),
+        (sqlite3.Error, _answer_os_error),
         (RequestValidationError, _answer_invalid_request),
         (HTTPException, _answer_http_error),
     )
@@ -75,28 +76,22 @@ async def _answer_monai_label_error(_: Request, error: MONAILabelException) -> J
     return _sentence(400, str(error.msg))
 
 
-async def _answer_user_error(_: Request, error: UserError) -> JSONResponse:
-    return _sentence(409, str(error))
-
-
-async def _answer_unavailable(_: Request, error: Unavailable) -> JSONResponse:
-    return _sentence(503, str(error))
+async def _answer_user_error(request: Request, error: UserError) -> Response:
+    return await http_exception_handler(request, client_error(error, status=409))
 
 
 async def _answer_database_error(_: Request, error: SQLAlchemyError) -> JSONResponse:
     logger.error("the plan's database does not answer: %s", error)  # not for clients: the message names hosts
-    if answer := answer_to(getattr(error, "orig", None)):
-        return _sentence(*answer)
     return _sentence(
         503, "the plan's database must answer; it does not. Try again later; the server's log says more."
     )
 
 
-async def _answer_os_error(_: Request, error: OSError) -> JSONResponse:
+async def _answer_os_error(_: Request, error: OSError | sqlite3.Error) -> JSONResponse:
     """Answer for a disk that is full, read-only or gone.
 
     Raises:
-        OSError: If the error has another cause.
+        Exception: The error itself, if it has another cause.
     """
     answer = answer_to(error)
     if answer is None:
@@ -122,7 +117,9 @@ async def _answer_http_error(request: Request, error: HTTPException) -> Response
     """Answer in a sentence where the framework has only a phrase."""
     if isinstance(cause := error.__cause__, OSError) and answer_to(cause):  # such as a full disk
         return await _answer_os_error(request, cause)
-    if sentence := _PHRASES.get(str(error.detail)):
+    if isinstance(error.__context__, MultiPartException):
+        error.detail = f"the form must be whole; it is not: {error.detail} Correct what is sent."
+    elif sentence := _PHRASES.get(str(error.detail)):
         error.detail = sentence
     return await http_exception_handler(request, error)
 

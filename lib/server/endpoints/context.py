@@ -15,11 +15,10 @@ from lib.cases.case import Case
 from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
-from lib.runtime.own_files import Unavailable
 from lib.server.boundary.sending import HeldFile
 from lib.server.datastore import CaseDatastore
 from lib.server.endpoints.explanations import Explanations
-from lib.server.errors import ClientError
+from lib.server.errors import ClientError, client_error
 from lib.views.documents.case_files import NotThere
 
 
@@ -71,7 +70,8 @@ def client_errors() -> Iterator[None]:
 
     Raises:
         ClientError: 404 for something that a case does not have, 409 where a file of the case or the model
-            does not fit, 503 where a file or the database of the program cannot be used.
+            does not fit, 503 where a file or the database of the program cannot be used, 507 where its disk
+            is full.
     """
     try:
         yield
@@ -79,10 +79,8 @@ def client_errors() -> Iterator[None]:
         raise
     except NotThere as err:
         raise ClientError(str(err), status=404) from err
-    except Unavailable as err:
-        raise ClientError(str(err), status=503) from err
     except ValueError as err:
-        raise ClientError(str(err), status=409) from err
+        raise client_error(err, status=409) from err
 
 
 def file_response(path: Path, media_type: str, **options: Any) -> HeldFile:

@@ -18,7 +18,7 @@ from lib.plan.scores import CaseScore
 from lib.plan.store import Offer, PoolState
 from lib.runtime.own_files import Unavailable
 from lib.server.datastore import CaseDatastore
-from lib.server.errors import ClientError
+from lib.server.errors import ClientError, client_error
 
 
 class PlannedStrategy(Strategy):
@@ -40,7 +40,7 @@ class PlannedStrategy(Strategy):
         try:
             return self._next(request, datastore)
         except Unavailable as err:
-            raise ClientError(str(err), status=503) from err
+            raise client_error(err, status=503) from err
 
     def _next(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any]:
         annotator = annotator_of(request.get("client_id"))

@@ -10,6 +10,7 @@ from fastapi import HTTPException
 from monailabel.endpoints import batch_infer, datastore, infer, logs, model, ohif, scoring, train, wsi_infer
 
 from lib.server.boundary.arguments import checked, json_object
+from lib.server.endpoints import page
 from lib.server.errors import ClientError
 
 
@@ -115,3 +116,11 @@ def test_a_folder_of_the_viewer_and_a_missing_gpu_are_not_found(monkeypatch: pyt
             checked(endpoint, arguments)
         assert caught.value.status_code == 404
     assert checked(ohif.api_get_ohif, {"path": ""}) == {"path": ""}
+
+
+@pytest.mark.parametrize("path", ["x" * 258, "é" * 200, "a\0b", "a/" * 3000])
+def test_a_name_that_no_file_can_have_is_no_file_of_the_viewer_and_none_of_the_page(path: str) -> None:
+    assert checked(ohif.api_get_ohif, {"path": path}) == {"path": path}  # the viewer's start page answers
+    for name in (path, f"{path}.js", f"../{path}.js"):
+        with pytest.raises(ClientError, match="no such file"):
+            page.static(name)

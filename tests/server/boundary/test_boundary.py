@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI, Request, UploadFile
+from fastapi import Body, FastAPI, Request, UploadFile
 from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -18,9 +20,17 @@ from sqlalchemy.exc import OperationalError
 
 from lib.pipeline.settings import AppSettings
 from lib.runtime.errors import UserError
-from lib.runtime.own_files import Unavailable
+from lib.runtime.own_files import NoRoom, Unavailable
 from lib.server.boundary.middleware import set_boundary
 from lib.server.errors import ClientError
+
+
+def of_sqlite(code: int) -> sqlite3.Error:
+    """Error of SQLite with this code."""
+    error = sqlite3.OperationalError("secret")
+    error.sqlite_errorcode = code
+    return error
+
 
 Open = Callable[..., TestClient]
 FAULTS: dict[str, tuple[Exception, int, str]] = {
@@ -32,6 +42,14 @@ FAULTS: dict[str, tuple[Exception, int, str]] = {
     "a full disk": (OSError(errno.ENOSPC, "No space left on device"), 507, "room"),
     "a quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), 507, "room"),
     "a disk that cannot be written": (OSError(errno.EROFS, "Read-only file system"), 507, "allowed to"),
+    "a folder of somebody else": (PermissionError(errno.EACCES, "secret"), 507, "allowed to"),
+    "a name of 300 characters": (OSError(errno.ENAMETOOLONG, "secret"), 400, "at most 255 bytes"),
+    "a disk that was taken away": (FileNotFoundError(errno.ENOENT, "secret"), 503, "not connected"),
+    "no file can be opened": (OSError(errno.EMFILE, "secret"), 503, "open files left"),
+    "no room for the plan": (NoRoom("the disk must have room. Make room there."), 507, "room"),
+    "no room for measurements": (of_sqlite(sqlite3.SQLITE_FULL), 507, "room"),
+    "measurements that cannot be written": (of_sqlite(sqlite3.SQLITE_READONLY), 507, "allowed to"),
+    "a statement of ours": (of_sqlite(sqlite3.SQLITE_ERROR), 500, "under error"),
     "another system's": (OSError(errno.EIO, "secret"), 500, "under error"),
     "the database": (OperationalError("SELECT secret", {}, Exception("secret")), 503, "database"),
 }
@@ -63,6 +81,10 @@ def opened(become_server: Callable[[FastAPI], FastAPI]) -> Iterator[Open]:
     @application.post("/json")
     async def read(request: Request) -> dict[str, int]:
         return {"bytes": len(await request.body())}
+
+    @application.post("/number")
+    def count(number: Annotated[int, Body(embed=True)], twice: bool = False) -> int:
+        return number
 
     @application.get("/page")
     def page() -> HTMLResponse:
@@ -203,3 +225,57 @@ def test_a_fault_is_a_status_and_a_sentence(
         (record,) = [each for each in caplog.records if id in each.getMessage()]
         assert record.levelno == logging.ERROR
         assert record.exc_info
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "said"),
+    [
+        (b"{", "application/json", 400, "cannot be read as JSON"),
+        (b"\xff", "application/json", 400, "cannot be read"),
+        (b"[" * 100_000, "application/json", 400, "cannot be read"),
+        (b'{"number": ' + b"9" * 5000 + b"}", "application/json", 400, "cannot be read"),
+        (b"[1]", "application/json", 422, "number must be sent"),
+        (b"null", "application/json", 422, "number must be sent"),
+        (b"", "application/json", 422, "number must be sent"),
+        (b'{"number": NaN}', "application/json", 422, "number must fit"),
+        (b'{"number": Infinity}', "application/json", 422, "number must fit"),
+        (b'{"number": "secret"}', "application/json", 422, "number must fit"),
+        (b'{"number": 1}', "text/plain", 422, "number must be sent"),
+        (b"\xff\xfe", "text/plain", 422, "number must be sent"),
+        (b"\xff\xfe", "multipart/form-data; boundary=x", 422, "number must be sent"),
+    ],
+)
+def test_a_body_that_does_not_fit_is_answered_with_a_sentence_that_does_not_repeat_it(
+    opened: Open, content: bytes, kind: str, status: int, said: str
+) -> None:
+    answer = opened().post("/number", content=content, headers={"Content-Type": kind})
+    sentence = answer.json()["detail"]
+    assert (answer.status_code, said in sentence, "secret" in answer.text) == (status, True, False), sentence
+
+
+def test_what_does_not_exist_is_answered_with_a_sentence(opened: Open) -> None:
+    client = opened()
+    missing, other = client.get("/nowhere"), client.put("/number")
+    assert (missing.status_code, "nothing at this address" in missing.json()["detail"]) == (404, True)
+    assert (other.status_code, "HTTP method" in other.json()["detail"]) == (405, True)
+    assert other.headers["allow"] == "POST"
+
+
+def test_a_parameter_that_is_given_twice_is_refused_but_for_the_pacs(opened: Open) -> None:
+    client = opened()
+    answer = client.get("/info/?image=STS_002&image=STS_008")
+    assert (answer.status_code, "'image' must be given once" in answer.json()["detail"]) == (400, True)
+    assert client.get("/info/?image=STS_002&tag=final").status_code == 200
+    assert client.get("/proxy/x?includefield=a&includefield=b").status_code == 404  # passed on
+
+
+def test_a_disk_that_fills_up_while_a_form_comes_in_is_no_fault_of_the_form(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Any, __: bytes) -> int:
+        raise OSError(errno.ENOSPC, "secret")
+
+    client = opened()
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", full)
+    answer = client.put("/datastore/label", files={"file": bytes(100)})
+    assert (answer.status_code, "must have room" in answer.json()["detail"]) == (507, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import shutil
 import tempfile
@@ -121,3 +122,18 @@ def test_a_model_that_does_not_fit_replaces_nothing(app: MdalCimlApp, tmp_path: 
         assert caught.value.status_code == 409
         assert str(tmp_path) not in str(caught.value.detail)
     assert app.workspace.models.current() is None
+
+
+def test_a_file_that_the_server_may_not_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "STS_002_CT.nii.gz"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ClientError, match=r"STS_002_CT\.nii\.gz must be readable") as caught:
+        HeldFile(file)
+    assert caught.value.status_code == 409
+    assert str(tmp_path) not in caught.value.detail
