@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from typing import Annotated, Any
 
@@ -13,12 +12,12 @@ from rich.markup import escape
 
 from lib import ROOT
 from lib.cases.discovery.studies import REGISTER_FILE
+from lib.cli.listening import address_of, check_listening
 from lib.cli.options import Conf, Studies, console, key_values
 from lib.labels.register import Register
 from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
-from lib.runtime.errors import UserError
 from lib.runtime.progress import OnProgress
 from lib.views.terminal.progress import progress_bar
 
@@ -32,7 +31,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 serves the network.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65_535)] = 8000,
     conf: Conf = None,
 ) -> None:
     """Serve a folder to 3D Slicer and OHIF: checks the pool, computes the plan, answers Next Sample."""
@@ -51,14 +50,7 @@ def serve(
     Register(workspace.folders.studies / REGISTER_FILE).check()
     if warning := warning_of_open_door(host, require_login=settings.require_login):
         console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as err:
-            raise UserError(
-                f"{host}:{port} must be free to listen on; {err}. Choose another --port."
-            ) from err
+    check_listening(host, port)
     from monailabel.main import Main  # takes seconds to import; the other commands do without
 
     arguments = [
@@ -75,7 +67,7 @@ def serve(
     os.environ[HOST] = host
     os.environ[SHOWN] = "1"
     quiet_logs()
-    address, ended = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", threading.Event()
+    address, ended = address_of(host, port), threading.Event()
     announcing = threading.Thread(target=_announce, args=(workspace, address, ended), daemon=True)
     announcing.start()
     server = Main()
