@@ -49,6 +49,7 @@ from lib.server.upstream.application import running_application
 from lib.server.upstream.login import patch_login
 from lib.server.upstream.ohif import patch_panel
 from lib.server.upstream.quiet_logs import quiet_logs
+from lib.server.upstream.secrets import take_secrets
 from lib.server.upstream.threads import keep_loop_free
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class MdalCimlApp(MONAILabelApp):
             release_modalities()
             os.environ.update(server_environment())
             self._stopping = stop_jobs_at_the_end()
+            studies, conf = take_secrets(self, app_dir, studies, conf)
         try:
             settings = read_settings(conf)
             if serves and (

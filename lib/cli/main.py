@@ -14,6 +14,7 @@ from rich.markup import escape
 from typer.core import TyperCommand
 
 from lib.cases.quality.check import PoolReport
+from lib.cli.errors import ending_in_a_sentence
 from lib.cli.options import Conf, Studies, console, device_among, key_values
 from lib.cli.report import EPILOG as REPORT_EPILOG
 from lib.cli.report import report
@@ -44,24 +45,14 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; a bad input ends with its sentence, Ctrl-C without a traceback.
+    """Run a command; a bad input ends with its sentence, Ctrl-C and a fault of ours without a traceback.
 
     Args:
         arguments: Words after the program's name; None takes those that this process was started with.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
+    with ending_in_a_sentence():
         app(arguments)
-    except UserError as err:
-        console.print(f"[red]{escape(str(err))}[/]", highlight=False)
-        raise SystemExit(2) from err
-    except OSError as err:
-        console.print(
-            f"[red]{escape(str(err))}[/]. Is the folder writable? --conf work_dir=… keeps our files "
-            "elsewhere.",
-            highlight=False,
-        )
-        raise SystemExit(2) from err
 
 
 class SelectCommand(TyperCommand):

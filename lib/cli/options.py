@@ -7,14 +7,50 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lib.cases.dicomweb.client import PASSWORD, USER
+from lib.pipeline.secrets import DATABASE_PASSWORD, take_database_secret, take_pacs_secret
 from lib.runtime.errors import UserError
 
 console = Console()
 
+
+def _without_secret(studies: str) -> str:
+    """Address whose password is in the environment from now on; nothing prints it."""
+    taken = take_pacs_secret(studies)
+    if taken != studies:
+        _warn_of_secret(USER, PASSWORD)
+    return taken
+
+
+def _without_secrets(conf: list[str] | None) -> list[str] | None:
+    """Settings whose secrets are in the environment from now on."""
+    taken = [_without_database_secret(item) for item in conf or []]
+    if taken != (conf or []):
+        _warn_of_secret(DATABASE_PASSWORD)
+    return taken
+
+
+def _without_database_secret(item: str) -> str:
+    key, equals, value = item.partition("=")
+    if not equals or key.strip() != "database_url":
+        return item
+    return f"{key}={take_database_secret(value.strip())}"
+
+
+def _warn_of_secret(*variables: str) -> None:
+    console.print(
+        "[yellow]The password on the command line is used and not shown again. `ps` and the shell's history "
+        f"still show it: set {' and '.join(variables)} in the environment instead.[/]",
+        highlight=False,
+    )
+
+
 Studies = Annotated[
     str,
     typer.Argument(
-        help="Folder that holds the patients, or http(s) address of a DICOMweb server.", show_default=False
+        help="Folder that holds the patients, or http(s) address of a DICOMweb server.",
+        show_default=False,
+        callback=_without_secret,
     ),
 ]
 Conf = Annotated[
@@ -25,6 +61,7 @@ Conf = Annotated[
         metavar="KEY=VALUE",
         show_default=False,
         help="A setting; `python main.py settings` lists them.",
+        callback=_without_secrets,
     ),
 ]
 

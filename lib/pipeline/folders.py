@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lib.cases.dicomweb.client import PASSWORD, USER
 from lib.runtime.digest import digest
 from lib.runtime.errors import UserError
+
+_SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,18 @@ class Folders:
                 person's home folder for a PACS.
 
         Raises:
-            UserError: If the address of a PACS holds a password.
+            UserError: If the address of a PACS is incomplete or holds a password.
         """
         given = Path(work_dir).resolve() if work_dir else None
         if is_address(str(studies)):
             address = check_address(str(studies).strip().rstrip("/"))
             work = given or _work_of(address).resolve()
             return cls(address, work, work)
+        if scheme := _SCHEME.match(str(studies)):
+            raise UserError(
+                f"studies must be a folder, or an address that begins with http:// or https://; got "
+                f"{scheme[0][:20]}. Give the address of the DICOMweb of the PACS."
+            )
         folder = Path(studies).resolve()
         return cls(str(folder), folder, given or folder / ".mdal")
 
@@ -53,26 +61,35 @@ class Folders:
 
 def is_address(studies: str) -> bool:
     """Whether the studies are the address of a DICOMweb server, that is, in a PACS."""
-    return studies.startswith(("http://", "https://"))
+    return studies.strip().lower().startswith(("http://", "https://"))
 
 
 def check_address(studies: str) -> str:
-    """Check that the address of a PACS holds no secret: answers, tables and logs show it.
+    """Check that the address of a PACS is complete, and holds no secret: answers, tables and logs show it.
 
     Returns:
-        The address, unchanged.
+        The address, with its scheme in lower case.
 
     Raises:
-        UserError: If the address holds a user, a password, a query or a fragment; the message repeats none.
+        UserError: If the address has no host or a wrong port, or holds a user, a password, a query or a
+            fragment; the message repeats none of them.
     """
-    parts = urlsplit(studies)
+    try:
+        parts = urlsplit(studies)
+        complete = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not match, or a port that is no number below 65,536
+        complete = False
+    if not complete:
+        raise UserError(
+            "the address of a PACS must be scheme, host, port from 1 to 65535 and path, such as "
+            "http://127.0.0.1:8042/dicom-web, an IPv6 address in brackets; the one given is not. Correct it."
+        )
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise UserError(
             f"the address of a PACS must be scheme, host and path alone; {parts.scheme}://{parts.hostname} "
-            "was given with a user, a password or a query. Set MONAI_LABEL_DICOMWEB_USERNAME and "
-            "MONAI_LABEL_DICOMWEB_PASSWORD in the environment."
+            f"was given with a user, a password or a query. Set {USER} and {PASSWORD} in the environment."
         )
-    return studies
+    return parts.scheme + studies[len(parts.scheme) :]
 
 
 def _work_of(address: str) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.ciml.training.train import EpochReport
+from lib.pipeline.secrets import masked
 from lib.runtime.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -86,16 +87,17 @@ def _mlflow(uri: str, run: str, parameters: Mapping[str, Any]) -> Iterator[_Writ
         id = client.create_run(number, run_name=run).info.run_id
         client.log_batch(id, params=[Param(name, str(value)) for name, value in parameters.items()])
     except MlflowException as err:
-        raise UserError(
+        sentence = (
             f"{MLFLOW} must name an MLflow server or database that answers; {uri!r} does not: {err}. "
             "Correct it or unset it."
-        ) from err
+        )
+        raise UserError(masked(sentence)) from err
 
     def write(epoch: int, values: dict[str, float]) -> None:
         try:
             client.log_batch(id, metrics=[Metric(name, value, 0, epoch) for name, value in values.items()])
         except MlflowException as err:  # no reason to end a training of hours
-            logger.warning("epoch %d was not recorded in MLflow: %s", epoch, err)
+            logger.warning("epoch %d was not recorded in MLflow: %s", epoch, masked(str(err)))
 
     state = "KILLED"
     try:
@@ -105,4 +107,4 @@ def _mlflow(uri: str, run: str, parameters: Mapping[str, Any]) -> Iterator[_Writ
         try:
             client.set_terminated(id, state)
         except MlflowException as err:
-            logger.warning("the end of the training was not recorded in MLflow: %s", err)
+            logger.warning("the end of the training was not recorded in MLflow: %s", masked(str(err)))

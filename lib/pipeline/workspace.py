@@ -35,6 +35,7 @@ from lib.labels.store import LabelStore
 from lib.mdal import SCORING_VERSION
 from lib.pipeline.disk import disk_bytes
 from lib.pipeline.folders import Folders
+from lib.pipeline.secrets import masked
 from lib.pipeline.settings import AppSettings, settings_of_plan
 from lib.plan.store import PlanStore
 from lib.runtime.digest import digest
@@ -109,7 +110,7 @@ class Workspace:
         except Damaged:
             raise
         except (Unavailable, SQLAlchemyError) as err:
-            cause = err.__cause__ or err
+            cause = masked(str(err.__cause__ or err))
             raise UserError(
                 f"database_url must be a SQLite or PostgreSQL database that can be opened; {cause}. "
                 "Set --conf database_url."

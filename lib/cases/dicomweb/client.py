@@ -23,7 +23,9 @@ from lib.cases.case import CaseError
 from lib.cases.dicomweb.listing import (
     SERIES_FIELDS,
     FoundSeries,
+    NotDicomJson,
     Row,
+    rows_of,
     series_of_row,
     slices_of_row,
     uid_of_row,
@@ -34,6 +36,7 @@ from lib.cases.formats.pydicom_versions import WHOLE_FILE, get_expected_length
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 
+USER, PASSWORD = "MONAI_LABEL_DICOMWEB_USERNAME", "MONAI_LABEL_DICOMWEB_PASSWORD"  # in the environment
 PAGE = 1000  # series in one query
 PARALLEL = 6  # instances that one process fetches at the same time, over all series
 KEPT_CONNECTIONS = 4 * PARALLEL  # queries run beside the fetches; more are closed after use
@@ -64,9 +67,7 @@ class Pacs:
         self.url = url.rstrip("/")
         self._slots = threading.BoundedSemaphore(PARALLEL)
         session = requests.Session()
-        user, password = (
-            os.environ.get(f"MONAI_LABEL_DICOMWEB_{key}", "") for key in ("USERNAME", "PASSWORD")
-        )
+        user, password = os.environ.get(USER, ""), os.environ.get(PASSWORD, "")
         if user and password:
             session.auth = (user, password)
         for scheme in ("http://", "https://"):
@@ -100,14 +101,13 @@ class Pacs:
         while True:
             before = page
             with self._errors_of(f"its {modality} series"):
-                page = list(
-                    self._client.search_for_series(
-                        fields=list(SERIES_FIELDS),
-                        limit=PAGE,
-                        offset=offset,
-                        search_filters={"Modality": modality},
-                    )
+                answer = self._client.search_for_series(
+                    fields=list(SERIES_FIELDS),
+                    limit=PAGE,
+                    offset=offset,
+                    search_filters={"Modality": modality},
                 )
+                page = rows_of(answer, "SeriesInstanceUID")
             found = [series for series in map(series_of_row, page) if series]
             fresh = [series for series in found if series.uid not in seen]
             seen |= {series.uid for series in fresh}
@@ -164,8 +164,9 @@ class Pacs:
             answer = self._client.search_for_instances(
                 series.study, series.uid, fields=["Rows", "Columns", "NumberOfFrames"]
             )
-            uids = [uid_of_row(row, "SOPInstanceUID") for row in answer]
-            voxels = sum(voxels_of_row(row) for row in answer)
+            rows = rows_of(answer, "SOPInstanceUID")
+            uids = [uid_of_row(row, "SOPInstanceUID") for row in rows]
+            voxels = sum(voxels_of_row(row) for row in rows)
         if not uids or len(uids) < series.instances:
             raise PacsError(
                 f"{series} must have {series.instances or 'some'} instances; the PACS lists {len(uids)}. "
@@ -209,9 +210,7 @@ class Pacs:
         except Exception as err:  # OSError: the network; anything else: the content of the answer
             if not isinstance(err, OSError):
                 logger.info("asking the PACS for %s failed", request, exc_info=True)
-            raise PacsError(
-                f"the PACS at {self.url} must answer for {request}; {_reason(err)}. Is it up? Try again."
-            ) from err
+            raise PacsError(f"the PACS at {self.url} must answer for {request}; {_reason(err)}") from err
 
 
 @lru_cache(maxsize=8)
@@ -244,15 +243,38 @@ def _check_pixels(series: FoundSeries, instance: Dataset) -> None:
 
 
 def _reason(err: Exception) -> str:
-    """Reason in a few words, without the URL that errors of requests repeat."""
+    """Reason and what to do, without the URL that errors of requests repeat."""
     if isinstance(err, requests.HTTPError) and err.response is not None:
-        return f"it answered {err.response.status_code}"
+        status = err.response.status_code
+        return f"it answered {status}. {_ADVICE.get(status, _TRY_AGAIN)}"
     if isinstance(err, requests.Timeout) or "timed out" in str(err):  # "timed out" within a ConnectionError
-        return "no answer in time"
+        return f"no answer in time. {_TRY_AGAIN}"
     if isinstance(err, requests.exceptions.SSLError):
-        return "its TLS certificate is not trusted"
+        return _NOT_TRUSTED if "CERTIFICATE_VERIFY_FAILED" in str(err) else _NO_TLS
     if isinstance(err, requests.exceptions.ChunkedEncodingError):
-        return "the connection ended in mid-answer"
+        return f"the connection ended in mid-answer. {_TRY_AGAIN}"
     if isinstance(err, requests.ConnectionError):
-        return "no connection"
-    return str(err)[:200] or type(err).__name__
+        return f"no connection. {_TRY_AGAIN}"
+    if isinstance(err, requests.TooManyRedirects):
+        return f"it sends from one address to another without end. {_OTHER_ADDRESS}"
+    if isinstance(err, (requests.JSONDecodeError, NotDicomJson, RecursionError)):
+        return f"it answered something else than DICOM JSON. {_OTHER_ADDRESS}"
+    return f"{str(err)[:200] or type(err).__name__}. {_TRY_AGAIN}"
+
+
+_TRY_AGAIN = "Is it up? Try again."
+_OTHER_ADDRESS = "Is this the address of its DICOMweb, such as http://HOST:8042/dicom-web?"
+_CREDENTIALS = f"Set {USER} and {PASSWORD} in the environment to a user who may "
+_ADVICE = {
+    401: f"{_CREDENTIALS}read and store there.",
+    403: f"{_CREDENTIALS}read and store there.",
+    404: _OTHER_ADDRESS,
+    405: _OTHER_ADDRESS,
+    406: _OTHER_ADDRESS,
+    407: "A proxy in between wants a password: set HTTP_PROXY and HTTPS_PROXY, or NO_PROXY for this host.",
+}
+_NOT_TRUSTED = (
+    "its TLS certificate is not trusted. Set REQUESTS_CA_BUNDLE in the environment to the file of the "
+    "authority that signed it, and use the name that it was signed for."
+)
+_NO_TLS = "it does not speak TLS. Write http:// if it has none."

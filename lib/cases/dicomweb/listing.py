@@ -65,6 +65,28 @@ class FoundSeries:
         return f"series {self.uid} ({self.modality} '{self.description}') of study {self.study}"
 
 
+class NotDicomJson(ValueError):
+    """An answer is no list of DICOM attributes; taken for an empty one, it would hide a wrong address."""
+
+
+def rows_of(answer: Any, keyword: str) -> list[Row]:
+    """Rows of a listing; an invalid row among valid ones is left to its reader.
+
+    Args:
+        answer: JSON that a server answered.
+        keyword: Attribute that every row must have.
+
+    Raises:
+        NotDicomJson: If the answer is no list, or none of its rows has the attribute.
+    """
+    tag = _tag(keyword)
+    if not isinstance(answer, list) or not (
+        answer == [] or any(isinstance(row, dict) and tag in row for row in answer)
+    ):
+        raise NotDicomJson("a listing must be a list of rows with DICOM attributes; it is not.")
+    return [row for row in answer if isinstance(row, dict)]
+
+
 def series_of_row(row: Row) -> FoundSeries | None:
     """The series of a row; None for an invalid row, which must not hide the valid ones."""
     try:
