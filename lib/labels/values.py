@@ -60,6 +60,8 @@ def check_label(file: Path, case: Case, *, max_voxels: int) -> Volume:
             f"a label must be a label map in {', '.join(FILE_SUFFIXES)}; got "
             f"{''.join(file.suffixes)[-20:] or 'a name without a suffix'!r}. Save it as a label map."
         )
+    if file.is_file() and file.stat().st_size == 0:
+        raise UserError("a label must hold voxels; the file that was sent has 0 bytes. Send it again.")
     label = read_label_map(Source(file, display_name="a label"), max_voxels=max_voxels)
     sources = case.modalities.values()
     if label.array.any() and not any(_overlaps(label, source, max_voxels) for source in sources):

@@ -111,6 +111,15 @@ def test_the_largest_number_of_a_structure_is_stored(datastore: CaseDatastore, t
         datastore.labels.read(datastore.workspace.pool.by_id["p1"])
 
 
+@pytest.mark.parametrize("name", ["gzip.nrrd", "b0.nii", "b0.nii.gz"])
+def test_a_label_of_0_bytes_is_told_so(datastore: CaseDatastore, tmp_path: Path, name: str) -> None:
+    file, before = tmp_path / name, everything_kept(datastore)
+    file.write_bytes(b"")
+    with pytest.raises(ClientError, match="has 0 bytes"):
+        datastore.save_label("p1", str(file), "final", {})
+    assert everything_kept(datastore) == before
+
+
 @pytest.mark.parametrize("index", [-1, 65_536, 10**30, True])
 def test_a_segment_whose_number_no_label_holds_is_refused(
     datastore: CaseDatastore, tmp_path: Path, index: int
