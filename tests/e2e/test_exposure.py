@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -21,6 +22,7 @@ import requests
 
 from benchmarks.common.server import wait_until
 from tests.conftest import SAMPLES
+from tests.support.bad_requests import bad_requests
 from tests.support.server import ROOT, serving
 from tests.support.trees import copied, files_below
 
@@ -44,6 +46,8 @@ GOOD = {  # of parameters, so that requests also get past the first look
     "measure": "kl",
     "output": "json",
 }
+
+GENERATING_S = 50  # enough to reach every operation in every phase
 
 
 @dataclass
@@ -194,23 +198,42 @@ def test_every_endpoint_answers_what_it_cannot_do_with_a_sentence_and_no_5xx(
     served: Served, tmp_path: Path
 ) -> None:
     schema = requests.get(f"{served.address}/openapi.json", timeout=60).json()
-    for operation in (each for path in schema["paths"].values() for each in path.values()):
-        for parameter in operation.get("parameters", []):
-            if parameter["name"] in GOOD:
-                parameter["example"] = GOOD[parameter["name"]]
-    (tmp_path / "openapi.json").write_text(json.dumps(schema))
-    command = [str(Path(sys.executable).parent / "schemathesis"), "run", "openapi.json"]
-    command += ["--url", served.address, "--checks", "not_a_server_error", "--seed", "1", "--max-time", "75"]
-    command += ["--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--warnings", "off"]
-    command += ["--suppress-health-check", "all"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert ended.returncode == 0, ended.stdout[-8000:]
+    client, asked = requests.Session(), 0
+    for bad in bad_requests(schema, GOOD):
+        answer = client.request(bad.method, f"{served.address}{bad.path}", timeout=60, **bad.options)
+        asked += 1
+        assert answer.status_code < 500 or answer.status_code == 503, (bad, answer.text)
+        if answer.status_code >= 400 and bad.method != "head":
+            sentence = answer.json()["detail"]
+            assert isinstance(sentence, str), (bad, sentence)
+            assert 15 < len(sentence) < 2000, (bad, sentence)
+    asked += generated_requests(served, schema, tmp_path)
+    assert asked >= 2000
     hidden = ("/ohif/..", "/ohif/%2e%2e", "/ohif/a/../..", "/proxy/dicom/x", "/proxy/dicom/wado/..", "/docs")
     for path in hidden:
         answer = requests.Request("GET", f"{served.address}{path}").prepare()
         answer.url = f"{served.address}{path}"  # as it is, not shortened
         assert requests.Session().send(answer, timeout=60).status_code < 500
     assert "Traceback" not in served.log
+
+
+def generated_requests(served: Served, schema: dict[str, Any], folder: Path) -> int:
+    """Send what schemathesis generates from the OpenAPI; returns the number of requests."""
+    for operation in (each for path in schema["paths"].values() for each in path.values()):
+        for parameter in operation.get("parameters", []):
+            if parameter["name"] in GOOD:
+                parameter["example"] = GOOD[parameter["name"]]
+    (folder / "openapi.json").write_text(json.dumps(schema))
+    command = [str(Path(sys.executable).parent / "schemathesis"), "run", "openapi.json"]
+    command += ["--url", served.address, "--checks", "not_a_server_error", "--seed", "1"]
+    command += ["--max-time", str(GENERATING_S), "--phases", "examples,coverage,fuzzing"]
+    command += ["--continue-on-failure", "--warnings", "off", "--suppress-health-check", "all"]
+    command += ["--request-timeout", "60"]  # of a busy machine
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stdout[-8000:]
+    found = re.search(r"(\d+) generated", ended.stdout)
+    assert found, ended.stdout[-2000:]
+    return int(found[1])
 
 
 def test_a_job_that_is_refused_ends_with_its_sentence_in_the_log_and_no_traceback(served: Served) -> None:
