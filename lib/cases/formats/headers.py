@@ -27,6 +27,7 @@ class Header:
         channel: Index of the wanted volume.
         slope: Slope in: value = stored number x slope + intercept.
         intercept: Intercept, in the unit of the values.
+        segments: Name and value of each segment that the header names; empty for other files.
     """
 
     shape: tuple[int, int, int]
@@ -37,6 +38,7 @@ class Header:
     channel: int = 0
     slope: float = 1.0
     intercept: float = 0.0
+    segments: tuple[tuple[str, int], ...] = ()
 
     @property
     def voxels(self) -> int:

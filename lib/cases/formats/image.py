@@ -117,6 +117,18 @@ def read_label_map(source: Source, *, max_voxels: int = MAX_VOXELS) -> Volume:
     return volume
 
 
+def read_segments(source: Source) -> tuple[tuple[str, int], ...]:
+    """Name and value of each segment that a label file's header names; empty if it names none.
+
+    Raises:
+        CaseError: If the header cannot be read.
+    """
+    if suffix_of(source.path) != ".nrrd":
+        return ()
+    with _refusing(source), _opened(source) as (header, _):
+        return header.segments
+
+
 def resample(volume: Volume, grid: Grid, *, nearest: bool = False, fill: float = 0.0) -> Volume:
     """Resample a volume to another grid in physical space, by ITK.
 

@@ -20,6 +20,10 @@ _REAL = {  # types with one real number a voxel, by their codes
     **{256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"},
 }
 _SEVERAL = {1004, 1005, 1006, 1007}  # intent codes of matrices and vectors; ITK opens them as such
+_OTHER_TYPES = {  # what a voxel of another type holds
+    **dict.fromkeys((32, 1792, 2048), "complex numbers"),
+    **{128: "colours (RGB)", 2304: "colours (RGBA)", 1536: "numbers of 128 bits", 1: "single bits"},
+}
 
 
 def nifti_content(file: BinaryIO, source: Source) -> BinaryIO:
@@ -123,6 +127,11 @@ def _volume_shape(shape: tuple[int, ...], source: Source) -> tuple[int, ...]:
         "scan in one file.",
     )
     require(
+        len(shape) < 5,
+        f"{source.name} must hold one number a voxel; got shape {shape}, {shape[-1]} numbers a voxel (a "
+        "vector or colours). Export grey values, or one file a component.",
+    )
+    require(
         len(shape) == 3,
         f"{source.name} must be one 3-D volume; got shape {shape}. Split it by modality, "
         "or describe it in a Decathlon dataset.json.",
@@ -133,9 +142,14 @@ def _volume_shape(shape: tuple[int, ...], source: Source) -> tuple[int, ...]:
 def _dtype(fields: Any, name: str) -> np.dtype[Any]:
     code, bits, intent = int(fields["datatype"]), int(fields["bitpix"]), int(fields["intent_code"])
     require(
-        code in _REAL and intent not in _SEVERAL,
-        f"{name} must hold one real number a voxel; its header says type {code}, intent {intent}. "
-        "Export magnitude or grey values.",
+        code in _REAL,
+        f"{name} must hold one real number a voxel; its header says type {code}"
+        f"{', ' + _OTHER_TYPES[code] if code in _OTHER_TYPES else ''}. Export magnitude or grey values.",
+    )
+    require(
+        intent not in _SEVERAL,
+        f"{name} must hold one real number a voxel; its header says intent {intent}, a matrix or a vector. "
+        "Export grey values, or one file a component.",
     )
     dtype = np.dtype(fields.endianness + _REAL[code])
     require(

@@ -19,6 +19,8 @@ from lib.cases.formats.headers import RAS_LPS, Header, require
 
 MAX_HEADER_BYTES = 64 * 1024  # Slicer writes one kilobyte, or ten for a segmentation with terms
 _MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
+_KEY = re.compile(r"([^:]*):=(.*)")
+_SEGMENT = re.compile(r"Segment([0-9]{1,5})_(Name|LabelValue)")
 _FIELD = re.compile(r"([A-Za-z][A-Za-z ]*):(?!=)(\s*)(.*)")
 _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _VECTOR = rf"\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)"
@@ -50,24 +52,12 @@ _OF_THE_AXES = {
     *("labels", "units", "space directions"),
 }
 _OF_THE_SPACE = {"space directions", "space origin", "space units", "measurement frame"}
-_NAMES = (
-    _OF_THE_AXES
-    | _OF_THE_SPACE
-    | {
-        *(
-            "dimension",
-            "space",
-            "space dimension",
-            "type",
-            "block size",
-            "encoding",
-            "endian",
-            "content",
-            "number",
-        ),
-        *("min", "max", "old min", "old max", "sample units"),
-    }
-)
+_NAMES = {
+    *_OF_THE_AXES,
+    *_OF_THE_SPACE,
+    *("dimension", "space", "space dimension", "type", "block size", "encoding", "endian", "content"),
+    *("number", "min", "max", "old min", "old max", "sample units"),
+}
 _SPELLINGS = _NAMES | {name.replace(" ", "") for name in _NAMES}
 _WORDS = {  # what each axis of space may say; ITK opens nothing else
     **{"kinds": "domain|space|none|[?]{3}", "centerings": "cell|node|none|[?]{3}"},
@@ -75,6 +65,7 @@ _WORDS = {  # what each axis of space may say; ITK opens nothing else
     **{"thicknesses": f"nan|{_NUMBER}", "units": '""'},
 }
 _THREE_QUOTED = re.compile(r'\s*"[^"]*"\s+"[^"]*"\s+"[^"]*"\s*')
+_COLOURS = re.compile(r"rgba?-color|hsv-color|xyz-color|[34]-color", re.IGNORECASE)
 
 
 def nrrd_header(file: BinaryIO, name: str) -> tuple[Header, BinaryIO]:
@@ -87,7 +78,7 @@ def nrrd_header(file: BinaryIO, name: str) -> tuple[Header, BinaryIO]:
     Raises:
         CaseError: If the file is not one 3-D volume of real numbers, or has no position in space.
     """
-    fields = _fields(file, name)
+    fields, keys = _fields(file, name)
     pointing = sorted(_POINTERS & fields.keys())
     require(
         not pointing,
@@ -100,21 +91,28 @@ def nrrd_header(file: BinaryIO, name: str) -> tuple[Header, BinaryIO]:
         f"{name} must be encoded as raw or gzip; its header says {encoding[:20] or 'nothing'!r}. "
         "Export it again from the viewer.",
     )
+    segments = _segments(keys, name)
+    _check_kinds(fields, segments, name)
     width, height, depth = _sizes(fields, name)
-    header = Header((depth, height, width), _affine(fields, name), _dtype(fields, name))
+    affine, dtype = _affine(fields, name), _dtype(fields, name)
+    header = Header((depth, height, width), affine, dtype, segments=segments)
     _check_axes(fields, name)
     return header, file if encoding == "raw" else gunzipped(file)
 
 
-def _fields(file: BinaryIO, name: str) -> dict[str, str]:
-    """Value of each field; names in lower case without spaces, because writers differ in both."""
+def _fields(file: BinaryIO, name: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Value of each field, its name in lower case without spaces as writers differ, and of each own key."""
     require(
         bool(_MAGIC.fullmatch(file.readline(16))),
         f"{name} must be an NRRD file; it is not. Export it again.",
     )
     fields: dict[str, str] = {}
+    keys: dict[str, str] = {}
     for line in _lines(file, name):
-        if line.startswith("#") or re.match(r"[^:]*:=", line):  # a comment, or a key of the writer
+        if line.startswith("#"):
+            continue
+        if key := _KEY.fullmatch(line):
+            keys[key[1]] = key[2]
             continue
         match = _FIELD.fullmatch(line)
         field = match[1].replace(" ", "").lower() if match else ""
@@ -128,7 +126,41 @@ def _fields(file: BinaryIO, name: str) -> dict[str, str]:
             field not in fields, f"{name} must give {field} once; its header gives it twice. Export it again."
         )
         fields[field] = match[3] if match else ""
-    return fields
+    return fields, keys
+
+
+def _segments(keys: dict[str, str], name: str) -> tuple[tuple[str, int], ...]:
+    """Name and value of each segment of a Slicer segmentation, in the file's order."""
+    found: dict[int, dict[str, str]] = {}
+    for key, value in keys.items():
+        if match := _SEGMENT.fullmatch(key):
+            found.setdefault(int(match[1]), {})[match[2]] = value.strip()
+    for number, segment in found.items():
+        value = segment.get("LabelValue", "")
+        require(
+            bool(segment.get("Name")) and bool(re.fullmatch(r"[0-9]{1,5}", value)),
+            f"{name} must give each segment a name and a value; Segment{number} has the name "
+            f"{segment.get('Name', '')[:40]!r} and the value {value[:20]!r}. Export it again.",
+        )
+    return tuple((found[number]["Name"], int(found[number]["LabelValue"])) for number in sorted(found))
+
+
+def _check_kinds(fields: dict[str, str], segments: tuple[tuple[str, int], ...], name: str) -> None:
+    """Refuse several numbers a voxel: colours, vectors, and segments that lie in several layers."""
+    kinds = fields.get("kinds", "").split()
+    others = [kind for kind in kinds if not re.fullmatch(_WORDS["kinds"], kind, re.IGNORECASE)]
+    layered = segments and (others or fields.get("dimension") == "4")
+    require(
+        not layered,
+        f"{name} must have its segments in one layer; some of {', '.join(dict(segments))[:120]} overlap, and "
+        "which of them a voxel belongs to is not known. Remove the overlap, or export a label map.",
+    )
+    what = "colours" if any(map(_COLOURS.fullmatch, others)) else "several numbers a voxel"
+    require(
+        not others,
+        f"{name} must hold one grey value or label value a voxel; its header says {what} (an axis of the "
+        f"kind {', '.join(others)[:40]}). Export grey values, or one file a channel.",
+    )
 
 
 def _lines(file: BinaryIO, name: str) -> list[str]:

@@ -222,6 +222,17 @@ def _pixels(fields: _Fields, modality: str) -> tuple[int, int, int, int, str]:
     """Bits allocated, bits stored, sign, samples and photometric interpretation of a grey image."""
     allocated = fields.number("BitsAllocated", 8, 32)
     photometric = fields.text("PhotometricInterpretation")
+    if photometric == "MONOCHROME1":
+        raise CaseError(
+            f"{fields.name} must have its highest values bright (MONOCHROME2); its header says MONOCHROME1, "
+            "a picture with black and white exchanged. Export the original series."
+        )
+    samples = fields.header.get("SamplesPerPixel", 1)
+    if photometric == "PALETTE COLOR" or samples != 1:
+        raise CaseError(
+            f"{fields.name} must hold one grey value a pixel; its header says {photometric[:16]} and "
+            f"{_shown(samples)} samples a pixel (colours). Export the original series, not a picture of it."
+        )
     if allocated % 8 or not photometric.startswith("MONOCHROME"):
         raise CaseError(
             f"{fields.name} must be a grey image of 8, 16 or 32 bits a pixel; it has {allocated} bits, "

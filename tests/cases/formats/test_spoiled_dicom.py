@@ -62,7 +62,6 @@ def refusal(folder: Path) -> str:
         ("PixelSpacing", [2.0, 2.0]),
         ("BitsStored", 12),
         ("PixelRepresentation", 1),
-        ("PhotometricInterpretation", "MONOCHROME1"),
         ("StudyInstanceUID", "1.2.9"),
         ("FrameOfReferenceUID", "1.2.9"),
         ("RescaleType", "US"),
