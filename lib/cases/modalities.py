@@ -57,8 +57,8 @@ def parse_modality(word: str, extra: tuple[str, ...] = ()) -> tuple[str, float] 
 
 
 def is_label_name(word: str) -> bool:
-    """Whether a file stem or suffix is a common name for a reference contour."""
-    return word.lower() in LABEL_NAMES
+    """Whether a file stem or suffix names a reference contour; Slicer ends all its contours in .seg.nrrd."""
+    return word.lower() in LABEL_NAMES or word.lower().endswith(".seg")
 
 
 def kind(modality: str) -> str:

@@ -64,6 +64,10 @@ class Pool:
         """Cases that lack a modality of the pool."""
         return tuple(case for case in self.cases if len(case.modalities) < len(self.modalities))
 
+    def without_labels(self) -> Pool:
+        """Pool without the contours beside the images."""
+        return replace(self, cases=tuple(replace(case, label=None) for case in self.cases))
+
     def limited_to(self, modalities: Sequence[str]) -> Pool:
         """Pool with these modalities only; every other volume is listed in `skipped`."""
         if set(self.modalities) <= set(modalities):

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lib.cases.case import Case, Source
 from lib.cases.discovery.found_pool import FoundPool
-from lib.cases.formats.image import FILE_SUFFIXES, Volume, read_label_map, suffix_of
+from lib.cases.formats.image import FILE_SUFFIXES, Volume, read_label_map, read_segments, suffix_of
+from lib.cases.formats.voxels import present_values
+from lib.labels.meaning import LabelMeanings, renumbered
 from lib.labels.notes import check_notes
 from lib.labels.register import Register, Staged
-from lib.labels.values import Numbering, check_label, check_segments, imported, our_values, segments_of
+from lib.labels.values import check_label, check_segments, our_values, segments_of
 from lib.runtime.errors import UserError
 from lib.runtime.files import make_durable, part_of
 
@@ -37,9 +39,10 @@ class LabelStore:
         register: Register,
         folder: Path,
         *,
-        numbering: Numbering,
+        meanings: LabelMeanings,
         study_labels: str,
         max_voxels: int,
+        held: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         """Open the labels of a pool.
 
@@ -47,14 +50,16 @@ class LabelStore:
             found: Pool of the cases.
             register: Register of the labels and notes.
             folder: Folder of the label files.
-            numbering: Meaning of the label values.
-            study_labels: Tag of the contours beside the images; `ignore` leaves them out.
+            meanings: Meaning of the values in label files.
+            study_labels: Tag of the contours beside the images.
             max_voxels: Largest number of voxels of a label.
+            held: Ids of the cases whose contour beside the images is held back; the set is replaced when it
+                changes.
         """
-        self.folder, self.numbering = folder, numbering
+        self.folder, self.meanings, self.numbering = folder, meanings, meanings.numbering
         self._found, self._beside, self._max_voxels = found, study_labels, max_voxels
-        self._register = register
-        self._labelled: tuple[Any, Any, dict[str, Set[str]]] = (None, None, {})
+        self._register, self._held = register, held
+        self._labelled: tuple[Any, Any, Any, dict[str, Set[str]]] = (None, None, None, {})
 
     def files_of(self, case: Case) -> dict[str, Path]:
         """Label files of a case by tag; a saved label hides a contour beside the images with its tag.
@@ -66,7 +71,7 @@ class LabelStore:
             tag: self._path(case, tag, label.get("ext", ".nii.gz"))
             for tag, label in self._record(case).get("labels", {}).items()
         }
-        if case.label is not None and self._beside != "ignore":
+        if case.label is not None and case.id not in self._held():
             found.setdefault(self._beside, case.label)
         return found
 
@@ -76,15 +81,15 @@ class LabelStore:
 
     def labelled(self, tag: str = FINAL) -> Set[str]:
         """Ids of all cases with a label of this tag; callers must not modify the set."""
-        objects, pool = self._register.objects, self._found.pool
+        objects, pool, held = self._register.objects, self._found.pool, self._held()
         known = self._labelled
-        if known[0] is not objects or known[1] is not pool:  # both are replaced when they change
-            self._labelled = known = (objects, pool, {})
-        by_tag = known[2]
+        if known[0] is not objects or known[1] is not pool or known[2] is not held:  # replaced on change
+            self._labelled = known = (objects, pool, held, {})
+        by_tag = known[3]
         if tag not in by_tag:
             saved = {id for id, record in objects.items() if tag in record.get("labels", {})}
             beside = {case.id for case in pool.cases if case.label is not None and self._beside == tag}
-            by_tag[tag] = (saved & pool.by_id.keys()) | beside
+            by_tag[tag] = (saved & pool.by_id.keys()) | (beside - held)
         return by_tag[tag]
 
     def counts(self) -> dict[str, int]:
@@ -101,11 +106,27 @@ class LabelStore:
         path = self.files_of(case).get(tag)
         if path is None:
             raise UserError(f"case {case.id} must have a label tagged {tag}; it has none.")
-        segments = segments_of(self.notes(case, tag))
         volume = read_label_map(Source(path), max_voxels=self._max_voxels)
-        if not segments:
-            volume = imported(volume, self.numbering)
-        return our_values(volume, self.numbering.labels, segments)
+        if self.is_saved(path):
+            return self._read_saved(
+                case, volume, segments_of(self.notes(case, tag)) or read_segments(Source(path))
+            )
+        table = self.meanings.of(case.id, present_values(volume.array), read_segments(Source(path)))
+        return renumbered(volume, table)
+
+    def _read_saved(self, case: Case, volume: Volume, segments: Sequence[tuple[str, int]]) -> Volume:
+        """Label that a client sent: segments by their names, else this app's values."""
+        values, own = present_values(volume.array), set(self.numbering.labels.values())
+        if segments or values <= own:
+            return our_values(volume, self.numbering.labels, segments)
+        table = self.meanings.of(case.id, values)
+        if moved := sorted(value for value in values & own if table[value] != value):
+            raise UserError(
+                f"a label without names of segments must have the values {dict(self.numbering.labels)}; it "
+                f"also holds {sorted(values - own)}, and in the edition that {case.id} is named for, {moved} "
+                "mean others. Send it with the names of its segments."
+            )
+        return renumbered(volume, table)
 
     def save(self, case: Case, file: Path, tag: str, notes: Any) -> None:
         """Store a label unchanged, with a client's notes and the current time.

@@ -7,19 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lib.cases.boxes import bounding_box, covered_box, grid_of_box
 from lib.cases.case import Case, Source
-from lib.cases.formats.image import (
-    FILE_SUFFIXES,
-    Volume,
-    read_grid,
-    read_label_map,
-    resample,
-    suffix_of,
-)
-from lib.cases.formats.voxels import MAX_LABEL, VOXELS_PER_STEP
+from lib.cases.formats.image import FILE_SUFFIXES, Volume, read_grid, read_label_map, suffix_of
+from lib.cases.formats.voxels import MAX_LABEL, present_values
+from lib.cases.placement import LEAST_INSIDE, outlined_part, share_inside
 from lib.runtime.errors import UserError
 
 
@@ -39,20 +31,17 @@ class Numbering(Protocol):
     def import_values(self) -> Mapping[int, int]:
         """This app's value for each value of other programs."""
 
-    def imported(self, label: NDArray[Any]) -> NDArray[Any]:
-        """Label file in this app's values; raises ValueError if the file mixes two numberings."""
-
 
 def check_label(file: Path, case: Case, *, max_voxels: int) -> Volume:
     """Read a label of this case, uint16, and check it; an empty label is valid and means no lesion.
 
-    Memory: 2 bytes a voxel and about 4 MB to read the label, and up to 4 more bytes a voxel to compare it
-    with an image on another grid. A label may have as many voxels as any volume, because Slicer outlines on
+    Memory: 2 bytes a voxel and about 4 MB to read the label, and 1 more byte a voxel to compare it with the
+    images. A label may have as many voxels as any volume, because Slicer outlines on
     finer grids than the image's; a larger label is refused from its header.
 
     Raises:
         UserError: If the file is no label map, has values that are not whole numbers, or lies outside the
-            case. The message says "a label" rather than the path, which the client need not know.
+            case in part. The message says "a label" rather than the path, which the client need not know.
     """
     suffix = suffix_of(file)
     if not suffix or file.name.lower().endswith(".seg.nrrd"):
@@ -63,12 +52,17 @@ def check_label(file: Path, case: Case, *, max_voxels: int) -> Volume:
     if file.is_file() and file.stat().st_size == 0:
         raise UserError("a label must hold voxels; the file that was sent has 0 bytes. Send it again.")
     label = read_label_map(Source(file, display_name="a label"), max_voxels=max_voxels)
-    sources = case.modalities.values()
-    if label.array.any() and not any(_overlaps(label, source, max_voxels) for source in sources):
-        raise UserError(
-            f"a label must lie on its case; this one lies outside every volume of {case.id}. "
-            "Is it another patient's?"
-        )
+    if mask := outlined_part(label):
+        grids = (read_grid(source, max_voxels=max_voxels) for source in case.modalities.values())
+        inside = max(share_inside(mask, grid) for grid in grids)
+        if inside < LEAST_INSIDE:
+            part = (
+                f"{inside:.0%} of this one lies inside a volume" if inside else "it lies outside every volume"
+            )
+            raise UserError(
+                f"a label must lie on its case, {LEAST_INSIDE:.0%} of it or more; {part} of {case.id}. "
+                "Is it another patient's?"
+            )
     return label
 
 
@@ -122,7 +116,7 @@ def our_values(volume: Volume, labels: Mapping[str, int], segments: Sequence[tup
     Raises:
         UserError: If there are no names and a value is not one of this app's.
     """
-    if not segments and (unknown := sorted(_values_present(volume) - set(labels.values()))):
+    if not segments and (unknown := sorted(present_values(volume.array) - set(labels.values()))):
         known = ", ".join(f"{value} {name}" for name, value in labels.items())
         raise UserError(
             f"the label's values must be 0, {known}; got {str(unknown)[:80]}. Name them with --conf labels, "
@@ -135,18 +129,6 @@ def our_values(volume: Volume, labels: Mapping[str, int], segments: Sequence[tup
     return Volume(array, volume.grid)
 
 
-def imported(volume: Volume, numbering: Numbering) -> Volume:
-    """Label file without segment names, in this app's values; for example, BraTS's 4 becomes 3.
-
-    Raises:
-        UserError: If the file mixes two numberings.
-    """
-    try:
-        return Volume(numbering.imported(volume.array), volume.grid)
-    except ValueError as err:
-        raise UserError(str(err)) from err
-
-
 def _value_by_segment(volume: Volume, segments: Sequence[tuple[str, int]]) -> dict[str, int]:
     """Value of each segment in the voxels: either the sent value or the segment's position in the list.
 
@@ -155,7 +137,7 @@ def _value_by_segment(volume: Volume, segments: Sequence[tuple[str, int]]) -> di
     """
     sent = dict(segments)
     places = {name: place for place, (name, _) in enumerate(segments, start=1)}
-    found = _values_present(volume)
+    found = present_values(volume.array)
     fitting = [table for table in (sent, places) if found <= set(table.values())]
     meanings = {tuple(sorted((v, n) for n, v in table.items() if v in found)) for table in fitting}
     if len(meanings) != 1:
@@ -164,24 +146,3 @@ def _value_by_segment(volume: Volume, segments: Sequence[tuple[str, int]]) -> di
             f"{str(dict(segments))[:80]}. Remove other segments (background) and submit again."
         )
     return fitting[0]
-
-
-def _values_present(volume: Volume) -> set[int]:
-    """Values other than 0, found piece by piece; sorting all voxels would double the memory."""
-    found, voxels = np.zeros(MAX_LABEL + 1, dtype=bool), volume.array.reshape(-1)
-    for start in range(0, voxels.size, VOXELS_PER_STEP):
-        found[voxels[start : start + VOXELS_PER_STEP].astype(np.intp)] = True
-    return set(np.flatnonzero(found).tolist()) - {0}
-
-
-def _overlaps(label: Volume, source: Source, max_voxels: int) -> bool:
-    """Whether any voxel of an image lies inside the outline of a label that is not empty."""
-    grid = read_grid(source, max_voxels=max_voxels)
-    if label.grid.same_as(grid):
-        return True
-    box = bounding_box(label.array != 0)
-    if box is None:
-        return False
-    drawn = Volume((label.array[box] != 0).view(np.uint8), grid_of_box(label.grid, box))
-    part = covered_box(grid, by=drawn.grid)
-    return part is not None and bool(resample(drawn, grid_of_box(grid, part), nearest=True).array.any())

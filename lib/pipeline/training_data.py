@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.cases.case import Case
-from lib.cases.formats.image import resample
+from lib.cases.formats.image import Grid, Volume, resample
 from lib.ciml.training.patches import TrainingCase
 from lib.ciml.training.split import split_patients
 from lib.pipeline.workspace import Workspace
@@ -71,7 +72,7 @@ def labelled_cases(
     for done, case in enumerate(cases):
         on_progress(done, len(cases))
         try:
-            label = resample(workspace.labels.read(case), workspace.cache.get(case).grid, nearest=True).array
+            label = _on_grid(workspace.labels.read(case), workspace.cache.get(case).grid)
         except UserError as err:
             raise UserError(f"case {case.id} cannot be trained on: {err}") from err
         for part in (case.id, workspace.cache.key(case), str(case in check)):
@@ -105,6 +106,17 @@ def _split(workspace: Workspace, cases: Sequence[Case]) -> tuple[list[Case], lis
             f"the {side} side. Label more."
         )
     return learn, check
+
+
+def _on_grid(label: Volume, grid: Grid) -> NDArray[np.uint8]:
+    """Label on the grid of its case's array; one that vanishes there would teach that there is no lesion."""
+    array: NDArray[np.uint8] = resample(label, grid, nearest=True).array
+    if label.array.any() and not array.any():
+        raise UserError(
+            "its label must cover at least one voxel of the case's reference image; nothing is left of it on "
+            "the grid of that image. Outline it on that image, or set --conf reference."
+        )
+    return array
 
 
 def _label_file(folder: Path, case: Case) -> Path:

@@ -30,6 +30,7 @@ from lib.cases.quality.verdicts import Verdicts
 from lib.cases.records import Records
 from lib.ciml.decomposition.table import Decomposition, decomposition_for
 from lib.labels.exchange import SegmentationExchange
+from lib.labels.meaning import LabelMeanings
 from lib.labels.register import Register
 from lib.labels.store import LabelStore
 from lib.mdal import SCORING_VERSION
@@ -42,6 +43,7 @@ from lib.runtime.digest import digest
 from lib.runtime.errors import UserError
 from lib.runtime.own_files import Damaged, Unavailable
 from lib.runtime.progress import OnCasesDone
+from lib.runtime.yaml_table import YAML_SUFFIXES
 
 if TYPE_CHECKING:
     from lib.ciml.model_versions import Models
@@ -172,10 +174,23 @@ class Workspace:
     @cached_property
     def decomposition(self) -> Decomposition:
         """Labels, regions and subtasks: those of a preset, or of the clinic's own table."""
-        return decomposition_for(
-            self.found.pool.modalities,
-            preset=self.settings.decomposition,
-            labels=self.settings.labels or self.found.pool.labels or None,
+        try:
+            return decomposition_for(
+                self.found.pool.modalities,
+                preset=self.settings.decomposition,
+                labels=self.settings.labels or self.found.pool.labels or None,
+            )
+        except ValueError as err:
+            raise UserError(str(err)) from err
+
+    @cached_property
+    def label_meanings(self) -> LabelMeanings:
+        """Meaning of the values in the label files beside the images."""
+        return LabelMeanings(
+            self.decomposition,
+            named=bool(self.found.pool.labels),
+            own_names=bool(self.settings.labels)
+            or self.settings.decomposition.lower().endswith(YAML_SUFFIXES),
         )
 
     @cached_property
@@ -191,9 +206,10 @@ class Workspace:
             self.found,
             register,
             self.folders.studies / "labels",
-            numbering=self.decomposition,
+            meanings=self.label_meanings,
             study_labels=self.settings.study_labels,
             max_voxels=MAX_VOXELS,
+            held=lambda: self.verdicts.labels_held,
         )
 
     def exchange(
@@ -228,6 +244,7 @@ class Workspace:
             self.records,
             workers=self.settings.workers or os.cpu_count() or 1,
             on_progress=on_progress,
+            refuse_labels=self.label_meanings.refusals,
         )
         stamps = FileStamps.of(self.pool)
         self.verdicts.keep(KeptCheck(self._checked_state(stamps), verdicts, case_stamps(stamps)))
@@ -246,7 +263,8 @@ class Workspace:
         return digest([sorted(hashes.items()), self.scoring_settings])
 
     def _checked_state(self, stamps: FileStamps) -> str:
-        return digest([MEASURE_VERSION, stamps.images, asdict(self.preparation)])
+        settings = [asdict(self.preparation), repr(self.label_meanings)]
+        return digest([MEASURE_VERSION, stamps.images, stamps.labels, settings])
 
     def find(self) -> Pool:
         """Find the cases as they are now; the workspace stays unchanged.
@@ -263,13 +281,14 @@ class Workspace:
                 MAX_VOXELS,
             )
             return find_studies(mirror, rules)
-        return find_pool(
+        pool = find_pool(
             self.folders.studies,
             layout=settings.layout,
             modalities=settings.modalities,
             follow_links=settings.follow_links,
             rules=rules,
         )
+        return pool.without_labels() if settings.study_labels == "ignore" else pool
 
     def _tree(self) -> str:
         """Stamp of the names, sizes and times in the studies folder; empty for a PACS."""

@@ -139,7 +139,7 @@ class CaseDatastore(Datastore):
         case, path = self._label(label_id, label_tag)
         if self.labels.is_saved(path):
             return str(path)
-        return str(self._image_files.label(case, path, self.workspace.decomposition))
+        return str(self._image_files.label(case, path, self.labels, label_tag))
 
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> Any:
         """File of a label, opened."""

@@ -10,14 +10,14 @@ from pathlib import Path
 from lib.cases.case import Case, Source
 from lib.cases.formats.image import (
     FILE_SUFFIXES,
-    read_label_map,
+    read_segments,
     read_volume,
     stem_of,
     suffix_of,
     write_nifti,
 )
-from lib.ciml.decomposition.table import Decomposition
-from lib.labels.values import imported
+from lib.labels.store import LabelStore
+from lib.runtime.digest import digest
 from lib.runtime.disk_cache import evict_least_recently_used
 
 OPEN_IN_VIEWER_S = 600.0  # a viewer on this machine opens the file directly
@@ -66,20 +66,20 @@ class ImageFiles:
         os.utime(path.parent)
         return path
 
-    def label(self, case: Case, path: Path, decomposition: Decomposition) -> Path:
+    def label(self, case: Case, path: Path, labels: LabelStore, tag: str) -> Path:
         """Uniquely named file of a label found beside the images, with our values: viewers drop others.
 
         Raises:
-            UserError: If its values follow no numbering that the decomposition knows.
+            UserError: If its values follow no numbering that is known.
         """
-        if not decomposition.import_values:
-            return self._link(path, self.folder / f"{case.id}_label{suffix_of(path)}")
         source = Source(path)
-        file = self.folder / source.stamp() / f"{case.id}_label.nii.gz"
+        if labels.meanings.is_plain(case.id) and not read_segments(source):
+            return self._link(path, self.folder / f"{case.id}_label{suffix_of(path)}")
+        meaning = digest([source.stamp(), repr(labels.meanings)])
+        file = self.folder / meaning / f"{case.id}_label.nii.gz"
         with self._writing:
             if not file.exists():
-                label = imported(read_label_map(source, max_voxels=self.max_voxels), decomposition)
-                write_nifti(label, file)
+                write_nifti(labels.read(case, tag), file)
         return file
 
     def _link(self, source: Path, path: Path) -> Path:

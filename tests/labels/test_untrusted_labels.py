@@ -20,6 +20,7 @@ from tests.support.memory import forget_peak, peak_kb
 from tests.support.mutants import NRRD, Mutant, Original, bomb, mutants, originals
 from tests.support.pools import open_datastore
 
+AFFINE = np.array([[-2.0, 0, 0, -10], [0, -2, 0, 5], [0, 0, 2, 3], [0, 0, 0, 1]])  # of the originals
 SECRET = "the content of another file, 3141592653"
 
 
@@ -27,7 +28,8 @@ SECRET = "the content of another file, 3141592653"
 def datastore(tmp_path: Path) -> CaseDatastore:
     """A case on the grid of the mutants' originals, with a label."""
     studies = tmp_path / "studies"
-    write_image(studies / "p1" / "CT.nii.gz", shape=(8, 7, 6))
+    (studies / "p1").mkdir(parents=True)
+    nib.save(nib.Nifti1Image(np.ones((8, 7, 6), np.int16), AFFINE), studies / "p1" / "CT.nii.gz")
     datastore = open_datastore(studies)
     send(datastore, tmp_path, sound())
     return datastore
@@ -150,6 +152,9 @@ def test_a_label_on_a_finer_grid_lies_on_its_case_where_it_was_drawn(
     image = nib.Nifti1Image(array, affine)
     assert "lies outside every volume" in refused(datastore, tmp_path, "b0.nii", image.to_bytes())
     array[8:12, 8:12, 8:12] = 1
+    image = nib.Nifti1Image(array, affine)
+    assert "12% of this one lies inside a volume" in refused(datastore, tmp_path, "b0.nii", image.to_bytes())
+    array[20:30] = 0
     send(datastore, tmp_path, replace(sound("b0.nii"), data=nib.Nifti1Image(array, affine).to_bytes()))
 
 

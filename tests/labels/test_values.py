@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from lib.cases.case import Source
-from lib.cases.formats.image import read_volume
+from lib.cases.formats.image import read_label_map
 from lib.ciml.decomposition.table import decomposition_for
-from lib.labels.values import imported, our_values
-from lib.runtime.errors import UserError
+from lib.labels.meaning import LabelMeanings, renumbered
 from tests.support.images import write_image
 from tests.support.pools import open_datastore
 
@@ -27,23 +26,11 @@ def write_label(path: Path, values: list[int]) -> Path:
 
 @pytest.mark.parametrize("values", [[1, 2, 4], [1, 2, 3]], ids=["before 2023", "since 2023"])
 def test_brats_labels_of_either_numbering_become_the_same(tmp_path: Path, values: list[int]) -> None:
-    volume = read_volume(Source(write_label(tmp_path / "seg.nii.gz", values)))
-    label = our_values(imported(volume, GLIOMA), GLIOMA.labels, [])
+    volume = read_label_map(Source(write_label(tmp_path / "seg.nii.gz", values)))
+    label = renumbered(volume, LabelMeanings(GLIOMA).of("p1", values))
     first = label.array[0, 0, :4]  # (D, H, W): the file's first axis is the last here
     assert (first.tolist(), label.array.dtype) == ([1, 2, 3, 0], np.uint8)
     assert label.grid == volume.grid
-
-
-def test_a_label_file_that_mixes_two_numberings_is_refused(tmp_path: Path) -> None:
-    volume = read_volume(Source(write_label(tmp_path / "seg.nii.gz", [1, 2, 3, 4])))
-    with pytest.raises(UserError, match="must follow one numbering"):
-        imported(volume, GLIOMA)
-
-
-def test_a_value_that_the_map_does_not_explain_is_refused_with_both_remedies(tmp_path: Path) -> None:
-    volume = read_volume(Source(write_label(tmp_path / "seg.nii.gz", [1, 2, 5])))
-    with pytest.raises(UserError, match=r"got \[5\]\. Name them with --conf labels, or .* import_values"):
-        our_values(imported(volume, GLIOMA), GLIOMA.labels, [])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,11 @@ import nibabel as nib
 import numpy as np
 
 from lib.cases.formats.image import read_grid
+from lib.cases.quality.findings import Verdict
+from lib.cases.quality.kept_check import KeptCheck
+from lib.cases.quality.label_rules import with_label_findings
+from lib.cases.quality.measurements import measure
+from lib.cases.quality.rules import apply_rules
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.server.datastore import CaseDatastore
@@ -23,3 +28,13 @@ def label_for(workspace: Workspace, case_id: str, path: Path, value: int = 1) ->
     array[5:9, 10:20, 10:20] = value
     nib.save(nib.Nifti1Image(array.T, grid.affine), path)
     return path
+
+
+def check_here(workspace: Workspace) -> dict[str, Verdict]:
+    """Pool check in this process, as another takes seconds to start; the workspace keeps the result."""
+    facts = {case.id: measure(case, workspace.preparation) for case in workspace.pool.cases}
+    labels = {id: measured["label"] for id, measured in facts.items() if "label" in measured}
+    refused = workspace.label_meanings.refusals(labels)
+    verdicts = with_label_findings(apply_rules(facts, workspace.pool.modalities), facts, refused)
+    workspace.verdicts.keep(KeptCheck("now", verdicts))
+    return verdicts

@@ -19,11 +19,11 @@ class FileStamps(NamedTuple):
 
     Attributes:
         images: Case id, modality and stamp (names, sizes and times of the files) of each volume.
-        labels: Contour beside the images of each case.
+        labels: Case id, path and stamp of each contour beside the images.
     """
 
     images: list[list[str]]
-    labels: list[Path | None]
+    labels: list[list[str]]
 
     @classmethod
     def of(cls, pool: Pool) -> FileStamps:
@@ -34,7 +34,7 @@ class FileStamps(NamedTuple):
                 for case in pool.cases
                 for name, source in case.modalities.items()
             ],
-            [case.label for case in pool.cases],
+            [[case.id, str(case.label), _stamp(Source(case.label))] for case in pool.cases if case.label],
         )
 
 

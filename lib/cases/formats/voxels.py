@@ -14,6 +14,7 @@ from lib.cases.formats.headers import Header
 VOXELS_PER_STEP = 2**17  # voxels: 1 MB of the widest type
 MAX_VALUE = 1e9  # above all values of images; activity in Bq/ml comes nearest
 MAX_LABEL = 2**16 - 1  # the largest atlas in use ends at 14,175
+IGNORED = 255  # in labels with this app's values: nobody annotated this voxel
 
 
 def read_voxels(
@@ -73,3 +74,11 @@ def beyond_labels(values: NDArray[Any]) -> int:
         return int(np.count_nonzero((values < 0) | (values > MAX_LABEL)))
     whole = (values == np.rint(values)) & (values >= 0) & (values <= MAX_LABEL)  # False for NaN
     return int(values.size - np.count_nonzero(whole))
+
+
+def present_values(labels: NDArray[np.uint16]) -> set[int]:
+    """Values of a label map other than 0, found step by step: sorting all voxels would double the memory."""
+    found, voxels = np.zeros(MAX_LABEL + 1, dtype=bool), labels.reshape(-1)
+    for start in range(0, voxels.size, VOXELS_PER_STEP):
+        found[voxels[start : start + VOXELS_PER_STEP].astype(np.intp)] = True
+    return set(np.flatnonzero(found).tolist()) - {0}

@@ -8,7 +8,7 @@ import logging
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,17 +18,21 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from lib.cases.case import Case
+from lib.cases.case import Case, Source
 from lib.cases.preprocessing import Preparation
 from lib.cases.quality.findings import Verdict
+from lib.cases.quality.label_rules import with_label_findings
 from lib.cases.quality.measurements import MEASURE_VERSION, measure, unmeasured
 from lib.cases.quality.rules import apply_rules
 from lib.cases.records import Records
+from lib.runtime.errors import UserError
 from lib.runtime.processes import process_pool
 from lib.runtime.progress import OnCasesDone
 
 CASES_PER_PROCESS = 8  # starting a process takes as long as measuring a few cases
 CASES_PER_BATCH = 64  # cases measured between two transactions; a kill loses at most so many
+
+RefuseLabels = Callable[[Mapping[str, Any]], Mapping[str, str]]  # facts of labels -> reasons, by case id
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +44,7 @@ def check_pool(
     *,
     workers: int | None = None,
     on_progress: OnCasesDone | None = None,
+    refuse_labels: RefuseLabels = lambda labels: {},
 ) -> dict[str, Verdict]:
     """Check a pool and return the verdict on each case, by id; no file is changed.
 
@@ -52,12 +57,14 @@ def check_pool(
         records: Store of content hashes and measurements.
         workers: Number of processes; by default one a core.
         on_progress: Called with the numbers of checked cases and of all cases.
+        refuse_labels: Says which labels beside the images have values that cannot be used, and why.
 
     Returns:
         Verdict of each case, by id.
     """
     hashes = _content_hashes(cases, records)
-    keys = {id: _key(content, preparation) for id, content in hashes.items()}
+    labels = {case.id: _label_stamp(case) for case in cases}
+    keys = {id: _key(content, labels[id], preparation) for id, content in hashes.items()}
     known = records.measurements(keys.values())
     measured = {case.id: known[keys[case.id]] for case in cases if keys.get(case.id) in known}
     pending = [case for case in cases if case.id not in measured]
@@ -73,7 +80,9 @@ def check_pool(
             fresh.clear()
         report(len(measured), len(cases))
     records.store(fresh)
-    return apply_rules({case.id: measured[case.id] for case in cases}, preparation.modalities)
+    measurements = {case.id: measured[case.id] for case in cases}
+    refused = refuse_labels({id: facts["label"] for id, facts in measurements.items() if "label" in facts})
+    return with_label_findings(apply_rules(measurements, preparation.modalities), measurements, refused)
 
 
 @dataclass(frozen=True)
@@ -150,6 +159,13 @@ def _content_hashes(cases: Sequence[Case], records: Records) -> dict[str, str]:
         return _content_hashes(cases[:half], records) | _content_hashes(cases[half:], records)
 
 
-def _key(content: str, preparation: Preparation) -> str:
-    text = json.dumps([MEASURE_VERSION, content, preparation.reference, preparation.max_voxels])
+def _label_stamp(case: Case) -> str:
+    """Stamp of the label beside the images; empty without one, or if it has just been removed."""
+    with suppress(UserError):
+        return f"{case.label} {Source(case.label).stamp()}" if case.label else ""
+    return ""
+
+
+def _key(content: str, label: str, preparation: Preparation) -> str:
+    text = json.dumps([MEASURE_VERSION, content, label, preparation.reference, preparation.max_voxels])
     return "check:" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

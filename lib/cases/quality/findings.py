@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 UNFETCHED = "unfetched"  # code of a finding: the PACS did not deliver a series
+LABEL_UNUSABLE = "label_unusable"  # code: the label beside the images cannot be read, or its values not used
+LABEL_MISPLACED = "label_misplaced"  # code: the label does not lie on its images; releasing the case frees it
 
 Severity = Literal["warned", "quarantined"]
 Status = Literal["ok", "warned", "quarantined"]

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.body import body_mask
-from lib.cases.case import Case
+from lib.cases.case import Case, Source
 from lib.cases.dicomweb.client import PacsError
 from lib.cases.formats.image import Grid, Volume, read_volume, resample
 from lib.cases.modalities import kind
 from lib.cases.preprocessing import Preparation
 from lib.cases.quality.alignment import alignment, grey_levels
+from lib.cases.quality.label_facts import label_facts
 from lib.cases.quality.plausibility import doubts
 from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
@@ -35,7 +36,8 @@ def measure(case: Case, preparation: Preparation) -> dict[str, Any]:
         preparation: Settings with the reference, whose coarsened grid is used for the comparison.
 
     Returns:
-        `modalities`: name -> facts of one volume; `pairs`: facts of every two modalities with an image.
+        `modalities`: name -> facts of one volume; `pairs`: facts of every two modalities with an image;
+        `label`: facts of the label beside the images, if there is one.
     """
     try:
         with as_case_error(f"case {case.id}"):
@@ -52,6 +54,7 @@ def unmeasured(case: Case, reason: str) -> dict[str, Any]:
 def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
     facts: dict[str, dict[str, Any]] = {}
     coarse: dict[str, Volume] = {}
+    grids: dict[str, Grid] = {}
     reference = preparation.reference_of(case)
     for name in sorted(case.modalities, key=lambda name: name != reference):
         path = case.modalities[name].path
@@ -67,6 +70,7 @@ def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
                 "unfetched": isinstance(err, PacsError),  # a later fetch may succeed
             }
             continue
+        grids[name] = volume.grid
         has_image = facts[name]["finite"] == 1.0 and facts[name]["std"] > 0.0
         if has_image and not any(doubts(name, facts[name])):
             coarse[name] = coarsen(volume)
@@ -78,7 +82,17 @@ def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
     bodies = {name: _body(placed[name], name) for name in ordered}
     for name in ordered:
         facts[name]["body_ml"] = float(bodies[name].sum() * grid.voxel_ml)
-    return {"modalities": facts, "pairs": _compare(placed, bodies, grid)}
+    measured = {"modalities": facts, "pairs": _compare(placed, bodies, grid)}
+    if case.label is not None and reference in grids:
+        measured["label"] = label_facts(
+            Source(case.label),
+            grids,
+            bodies,
+            grid,
+            reference=reference,
+            max_voxels=preparation.max_voxels,
+        )
+    return measured
 
 
 def volume_facts(volume: Volume) -> dict[str, Any]:

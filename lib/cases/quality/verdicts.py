@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lib.cases.case import Case, CaseError
 from lib.cases.discovery.found_pool import FoundPool
-from lib.cases.quality.findings import UNFETCHED, Verdict
+from lib.cases.quality.findings import LABEL_MISPLACED, LABEL_UNUSABLE, UNFETCHED, Verdict
 from lib.cases.quality.kept_check import KeptCheck
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ class Verdicts:
         quarantined: Ids of the cases that the check holds back and nobody released.
         unchecked: Ids of the cases held back because the last check failed and never saw their files.
         served: All other cases.
+        labels_held: Ids of the cases whose label beside the images the check holds back; the set is
+            replaced, never changed.
     """
 
     def __init__(self, found: FoundPool, folder: Path, released: Collection[str]) -> None:
@@ -42,6 +44,7 @@ class Verdicts:
         self.quarantined: set[str] = set()
         self.unchecked: set[str] = set()
         self.served: tuple[Case, ...] = found.pool.cases
+        self.labels_held: frozenset[str] = frozenset()
         self._kept = KeptCheck()
         if found.pool.cases:
             self.recall()
@@ -134,3 +137,8 @@ class Verdicts:
         self.unchecked = unchecked - self.quarantined
         held = self.quarantined | self.unchecked
         self.served = tuple(case for case in pool.cases if case.id not in held)
+        self.labels_held = frozenset(id for id in self.by_case if self._holds_label(id))
+
+    def _holds_label(self, case_id: str) -> bool:
+        codes = {finding.code for finding in self.by_case[case_id].findings}
+        return LABEL_UNUSABLE in codes or (LABEL_MISPLACED in codes and case_id not in self._released)

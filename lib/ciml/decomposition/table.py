@@ -112,32 +112,8 @@ class Decomposition:
             label[wins], best[wins] = own_label(region, self.regions), probability[wins]
         return label
 
-    def imported(self, label: NDArray[Any]) -> NDArray[Any]:
-        """Convert the values of a label file to label values: 0..n stay, others follow `import_values`.
-
-        Args:
-            label: Values of any shape; values without a map entry are unchanged.
-
-        Returns:
-            Label values of the same shape and type.
-
-        Raises:
-            ValueError: If a value is mapped to one that the file holds too, such as 4 to 3 where BraTS
-                before 2017 means another structure by 3.
-        """
-        result = label.copy()
-        for theirs, ours in self.import_values.items():
-            mapped = label == theirs
-            if mapped.any() and (label == ours).any():
-                raise ValueError(
-                    f"the label must follow one numbering; it holds {theirs}, which import_values maps to "
-                    f"{ours}, and {ours} itself. Renumber one of them in the file."
-                )
-            result[mapped] = ours
-        return result
-
     def exported(self, label: NDArray[Any]) -> NDArray[Any]:
-        """Convert label values 0..n by `export_values`; `imported` is the inverse.
+        """Convert label values 0..n by `export_values`; `import_values` is the inverse.
 
         Args:
             label: Label values of any shape.

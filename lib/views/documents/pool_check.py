@@ -35,6 +35,8 @@ FINDING_NAMES = {  # names of findings by code
     "same_image": "duplicate image",
     "duplicate": "duplicate case",
     "duplicate_image": "duplicate image",
+    "label_unusable": "label cannot be used",
+    "label_misplaced": "label does not lie on its images",
 }
 # Findings that a picture of two images together shows.
 PAIR_FINDINGS = ("outlines", "displaced", "mirrored", "unrelated", "no_overlap", "coverage")

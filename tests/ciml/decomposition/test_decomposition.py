@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lib.ciml.decomposition.table import Decomposition, decomposition_for
+from lib.labels.meaning import LabelMeanings
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "decomposition.md"
 GLIOMA = decomposition_for(("T1", "T1ce", "T2", "FLAIR"))
@@ -115,8 +116,9 @@ def test_labels_survive_as_regions_and_as_files_in_every_decomposition(
     values = st.integers(0, len(decomposition.labels))
     label = data.draw(arrays(np.uint8, (2, 3, 2), elements=values))
     np.testing.assert_array_equal(decomposition.labels_of(decomposition.regions_of(label)), label)
-    np.testing.assert_array_equal(decomposition.imported(label), label)
-    np.testing.assert_array_equal(decomposition.imported(decomposition.exported(label)), label)
+    exported = decomposition.exported(label)
+    back = LabelMeanings(decomposition).of("p1", np.unique(exported).tolist())
+    np.testing.assert_array_equal(np.vectorize({0: 0, **back}.get, otypes=[np.uint8])(exported), label)
 
 
 @given(tables())
@@ -124,26 +126,6 @@ def test_every_valid_table_survives_json(table: dict[str, Any]) -> None:
     decomposition = Decomposition.from_dict(table)
     again = Decomposition.from_dict(json.loads(json.dumps(decomposition.to_dict())))
     assert again.to_dict() == decomposition.to_dict()
-
-
-@pytest.mark.parametrize(
-    ("file", "ours"),
-    [([0, 1, 2, 4], [0, 1, 2, 3]), ([0, 1, 2, 3], [0, 1, 2, 3]), ([0, 1, 2], [0, 1, 2]), ([4, 7], [3, 7])],
-    ids=["BraTS before 2023", "BraTS since 2023", "either", "with a value that nobody explained"],
-)
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
-def test_only_values_that_are_not_ours_are_imported(file: list[int], ours: list[int], dtype: type) -> None:
-    label = np.array(file, dtype=dtype)
-    imported = GLIOMA.imported(label)
-    assert (imported.tolist(), imported.dtype) == (ours, dtype)
-    assert label.tolist() == file
-
-
-def test_a_file_of_a_third_numbering_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"must follow one numbering; it holds 4, which .* to 3, and 3 itself"
-    ):
-        GLIOMA.imported(np.array([1, 2, 3, 4]))
 
 
 def test_exported_values_are_brats_and_may_be_larger_than_a_byte() -> None:

@@ -1,0 +1,99 @@
+"""Measurements of the label beside the images of a case: its values, and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.cases.case import Source
+from lib.cases.formats.image import Grid, read_label_map, read_segments
+from lib.cases.formats.voxels import present_values
+from lib.cases.placement import outlined_part, share_inside, share_within, volume_on
+from lib.cases.unexpected_errors import as_case_error
+from lib.runtime.errors import UserError
+
+_SAME_SIZE = 1e-2  # relative difference of voxel sizes that are written with rounding
+
+
+def label_facts(
+    label: Source,
+    grids: Mapping[str, Grid],
+    bodies: Mapping[str, NDArray[np.bool_]],
+    body_grid: Grid,
+    *,
+    reference: str,
+    max_voxels: int,
+) -> dict[str, Any]:
+    """Values and place of a label; JSON-serialisable.
+
+    Args:
+        label: Location of the label.
+        grids: Grid of each readable image of the case.
+        bodies: Body on each image that can be compared, all on `body_grid`.
+        body_grid: Grid of the bodies.
+        reference: Modality that gives the grid of the arrays.
+        max_voxels: Largest number of voxels.
+
+    Returns:
+        `error` if it cannot be read; else `values`, and `segments` as a Slicer file names them. If it holds
+        anything: `ml`, and `kept_ml` on the reference's grid; `inside` and `body`, the shares of it inside
+        each image's field of view and in the body there; `twin`, see `displaced_twin`.
+    """
+    try:
+        with as_case_error(str(label.path)):
+            volume = read_label_map(label, max_voxels=max_voxels)
+            segments = read_segments(label)
+    except UserError as err:
+        return {"error": str(err)}
+    facts: dict[str, Any] = {"values": sorted(present_values(volume.array)), "segments": segments}
+    if (mask := outlined_part(volume)) is None:
+        return facts
+    voxels = int(mask.array.sum())
+    return facts | {
+        "ml": voxels * mask.grid.voxel_ml,
+        "reference": reference,
+        "reference_ml": grids[reference].voxel_ml,
+        "kept_ml": volume_on(mask, grids[reference]),
+        "inside": {name: share_inside(mask, grid) for name, grid in grids.items()},
+        "body": {name: share_within(mask, body, body_grid) for name, body in bodies.items() if body.any()},
+        "twin": displaced_twin(volume.grid, grids),
+    }
+
+
+def displaced_twin(label: Grid, grids: Mapping[str, Grid]) -> dict[str, Any] | None:
+    """Image that the label was drawn on if one of the two has lost its place in space; None if there is none.
+
+    A label has the size of the image that it was drawn on. It has lost its place if it has the number of
+    voxels of an image along every axis, in any order, and either its voxel size too or an origin of exactly
+    0, but lies on none of the images.
+
+    Returns:
+        `modality`, and `apart_mm` between the centres of the two.
+    """
+    if any(_same_box(label, grid) for grid in grids.values()):
+        return None
+    for name, grid in grids.items():
+        if sorted(grid.shape) != sorted(label.shape):
+            continue
+        same_size = np.allclose(sorted(label.spacing), sorted(grid.spacing), rtol=_SAME_SIZE)
+        lost = not label.affine[:3, 3].any() or not grid.affine[:3, 3].any()
+        if same_size or lost:
+            apart = _corners(label).mean(axis=0) - _corners(grid).mean(axis=0)
+            return {"modality": name, "apart_mm": float(np.linalg.norm(apart))}
+    return None
+
+
+def _same_box(one: Grid, other: Grid) -> bool:
+    """Whether two grids fill the same box to within a voxel, in any order and direction of the axes."""
+    between = np.linalg.norm(_corners(one)[:, None] - _corners(other)[None], axis=2)
+    return bool(between.min(axis=1).max() <= max(*one.spacing, *other.spacing))
+
+
+def _corners(grid: Grid) -> NDArray[np.float64]:
+    """Corners of the outer voxels in RAS mm, shape (8, 3)."""
+    ends = product(*((-0.5, size - 0.5) for size in grid.shape[::-1]))
+    return np.asarray((grid.affine @ np.array([[*index, 1] for index in ends]).T)[:3].T)
