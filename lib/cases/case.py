@@ -80,6 +80,7 @@ class Case:
         label: Reference contour found beside the images, if any.
         patient: Group for cross-validation; cases of one patient are never split.
         layout: Name of the layout that found the case.
+        ignored: Value in the label of voxels that nobody annotated; None if the studies name none.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Case:
     label: Path | None = None
     patient: str = ""
     layout: str = ""
+    ignored: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse an unsafe id and a case without modalities; the patient defaults to the id."""

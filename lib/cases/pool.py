@@ -40,6 +40,7 @@ class Pool:
         cases: Cases ordered by id.
         skipped: Files and folders that are not used.
         labels: Names of the label values 1..n, if the studies define them.
+        unclear_labels: Why the studies' own names of the label values cannot be used; empty if they can.
     """
 
     root: Path
@@ -47,6 +48,7 @@ class Pool:
     cases: tuple[Case, ...]
     skipped: tuple[Skipped, ...] = ()
     labels: tuple[str, ...] = ()
+    unclear_labels: str = ""
 
     @cached_property
     def modalities(self) -> tuple[str, ...]:

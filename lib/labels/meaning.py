@@ -33,16 +33,19 @@ class LabelMeanings:
         numbering: Structures of this app and their values.
         named: Whether the studies themselves name the values, so that a case's name decides nothing.
         own_names: Whether the site names its structures itself, in a table of its own or by --conf labels.
-        ignored: Value of the voxels that nobody annotated; None if the studies name none.
     """
 
     numbering: Numbering
     named: bool = False
     own_names: bool = False
-    ignored: int | None = None
 
     def of(
-        self, case_id: str, values: Collection[int], segments: Sequence[tuple[str, int]] = ()
+        self,
+        case_id: str,
+        values: Collection[int],
+        segments: Sequence[tuple[str, int]] = (),
+        *,
+        ignored: int | None = None,
     ) -> dict[int, int]:
         """This app's value for each value of a file; `IGNORED` for voxels that nobody annotated.
 
@@ -50,11 +53,19 @@ class LabelMeanings:
             case_id: Id of the file's case.
             values: Values in the file; 0 is background.
             segments: Name and value of each segment that the file's header names.
+            ignored: Value of the voxels that nobody annotated; None if the studies name none.
 
         Raises:
             UserError: If it is not known what a value means, or this app has no such structure.
         """
         present = set(values) - {0}
+        if ignored is not None and ignored in present:
+            if ignored in self.numbering.labels.values():
+                raise UserError(
+                    f"the value {ignored} must mean one thing; dataset.json calls it ignore, and here it is "
+                    f"a structure: {self._listed()}. Number the structures as dataset.json does."
+                )
+            return self.of(case_id, present - {ignored}, segments) | {ignored: IGNORED}
         if segments:
             return self._by_segments(present, segments)
         if editions := self._editions(case_id):
@@ -63,7 +74,7 @@ class LabelMeanings:
 
     def is_plain(self, case_id: str) -> bool:
         """Whether a file without segments can hold no other values than this app's."""
-        return not (self._editions(case_id) or self.numbering.import_values or self.ignored)
+        return not (self._editions(case_id) or self.numbering.import_values)
 
     def refusals(self, labels: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         """Why the values of a label cannot be used, by case id.
@@ -72,7 +83,7 @@ class LabelMeanings:
         mixes two numberings; the first is refused, unless the name of its case tells its edition.
 
         Args:
-            labels: Measured label of each case, with `values` and `segments`.
+            labels: Measured label of each case, with `values`, `segments` and `ignored`.
         """
         refused, silent = {}, dict[str, set[int]]()
         for id, label in labels.items():
@@ -80,7 +91,7 @@ class LabelMeanings:
                 continue
             segments = [(name, value) for name, value in label["segments"]]
             try:
-                self.of(id, label["values"], segments)
+                self.of(id, label["values"], segments, ignored=label["ignored"])
             except UserError as err:
                 refused[id] = str(err)
                 continue
@@ -123,8 +134,6 @@ class LabelMeanings:
         table |= {
             theirs: ours for theirs, ours in self.numbering.import_values.items() if theirs not in table
         }
-        if self.ignored is not None:
-            table[self.ignored] = IGNORED
         if unknown := sorted(present - table.keys()):
             raise UserError(
                 f"the label's values must be 0, {self._listed()}; got {str(unknown)[:80]}. {_REMEDY}"

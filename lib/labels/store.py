@@ -13,7 +13,7 @@ from typing import Any
 from lib.cases.case import Case, Source
 from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.formats.image import FILE_SUFFIXES, Volume, read_label_map, read_segments, suffix_of
-from lib.cases.formats.voxels import present_values
+from lib.cases.formats.voxels import IGNORED, present_values
 from lib.labels.meaning import LabelMeanings, renumbered
 from lib.labels.notes import check_notes
 from lib.labels.register import Register, Staged
@@ -97,8 +97,13 @@ class LabelStore:
         records = self._register.objects.values()
         return dict(Counter(tag for record in records for tag in record.get("labels", {})))
 
-    def read(self, case: Case, tag: str = FINAL) -> Volume:
+    def read(self, case: Case, tag: str = FINAL, *, with_ignored: bool = False) -> Volume:
         """Label of a case with this app's values 1..n, uint8, on the grid that it was outlined on.
+
+        Args:
+            case: Case of the label.
+            tag: Tag of the label.
+            with_ignored: Whether voxels that nobody annotated are `IGNORED`, for training, or else 0.
 
         Raises:
             UserError: If the case has no label of this tag, or the label cannot be read.
@@ -111,7 +116,11 @@ class LabelStore:
             return self._read_saved(
                 case, volume, segments_of(self.notes(case, tag)) or read_segments(Source(path))
             )
-        table = self.meanings.of(case.id, present_values(volume.array), read_segments(Source(path)))
+        table = self.meanings.of(
+            case.id, present_values(volume.array), read_segments(Source(path)), ignored=case.ignored
+        )
+        if not with_ignored:
+            table = {theirs: ours for theirs, ours in table.items() if ours != IGNORED}
         return renumbered(volume, table)
 
     def _read_saved(self, case: Case, volume: Volume, segments: Sequence[tuple[str, int]]) -> Volume:

@@ -17,6 +17,7 @@ from pydantic import (
 
 from lib.plan.budget import Budget
 from lib.runtime.errors import UserError
+from lib.runtime.yaml_table import YAML_SUFFIXES
 
 _OF_MONAI_LABEL = {"server_mode"}  # keys that the framework itself reads from --conf
 
@@ -107,6 +108,11 @@ class AppSettings(BaseModel):
     prefetch: int = _key(4, "Next cases of the plan that are segmented before anyone asks; 0: none", "cases", ge=0)
     device: str = _key("auto", "auto, cpu, cuda or cuda:N")
     # fmt: on
+
+    @property
+    def names_labels(self) -> bool:
+        """Whether the site itself says what the label values mean, by `labels` or a table of its own."""
+        return bool(self.labels) or self.decomposition.lower().endswith(YAML_SUFFIXES)
 
     @field_validator("ct_window")
     @classmethod

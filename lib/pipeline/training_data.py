@@ -72,7 +72,7 @@ def labelled_cases(
     for done, case in enumerate(cases):
         on_progress(done, len(cases))
         try:
-            label = _on_grid(workspace.labels.read(case), workspace.cache.get(case).grid)
+            label = _on_grid(workspace.labels.read(case, with_ignored=True), workspace.cache.get(case).grid)
         except UserError as err:
             raise UserError(f"case {case.id} cannot be trained on: {err}") from err
         for part in (case.id, workspace.cache.key(case), str(case in check)):

@@ -43,7 +43,6 @@ from lib.runtime.digest import digest
 from lib.runtime.errors import UserError
 from lib.runtime.own_files import Damaged, Unavailable
 from lib.runtime.progress import OnCasesDone
-from lib.runtime.yaml_table import YAML_SUFFIXES
 
 if TYPE_CHECKING:
     from lib.ciml.model_versions import Models
@@ -174,6 +173,8 @@ class Workspace:
     @cached_property
     def decomposition(self) -> Decomposition:
         """Labels, regions and subtasks: those of a preset, or of the clinic's own table."""
+        if (unclear := self.found.pool.unclear_labels) and not self.settings.names_labels:
+            raise UserError(unclear)
         try:
             return decomposition_for(
                 self.found.pool.modalities,
@@ -186,12 +187,9 @@ class Workspace:
     @cached_property
     def label_meanings(self) -> LabelMeanings:
         """Meaning of the values in the label files beside the images."""
-        return LabelMeanings(
-            self.decomposition,
-            named=bool(self.found.pool.labels),
-            own_names=bool(self.settings.labels)
-            or self.settings.decomposition.lower().endswith(YAML_SUFFIXES),
-        )
+        pool, own_names = self.found.pool, self.settings.names_labels
+        named = bool(pool.labels or pool.unclear_labels)
+        return LabelMeanings(self.decomposition, named=named, own_names=own_names)
 
     @cached_property
     def labels(self) -> LabelStore:

@@ -73,7 +73,7 @@ class ImageFiles:
             UserError: If its values follow no numbering that is known.
         """
         source = Source(path)
-        if labels.meanings.is_plain(case.id) and not read_segments(source):
+        if labels.meanings.is_plain(case.id) and case.ignored is None and not read_segments(source):
             return self._link(path, self.folder / f"{case.id}_label{suffix_of(path)}")
         meaning = digest([source.stamp(), repr(labels.meanings)])
         file = self.folder / meaning / f"{case.id}_label.nii.gz"

@@ -112,7 +112,7 @@ def test_a_core_is_not_taken_for_the_whole_lesion_of_a_pool_without_names() -> N
 
 
 def label(*values: int) -> dict[str, object]:
-    return {"values": list(values), "segments": []}
+    return {"values": list(values), "segments": [], "ignored": None}
 
 
 def test_in_a_pool_with_3_a_4_of_no_known_edition_is_refused_with_both_cases() -> None:

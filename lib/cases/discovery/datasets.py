@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from lib.cases.case import Case, CaseError, Source
+from lib.cases.discovery.dataset_labels import DatasetLabels
 from lib.cases.discovery.studies import Studies, case_or_skip
 from lib.cases.formats.image import read_axes, stem_of, suffix_of
 from lib.cases.formats.json_file import read_json
@@ -49,7 +51,7 @@ def find_nnunet(studies: Studies) -> Pool:
     cases = [
         case_or_skip(studies, id, sources, labels.get(id), layout="nnunet") for id, sources in found.items()
     ]
-    return replace(studies.pool("nnunet", cases), labels=_label_names(studies))
+    return _pool(studies, "nnunet", cases)
 
 
 def find_decathlon(studies: Studies) -> Pool:
@@ -62,7 +64,7 @@ def find_decathlon(studies: Studies) -> Pool:
     files = [path for split in ("Tr", "Ts") for path in _images(studies, split)]
     with ThreadPoolExecutor() as pool:
         cases = list(pool.map(lambda path: _decathlon_case(studies, path, names), files))
-    return replace(studies.pool("decathlon", cases), labels=_label_names(studies))
+    return _pool(studies, "decathlon", cases)
 
 
 def _decathlon_case(studies: Studies, path: Path, names: dict[int, tuple[str, float]]) -> Case | None:
@@ -90,19 +92,11 @@ def _decathlon_case(studies: Studies, path: Path, names: dict[int, tuple[str, fl
     )
 
 
-def _label_names(studies: Studies) -> tuple[str, ...]:
-    """Names of the label values 1..n in dataset.json; empty if it has no complete list."""
-    table = read_json(studies.root / "dataset.json").get("labels")
-    if not isinstance(table, dict):
-        return ()
-    pairs = ((value, name) if isinstance(value, int) else (name, value) for name, value in table.items())
-    names = {int(value): str(name) for value, name in pairs if _INDEX.fullmatch(str(value))}
-    names.pop(0, None)
-    return (
-        tuple(names[value] for value in sorted(names))
-        if sorted(names) == list(range(1, len(names) + 1))
-        else ()
-    )
+def _pool(studies: Studies, layout: str, cases: Iterable[Case | None]) -> Pool:
+    """Pool whose labels have the meaning that dataset.json gives them."""
+    labels = DatasetLabels.read(studies.root)
+    known = [replace(case, ignored=labels.ignored) for case in cases if case]
+    return replace(studies.pool(layout, known), labels=labels.names, unclear_labels=labels.unclear)
 
 
 def _images(studies: Studies, split: str) -> list[Path]:

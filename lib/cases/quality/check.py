@@ -162,7 +162,7 @@ def _content_hashes(cases: Sequence[Case], records: Records) -> dict[str, str]:
 def _label_stamp(case: Case) -> str:
     """Stamp of the label beside the images; empty without one, or if it has just been removed."""
     with suppress(UserError):
-        return f"{case.label} {Source(case.label).stamp()}" if case.label else ""
+        return f"{case.label} {Source(case.label).stamp()} {case.ignored}" if case.label else ""
     return ""
 
 

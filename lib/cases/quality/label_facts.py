@@ -21,6 +21,7 @@ _SAME_SIZE = 1e-2  # relative difference of voxel sizes that are written with ro
 
 def label_facts(
     label: Source,
+    ignored: int | None,
     grids: Mapping[str, Grid],
     bodies: Mapping[str, NDArray[np.bool_]],
     body_grid: Grid,
@@ -32,6 +33,7 @@ def label_facts(
 
     Args:
         label: Location of the label.
+        ignored: Value of the voxels that nobody annotated, which lie anywhere; None if there is none.
         grids: Grid of each readable image of the case.
         bodies: Body on each image that can be compared, all on `body_grid`.
         body_grid: Grid of the bodies.
@@ -39,9 +41,10 @@ def label_facts(
         max_voxels: Largest number of voxels.
 
     Returns:
-        `error` if it cannot be read; else `values`, and `segments` as a Slicer file names them. If it holds
-        anything: `ml`, and `kept_ml` on the reference's grid; `inside` and `body`, the shares of it inside
-        each image's field of view and in the body there; `twin`, see `displaced_twin`.
+        `error` if it cannot be read; else `values`, `segments` as a Slicer file names them, and `ignored`.
+        If it outlines anything: `ml`, and `kept_ml` on the grid of `reference`, whose voxels have
+        `reference_ml`; `inside` and `body`, the shares of it inside each image's field of view and in the body
+        there; `twin`, see `displaced_twin`.
     """
     try:
         with as_case_error(str(label.path)):
@@ -49,7 +52,13 @@ def label_facts(
             segments = read_segments(label)
     except UserError as err:
         return {"error": str(err)}
-    facts: dict[str, Any] = {"values": sorted(present_values(volume.array)), "segments": segments}
+    facts: dict[str, Any] = {
+        "values": sorted(present_values(volume.array)),
+        "segments": segments,
+        "ignored": ignored,
+    }
+    if ignored is not None:
+        volume.array[volume.array == ignored] = 0
     if (mask := outlined_part(volume)) is None:
         return facts
     voxels = int(mask.array.sum())

@@ -86,6 +86,7 @@ def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
     if case.label is not None and reference in grids:
         measured["label"] = label_facts(
             Source(case.label),
+            case.ignored,
             grids,
             bodies,
             grid,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import StrictInt, with_config
 
-MAX_LABELS = 255  # clients hold labels as uint8
+MAX_LABELS = 254  # clients hold labels as uint8, and 255 marks voxels that nobody annotated
 MAX_FILE_VALUE = 65535
 
 

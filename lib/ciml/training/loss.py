@@ -17,6 +17,7 @@ from monai.losses.dice import DiceLoss
 from torch import Tensor
 from torch.nn import functional
 
+from lib.cases.formats.voxels import IGNORED
 from lib.ciml.decomposition.table import Decomposition
 from lib.ciml.network.ciml_network import Output
 from lib.ciml.network.message import Message
@@ -55,7 +56,7 @@ def objective(
 
     Args:
         output: Output of the network.
-        regions: Masks of all regions, shape (B, R, D, H, W), 0 or 1.
+        regions: Masks of all regions, shape (B, R, D, H, W), 0 or 1, or `IGNORED`.
         decomposition: Decomposition, with the regions of each subtask.
         beta: Weight of the KL per nat.
     """
@@ -78,11 +79,13 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
 
     Args:
         logits: Logits of the regions, shape (B, R, D, H, W).
-        target: Masks of the regions, same shape, 0 or 1.
+        target: Masks of the regions, same shape, 0 or 1; voxels that are `IGNORED` take no part.
     """
-    logits, target = logits.float(), target.float()
-    dice: Tensor = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)(logits, target)
-    return dice + functional.binary_cross_entropy_with_logits(logits, target)
+    known = (target != IGNORED).float()
+    logits, target = logits.float(), target.float() * known
+    dice: Tensor = DiceLoss(batch=True, smooth_nr=1.0, smooth_dr=1.0)(torch.sigmoid(logits) * known, target)
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, weight=known, reduction="sum")
+    return dice + entropy / known.sum().clamp(min=1.0)
 
 
 def message_kl(message: Message) -> Tensor:

@@ -17,7 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.precision import autocast
 from lib.ciml.training.loss import Loss, beta_at, objective
-from lib.ciml.training.patches import PatchSampler, TrainingCase, augment_patch, drop_modalities
+from lib.ciml.training.patches import (
+    PatchSampler,
+    TrainingCase,
+    augment_patch,
+    drop_modalities,
+    targets_of,
+)
 from lib.ciml.training.settings import TrainingSettings
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -147,7 +153,7 @@ class Optimisation:
                 yield batch
 
     def _batch(self, random: np.random.Generator) -> Batch:
-        """Images (B, M, D, H, W), present modalities (B, M) and region masks (B, R, D, H, W)."""
+        """Images (B, M, D, H, W), present modalities (B, M) and `targets_of` (B, R, D, H, W)."""
         settings = self.settings
         patches = [
             augment_patch(self.sampler.draw(random), jitter=settings.jitter, generator=random)
@@ -157,7 +163,7 @@ class Optimisation:
             drop_modalities(patch.present, probability=settings.modality_dropout, generator=random)
             for patch in patches
         ]
-        regions = [self.network.decomposition.regions_of(patch.label) for patch in patches]
+        regions = [targets_of(patch.label, self.network.decomposition) for patch in patches]
         image, here, masks = (
             torch.from_numpy(np.stack(parts))
             for parts in ([patch.image for patch in patches], present, regions)

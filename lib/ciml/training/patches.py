@@ -9,7 +9,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from lib.cases.formats.voxels import IGNORED
 from lib.cases.preprocessing import PreparedCase
+from lib.ciml.decomposition.table import Decomposition
 
 POSITIONS_PER_LABEL = 20_000  # voxels of a label that are kept as possible centres
 
@@ -20,7 +22,7 @@ class TrainingCase:
 
     Attributes:
         prepared: Prepared case with memory-mapped images.
-        label: Label map, shape (D, H, W), uint8; 0 is background.
+        label: Label map, shape (D, H, W), uint8; 0 is background, `IGNORED` where nobody annotated.
     """
 
     prepared: PreparedCase
@@ -104,7 +106,7 @@ class PatchSampler:
 def _positions_of(label: NDArray[np.uint8], generator: Generator) -> list[NDArray[np.int64]]:
     """Voxels of each label in the case, shape (P, 3) each."""
     found = []
-    for value in np.unique(label[label > 0]):
+    for value in np.setdiff1d(label, (0, IGNORED)):
         flat = np.flatnonzero(label == value)
         if len(flat) > POSITIONS_PER_LABEL:
             flat = generator.choice(flat, POSITIONS_PER_LABEL, replace=False)
@@ -127,6 +129,11 @@ def read_patch(case: TrainingCase, start: NDArray[np.int64], size: tuple[int, ..
     padding = [(0, extent - got) for extent, got in zip(size, label.shape, strict=True)]
     image = np.asarray(case.prepared.array[(slice(None), *box)], dtype=np.float32)
     return Patch(np.pad(image, [(0, 0), *padding]), np.pad(label, padding), np.array(case.prepared.present))
+
+
+def targets_of(label: NDArray[np.uint8], decomposition: Decomposition) -> NDArray[np.uint8]:
+    """Masks of the regions, shape (R, D, H, W), 0 or 1, and `IGNORED` in voxels that nobody annotated."""
+    return np.where(label == IGNORED, np.uint8(IGNORED), decomposition.regions_of(label))
 
 
 def augment_patch(patch: Patch, *, jitter: float, generator: Generator) -> Patch:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.cases.formats.voxels import IGNORED
 from lib.ciml.checkpoint import UNREADABLE_CHECKPOINT
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.tuning import keep_freed_memory, lay_out
@@ -264,8 +265,8 @@ def _check(network: CimlNetwork, cases: Sequence[TrainingCase], settings: Traini
                 f"case {case.prepared.id} must have the channels {', '.join(network.modalities)}; got "
                 f"{', '.join(case.prepared.modalities)}. Prepare it for this network."
             )
-        if case.label.max(initial=0) > highest:
+        if (found := int(case.label[case.label != IGNORED].max(initial=0))) > highest:
             raise ValueError(
-                f"labels of {case.prepared.id} must be 0..{highest}; got {int(case.label.max())}. "
+                f"labels of {case.prepared.id} must be 0..{highest}; got {found}. "
                 "Give the pool's label names, or correct the label."
             )

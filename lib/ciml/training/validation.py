@@ -12,6 +12,7 @@ from monai.metrics.meandice import compute_dice
 from monai.metrics.surface_distance import compute_average_surface_distance
 from numpy.typing import NDArray
 
+from lib.cases.formats.voxels import IGNORED
 from lib.ciml.decomposition.table import Decomposition
 from lib.ciml.inference.predict import predict
 from lib.ciml.network.ciml_network import CimlNetwork
@@ -76,7 +77,7 @@ def dice_of(
 
     Args:
         probabilities: Probabilities of the regions, shape (R, D, H, W).
-        label: Label map, shape (D, H, W).
+        label: Label map, shape (D, H, W); voxels that are `IGNORED` do not count.
         decomposition: Decomposition that defines the regions.
 
     Returns:
@@ -100,7 +101,7 @@ def surface_distance_of(
 
     Args:
         probabilities: Probabilities of the regions, shape (R, D, H, W).
-        label: Label map, shape (D, H, W).
+        label: Label map, shape (D, H, W); voxels that are `IGNORED` do not count.
         decomposition: Decomposition that defines the regions.
         spacing: Voxel size in mm along (D, H, W).
 
@@ -129,9 +130,9 @@ def surface_distance_of(
 def _masks(
     probabilities: NDArray[np.float32], label: NDArray[np.uint8], decomposition: Decomposition
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Predicted and reference masks, shape (1, R, D, H, W) each."""
+    """Predicted and reference masks, shape (1, R, D, H, W) each, without the voxels nobody annotated."""
     return (
-        torch.from_numpy(probabilities >= 0.5)[None].float(),
+        torch.from_numpy((probabilities >= 0.5) & (label != IGNORED))[None].float(),
         torch.from_numpy(decomposition.regions_of(label))[None].float(),
     )
 
