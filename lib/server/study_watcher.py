@@ -47,6 +47,7 @@ class StudyWatcher:
         self._workspace, self._on_checked, self._run_check = workspace, on_checked, run_check
         self._listing: PeriodicTask | None = None
         self._check_due, self._check_started = False, 0.0
+        self._last_pool = workspace.pool  # another object once images or labels beside them changed
         self._checking = threading.Thread()
 
     @property
@@ -72,7 +73,11 @@ class StudyWatcher:
         self._listing.start(at_once=False)
 
     def listed(self, changed: bool) -> None:
-        """Check the pool after a listing: at once if it changed, otherwise `RECHECK_S` after the last."""
+        """Check the pool after a listing: at once if it changed, otherwise `RECHECK_S` after the last.
+
+        A label beside the images is no change of the studies, but it is checked before it is learned from.
+        """
+        changed = changed or self._workspace.pool is not self._last_pool
         if changed or time.monotonic() - self._check_started > RECHECK_S:
             self._check_due = True
         if not self._check_due or self._checking.is_alive():
@@ -88,7 +93,7 @@ class StudyWatcher:
         self._checking.start()
 
     def _settle(self) -> None:
-        self._check_started = time.monotonic()
+        self._check_started, self._last_pool = time.monotonic(), self._workspace.pool
         self._check_due = False
 
     def check(self) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from lib.cases.discovery.file_stamps import FileStamps
 from lib.cases.formats.image import read_grid
 from lib.cases.quality.findings import Verdict
-from lib.cases.quality.kept_check import KeptCheck
+from lib.cases.quality.kept_check import KeptCheck, case_stamps
 from lib.cases.quality.label_rules import with_label_findings
 from lib.cases.quality.measurements import measure
 from lib.cases.quality.rules import apply_rules
@@ -36,5 +37,6 @@ def check_here(workspace: Workspace) -> dict[str, Verdict]:
     labels = {id: measured["label"] for id, measured in facts.items() if "label" in measured}
     refused = workspace.label_meanings.refusals(labels)
     verdicts = with_label_findings(apply_rules(facts, workspace.pool.modalities), facts, refused)
-    workspace.verdicts.keep(KeptCheck("now", verdicts))
+    stamps = FileStamps.of(workspace.pool)
+    workspace.verdicts.keep(KeptCheck(workspace._checked_state(stamps), verdicts, case_stamps(stamps)))
     return verdicts

@@ -43,8 +43,8 @@ def label_facts(
     Returns:
         `error` if it cannot be read; else `values`, `segments` as a Slicer file names them, and `ignored`.
         If it outlines anything: `ml`, and `kept_ml` on the grid of `reference`, whose voxels have
-        `reference_ml`; `inside` and `body`, the shares of it inside each image's field of view and in the body
-        there; `twin`, see `displaced_twin`.
+        `reference_ml`; `inside` and `body`, the shares of it inside the field of view of each image and in
+        the body there; `twin`, see `displaced_twin`.
     """
     try:
         with as_case_error(str(label.path)):

@@ -144,7 +144,7 @@ def test_a_held_label_is_used_again_after_it_was_mended(tmp_path: Path) -> None:
     pool(tmp_path)
     workspace.refresh()
     assert not workspace.recall_check()
-    workspace.check()
+    check_here(workspace)
     assert datastore.labelled() == {"p1"}
 
 
