@@ -40,7 +40,9 @@ def segment(
     ] = False,
     export_values: Annotated[
         bool,
-        typer.Option("--export-values", help="Write the values of the export map, such as BraTS's 4."),
+        typer.Option(
+            "--export-values", help="Write the values of the edition of BraTS, or of the export map."
+        ),
     ] = False,
     background: Annotated[bool, typer.Option(hidden=True, help="For the server: quiet and nice.")] = False,
     conf: Conf = None,

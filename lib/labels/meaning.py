@@ -76,6 +76,29 @@ class LabelMeanings:
         """Whether a file without segments can hold no other values than this app's."""
         return not (self._editions(case_id) or self.numbering.import_values)
 
+    def exports(self, case_id: str) -> dict[int, int] | None:
+        """Values of this app's structures in the edition of BraTS that a case is named for.
+
+        Returns:
+            Value in the edition by this app's value; None if the name tells no edition.
+
+        Raises:
+            UserError: If several numberings are possible, or the edition lacks a structure.
+        """
+        if not (editions := self._editions(case_id)):
+            return None
+        structures = {value: structure_of(name) for name, value in self.numbering.labels.items()}
+        numbered = [{name: value for value, name in edition.structures.items()} for edition in editions]
+        tables = [{ours: table.get(name or "") for ours, name in structures.items()} for table in numbered]
+        values = {ours: theirs for ours, theirs in tables[0].items() if theirs is not None}
+        if any(table != values for table in tables):
+            raise UserError(
+                f"values can be exported to one numbering that has every structure, "
+                f"{', '.join(self.numbering.labels)}; {case_id} is named for "
+                f"{' or '.join(map(str, editions))}. Leave out --export-values and renumber the files."
+            )
+        return values
+
     def refusals(self, labels: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         """Why the values of a label cannot be used, by case id.
 

@@ -145,6 +145,28 @@ def test_the_names_of_segments_decide_and_a_foreign_one_is_refused(
         meanings.of("p1", values, segments)
 
 
+@pytest.mark.parametrize(
+    ("case", "values"),
+    [
+        ("BraTS20_Training_001", {1: 1, 2: 2, 3: 4}),
+        ("BraTS-GLI-00001-000", {1: 1, 2: 2, 3: 3}),
+        ("BraTS-GLI-00001", {1: 1, 2: 2, 3: 3}),
+        ("BraTS-GLI-02001-101", {1: 1, 2: 2, 3: 3}),
+        ("p1", None),
+    ],
+)
+def test_a_value_is_written_as_the_edition_of_its_case_numbers_it(
+    case: str, values: dict[int, int] | None
+) -> None:
+    assert GLIOMA.exports(case) == values
+
+
+def test_no_value_is_written_for_an_edition_that_is_not_known_or_lacks_the_structure() -> None:
+    for case in ("BraTS-PED-00001-000", "BraTS-MEN-RT-0001-1"):
+        with pytest.raises(UserError, match="one numbering that has every structure"):
+            GLIOMA.exports(case)
+
+
 def glioma_pool(folder: Path, id: str, values: list[int]) -> CaseDatastore:
     """One case of four sequences named as BraTS since 2023, with a slab of each value."""
     for seed, name in enumerate(("t1n", "t1c", "t2w", "t2f")):

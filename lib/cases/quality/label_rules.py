@@ -45,6 +45,7 @@ def label_findings(case: str, label: Mapping[str, Any], refusal: str) -> Iterato
         refusal: Why the values cannot be used, as a sentence; empty if they can.
     """
     if problem := label.get("error", "") or refusal:
+        problem = problem[:1].upper() + problem[1:]
         yield Finding(LABEL_UNUSABLE, "warned", (), f"{_HELD} {problem}")
     elif "ml" in label and (found := _misplaced(label)):
         sentence, value, limit = found

@@ -112,18 +112,20 @@ class Decomposition:
             label[wins], best[wins] = own_label(region, self.regions), probability[wins]
         return label
 
-    def exported(self, label: NDArray[Any]) -> NDArray[Any]:
+    def exported(self, label: NDArray[Any], values: Mapping[int, int] | None = None) -> NDArray[Any]:
         """Convert label values 0..n by `export_values`; `import_values` is the inverse.
 
         Args:
             label: Label values of any shape.
+            values: Foreign value of each label value, if it is not that of `export_values`.
 
         Returns:
             Exported values of the same shape, in a wider type if the values need it.
         """
-        widest = np.min_scalar_type(max(self.export_values.values(), default=0))
+        values = self.export_values if values is None else values
+        widest = np.min_scalar_type(max(values.values(), default=0))
         result = label.astype(np.promote_types(label.dtype, widest))
-        for ours, theirs in self.export_values.items():
+        for ours, theirs in values.items():
             result[label == ours] = theirs
         return result
 

@@ -35,7 +35,8 @@ class LabelFiles:
         output: Folder to write to.
         threads: Number of threads of a process on a CPU.
         explain: Whether to write explanations too.
-        export_values: Whether to write the values of the decomposition's export map.
+        export_values: Whether to write the values of the edition of BraTS that the case is named for, or else
+            of the decomposition's export map.
     """
 
     studies: str
@@ -85,6 +86,7 @@ class LabelFiles:
         return Segmenter(self.workspace)
 
     def _write(self, case: Case) -> None:
+        exports = self._exports(case)
         segmented = self.segmenter.segment(case)
         if segmented is None:
             raise UserError("a model must have been trained; it was removed meanwhile.")
@@ -97,7 +99,7 @@ class LabelFiles:
             "seconds": {stage: round(value, 3) for stage, value in segmented.seconds.items()},
         }
         if self.export_values:
-            label = segmented.segmentation.decomposition.exported(label)
+            label = segmented.segmentation.decomposition.exported(label, exports)
         write_nifti(Volume(label, grid), self._label(case))
         if self.explain:
             from lib.views.exports.explanation_files import explain_case  # with matplotlib, slow to import
@@ -109,7 +111,12 @@ class LabelFiles:
     def _state(self, case: Case) -> list[Any]:
         published = self.segmenter.published()
         model = published.key if published else ""
-        return [model, self.workspace.cache.key(case), self.explain, self.export_values]
+        exports = [list(pair) for pair in (self._exports(case) or {}).items()]
+        return [model, self.workspace.cache.key(case), self.explain, self.export_values, exports]
+
+    def _exports(self, case: Case) -> dict[int, int] | None:
+        """Values of the edition of BraTS that a case is named for, if they are to be written."""
+        return self.workspace.label_meanings.exports(case.id) if self.export_values else None
 
     def _record(self, case: Case, figures: dict[str, Any]) -> None:
         with replacing(self._figures(case)) as part:
