@@ -80,13 +80,14 @@ def write_series(
     return uid
 
 
-def write_body(path: Path, *, seed: int = 0, affine: np.ndarray | None = None) -> Path:
+def write_body(path: Path, *, seed: int = 0, lesion: tuple[slice, ...] | None = None) -> Path:
     """A bright box of 20 x 16 x 12 voxels in the air of a volume of 24 x 20 x 16 voxels of 4 mm."""
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.random.default_rng(seed).normal(5.0, 1.0, (24, 20, 16))
     values[2:22, 2:18, 2:14] += 200.0
-    if affine is None:
-        affine = np.diag([4.0, 4.0, 4.0, 1.0])
-        affine[:3, 3] = (-90.0, 40.0, 30.0)
+    if lesion:
+        values[lesion] += 50.0
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = (-90.0, 40.0, 30.0)
     nib.save(nib.Nifti1Image(values.astype(np.int16), affine), path)
     return path

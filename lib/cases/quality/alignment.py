@@ -48,10 +48,10 @@ def mutual_information(x: NDArray[np.intp], y: NDArray[np.intp], bins: int = BIN
     if count == 0:
         return 0.0
     rows, columns = joint.sum(axis=1), joint.sum(axis=0)
-    entropy = _entropy(rows, count) + _entropy(columns, count)
+    apart = entropy(rows, count) + entropy(columns, count)
     chance = (np.count_nonzero(rows) - 1) * (np.count_nonzero(columns) - 1) / (2.0 * count)
-    information = entropy - _entropy(joint, count) - chance
-    return float(max(0.0, 2.0 * information / entropy)) if entropy > 0.0 else 0.0
+    information = apart - entropy(joint, count) - chance
+    return float(max(0.0, 2.0 * information / apart)) if apart > 0.0 else 0.0
 
 
 def align(
@@ -175,6 +175,7 @@ def _overlap(
     return x[fixed], y[moved]
 
 
-def _entropy(counts: NDArray[np.intp], total: int) -> float:
+def entropy(counts: NDArray[np.intp], total: int) -> float:
+    """Entropy in nats of counts of any shape, which add up to a total."""
     p = counts[counts > 0] / total
     return float(-(p * np.log(p)).sum())

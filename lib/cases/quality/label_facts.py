@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -10,21 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.case import Source
-from lib.cases.formats.image import Grid, read_label_map, read_segments
+from lib.cases.formats.image import Grid, Volume, read_label_map, read_segments, resample
 from lib.cases.formats.voxels import present_values
 from lib.cases.placement import outlined_part, share_inside, share_within, volume_on
+from lib.cases.quality.label_turns import turned_fit
 from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
 _SAME_SIZE = 1e-2  # relative difference of voxel sizes that are written with rounding
 
 
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Images of a case that can be compared, on one coarse grid.
+
+    Attributes:
+        grid: The grid.
+        images: Image of each modality; NaN outside its field of view.
+        bodies: Body on each image.
+    """
+
+    grid: Grid
+    images: Mapping[str, NDArray[np.float32]]
+    bodies: Mapping[str, NDArray[np.bool_]]
+
+
 def label_facts(
     label: Source,
     ignored: int | None,
     grids: Mapping[str, Grid],
-    bodies: Mapping[str, NDArray[np.bool_]],
-    body_grid: Grid,
+    compared: Compared,
     *,
     reference: str,
     max_voxels: int,
@@ -35,8 +51,7 @@ def label_facts(
         label: Location of the label.
         ignored: Value of the voxels that nobody annotated, which lie anywhere; None if there is none.
         grids: Grid of each readable image of the case.
-        bodies: Body on each image that can be compared, all on `body_grid`.
-        body_grid: Grid of the bodies.
+        compared: The images that can be compared.
         reference: Modality that gives the grid of the arrays.
         max_voxels: Largest number of voxels.
 
@@ -44,7 +59,7 @@ def label_facts(
         `error` if it cannot be read; else `values`, `segments` as a Slicer file names them, and `ignored`.
         If it outlines anything: `ml`, and `kept_ml` on the grid of `reference`, whose voxels have
         `reference_ml`; `inside` and `body`, the shares of it inside the field of view of each image and in
-        the body there; `twin`, see `displaced_twin`.
+        the body there; `twin`, see `displaced_twin`; `turned`, see `turned_fit`.
     """
     try:
         with as_case_error(str(label.path)):
@@ -68,9 +83,22 @@ def label_facts(
         "reference_ml": grids[reference].voxel_ml,
         "kept_ml": volume_on(mask, grids[reference]),
         "inside": {name: share_inside(mask, grid) for name, grid in grids.items()},
-        "body": {name: share_within(mask, body, body_grid) for name, body in bodies.items() if body.any()},
+        "body": {
+            name: share_within(mask, body, compared.grid)
+            for name, body in compared.bodies.items()
+            if body.any()
+        },
         "twin": displaced_twin(volume.grid, grids),
+        "turned": _turned(mask, volume.grid, grids[reference], compared),
     }
+
+
+def _turned(mask: Volume, label: Grid, reference: Grid, compared: Compared) -> dict[str, Any] | None:
+    """Result of `turned_fit`; None if the label fills another box than the reference, so a turn moves it."""
+    if not _same_box(label, reference):
+        return None
+    placed = resample(mask, compared.grid, nearest=True).array.astype(bool)
+    return turned_fit(placed, compared.images, compared.bodies)
 
 
 def displaced_twin(label: Grid, grids: Mapping[str, Grid]) -> dict[str, Any] | None:

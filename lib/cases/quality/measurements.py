@@ -18,7 +18,7 @@ from lib.cases.formats.image import Grid, Volume, read_volume, resample
 from lib.cases.modalities import kind
 from lib.cases.preprocessing import Preparation
 from lib.cases.quality.alignment import alignment, grey_levels
-from lib.cases.quality.label_facts import label_facts
+from lib.cases.quality.label_facts import Compared, label_facts
 from lib.cases.quality.plausibility import doubts
 from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
@@ -88,8 +88,7 @@ def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
             Source(case.label),
             case.ignored,
             grids,
-            bodies,
-            grid,
+            Compared(grid, placed, bodies),
             reference=reference,
             max_voxels=preparation.max_voxels,
         )

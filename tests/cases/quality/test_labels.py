@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lib.cases.discovery.layouts import find_pool
 from lib.cases.formats.image import Grid, Volume
 from lib.cases.placement import outlined_part, share_inside, share_within, volume_on
+from lib.cases.quality.label_turns import turned_fit
 from lib.cases.quality.measurements import measure
 from lib.pipeline.training_data import labelled_cases
 from lib.runtime.errors import UserError
@@ -36,6 +37,52 @@ def pool(folder: Path, change: Change | None = None, **settings: object) -> Case
         array, affine = change(array, affine)
     nib.save(nib.Nifti1Image(array, affine), folder / "p1" / "GTV.nii.gz")
     return open_datastore(folder, **settings)
+
+
+LESION = (slice(3, 9), slice(4, 10), slice(4, 9))  # along the axes of the file
+TURNED: dict[str, tuple[Callable[[NDArray[np.uint8]], NDArray[np.uint8]], str]] = {
+    "along W": (lambda array: array[::-1], "when mirrored along its columns"),
+    "along H": (lambda array: array[:, ::-1], "when mirrored along its rows"),
+    "along D": (lambda array: array[:, :, ::-1], "when mirrored along its slices"),
+    "both": (lambda array: array[::-1, ::-1], "when turned by half a circle in its slices"),
+}
+
+
+def drawn(folder: Path, turn: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], *names: str) -> CaseDatastore:
+    """A case whose images show a lesion, and a label of it with its axes turned."""
+    for seed, name in enumerate(names):
+        image = nib.load(write_body(folder / "p1" / f"{name}.nii.gz", seed=seed, lesion=LESION))
+    array = np.zeros((24, 20, 16), dtype=np.uint8)
+    array[LESION] = 1
+    nib.save(nib.Nifti1Image(turn(array), image.affine), folder / "p1" / "GTV.nii.gz")
+    return open_datastore(folder)
+
+
+@pytest.mark.parametrize(("turn", "sentence"), TURNED.values(), ids=TURNED)
+def test_a_label_with_its_axes_turned_is_held_back_although_it_lies_in_the_body(
+    tmp_path: Path, turn: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], sentence: str
+) -> None:
+    datastore = drawn(tmp_path, turn, "T1", "T2")
+    assert sentence in checked(datastore)
+    assert datastore.labelled() == set()
+
+
+def test_a_label_that_its_images_show_where_it_lies_is_used(tmp_path: Path) -> None:
+    assert checked(drawn(tmp_path, lambda array: array, "T1", "T2")) == ""
+
+
+def test_rows_and_columns_that_were_exchanged_fit_better_exchanged_back() -> None:
+    rng = np.random.default_rng(0)
+    label = np.zeros((12, 16, 16), dtype=bool)
+    label[2:8, 2:6, 8:14] = True
+    images = {name: (rng.normal(size=label.shape) + 9 * label).astype(np.float32) for name in ("T1", "T2")}
+    bodies = dict.fromkeys(images, np.ones(label.shape, dtype=bool))
+    found = turned_fit(label.transpose(0, 2, 1), images, bodies)
+    assert found is not None
+    assert found["turn"] == "with its rows and columns exchanged"
+    assert found["best"] > 0.7 > 0.2 > found["present"]
+    del images["T2"]
+    assert turned_fit(label, images, bodies) is None  # one image says too little
 
 
 def checked(datastore: CaseDatastore) -> str:
