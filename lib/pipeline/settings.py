@@ -77,7 +77,7 @@ class AppSettings(BaseModel):
     reference: str = _key("", "Modality whose grid a case takes; empty: the finest of the usual order", of_plan=True)
     follow_links: bool = _key(False, "Also use files and folders that are links to outside the studies folder")
     study_labels: Literal["final", "original", "ignore"] = _key("final", "What a contour found beside the images is: a finished label, a start for the reader, or nothing")
-    released: Words = _key((), "Cases that a person looked at and took out of quarantine, separated by commas", of_plan=True)
+    released: Words = _key((), "Cases that a person looked at and took out of quarantine, or whose label is used although the check holds its place to be wrong; separated by commas", of_plan=True)
     work_dir: str = _key("", "Where the plan, models and cache live; empty: .mdal in the studies folder, for a PACS a folder in ~/.mdal")
     disk_gb: float = _key(100.0, "Disk space for what can be made or fetched again: prepared cases, series from a PACS, files for viewers, pictures; the longest unused are evicted", "GB", gt=0)
     refresh_s: float = _key(30.0, "How often new studies are looked for, and segmentations in a PACS", "s", gt=0)

@@ -151,6 +151,8 @@ def test_a_label_that_lies_on_its_images_is_used(tmp_path: Path, change: Change)
     datastore = pool(tmp_path, change)
     assert checked(datastore) == ""
     assert datastore.labelled() == {"p1"}
+    label = datastore.labels.read(datastore.workspace.pool.by_id["p1"]).array
+    assert label.sum() == nib.load(tmp_path / "p1" / "GTV.nii.gz").get_fdata().sum()
 
 
 @pytest.mark.parametrize(("change", "sentence"), LOST.values(), ids=LOST)
