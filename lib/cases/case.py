@@ -80,6 +80,8 @@ class Case:
         label: Reference contour found beside the images, if any.
         patient: Group for cross-validation; cases of one patient are never split.
         layout: Name of the layout that found the case.
+        notes: Sentences on volumes and labels of the case that were left out in favour of others; the pool
+            check shows them as warnings.
     """
 
     id: str
@@ -87,6 +89,7 @@ class Case:
     label: Path | None = None
     patient: str = ""
     layout: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse an unsafe id and a case without modalities; the patient defaults to the id."""

@@ -126,7 +126,7 @@ class Workspace:
         if not modalities:
             raise UserError(
                 f"studies must hold at least one case; none was found under {self.folders.address}. "
-                "Run `python main.py check` to see what was skipped and why."
+                f"{self.pool.overview} Run `python main.py check` to see what was skipped and why."
             )
         settings = self.settings
         return Preparation(
@@ -245,7 +245,7 @@ class Workspace:
         return digest([sorted(hashes.items()), self.scoring_settings])
 
     def _checked_state(self, stamps: FileStamps) -> str:
-        return digest([MEASURE_VERSION, stamps.images, asdict(self.preparation)])
+        return digest([MEASURE_VERSION, stamps.images, stamps.notes, asdict(self.preparation)])
 
     def find(self) -> Pool:
         """Find the cases as they are now; the workspace stays unchanged.

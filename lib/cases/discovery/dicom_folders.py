@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lib.cases.case import Case, Source
+from lib.cases.discovery.choices import choice
 from lib.cases.discovery.studies import Studies, case_or_skip
 from lib.cases.formats.dicom import Series, list_series, read_series
 from lib.cases.formats.image import suffix_of
@@ -51,7 +52,8 @@ def _cases_of(studies: Studies, patient: Path) -> list[Case]:
             )
     cases = []
     for number, key in enumerate(sorted(groups, key=lambda key: (-len(groups[key]), key))):
-        chosen = {name: _choose(studies, name, several) for name, several in groups[key].items()}
+        notes: list[str] = []
+        chosen = {name: _choose(studies, name, several, notes) for name, several in groups[key].items()}
         cases.append(
             case_or_skip(
                 studies,
@@ -60,21 +62,30 @@ def _cases_of(studies: Studies, patient: Path) -> list[Case]:
                 None,
                 layout="dicom",
                 patient=next(iter(chosen.values()))[1].patient or patient.name,
+                notes=tuple(notes),
             )
         )
     return [case for case in cases if case]
 
 
-def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:
-    """Series with the most slices among several of one modality; the others are recorded as skipped."""
+def _choose(studies: Studies, name: str, several: Sequence[Found], notes: list[str]) -> Found:
+    """Series with the most slices, the first by its UID of equal ones; the others are recorded as skipped."""
     first, *others = sorted(several, key=lambda found: (-len(found[1].files), found[1].uid))
-    for folder, series in others:
-        studies.skip(
-            folder,
-            f"a case must have one {name}; the series with the most slices is taken "
-            f"({len(first[1].files)}, not {len(series.files)}).",
-        )
+    if not others:
+        return first
+    more = len(first[1].files) > len(others[0][1].files)
+    why = "it has the most slices" if more else "no other has more slices and its UID comes first"
+    taken, *names = (_described(studies, found) for found in (first, *others))
+    notes.append(choice(name, taken, names, why))
+    for other, described in zip(others, names, strict=True):
+        studies.skip(other[0], f"a case must have one {name}; {taken} is taken, not {described}, as {why}.")
     return first
+
+
+def _described(studies: Studies, found: Found) -> str:
+    folder, series = found
+    place = folder.relative_to(studies.root).as_posix()
+    return f"'{series.description}' in {place} ({len(series.files)} slices)"
 
 
 def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
@@ -89,10 +100,14 @@ def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:
             )
             continue
         try:
-            found = list(list_series(folder))
+            found = list_series(folder)
         except UserError as err:
             studies.skip(folder, str(err))
             continue
+        slices = {path for headers in found.values() for path, _ in headers}
+        for path in (Path(entry.path) for entry in entries if slices and entry.is_file()):
+            if path not in slices:
+                studies.skip(path, "it is no slice of the series in its folder, and is not read.")
         for uid in found:
             try:
                 yield folder, read_series(folder, uid)

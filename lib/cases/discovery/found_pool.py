@@ -50,7 +50,8 @@ class FoundPool:
     def refresh(self, modalities: Sequence[str], *, settled: bool = False) -> bool:
         """Search the studies again; return whether any study is new, changed or gone.
 
-        A new label beside the images also replaces the pool, but does not count as a change of the studies.
+        A volume that is now left out in favour of another counts as a change too. A new label beside the
+        images also replaces the pool, but does not count as a change of the studies.
 
         Args:
             modalities: Modalities to use. Others are left out, because the arrays and the model have no
@@ -76,4 +77,4 @@ class FoundPool:
         if stamps == before:
             return False
         self.pool = found
-        return stamps.images != before.images
+        return (stamps.images, stamps.notes) != (before.images, before.notes)

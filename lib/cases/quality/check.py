@@ -73,7 +73,11 @@ def check_pool(
             fresh.clear()
         report(len(measured), len(cases))
     records.store(fresh)
-    return apply_rules({case.id: measured[case.id] for case in cases}, preparation.modalities)
+    return apply_rules(
+        {case.id: measured[case.id] for case in cases},
+        preparation.modalities,
+        {case.id: case.notes for case in cases},
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,130 @@
+"""Layouts named by folders and files alone: one folder a case, and files with the modality as suffix."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from lib.cases.discovery.drafts import NOT_A_MODALITY, Draft
+from lib.cases.discovery.file_names import (
+    composed,
+    is_known,
+    last_word,
+    name_of,
+    split_name,
+    without_prefix,
+)
+from lib.cases.discovery.places import Place, ids_of, patients_of
+from lib.cases.discovery.studies import Studies, images_among
+from lib.cases.modalities import kind, parse_modality
+from lib.cases.pool import Pool
+
+
+def find_folders(studies: Studies) -> Pool:
+    """One folder a case, one file a modality: `STS_001/CT.nii.gz`, `STS_001/STS_001_CT.nii.gz`.
+
+    The folder may lie at any depth: `HGG/Brats18_X/T1.nii.gz`, `p01/ses-2/T1.nii.gz`. Its id is its name,
+    with the names of the folders above it where it needs them (`ids_of`). Its patient is the topmost folder
+    above it, unless that holds patients rather than sessions (`patients_of`). A folder below a case that is
+    named for a modality and holds one image is that modality: `p01/ses-2/T1/scan.nii.gz`.
+    """
+    drafts: dict[Place, Draft] = {}
+    for folder, entries in studies.tree():
+        images = images_among(entries)
+        place = _place(studies, folder)
+        if len(place) > 1 and (series := parse_modality(place[-1], studies.extra)):
+            _add_series(studies, drafts.setdefault(place[:-1], Draft()), series[0], images)
+        elif place:
+            draft = drafts.setdefault(place, Draft())
+            for path in images:
+                word = _word(name_of(path), place, studies.extra)
+                if not draft.add(studies, path, word):
+                    studies.skip(path, NOT_A_MODALITY.format(word=word))
+    places = [place for place, draft in drafts.items() if draft.sources]
+    rest = [place for place, draft in drafts.items() if draft.labels and not draft.sources]
+    named = zip([*places, *rest], [*ids_of(places), *map("_".join, rest)], strict=True)
+    patients = dict(zip(places, patients_of(places), strict=True))
+    cases = [drafts[place].finish(studies, id, "folder", patients.get(place, id)) for place, id in named]
+    return studies.pool("folder", cases)
+
+
+def find_flat(studies: Studies) -> Pool:
+    """Many cases in one folder, the modality as suffix: `p01_T1.nrrd`, `p01_MR_T1.nii.gz`, `p01-flair.nii`.
+
+    The folder may be the studies folder or lie below it. A folder named for a modality counts as the folder
+    above it, and names the modality of files that do not: `CT/p01.nii.gz`, `PET/p01.nii.gz`.
+    """
+    drafts: dict[Place, Draft] = {}
+    for folder, entries in studies.tree():
+        place = _place(studies, folder)
+        series = parse_modality(place[-1], studies.extra) if place else None
+        for path in images_among(entries):
+            name = name_of(path)
+            split = split_name(name, studies.extra) or ((name, place[-1]) if series else None)
+            if split is None or not split[0]:
+                studies.skip(path, NOT_A_MODALITY.format(word=last_word(name)))
+                continue
+            if series and (conflict := _conflict(split[1], series[0], studies.extra)):
+                studies.skip(path, conflict)
+                continue
+            drafts.setdefault((*(place[:-1] if series else place), split[0]), Draft()).add(
+                studies, path, split[1]
+            )
+    ids = _flat_ids(drafts)
+    cases = [draft.finish(studies, ids[place], "flat", _patient(place)) for place, draft in drafts.items()]
+    return studies.pool("flat", cases)
+
+
+def _place(studies: Studies, folder: Path) -> Place:
+    return tuple(map(composed, folder.relative_to(studies.root).parts))
+
+
+def _word(name: str, place: Place, extra: tuple[str, ...]) -> str:
+    """The word of a file's name that should name its modality: what follows the name of its case."""
+    if is_known(name, extra):
+        return name
+    above = ["_".join(place[-levels:]) for levels in range(len(place), 0, -1)]
+    for prefix in (*above, *place[:-1]):
+        if rest := without_prefix(name, prefix):
+            return rest
+    split = split_name(name, extra)
+    if split and without_prefix(place[-1], split[0]):  # UCSF-PDGM-0004_nifti/UCSF-PDGM-0004_FLAIR.nii.gz
+        return split[1]
+    return name
+
+
+def _add_series(studies: Studies, draft: Draft, series: str, images: list[Path]) -> None:
+    """Add the images of a folder that is named for a modality."""
+    for path in images:
+        split = split_name(name_of(path), studies.extra)
+        if split is None and len(images) == 1:
+            draft.add(studies, path, series)
+        elif split is None:
+            studies.skip(
+                path,
+                f"a folder named {series} must hold one image, or images named for their modality; it holds "
+                f"{len(images)}. Rename it, or keep one.",
+            )
+        elif conflict := _conflict(split[1], series, studies.extra):
+            studies.skip(path, conflict)
+        else:
+            draft.add(studies, path, split[1])
+
+
+def _conflict(word: str, series: str, extra: tuple[str, ...]) -> str:
+    """Reason if a file names another modality than its folder does; empty otherwise. `MR` is any MR."""
+    parsed = parse_modality(word, extra)
+    if parsed is None or parsed[0] == series or (series == "MR" and kind(parsed[0]) == "MR"):
+        return ""
+    return f"its folder and its name must agree; the folder says {series}, the name {parsed[0]}. Rename one."
+
+
+def _flat_ids(drafts: dict[Place, Draft]) -> dict[Place, str]:
+    """Id of each case: what precedes the modality, with its folder's name if another folder has it too."""
+    shared = Counter(place[-1].lower() for place in drafts)
+    return {place: place[-1] if shared[place[-1].lower()] == 1 else "_".join(place[-2:]) for place in drafts}
+
+
+def _patient(place: Place) -> str:
+    """Patient of a case: its folder if the case is named for it (`p01/p01_ses2`), otherwise the case."""
+    return place[-2] if len(place) > 1 and without_prefix(place[-1], place[-2]) else place[-1]
