@@ -136,7 +136,8 @@ def files_of(modalities: Mapping[str, Source], label: Path | None) -> list[Path]
 
 def printable_path(path: Path) -> Path:
     """Path as listings show it: a name may hold control characters or invalid UTF-8."""
-    return Path(_printable(str(path)))
+    text = str(path)
+    return path if text.isprintable() else Path(_printable(text))
 
 
 def _printable(text: str) -> str:

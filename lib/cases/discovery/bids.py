@@ -13,12 +13,11 @@ from lib.cases.discovery.bids_labels import DERIVATIVES, Session, is_label, labe
 from lib.cases.discovery.drafts import NOT_A_MODALITY, Draft
 from lib.cases.discovery.file_names import name_of
 from lib.cases.discovery.places import Place, ids_of
-from lib.cases.discovery.studies import Studies, images_among
+from lib.cases.discovery.studies import Studies
 from lib.cases.formats.image import read_axes
 from lib.cases.modalities import parse_modality
 from lib.cases.pool import Pool
 from lib.runtime.errors import UserError
-from lib.runtime.walk import Entries
 
 DESCRIPTION = "dataset_description.json"
 DATATYPES = {"anat", "pet", "dwi", "perf", "func", "fmap"}
@@ -34,10 +33,13 @@ def find_bids(studies: Studies) -> Pool:
     the one with the fewest entities is used, the first by name of equal ones. The label is the one label of
     the case under `derivatives`; if there are several, none is used.
     """
+    roots = bids_roots(studies)
+    if not roots:
+        return studies.pool("bids", [])
     drafts: dict[Session, Draft] = defaultdict(
         lambda: Draft(rank=_rank, order="its name has the fewest entities, or comes first by name")
     )
-    for session, path, words in _images(studies):
+    for session, path, words in _images(studies, roots):
         if word := _modality_or_skip(studies, path, words):
             drafts[session].add(studies, path, word)
     labels, notes = labels_of(studies, list(drafts))
@@ -52,18 +54,20 @@ def find_bids(studies: Studies) -> Pool:
     return studies.pool("bids", cases)
 
 
-def bids_roots(tree: list[tuple[Path, Entries]], root: Path) -> set[Place]:
+def bids_roots(studies: Studies) -> set[Place]:
     """Data sets below a folder: they hold a description, or subjects with sessions or `anat`, `pet`, …."""
     found, described = set(), set()
-    for folder, entries in tree:
-        parts = folder.relative_to(root).parts
+    subjects = set()
+    for folder, entries, _ in studies.tree():
+        parts = folder.relative_to(studies.root).parts
+        if parts and _is_subject(parts[-1]):
+            subjects.add(parts[:-1])
         if any(entry.name == DESCRIPTION for entry in entries):
             described.add(parts)
         for level, name in enumerate(parts[:-1]):
             below = parts[level + 1]
             if _is_subject(name) and (below.startswith("ses-") or below in DATATYPES):
                 found.add(parts[:level])
-    subjects = {folder.relative_to(root).parts[:-1] for folder, _ in tree if _is_subject(folder.name)}
     return {parts for parts in found | (described & subjects) if not _NOT_RAW & set(parts)}
 
 
@@ -75,17 +79,16 @@ def _is_subject(name: str) -> bool:
     return bool(re.fullmatch(r"sub-[^_]+", name))
 
 
-def _images(studies: Studies) -> Iterator[tuple[Session, Path, list[str]]]:
+def _images(studies: Studies, roots: set[Place]) -> Iterator[tuple[Session, Path, list[str]]]:
     """Session and words of each image whose name agrees with its folders."""
-    roots = bids_roots(studies.tree(), studies.root)
-    for folder, entries in studies.tree():
+    for folder, _, images in studies.tree():
         parts = folder.relative_to(studies.root).parts
         level = next((n for n, name in enumerate(parts) if _is_subject(name)), None)
         if level is None or parts[:level] not in roots:
             continue
         subject, below = parts[level], parts[level + 1 :]
         session = below[0] if below and below[0].startswith("ses-") else ""
-        for path in images_among(entries):
+        for path in images:
             words = name_of(path).split("_")
             if is_label(words[1:]):
                 continue  # see `labels_of`

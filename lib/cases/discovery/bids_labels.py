@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib.cases.discovery.file_names import name_of
 from lib.cases.discovery.places import Place
-from lib.cases.discovery.studies import Studies, images_among
+from lib.cases.discovery.studies import Studies
 from lib.cases.modalities import parse_modality
 
 DERIVATIVES = "derivatives"
@@ -78,8 +78,8 @@ def labels_of(
 
 
 def _candidates(studies: Studies) -> Iterator[tuple[Path, list[str]]]:
-    for folder, entries in studies.tree():
-        for path in images_among(entries):
+    for folder, _, images in studies.tree():
+        for path in images:
             words = name_of(path).split("_")
             if not words[0].startswith("sub-"):
                 continue
@@ -92,7 +92,9 @@ def _candidates(studies: Studies) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _no_lesion(words: Sequence[str], extra: tuple[str, ...]) -> str:
-    """Reason if a mask shows the brain or its tissues, or lies in another space; empty otherwise."""
+    """Reason if a label is a probability, shows the brain or its tissues, or lies in another space."""
+    if words[-1].lower().endswith("probseg"):
+        return "a label must be a map of whole numbers, no probability."
     if any(_NO_LESION.fullmatch(word) for word in words):
         return "a label must outline what is sought; its name says that it outlines the brain or its tissues."
     space = next((word.removeprefix("space-") for word in words if word.startswith("space-")), "orig")

@@ -9,7 +9,7 @@ from pathlib import Path
 from lib.cases.discovery.choices import choice
 from lib.cases.discovery.drafts import NOT_A_MODALITY, Draft
 from lib.cases.discovery.file_names import name_of
-from lib.cases.discovery.studies import Studies, images_among
+from lib.cases.discovery.studies import Studies
 from lib.cases.pool import Pool
 
 _BRATS = re.compile(r"(?P<patient>BraTS.*?-\d{5}|BraTS\w*?_\d+)(?:-\d{3})?", re.IGNORECASE)
@@ -24,8 +24,8 @@ def find_brats(studies: Studies) -> Pool:
     modalities is used, the first by name of equal ones.
     """
     drafts: dict[str, dict[Path, Draft]] = defaultdict(lambda: defaultdict(Draft))
-    for folder, entries in studies.tree():
-        for path in images_among(entries):
+    for folder, _, images in studies.tree():
+        for path in images:
             name = name_of(path)
             id, _, word = name.rpartition("-" if re.match(r"BraTS-", name, re.IGNORECASE) else "_")
             if not _BRATS.fullmatch(id):

@@ -114,7 +114,7 @@ def dataset_folders(studies: Studies) -> list[Path]:
     splits = {f"images{split}" for split in _SPLITS}
     return [
         folder
-        for folder, entries in studies.tree()
+        for folder, entries, _ in studies.tree()
         if any(entry.name in splits and entry.is_dir() for entry in entries)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def leftovers(pool: Pool, studies: Studies) -> list[Skipped]:
     claimed = _with_parents(used | covered)
     kinds = _folders_by_kind(studies)
     found = []
-    for folder, entries in studies.tree():
+    for folder, entries, _ in studies.tree():
         place = printable_path(folder)
         if place in covered or (place.parent in covered and folder != studies.root):
             covered.add(place)
@@ -36,7 +37,7 @@ def leftovers(pool: Pool, studies: Studies) -> list[Skipped]:
             covered.add(place)
             found.append(Skipped(folder, _reason_of_folder(place, pool.layout, kinds)))
         elif place not in used:
-            files = [Path(entry.path) for entry in entries if not entry.is_dir()]
+            files = [place / entry.name for entry in entries if not entry.is_dir()]
             found += [
                 Skipped(path, _reason_of_file(path, pool.layout))
                 for path in files
@@ -45,9 +46,10 @@ def leftovers(pool: Pool, studies: Studies) -> list[Skipped]:
     return found
 
 
-def may_be_dicom(path: Path) -> bool:
+def may_be_dicom(name: str) -> bool:
     """Whether the name of a file may be that of a DICOM file, which often has no suffix or a number."""
-    return path.suffix.lower() in _DICOM_SUFFIXES or path.suffix[1:].isdigit()
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in _DICOM_SUFFIXES or suffix[1:].isdigit()
 
 
 def _with_parents(paths: Iterable[Path]) -> set[Path]:
@@ -62,12 +64,12 @@ def _with_parents(paths: Iterable[Path]) -> set[Path]:
 def _folders_by_kind(studies: Studies) -> dict[str, set[Path]]:
     """Folders with images, and those with images in a format that is not read, at any depth."""
     images, unread = set(), set()
-    for folder, entries in studies.tree():
-        for name in (Path(entry.name) for entry in entries if entry.is_file()):
-            if suffix_of(name) or may_be_dicom(name):
-                images.add(printable_path(folder))
-            elif unread_format(name):
-                unread.add(printable_path(folder))
+    for folder, entries, volumes in studies.tree():
+        names = [entry.name for entry in entries if entry.is_file()]
+        if volumes or any(map(may_be_dicom, names)):
+            images.add(printable_path(folder))
+        elif any(map(unread_format, names)):
+            unread.add(printable_path(folder))
     return {"images": _with_parents(images), "unread": _with_parents(unread)}
 
 
@@ -80,11 +82,11 @@ def _reason_of_folder(place: Path, layout: str, kinds: dict[str, set[Path]]) -> 
 def _reason_of_file(path: Path, layout: str) -> str:
     if not path.is_file():
         return "it must be a file or a folder; it is a broken link, a pipe or a device. Remove it."
-    if suffix_of(path) or may_be_dicom(path):
+    if suffix_of(path) or may_be_dicom(path.name):
         return _of_no_case(layout)
     if path.suffix.lower() in _COMPANIONS:
         return "it describes images and is not read."
-    return ONLY_READ if unread_format(path) else "it is no image that is read."
+    return ONLY_READ if unread_format(path.name) else "it is no image that is read."
 
 
 def _of_no_case(layout: str) -> str:

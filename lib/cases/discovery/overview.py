@@ -13,7 +13,7 @@ from lib.cases.discovery.brats import BRATS_BEGINNING
 from lib.cases.discovery.datasets import dataset_folders, dataset_trouble
 from lib.cases.discovery.leftovers import may_be_dicom
 from lib.cases.discovery.places import Place
-from lib.cases.discovery.studies import UNREAD_FORMATS, Studies
+from lib.cases.discovery.studies import Studies, unread_format
 from lib.cases.formats.image import suffix_of
 
 OTHER = "other"
@@ -38,8 +38,8 @@ def overview(studies: Studies) -> str:
 def _grouped(studies: Studies) -> dict[tuple[str, int, str], list[Place]]:
     """Folder of each file by kind, depth and, where there are few, the name of its folder (`anat`)."""
     found = [
-        (_kind(Path(entry.name)), folder.relative_to(studies.root).parts)
-        for folder, entries in studies.tree()
+        (_kind(entry.name), folder.relative_to(studies.root).parts)
+        for folder, entries, _ in studies.tree()
         for entry in entries
         if entry.is_file()
     ]
@@ -53,12 +53,13 @@ def _grouped(studies: Studies) -> dict[tuple[str, int, str], list[Place]]:
     return files
 
 
-def _kind(name: Path) -> str:
-    if suffix := suffix_of(name):
-        return _NAMES.get(suffix, suffix)
-    if name.suffix.lower() in UNREAD_FORMATS:
-        return name.suffix.lower()
-    return "DICOM" if may_be_dicom(name) and name.suffix else OTHER
+def _kind(name: str) -> str:
+    suffix = Path(name).suffix.lower()
+    if image := suffix_of(Path(name)):
+        return _NAMES.get(image, image)
+    if unread_format(name):
+        return suffix
+    return "DICOM" if may_be_dicom(name) and suffix else OTHER
 
 
 def _counted(kind: str, places: Sequence[Place]) -> str:
@@ -81,9 +82,11 @@ def _looks_like(studies: Studies, kinds: set[str]) -> str:
         given = "" if folders[0] == studies.root else f"; give {folders[0]} as the studies folder"
         trouble = dataset_trouble(replace(studies, root=folders[0]))
         return f"nnU-Net or the Decathlon{given}" + (f". {trouble}" if trouble else "")
-    if bids_roots(studies.tree(), studies.root):
+    if (studies.root / "dataset.json").exists():
+        return "nnU-Net or the Decathlon by its dataset.json, but there is no folder imagesTr"
+    if bids_roots(studies):
         return "BIDS"
-    names = (entry.name.lower() for _, entries in studies.tree() for entry in entries)
+    names = (entry.name.lower() for _, entries, _ in studies.tree() for entry in entries)
     if any(name.startswith(BRATS_BEGINNING) for name in names):
         return "BraTS"
     return "DICOM" if kinds == {"DICOM"} else ""

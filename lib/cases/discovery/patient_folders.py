@@ -15,7 +15,7 @@ from lib.cases.discovery.file_names import (
     without_prefix,
 )
 from lib.cases.discovery.places import Place, ids_of, patients_of
-from lib.cases.discovery.studies import Studies, images_among
+from lib.cases.discovery.studies import Studies
 from lib.cases.modalities import kind, parse_modality
 from lib.cases.pool import Pool
 
@@ -29,8 +29,7 @@ def find_folders(studies: Studies) -> Pool:
     named for a modality and holds one image is that modality: `p01/ses-2/T1/scan.nii.gz`.
     """
     drafts: dict[Place, Draft] = {}
-    for folder, entries in studies.tree():
-        images = images_among(entries)
+    for folder, _, images in studies.tree():
         place = _place(studies, folder)
         if len(place) > 1 and (series := parse_modality(place[-1], studies.extra)):
             _add_series(studies, drafts.setdefault(place[:-1], Draft()), series[0], images)
@@ -52,37 +51,47 @@ def find_flat(studies: Studies) -> Pool:
     """Many cases in one folder, the modality as suffix: `p01_T1.nrrd`, `p01_MR_T1.nii.gz`, `p01-flair.nii`.
 
     The folder may be the studies folder or lie below it. A folder named for a modality counts as the folder
-    above it, and names the modality of files that do not: `CT/p01.nii.gz`, `PET/p01.nii.gz`.
+    above it, and names the modality if no file in it does: `CT/p01.nii.gz`, `PET/p01.nii.gz`.
     """
     drafts: dict[Place, Draft] = {}
-    for folder, entries in studies.tree():
+    for folder, _, images in studies.tree():
         place = _place(studies, folder)
         series = parse_modality(place[-1], studies.extra) if place else None
-        for path in images_among(entries):
-            name = name_of(path)
-            split = split_name(name, studies.extra) or ((name, place[-1]) if series else None)
+        above = place[:-1] if series else place
+        for path, split in _split(images, place[-1] if series else "", studies.extra).items():
             if split is None or not split[0]:
-                studies.skip(path, NOT_A_MODALITY.format(word=last_word(name)))
-                continue
-            if series and (conflict := _conflict(split[1], series[0], studies.extra)):
+                studies.skip(path, NOT_A_MODALITY.format(word=last_word(name_of(path))))
+            elif series and (conflict := _conflict(split[1], series[0], studies.extra)):
                 studies.skip(path, conflict)
-                continue
-            drafts.setdefault((*(place[:-1] if series else place), split[0]), Draft()).add(
-                studies, path, split[1]
-            )
+            else:
+                drafts.setdefault((*above, split[0]), Draft()).add(studies, path, split[1])
     ids = _flat_ids(drafts)
     cases = [draft.finish(studies, ids[place], "flat", _patient(place)) for place, draft in drafts.items()]
     return studies.pool("flat", cases)
 
 
+def _split(images: list[Path], series: str, extra: tuple[str, ...]) -> dict[Path, tuple[str, str] | None]:
+    """Case and modality in the name of each file; `series` if their folder names the modality of all."""
+    split = {path: split_name(name_of(path), extra) for path in images}
+    if series and not any(split.values()) and not any(map(_is_of_bids, images)):
+        return {path: (name_of(path), series) for path in images}
+    return split
+
+
+def _is_of_bids(path: Path) -> bool:
+    """Whether a name is that of a BIDS file, which says itself what it is."""
+    return path.name.startswith("sub-")
+
+
 def _place(studies: Studies, folder: Path) -> Place:
-    return tuple(map(composed, folder.relative_to(studies.root).parts))
+    return folder.relative_to(studies.root).parts
 
 
 def _word(name: str, place: Place, extra: tuple[str, ...]) -> str:
     """The word of a file's name that should name its modality: what follows the name of its case."""
     if is_known(name, extra):
         return name
+    place = tuple(map(composed, place))
     above = ["_".join(place[-levels:]) for levels in range(len(place), 0, -1)]
     for prefix in (*above, *place[:-1]):
         if rest := without_prefix(name, prefix):
@@ -97,7 +106,7 @@ def _add_series(studies: Studies, draft: Draft, series: str, images: list[Path])
     """Add the images of a folder that is named for a modality."""
     for path in images:
         split = split_name(name_of(path), studies.extra)
-        if split is None and len(images) == 1:
+        if split is None and len(images) == 1 and not _is_of_bids(path):
             draft.add(studies, path, series)
         elif split is None:
             studies.skip(
@@ -127,4 +136,5 @@ def _flat_ids(drafts: dict[Place, Draft]) -> dict[Place, str]:
 
 def _patient(place: Place) -> str:
     """Patient of a case: its folder if the case is named for it (`p01/p01_ses2`), otherwise the case."""
-    return place[-2] if len(place) > 1 and without_prefix(place[-1], place[-2]) else place[-1]
+    folder = composed(place[-2]) if len(place) > 1 else ""
+    return folder if folder and without_prefix(place[-1], folder) else place[-1]

@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from lib.cases.discovery.file_names import composed
+
 Place = tuple[str, ...]  # names of the folders from the studies folder down to the case
 
 MOST_SESSIONS = 20  # a folder with more cases holds patients, not the sessions of one patient
@@ -30,7 +32,7 @@ def ids_of(places: Sequence[Place]) -> list[str]:
     """
     depth = {place: 2 if len(place) > 1 and _SESSION.fullmatch(place[-1]) else 1 for place in places}
     while True:
-        named = {place: "_".join(place[-levels:]) for place, levels in depth.items()}
+        named = {place: composed("_".join(place[-levels:])) for place, levels in depth.items()}
         shared = Counter(name.lower() for name in named.values())
         deeper = [
             place for place, name in named.items() if shared[name.lower()] > 1 and depth[place] < len(place)
@@ -48,7 +50,7 @@ def patients_of(places: Sequence[Place]) -> list[str]:
     named for a collection (`HGG`, `training`, `data`, …).
     """
     held = Counter(above for place in places for above in _folders_above(place))
-    return [_patient(place, held) for place in places]
+    return [composed(_patient(place, held)) for place in places]
 
 
 def _folders_above(place: Place) -> Iterable[Place]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lib.cases.case import Case, Source, is_unicode
 from lib.cases.discovery.series_rules import RULE_PRESETS, SeriesRules
@@ -29,9 +30,23 @@ def is_no_study(name: str, *, at_root: bool) -> bool:
     return name.startswith(".") or (at_root and (name in SERVERS_OWN or name.startswith(REGISTER_FILE)))
 
 
-def unread_format(path: Path) -> bool:
-    """Whether a file is an image in a format that is not read."""
-    return path.suffix.lower() in UNREAD_FORMATS and not suffix_of(path)
+def unread_format(name: str) -> bool:
+    """Whether the name of a file is that of an image in a format that is not read."""
+    return os.path.splitext(name)[1].lower() in UNREAD_FORMATS and not suffix_of(Path(name))
+
+
+class Folder(NamedTuple):
+    """Folder of the studies.
+
+    Attributes:
+        path: Path of the folder.
+        entries: Usable entries in order.
+        images: Volume files among them.
+    """
+
+    path: Path
+    entries: Entries
+    images: list[Path]
 
 
 @dataclass
@@ -52,22 +67,25 @@ class Studies:
     follow_links: bool = False
     rules: SeriesRules = RULE_PRESETS["usual"]
     skipped: list[Skipped] = field(default_factory=list)
-    listed: list[tuple[Path, Entries]] = field(default_factory=list)
+    listed: list[Folder] = field(default_factory=list)
 
     def afresh(self) -> Studies:
         """The same folder for the search by another layout; it is not listed again."""
         self.tree()
         return replace(self, skipped=list(self.skipped))
 
-    def tree(self) -> list[tuple[Path, Entries]]:
-        """The root and all folders below it, in order, with their usable entries.
+    def tree(self) -> list[Folder]:
+        """The root and all folders below it, in order.
 
         A link to a folder is followed only directly in the root: deeper down it may lead to another patient.
         """
         if not self.listed:
-            self.listed += self.folders_below(self.root)
-            places = {place for place, _ in self.listed}
-            for _, entries in self.listed:
+            self.listed += (
+                Folder(place, entries, _images_among(entries))
+                for place, entries in self.folders_below(self.root)
+            )
+            places = {folder.path for folder in self.listed}
+            for _, entries, _ in self.listed:
                 for entry in entries:
                     if entry.is_symlink() and entry.is_dir() and Path(entry.path) not in places:
                         self.skip(Path(entry.path), "it is a link to a folder that is listed already.")
@@ -98,7 +116,7 @@ class Studies:
 
     def images(self, folder: Path) -> list[Path]:
         """Volume files of a folder."""
-        return images_among(self.entries(folder))
+        return _images_among(self.entries(folder))
 
     def skip(self, path: Path, reason: str) -> None:
         """Record a file or folder as skipped."""
@@ -149,9 +167,13 @@ class Studies:
         return False
 
 
-def images_among(entries: Entries) -> list[Path]:
+def _images_among(entries: Entries) -> list[Path]:
     """Volume files among the entries of a folder."""
-    return [path for entry in entries if entry.is_file() and suffix_of(path := Path(entry.path))]
+    return [
+        Path(entry.path)
+        for entry in entries
+        if entry.name.lower().endswith(FILE_SUFFIXES) and entry.is_file()
+    ]
 
 
 def case_or_skip(
