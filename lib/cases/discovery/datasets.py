@@ -120,8 +120,8 @@ def dataset_folders(studies: Studies) -> list[Path]:
 
 
 def dataset_files(root: Path) -> list[Path]:
-    """The description of a data set and its folders of images, those that are there."""
-    names = ("dataset.json", *(f"images{split}" for split in _SPLITS))
+    """The description of a data set and its folders, those that are there."""
+    names = ("dataset.json", *(f"{kind}{split}" for kind in ("images", "labels") for split in _SPLITS))
     return [path for path in (root / name for name in names) if path.exists()]
 
 

@@ -74,7 +74,7 @@ class FoundPool:
             )
         stamps, before = FileStamps.of(found), self.stamps
         self._tree, self.stamps = tree, stamps
-        if stamps == before:
+        if stamps == before and found.skipped == self.pool.skipped:
             return False
         self.pool = found
         return (stamps.images, stamps.notes) != (before.images, before.notes)

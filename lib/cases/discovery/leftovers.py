@@ -39,7 +39,7 @@ def leftovers(pool: Pool, studies: Studies) -> list[Skipped]:
         elif place not in used:
             files = [place / entry.name for entry in entries if not entry.is_dir()]
             found += [
-                Skipped(path, _reason_of_file(path, pool.layout))
+                Skipped(path, _reason_of_file(path, studies.root, pool.layout))
                 for path in files
                 if printable_path(path) not in claimed
             ]
@@ -79,9 +79,11 @@ def _reason_of_folder(place: Path, layout: str, kinds: dict[str, set[Path]]) -> 
     return ONLY_READ if place in kinds["unread"] else "no image is in it."
 
 
-def _reason_of_file(path: Path, layout: str) -> str:
+def _reason_of_file(path: Path, root: Path, layout: str) -> str:
     if not path.is_file():
         return "it must be a file or a folder; it is a broken link, a pipe or a device. Remove it."
+    if may_be_dicom(path.name) and layout in ("dicom", NO_LAYOUT) and path.parent == root:
+        return "a DICOM file must lie in a folder of its patient. Move it into one."
     if suffix_of(path) or may_be_dicom(path.name):
         return _of_no_case(layout)
     if path.suffix.lower() in _COMPANIONS:

@@ -59,7 +59,9 @@ def _kind(name: str) -> str:
         return _NAMES.get(image, image)
     if unread_format(name):
         return suffix
-    return "DICOM" if may_be_dicom(name) and suffix else OTHER
+    if not suffix:
+        return "suffixless"
+    return "DICOM" if may_be_dicom(name) else OTHER
 
 
 def _counted(kind: str, places: Sequence[Place]) -> str:

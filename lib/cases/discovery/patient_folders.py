@@ -16,7 +16,7 @@ from lib.cases.discovery.file_names import (
 )
 from lib.cases.discovery.places import Place, ids_of, patients_of
 from lib.cases.discovery.studies import Studies
-from lib.cases.modalities import kind, parse_modality
+from lib.cases.modalities import is_label_name, kind, parse_modality
 from lib.cases.pool import Pool
 
 
@@ -104,15 +104,16 @@ def _word(name: str, place: Place, extra: tuple[str, ...]) -> str:
 
 def _add_series(studies: Studies, draft: Draft, series: str, images: list[Path]) -> None:
     """Add the images of a folder that is named for a modality."""
-    for path in images:
-        split = split_name(name_of(path), studies.extra)
-        if split is None and len(images) == 1 and not _is_of_bids(path):
+    split_names = {path: split_name(name_of(path), studies.extra) for path in images}
+    scans = [path for path, split in split_names.items() if split is None or not is_label_name(split[1])]
+    for path, split in split_names.items():
+        if split is None and len(scans) == 1 and not _is_of_bids(path):
             draft.add(studies, path, series)
         elif split is None:
             studies.skip(
                 path,
                 f"a folder named {series} must hold one image, or images named for their modality; it holds "
-                f"{len(images)}. Rename it, or keep one.",
+                f"{len(scans)}. Rename it, or keep one.",
             )
         elif conflict := _conflict(split[1], series, studies.extra):
             studies.skip(path, conflict)

@@ -58,6 +58,7 @@ def test_the_fault_of_a_dataset_json_is_the_reason_that_is_told(
         (root / "dataset.json").write_bytes(data)
     pool = find_pool(root)
     told = [item.reason for item in pool.skipped if item.path == root / "imagesTr"]
+    assert {item.reason for item in pool.skipped} == set(told)
     assert pool.cases == ()
     assert len(told) == 1
     assert sentence in told[0]

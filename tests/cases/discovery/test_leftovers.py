@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.cases.discovery.file_stamps import tree_stamp
+from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.discovery.layouts import find_pool
 from lib.cases.discovery.studies import is_no_study
 from tests.support.mixed_trees import MIXED, touch, used_files, visible_files, write_clutter
@@ -67,6 +69,7 @@ def test_hidden_files_and_the_servers_own_are_neither_used_nor_named(
         ("other/IM1", "Keep one layout a folder"),
         ("other/a.txt", "no image is in it"),
         ("p1/pipe", "a broken link"),
+        ("x.dcm", "Keep one layout a folder"),
     ],
 )
 def test_the_reason_says_what_kind_of_file_it_is(name: str, reason: str, tmp_path: Path) -> None:
@@ -90,3 +93,18 @@ def test_a_folder_of_patients_that_are_links_is_read_and_links_deeper_down_are_n
     pool = find_pool(root, follow_links=True)
     assert list(pool.by_id) == ["p1", "p2"]
     assert [(item.path.name, "not followed" in item.reason) for item in pool.skipped] == [("p1", True)]
+
+
+@pytest.mark.parametrize("name", ["IM0001", "1.dcm"])
+def test_a_dicom_file_outside_a_patients_folder_says_so(name: str, tmp_path: Path) -> None:
+    touch(tmp_path / name)
+    (item,) = find_pool(tmp_path).skipped
+    assert "must lie in a folder of its patient" in item.reason
+
+
+def test_a_file_that_arrives_and_is_not_used_is_named_at_the_next_look(tmp_path: Path) -> None:
+    touch(tmp_path / "p1" / "T1.nii.gz")
+    found = FoundPool(lambda: find_pool(tmp_path), lambda: tree_stamp(tmp_path), where=str(tmp_path))
+    touch(tmp_path / "p1" / "wibble.nii.gz")
+    assert not found.refresh(["T1"])
+    assert [item.path.name for item in found.pool.skipped] == ["wibble.nii.gz"]

@@ -48,6 +48,7 @@ def test_a_folder_of_modalities_is_a_case_at_any_depth(
         ("p1/study/MR/T1.nii.gz", "p1/study/MR/FLAIR.nii.gz"),
         ("p1/study/MR/T1.nii.gz", "p1/study/FLAIR.nii.gz"),
         ("data/p1/study/T1/a.nii.gz", "data/p1/study/FLAIR/b.nii.gz"),
+        ("p1/study/T1/a.nii.gz", "p1/study/T1/seg.nii.gz", "p1/study/FLAIR/b.nii.gz"),
     ],
 )
 def test_folders_of_series_are_one_case(names: tuple[str, ...], tmp_path: Path) -> None:
