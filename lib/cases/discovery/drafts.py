@@ -59,7 +59,10 @@ class Draft:
         """Case of the collected files, or None; each file that is left out is recorded as skipped."""
         if not self.sources:
             for path in self.labels:
-                studies.skip(path, f"a label must lie beside an image of its case; {id} has none. Rename it.")
+                studies.skip(
+                    path,
+                    f"a label must lie beside an image of its case; {id} has none there. Move or rename it.",
+                )
             return None
         chosen = {name: self._choose(studies, id, name) for name in self.sources}
         labels = sorted(self.labels, key=self.rank)

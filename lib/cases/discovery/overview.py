@@ -16,7 +16,7 @@ from lib.cases.discovery.places import Place
 from lib.cases.discovery.studies import Studies, unread_format
 from lib.cases.formats.image import suffix_of
 
-OTHER = "other"
+_OTHER = "other"
 _LISTED = 3  # kinds of files and their folders
 _NAMES = {".nii.gz": "NIfTI", ".nii": "NIfTI", ".nrrd": "NRRD"}
 
@@ -26,7 +26,7 @@ def overview(studies: Studies) -> str:
     files = _grouped(studies)
     if not files:
         return "It holds no file."
-    images = {key: places for key, places in files.items() if key[0] != OTHER} or files
+    images = {key: places for key, places in files.items() if key[0] != _OTHER} or files
     largest = sorted(images.items(), key=lambda item: -len(item[1]))
     parts = [_counted(kind, places) for (kind, *_), places in largest[:_LISTED]]
     more = sum(len(places) for _, places in largest[_LISTED:])
@@ -61,7 +61,7 @@ def _kind(name: str) -> str:
         return suffix
     if not suffix:
         return "suffixless"
-    return "DICOM" if may_be_dicom(name) else OTHER
+    return "DICOM" if may_be_dicom(name) else _OTHER
 
 
 def _counted(kind: str, places: Sequence[Place]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from lib.cases.discovery.drafts import NOT_A_MODALITY, Draft
@@ -25,20 +25,26 @@ def find_folders(studies: Studies) -> Pool:
 
     The folder may lie at any depth: `HGG/Brats18_X/T1.nii.gz`, `p01/ses-2/T1.nii.gz`. Its id is its name,
     with the names of the folders above it where it needs them (`ids_of`). Its patient is the topmost folder
-    above it, unless that holds patients rather than sessions (`patients_of`). A folder below a case that is
-    named for a modality and holds one image is that modality: `p01/ses-2/T1/scan.nii.gz`.
+    above it, unless that holds patients rather than sessions (`patients_of`).
+
+    A folder below a case that is named for a modality and holds one image is that modality:
+    `p01/ses-2/T1/scan.nii.gz`. If one such folder of a case holds several images without the name of a
+    modality, they may be several patients', and none is used.
     """
-    drafts: dict[Place, Draft] = {}
+    drafts: dict[Place, Draft] = defaultdict(Draft)
+    series: dict[Place, list[tuple[str, Path]]] = defaultdict(list)
     for folder, _, images in studies.tree():
         place = _place(studies, folder)
-        if len(place) > 1 and (series := parse_modality(place[-1], studies.extra)):
-            _add_series(studies, drafts.setdefault(place[:-1], Draft()), series[0], images)
+        if len(place) > 1 and (parsed := parse_modality(place[-1], studies.extra)):
+            series[place[:-1]] += ((parsed[0], path) for path in images)
         elif place:
-            draft = drafts.setdefault(place, Draft())
+            draft = drafts[place]
             for path in images:
                 word = _word(name_of(path), place, studies.extra)
                 if not draft.add(studies, path, word):
                     studies.skip(path, NOT_A_MODALITY.format(word=word))
+    for place, scans in series.items():
+        _add_series(studies, drafts[place], scans)
     places = [place for place, draft in drafts.items() if draft.sources]
     rest = [place for place, draft in drafts.items() if draft.labels and not draft.sources]
     named = zip([*places, *rest], [*ids_of(places), *map("_".join, rest)], strict=True)
@@ -102,23 +108,30 @@ def _word(name: str, place: Place, extra: tuple[str, ...]) -> str:
     return name
 
 
-def _add_series(studies: Studies, draft: Draft, series: str, images: list[Path]) -> None:
-    """Add the images of a folder that is named for a modality."""
-    split_names = {path: split_name(name_of(path), studies.extra) for path in images}
-    scans = [path for path, split in split_names.items() if split is None or not is_label_name(split[1])]
-    for path, split in split_names.items():
-        if split is None and len(scans) == 1 and not _is_of_bids(path):
+def _add_series(studies: Studies, draft: Draft, images: list[tuple[str, Path]]) -> None:
+    """Add the images of the folders of a case that are named for a modality."""
+    split = {path: split_name(name_of(path), studies.extra) for _, path in images}
+    scans = Counter(series for series, path in images if _is_scan(split[path]))
+    crowded = {series for series, path in images if split[path] is None and scans[series] > 1}
+    for series, path in images:
+        named = split[path]
+        if named is None and not crowded and not _is_of_bids(path):
             draft.add(studies, path, series)
-        elif split is None:
+        elif named is None:
             studies.skip(
                 path,
-                f"a folder named {series} must hold one image, or images named for their modality; it holds "
-                f"{len(scans)}. Rename it, or keep one.",
+                f"a folder named {series}, and those beside it, must hold one image, or images named for "
+                "their modality. Rename the image.",
             )
-        elif conflict := _conflict(split[1], series, studies.extra):
+        elif conflict := _conflict(named[1], series, studies.extra):
             studies.skip(path, conflict)
         else:
-            draft.add(studies, path, split[1])
+            draft.add(studies, path, named[1])
+
+
+def _is_scan(split: tuple[str, str] | None) -> bool:
+    """Whether a file is no label by its name."""
+    return split is None or not is_label_name(split[1])
 
 
 def _conflict(word: str, series: str, extra: tuple[str, ...]) -> str:
@@ -131,8 +144,11 @@ def _conflict(word: str, series: str, extra: tuple[str, ...]) -> str:
 
 def _flat_ids(drafts: dict[Place, Draft]) -> dict[Place, str]:
     """Id of each case: what precedes the modality, with its folder's name if another folder has it too."""
-    shared = Counter(place[-1].lower() for place in drafts)
-    return {place: place[-1] if shared[place[-1].lower()] == 1 else "_".join(place[-2:]) for place in drafts}
+    shared = Counter(place[-1].lower() for place, draft in drafts.items() if draft.sources)
+    return {
+        place: place[-1] if shared[place[-1].lower()] < 2 else composed("_".join(place[-2:]))
+        for place in drafts
+    }
 
 
 def _patient(place: Place) -> str:

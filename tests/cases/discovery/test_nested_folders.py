@@ -78,6 +78,7 @@ def test_an_image_that_contradicts_its_folder_is_named(name: str, reason: str, t
     [
         (("CT/p1.nii.gz", "PET/p1.nii.gz", "CT/p2.nii.gz"), {"p1": ["CT", "PET"], "p2": ["CT"]}),
         (("CT/p1_CT.nii.gz", "PET/p1_PET.nii.gz"), {"p1": ["CT", "PET"]}),
+        (("s/CT/p1.nii.gz", "s/CT/p2.nii.gz", "s/PET/p1.nii.gz"), {"p1": ["CT", "PET"], "p2": ["CT"]}),
         (("data/p1_CT.nii.gz", "data/p2_CT.nii.gz", "data/p1_seg.nii.gz"), {"p1": ["CT"], "p2": ["CT"]}),
     ],
 )
@@ -167,3 +168,11 @@ def test_a_name_that_says_something_else_is_not_named_after_its_folder(name: str
     pool = find_pool(tmp_path)
     assert {case.id: list(case.modalities) for case in pool.cases} == {"p1": ["T1"], "p2": ["T1"]}
     assert [item.path for item in pool.skipped] == [tmp_path / name]
+
+
+def test_a_label_in_a_folder_of_labels_is_named_and_leaves_the_id_alone(tmp_path: Path) -> None:
+    touch(tmp_path / "images" / "p1_T1.nii.gz")
+    label = touch(tmp_path / "masks" / "p1_seg.nii.gz")
+    pool = find_pool(tmp_path)
+    assert {case.id: case.label for case in pool.cases} == {"p1": None}
+    assert [(item.path, "beside an image" in item.reason) for item in pool.skipped] == [(label, True)]
