@@ -22,6 +22,7 @@ _INDEX = re.compile(r"[0-9]{1,6}")
 DATASETS = ("nnunet", "decathlon")  # layouts with a dataset.json
 _SPLITS = ("Tr", "Ts")
 _KEYS_OF_NNUNET, _KEYS_OF_DECATHLON = ("channel_names", "modality"), ("modality",)
+_NO_IMAGE = "a label must have the name of a case among the images; no case that was found has it. Rename it."
 _CHANNEL = re.compile(r"(?P<id>.+)_(?P<channel>[0-9]{4})")
 
 
@@ -52,6 +53,8 @@ def find_nnunet(studies: Studies) -> Pool:
         for path in _images(studies, split, kind="labels"):
             if (split, name_of(path)) in drafts:
                 drafts[split, name_of(path)].labels.append(path)
+            else:
+                studies.skip(path, _NO_IMAGE)
     cases = [draft.finish(studies, id, "nnunet") for (_, id), draft in drafts.items()]
     return replace(studies.pool("nnunet", cases), labels=_label_names(studies))
 
@@ -66,6 +69,10 @@ def find_decathlon(studies: Studies) -> Pool:
     files = [path for split in _SPLITS for path in _images(studies, split)]
     with ThreadPoolExecutor() as pool:
         cases = list(pool.map(lambda path: _decathlon_case(studies, path, names), files))
+    labelled = {case.label for case in cases if case}
+    for path in (path for split in _SPLITS for path in _images(studies, split, kind="labels")):
+        if path not in labelled:
+            studies.skip(path, _NO_IMAGE)
     return replace(studies.pool("decathlon", cases), labels=_label_names(studies))
 
 

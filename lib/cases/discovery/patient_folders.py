@@ -14,7 +14,7 @@ from lib.cases.discovery.file_names import (
     split_name,
     without_prefix,
 )
-from lib.cases.discovery.places import Place, ids_of, patients_of
+from lib.cases.discovery.places import Place, ids_of, patient_in, patients_of
 from lib.cases.discovery.studies import Studies
 from lib.cases.modalities import is_label_name, kind, parse_modality
 from lib.cases.pool import Pool
@@ -152,6 +152,6 @@ def _flat_ids(drafts: dict[Place, Draft]) -> dict[Place, str]:
 
 
 def _patient(place: Place) -> str:
-    """Patient of a case: its folder if the case is named for it (`p01/p01_ses2`), otherwise the case."""
+    """Patient of a case: its folder if the case is named for it (`p01/p01_a`), otherwise by its own name."""
     folder = composed(place[-2]) if len(place) > 1 else ""
-    return folder if folder and without_prefix(place[-1], folder) else place[-1]
+    return folder if folder and without_prefix(place[-1], folder) else patient_in(place[-1])

@@ -24,6 +24,15 @@ _SESSION = re.compile(
 )
 
 
+_SESSION_AT_END = re.compile(r"[_\-. ](?:ses|session|visit|tp|timepoint)[-_]?\d+\Z", re.IGNORECASE)
+
+
+def patient_in(name: str) -> str:
+    """Patient in the name of a case: what precedes a session that the name itself calls one (`p01_ses-2`)."""
+    session = _SESSION_AT_END.search(name)
+    return name[: session.start()] or name if session else name
+
+
 def ids_of(places: Sequence[Place]) -> list[str]:
     """Id of each case: the name of its folder, with the names of the folders above it where it needs them.
 
@@ -47,7 +56,8 @@ def patients_of(places: Sequence[Place]) -> list[str]:
     """Patient of each case: the topmost folder above it, so that sessions of one patient are never split.
 
     Folders that hold patients rather than sessions are passed over: those with more than 20 cases, and those
-    named for a collection (`HGG`, `training`, `data`, …).
+    named for a collection (`HGG`, `training`, `data`, …). A name that itself ends in a session (`p01_ses-2`)
+    is of the patient that precedes it.
     """
     held = Counter(above for place in places for above in _folders_above(place))
     return [composed(_patient(place, held)) for place in places]
@@ -59,4 +69,5 @@ def _folders_above(place: Place) -> Iterable[Place]:
 
 def _patient(place: Place, held: Counter[Place]) -> str:
     above = (each for each in _folders_above(place) if held[each] <= MOST_SESSIONS)
-    return next((each[-1] for each in above if not _COLLECTION.fullmatch(each[-1])), place[-1])
+    names = (each[-1] for each in above if not _COLLECTION.fullmatch(each[-1]))
+    return patient_in(next(names, place[-1]))

@@ -79,6 +79,13 @@ def test_a_channel_that_lies_there_twice_is_said_with_the_case(tmp_path: Path) -
     assert pool.by_id["a"].modalities["T1"].path == tmp_path / "imagesTr" / "a_0000.nii.gz"
 
 
+@pytest.mark.parametrize(("layout", "label"), [("nnunet", "zz"), ("decathlon", "z")])
+def test_a_label_that_no_image_has_the_name_of_is_named(layout: str, label: str, tmp_path: Path) -> None:
+    MIXED[layout](tmp_path)
+    (reason,) = (i.reason for i in find_pool(tmp_path).skipped if i.path.name == f"{label}.nii.gz")
+    assert "must have the name of a case" in reason
+
+
 def test_a_training_and_a_test_case_of_one_name_are_never_mixed(tmp_path: Path) -> None:
     MIXED["nnunet"](tmp_path)
     (tmp_path / "imagesTr" / "a_0001.nii.gz").unlink()

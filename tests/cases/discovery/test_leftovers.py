@@ -19,14 +19,16 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "studies"
 
 
-@pytest.mark.parametrize("given", ["auto", "as named"])
-@pytest.mark.parametrize("layout", MIXED)
+@pytest.mark.parametrize(
+    ("layout", "given"),
+    [*((layout, "auto") for layout in MIXED), ("folder", "folder"), ("nnunet", "nnunet"), ("dicom", "dicom")],
+)
 def test_every_file_of_a_mixed_folder_is_used_or_named_as_skipped(
     layout: str, given: str, root: Path
 ) -> None:
     write_clutter(root)
     MIXED[layout](root)
-    pool = find_pool(root, layout="auto" if given == "auto" or layout == "none" else layout)
+    pool = find_pool(root, layout=given)
     assert pool.layout == layout
     assert bool(pool.cases) == (layout != "none")
     used, skipped = used_files(pool), {item.path for item in pool.skipped}

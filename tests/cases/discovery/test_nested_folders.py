@@ -176,3 +176,13 @@ def test_a_label_in_a_folder_of_labels_is_named_and_leaves_the_id_alone(tmp_path
     pool = find_pool(tmp_path)
     assert {case.id: case.label for case in pool.cases} == {"p1": None}
     assert [(item.path, "beside an image" in item.reason) for item in pool.skipped] == [(label, True)]
+
+
+@pytest.mark.parametrize("names", [("p1_ses-1_T1", "p1_ses-2_T1"), ("p1_visit1/T1", "p1_visit2/T1")])
+def test_sessions_that_their_names_call_sessions_are_one_patient(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in (*names, "p2_10_T1"):
+        touch(tmp_path / f"{name}.nii.gz")
+    patients = {case.patient for case in find_pool(tmp_path).cases}
+    assert patients == ({"p1", "p2_10"} if "/" not in names[0] else {"p1"})
