@@ -105,13 +105,15 @@ def check(
     if not only_list:
         _check(workspace)
     console.print(pool_table(workspace))
-    if not only_list or not workspace.pool.cases:
+    if not only_list and workspace.pool.cases:
         console.print(check_table(workspace))
     if output:
         with replacing(output) as part:
             part.write_text(json.dumps(check_document(workspace), indent=1, allow_nan=False))
         console.print(f"written: {output}")
     if not workspace.pool.cases:
+        nothing = f"no case was found under {workspace.folders.address}. {workspace.pool.overview}"
+        console.print(nothing.strip(), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
 
 

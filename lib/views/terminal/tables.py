@@ -99,10 +99,7 @@ def check_table(workspace: Workspace) -> Table:
         )
     if len(flagged) > _LISTED:
         table.caption = f"… and {len(flagged) - _LISTED} more; --output FILE writes all"
-    if not workspace.verdicts.by_case:
-        none = f"no case was found under {workspace.folders.address}. {workspace.pool.overview}"
-        table.add_row("none", "", escape(none.strip()))
-    elif not flagged:
+    if not flagged:
         table.add_row("all", _MARKS["ok"], f"{len(workspace.verdicts.by_case)} cases, no findings")
     return table
 
