@@ -84,9 +84,10 @@ def _by_any_layout(studies: Studies) -> Pool:
     A layout whose cases all lie more than one folder deep gives way to DICOM folders, which may hold images
     that were made from their series.
     """
-    skipped: dict[Path, Skipped] = {}
+    candidates = _candidates(studies)
+    skipped = {item.path: item for item in studies.skipped}
     nested: Pool | None = None
-    for layout in _candidates(studies):
+    for layout in candidates:
         try:
             pool = _by_layout(studies, layout)
         except UserError as err:

@@ -99,7 +99,9 @@ def check_table(workspace: Workspace) -> Table:
         )
     if len(flagged) > _LISTED:
         table.caption = f"… and {len(flagged) - _LISTED} more; --output FILE writes all"
-    if not flagged:
+    if not workspace.verdicts.by_case:
+        table.add_row("none", "", f"no case was found under {workspace.folders.address}")
+    elif not flagged:
         table.add_row("all", _MARKS["ok"], f"{len(workspace.verdicts.by_case)} cases, no findings")
     return table
 

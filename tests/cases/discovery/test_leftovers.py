@@ -10,6 +10,7 @@ from lib.cases.discovery.file_stamps import tree_stamp
 from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.discovery.layouts import find_pool
 from lib.cases.discovery.studies import is_no_study
+from lib.cases.pool import Pool
 from tests.support.mixed_trees import MIXED, touch, used_files, visible_files, write_clutter
 
 
@@ -31,12 +32,24 @@ def test_every_file_of_a_mixed_folder_is_used_or_named_as_skipped(
     pool = find_pool(root, layout=given)
     assert pool.layout == layout
     assert bool(pool.cases) == (layout != "none")
+    assert_every_file_is_accounted_for(root, pool)
+
+
+def test_every_file_beside_a_damaged_dataset_json_is_named(root: Path) -> None:
+    write_clutter(root)
+    MIXED["nnunet"](root)
+    (root / "dataset.json").write_text("{")
+    pool = find_pool(root)
+    assert pool.cases == ()
+    assert_every_file_is_accounted_for(root, pool)
+
+
+def assert_every_file_is_accounted_for(root: Path, pool: Pool) -> None:
     used, skipped = used_files(pool), {item.path for item in pool.skipped}
     files = visible_files(root)
-    assert len(files) > 200
     described = {root / "dataset.json"} & files
-    forgotten = {path for path in files - used - described if not skipped & {path, *path.parents}}
-    assert forgotten == set()
+    assert len(files) > 200
+    assert {path for path in files - used - described if not skipped & {path, *path.parents}} == set()
     assert not used & skipped
     assert all(item.reason.strip() for item in pool.skipped)
     assert root not in skipped  # else one line would stand for everything
