@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from pydicom.misc import is_dicom
+
 from lib.cases.discovery.datasets import DATASETS
 from lib.cases.discovery.studies import ONLY_READ, Studies, unread_format
 from lib.cases.formats.image import suffix_of
@@ -82,13 +84,22 @@ def _reason_of_folder(place: Path, layout: str, kinds: dict[str, set[Path]]) -> 
 def _reason_of_file(path: Path, root: Path, layout: str) -> str:
     if not path.is_file():
         return "it must be a file or a folder; it is a broken link, a pipe or a device. Remove it."
-    if may_be_dicom(path.name) and layout in ("dicom", NO_LAYOUT) and path.parent == root:
+    dicom = may_be_dicom(path.name) and (path.suffix or _is_dicom(path))
+    if dicom and layout in ("dicom", NO_LAYOUT) and path.parent == root:
         return "a DICOM file must lie in a folder of its patient. Move it into one."
-    if suffix_of(path) or may_be_dicom(path.name):
+    if suffix_of(path) or dicom:
         return _of_no_case(layout)
     if path.suffix.lower() in _COMPANIONS:
         return "it describes images and is not read."
     return ONLY_READ if unread_format(path.name) else "it is no image that is read."
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file without a suffix begins as a DICOM file; others are a README or a licence."""
+    try:
+        return is_dicom(path)
+    except OSError:
+        return False
 
 
 def _of_no_case(layout: str) -> str:

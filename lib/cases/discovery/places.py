@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from lib.cases.discovery.file_names import composed
 
@@ -55,19 +55,26 @@ def ids_of(places: Sequence[Place]) -> list[str]:
 def patients_of(places: Sequence[Place]) -> list[str]:
     """Patient of each case: the topmost folder above it, so that sessions of one patient are never split.
 
-    Folders that hold patients rather than sessions are passed over: those with more than 20 cases, and those
-    named for a collection (`HGG`, `training`, `data`, …). A name that itself ends in a session (`p01_ses-2`)
-    is of the patient that precedes it.
+    Folders that hold patients rather than sessions are passed over: those with more than 20 cases, those
+    named for a collection (`HGG`, `training`, `data`, …), and those that hold all cases, unless what is below
+    them is named for sessions. A name that itself ends in a session (`p01_ses-2`) is of the patient that
+    precedes it.
     """
-    held = Counter(above for place in places for above in _folders_above(place))
-    return [composed(_patient(place, held)) for place in places]
+    held: dict[Place, list[str]] = defaultdict(list)  # names below each folder, one a case
+    for place in places:
+        for level in range(1, len(place)):
+            held[place[:level]].append(place[level])
+    patients = {folder for folder, below in held.items() if _is_patient(folder[-1], below, len(places))}
+    return [composed(_patient(place, patients)) for place in places]
 
 
-def _folders_above(place: Place) -> Iterable[Place]:
-    return (place[:level] for level in range(1, len(place)))
+def _is_patient(name: str, below: Sequence[str], cases: int) -> bool:
+    """Whether a folder with cases below it may be a patient."""
+    holds_all = 1 < cases == len(below) and not all(map(_SESSION.fullmatch, below))
+    return not (holds_all or len(below) > MOST_SESSIONS or _COLLECTION.fullmatch(name))
 
 
-def _patient(place: Place, held: Counter[Place]) -> str:
-    above = (each for each in _folders_above(place) if held[each] <= MOST_SESSIONS)
-    names = (each[-1] for each in above if not _COLLECTION.fullmatch(each[-1]))
-    return patient_in(next(names, place[-1]))
+def _patient(place: Place, patients: set[Place]) -> str:
+    above = (place[:level] for level in range(1, len(place)))
+    folder = next((folder for folder in above if folder in patients), place)
+    return patient_in(folder[-1])

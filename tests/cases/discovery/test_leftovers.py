@@ -82,6 +82,7 @@ def test_hidden_files_and_the_servers_own_are_neither_used_nor_named(
         ("scan.nii.gz", "Keep one layout a folder"),
         ("other/scan.nii.gz", "is not one. Rename it"),
         ("other/IM1", "Keep one layout a folder"),
+        ("README", "it is no image that is read"),
         ("other/a.txt", "no image is in it"),
         ("p1/pipe", "a broken link"),
         ("x.dcm", "Keep one layout a folder"),
@@ -112,7 +113,7 @@ def test_a_folder_of_patients_that_are_links_is_read_and_links_deeper_down_are_n
 
 @pytest.mark.parametrize("name", ["IM0001", "1.dcm"])
 def test_a_dicom_file_outside_a_patients_folder_says_so(name: str, tmp_path: Path) -> None:
-    touch(tmp_path / name)
+    touch(tmp_path / name).write_bytes(bytes(128) + b"DICM")
     (item,) = find_pool(tmp_path).skipped
     assert "must lie in a folder of its patient" in item.reason
 

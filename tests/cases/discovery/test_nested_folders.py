@@ -145,8 +145,23 @@ def test_dicom_folders_stay_dicom_folders_beside_images_made_from_them(tmp_path:
 
 def test_a_folder_of_more_cases_than_a_patient_has_sessions_holds_patients() -> None:
     places = [("mine", f"p{number}") for number in range(MOST_SESSIONS + 1)]
-    assert patients_of(places) == [place[-1] for place in places]
-    assert set(patients_of(places[:-1])) == {"mine"}
+    assert patients_of([*places, ("p", "x")]) == [*(place[-1] for place in places), "p"]
+    assert patients_of([*places[:-1], ("p", "x")]) == ["mine"] * MOST_SESSIONS + ["p"]
+
+
+@pytest.mark.parametrize(
+    ("places", "patients"),
+    [
+        ([("UPENN", "structural", "a"), ("UPENN", "structural", "b")], ["a", "b"]),
+        ([("p1", "ses-1"), ("p1", "ses-2")], ["p1", "p1"]),
+        ([("all", "p1", "x"), ("all", "p1", "y"), ("all", "p2", "z")], ["p1", "p1", "p2"]),
+        ([("p1", "mri")], ["p1"]),
+    ],
+)
+def test_a_folder_that_holds_all_cases_is_a_patient_only_if_it_holds_sessions(
+    places: list[tuple[str, ...]], patients: list[str]
+) -> None:
+    assert patients_of(places) == patients
 
 
 def test_the_id_of_a_session_does_not_change_when_another_patient_comes() -> None:
