@@ -81,6 +81,8 @@ class Case:
         patient: Group for cross-validation; cases of one patient are never split.
         layout: Name of the layout that found the case.
         ignored: Value in the label of voxels that nobody annotated; None if the studies name none.
+        notes: Sentences on volumes and labels of the case that were left out in favour of others; the pool
+            check shows them as warnings.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Case:
     patient: str = ""
     layout: str = ""
     ignored: int | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse an unsafe id and a case without modalities; the patient defaults to the id."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from lib.cases.case import Case, CaseError
+from lib.cases.case import Case, CaseError, Source
 from lib.cases.formats.image import stem_of
 from lib.cases.modalities import MODALITY_ORDER
 
@@ -22,7 +23,7 @@ class Skipped:
 
     def __post_init__(self) -> None:
         """Escape unprintable characters: a name may hold control characters or invalid UTF-8."""
-        object.__setattr__(self, "path", Path(_printable(str(self.path))))
+        object.__setattr__(self, "path", printable_path(self.path))
         object.__setattr__(self, "reason", _printable(self.reason))
 
     def __str__(self) -> str:
@@ -41,6 +42,7 @@ class Pool:
         skipped: Files and folders that are not used.
         labels: Names of the label values 1..n, if the studies define them.
         unclear_labels: Why the studies' own names of the label values cannot be used; empty if they can.
+        overview: Sentences on what the folder holds; empty if a case was found.
     """
 
     root: Path
@@ -49,6 +51,7 @@ class Pool:
     skipped: tuple[Skipped, ...] = ()
     labels: tuple[str, ...] = ()
     unclear_labels: str = ""
+    overview: str = ""
 
     @cached_property
     def modalities(self) -> tuple[str, ...]:
@@ -121,7 +124,7 @@ class Pool:
         Raises:
             CaseError: If no case has this name.
         """
-        found = self._aliases.get(name)
+        found = self._aliases.get(name) or self._aliases.get(unicodedata.normalize("NFC", name))
         if found is None:
             shown = name if len(name) <= 80 else name[:80] + "…"
             raise CaseError(
@@ -129,6 +132,18 @@ class Pool:
                 f"which is a name of none of {len(self.cases)} cases."
             )
         return self.by_id[found[0]], found[1]
+
+
+def files_of(modalities: Mapping[str, Source], label: Path | None) -> list[Path]:
+    """Every file, and every folder of slices, of a case."""
+    paths = [*(source.path for source in modalities.values()), *filter(None, [label])]
+    return list(dict.fromkeys(paths))
+
+
+def printable_path(path: Path) -> Path:
+    """Path as listings show it: a name may hold control characters or invalid UTF-8."""
+    text = str(path)
+    return path if text.isprintable() else Path(_printable(text))
 
 
 def _printable(text: str) -> str:
@@ -148,14 +163,10 @@ def make_pool(root: Path, layout: str, cases: Iterable[Case], skipped: Iterable[
     for case in sorted(cases, key=lambda case: (case.id.lower(), case.id)):
         own = {name.lower() for name in (case.id, *(f"{case.id}_{modality}" for modality in case.modalities))}
         if taken := sorted(own & names.keys()):
-            source = next(iter(case.modalities.values()))
-            left_out.append(
-                Skipped(
-                    source.path,
-                    f"case {case.id} would share the name {taken[0]} with case {names[taken[0]]}. "
-                    "Rename one.",
-                )
+            reason = (
+                f"case {case.id} would share the name {taken[0]} with case {names[taken[0]]}. Rename one."
             )
+            left_out += [Skipped(path, reason) for path in files_of(case.modalities, case.label)]
         else:
             names |= dict.fromkeys(own, case.id)
             kept.append(case)

@@ -82,7 +82,10 @@ def check(
     background: Annotated[bool, typer.Option(hidden=True, help="For the server: quiet and nice.")] = False,
     conf: Conf = None,
 ) -> None:
-    """Find the cases of a folder or a PACS and check them: readable, complete, lying on each other."""
+    """Find the cases of a folder or a PACS and check them: readable, complete, lying on each other.
+
+    Ends with 1 if no case was found.
+    """
     workspace = Workspace(studies, read_settings(key_values(conf)))
     if background:
         os.nice(19)
@@ -93,12 +96,16 @@ def check(
     if not only_list:
         _check(workspace)
     console.print(pool_table(workspace))
-    if not only_list:
+    if not only_list and workspace.pool.cases:
         console.print(check_table(workspace))
     if output:
         with replacing(output) as part:
             part.write_text(json.dumps(check_document(workspace), indent=1, allow_nan=False))
         console.print(f"written: {output}")
+    if not workspace.pool.cases:
+        nothing = f"no case was found under {workspace.folders.address}. {workspace.pool.overview}"
+        console.print(nothing.strip(), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
 
 
 @app.command(
@@ -192,6 +199,7 @@ def check_document(workspace: Workspace) -> dict[str, Any]:
     return {
         "studies": workspace.folders.address,
         "layout": workspace.pool.layout,
+        "overview": workspace.pool.overview,
         "modalities": list(workspace.pool.modalities),
         **PoolReport(workspace.verdicts.by_case).to_json(),
         "skipped": [{"path": str(item.path), "reason": item.reason} for item in workspace.pool.skipped],

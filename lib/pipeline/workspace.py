@@ -128,7 +128,7 @@ class Workspace:
         if not modalities:
             raise UserError(
                 f"studies must hold at least one case; none was found under {self.folders.address}. "
-                "Run `python main.py check` to see what was skipped and why."
+                f"{self.pool.overview} Run `python main.py check` to see what was skipped and why."
             )
         settings = self.settings
         return Preparation(
@@ -262,7 +262,7 @@ class Workspace:
 
     def _checked_state(self, stamps: FileStamps) -> str:
         settings = [asdict(self.preparation), repr(self.label_meanings)]
-        return digest([MEASURE_VERSION, stamps.images, stamps.labels, settings])
+        return digest([MEASURE_VERSION, stamps.images, stamps.labels, stamps.notes, settings])
 
     def find(self) -> Pool:
         """Find the cases as they are now; the workspace stays unchanged.

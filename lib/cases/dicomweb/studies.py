@@ -13,6 +13,7 @@ from lib.cases.case import Case
 from lib.cases.dicomweb.client import Pacs, pacs_at
 from lib.cases.dicomweb.listing import FoundSeries
 from lib.cases.dicomweb.mirror import Mirror, RemoteSeries
+from lib.cases.discovery.choices import choice
 from lib.cases.discovery.series_rules import SeriesRules
 from lib.cases.pool import Pool, Skipped, make_pool, with_patients
 from lib.runtime.errors import UserError
@@ -53,9 +54,13 @@ def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
     for study, frames in sorted(groups.items()):
         for frame in frames:
             number = known[study].index(frame) + 1
-            chosen = {name: _choose(pacs, name, several, skipped) for name, several in frames[frame].items()}
+            notes: list[str] = []
+            chosen = {
+                name: _choose(pacs, name, several, skipped, notes) for name, several in frames[frame].items()
+            }
             try:
-                cases.append(_case(study if number == 1 else f"{study}_{number}", chosen, mirror))
+                id = study if number == 1 else f"{study}_{number}"
+                cases.append(_case(id, chosen, mirror, tuple(notes)))
             except UserError as err:
                 skipped.append(_skip(next(iter(chosen.values())), str(err)))
     return make_pool(mirror.folder, "dicomweb", with_patients(cases), skipped)
@@ -82,29 +87,42 @@ def _known_frames(file: Path, found: Mapping[str, Mapping[str, Sized]]) -> dict[
     return known
 
 
-def _case(id: str, chosen: dict[str, FoundSeries], mirror: Mirror) -> Case:
+def _case(id: str, chosen: dict[str, FoundSeries], mirror: Mirror, notes: tuple[str, ...]) -> Case:
     patient = next(iter(chosen.values())).patient
     return Case(
         id,
         {name: RemoteSeries.of(series, mirror) for name, series in chosen.items()},
         patient=patient,
         layout="dicomweb",
+        notes=notes,
     )
 
 
-def _choose(pacs: Pacs, name: str, several: Sequence[FoundSeries], skipped: list[Skipped]) -> FoundSeries:
+def _choose(
+    pacs: Pacs, name: str, several: Sequence[FoundSeries], skipped: list[Skipped], notes: list[str]
+) -> FoundSeries:
+    if len(several) == 1:
+        return several[0]
+    slices = {series: pacs.slices(series) for series in several}
     newest = sorted(several, key=lambda series: (series.made, series.uid), reverse=True)
-    slices = {series: pacs.slices(series) for series in several} if len(several) > 1 else {}
-    first, *others = sorted(newest, key=lambda series: -slices.get(series, 0))
+    first, *others = sorted(newest, key=lambda series: -slices[series])
+    taken, *names = (
+        f"'{each.description}' ({slices[each]} slices, series {each.uid})" for each in (first, *others)
+    )
+    notes.append(choice(name, taken, names, _why(first, others[0], slices)))
     for series in others:
-        why = "has more slices" if slices[first] > slices[series] else "is newer"
-        skipped.append(
-            _skip(
-                series,
-                f"a case must have one {name}; '{first.description}' is taken, which {why}.",
-            )
-        )
+        why = _why(first, series, slices)
+        skipped.append(_skip(series, f"a case must have one {name}; '{first.description}' is taken: {why}."))
     return first
+
+
+def _why(taken: FoundSeries, other: FoundSeries, slices: Mapping[FoundSeries, int]) -> str:
+    """Rule by which one series is taken before another; a clause."""
+    if slices[taken] > slices[other]:
+        return "it has more slices"
+    if taken.made > other.made:
+        return "it is newer"
+    return "both have as many slices and the same time, and its UID comes last"
 
 
 def _skip(series: FoundSeries, reason: str) -> Skipped:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from filecmp import cmp
 from pathlib import Path
 
-from lib.cases.case import Case, Source, is_unicode
+from lib.cases.case import Case, Source
+from lib.cases.discovery.choices import choice
 from lib.cases.discovery.studies import Studies, case_or_skip
 from lib.cases.formats.dicom import Series, read_series
-from lib.cases.formats.dicom_file import read_header
 from lib.cases.formats.dicom_folder import Headers, Listing, list_folder
 from lib.cases.formats.image import suffix_of
 from lib.cases.modalities import parse_modality
@@ -32,27 +32,7 @@ def find_dicom(studies: Studies) -> Pool:
                 cases += _cases_of(studies, patient)
         except UserError as err:
             studies.skip(patient, str(err))
-    _name_slices_beside_the_patients(studies)
     return studies.pool("dicom", with_patients(cases))
-
-
-def _name_slices_beside_the_patients(studies: Studies) -> None:
-    """Record the first DICOM file that lies in no patient's folder; others beside it are alike."""
-    for path in sorted(studies.root.iterdir()):
-        if path.name.startswith(".") or suffix_of(path) or not is_unicode(path.name):
-            continue
-        if path.is_symlink() or not path.is_file():
-            continue
-        try:
-            read_header(path, tags=("SOPClassUID",))
-        except UserError:
-            continue
-        studies.skip(
-            path,
-            "a DICOM file must lie in the folder of its patient; this one, and maybe others, lie directly in "
-            "the studies folder. Make a folder for each patient.",
-        )
-        return
 
 
 def _cases_of(studies: Studies, patient: Path) -> list[Case]:
@@ -74,7 +54,8 @@ def _cases_of(studies: Studies, patient: Path) -> list[Case]:
             )
     cases = []
     for number, key in enumerate(sorted(groups, key=lambda key: (-len(groups[key]), key))):
-        chosen = {name: _choose(studies, name, several) for name, several in groups[key].items()}
+        notes: list[str] = []
+        chosen = {name: _choose(studies, name, several, notes) for name, several in groups[key].items()}
         cases.append(
             case_or_skip(
                 studies,
@@ -83,23 +64,30 @@ def _cases_of(studies: Studies, patient: Path) -> list[Case]:
                 None,
                 layout="dicom",
                 patient=next(iter(chosen.values()))[1].patient or patient.name,
+                notes=tuple(notes),
             )
         )
     return [case for case in cases if case]
 
 
-def _choose(studies: Studies, name: str, several: Sequence[Found]) -> Found:
-    """Series with the most slices among several of one modality; the others are recorded as skipped."""
+def _choose(studies: Studies, name: str, several: Sequence[Found], notes: list[str]) -> Found:
+    """Series with the most slices, the first by its UID of equal ones; the others are recorded as skipped."""
     first, *others = sorted(several, key=lambda found: (-len(found[1].slices), found[1].uid))
-    for folder, series in others:
-        more, less = len(first[1].slices), len(series.slices)
-        why = f"has more slices ({more}, not {less})" if more > less else f"has as many slices ({more})"
-        studies.skip(
-            folder,
-            f"a case must have one {name}; '{first[1].description}' in {first[0]} is taken, which {why}. "
-            "Leave one out by its folder or by a rule of --conf series_rules.",
-        )
+    if not others:
+        return first
+    more = len(first[1].slices) > len(others[0][1].slices)
+    why = "it has the most slices" if more else "no other has more slices and its UID comes first"
+    taken, *names = (_described(studies, found) for found in (first, *others))
+    notes.append(choice(name, taken, names, why))
+    for other, described in zip(others, names, strict=True):
+        studies.skip(other[0], f"a case must have one {name}; {taken} is taken, not {described}, as {why}.")
     return first
+
+
+def _described(studies: Studies, found: Found) -> str:
+    folder, series = found
+    place = folder.relative_to(studies.root).as_posix()
+    return f"'{series.description}' in {place} ({len(series.slices)} slices)"
 
 
 def _series_below(studies: Studies, patient: Path) -> Iterator[Found]:

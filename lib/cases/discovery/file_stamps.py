@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.cases.case import Source
-from lib.cases.discovery.studies import REGISTER_FILE, SERVERS_OWN
+from lib.cases.discovery.studies import is_no_study
 from lib.cases.pool import Pool
 from lib.runtime.errors import UserError
 from lib.runtime.walk import Entries, below, is_folder
@@ -20,10 +20,12 @@ class FileStamps(NamedTuple):
     Attributes:
         images: Case id, modality and stamp (names, sizes and times of the files) of each volume.
         labels: Case id, path and stamp of each contour beside the images.
+        notes: Sentences of each case on what was left out of it.
     """
 
     images: list[list[str]]
     labels: list[list[str]]
+    notes: list[tuple[str, ...]]
 
     @classmethod
     def of(cls, pool: Pool) -> FileStamps:
@@ -35,6 +37,7 @@ class FileStamps(NamedTuple):
                 for name, source in case.modalities.items()
             ],
             [[case.id, str(case.label), _stamp(Source(case.label))] for case in pool.cases if case.label],
+            [case.notes for case in pool.cases],
         )
 
 
@@ -47,10 +50,9 @@ def tree_stamp(root: Path, *, follow_links: bool = False) -> str:
     digest = hashlib.blake2b(digest_size=16)
 
     def wanted(folder: Path) -> Entries:
-        own = SERVERS_OWN if folder == root else set()
         try:
             with os.scandir(folder) as scan:
-                found = [entry for entry in scan if not entry.name.startswith(".") and entry.name not in own]
+                found = [entry for entry in scan if not is_no_study(entry.name, at_root=folder == root)]
         except OSError:  # removed meanwhile, or not readable
             return []
         found = [entry for entry in found if follow_links or not (entry.is_symlink() and is_folder(entry))]
@@ -58,7 +60,7 @@ def tree_stamp(root: Path, *, follow_links: bool = False) -> str:
 
     for _, entries, _ in below(root, wanted):
         for entry in entries:
-            if is_folder(entry) or entry.name.startswith(REGISTER_FILE):
+            if is_folder(entry):
                 continue
             try:
                 file = entry.stat()

@@ -50,7 +50,8 @@ class FoundPool:
     def refresh(self, modalities: Sequence[str], *, settled: bool = False) -> bool:
         """Search the studies again; return whether any study is new, changed or gone.
 
-        A new label beside the images also replaces the pool, but does not count as a change of the studies.
+        A volume that is now left out in favour of another counts as a change too. A new label beside the
+        images also replaces the pool, but does not count as a change of the studies.
 
         Args:
             modalities: Modalities to use. Others are left out, because the arrays and the model have no
@@ -73,7 +74,7 @@ class FoundPool:
             )
         stamps, before = FileStamps.of(found), self.stamps
         self._tree, self.stamps = tree, stamps
-        if stamps == before:
+        if stamps == before and found.skipped == self.pool.skipped:
             return False
         self.pool = found
-        return stamps.images != before.images
+        return (stamps.images, stamps.notes) != (before.images, before.notes)

@@ -1,28 +1,41 @@
-"""Layouts of studies on disk: one folder a patient, flat files, the challenges' layouts, DICOM folders."""
+"""Search for the cases of a studies folder by its layout on disk."""
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from lib.cases.case import Case, CaseError, Source
-from lib.cases.discovery import datasets, dicom_folders
+from lib.cases.case import CaseError
+from lib.cases.discovery.bids import find_bids
+from lib.cases.discovery.brats import find_brats
+from lib.cases.discovery.datasets import (
+    DATASETS,
+    dataset_files,
+    dataset_folders,
+    find_decathlon,
+    find_nnunet,
+    is_decathlon,
+)
+from lib.cases.discovery.dicom_folders import find_dicom
+from lib.cases.discovery.leftovers import NO_LAYOUT, leftovers
+from lib.cases.discovery.overview import overview
+from lib.cases.discovery.patient_folders import find_flat, find_folders
 from lib.cases.discovery.series_rules import RULE_PRESETS, SeriesRules
-from lib.cases.discovery.studies import SERVERS_OWN, Studies, case_or_skip
-from lib.cases.formats.image import stem_of, suffix_of
-from lib.cases.modalities import is_label_name, parse_modality
-from lib.cases.pool import Pool, Skipped
+from lib.cases.discovery.studies import Studies
+from lib.cases.pool import Pool, Skipped, printable_path
 from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
-_BRATS = re.compile(r"(?P<patient>BraTS.*?-\d{5}|BraTS\w*?_\d+)(?:-\d{3})?", re.IGNORECASE)
-_NOT_A_MODALITY = (
-    "its name must end with a modality (T1, T1ce, T2, FLAIR, CT, PET, …); {word!r} is not one. "
-    "Rename it, or name the modality with --conf modalities."
-)
+LAYOUTS: dict[str, Callable[[Studies], Pool]] = {
+    "nnunet": find_nnunet,
+    "decathlon": find_decathlon,
+    "bids": find_bids,
+    "brats": find_brats,
+    "folder": find_folders,
+    "flat": find_flat,
+    "dicom": find_dicom,
+}
 
 
 def find_pool(
@@ -49,162 +62,74 @@ def find_pool(
         root, there = root.resolve(), root.is_dir()
     if not there:
         raise CaseError(f"studies must be a folder; {root} is not. Give the folder that holds the patients.")
-    if layout != "auto":
-        if layout not in LAYOUTS:
-            raise CaseError(
-                f"layout must be auto or one of {', '.join(LAYOUTS)}; got {layout!r}. Set --conf layout."
-            )
-        with as_case_error(f"{root} by the layout {layout}"):
-            return LAYOUTS[layout](Studies(root, modalities, follow_links, rules))
-    skipped: dict[Path, list[Skipped]] = {}  # a path has the reasons of the last layout that names it
-    for name, finder in LAYOUTS.items():
-        try:
-            with as_case_error(f"{root} by the layout {name}"):
-                pool = finder(Studies(root, modalities, follow_links, rules))
-        except UserError:
-            continue  # try the next layout; only a layout from the settings reports its error
-        if pool.cases:
-            return replace(pool, skipped=(*pool.skipped, *_unclaimed(pool)))
-        skipped |= {item.path: [] for item in pool.skipped}
-        for item in pool.skipped:
-            skipped[item.path].append(item)
-    return Pool(root, "none", (), tuple(item for items in skipped.values() for item in items))
+    if layout != "auto" and layout not in LAYOUTS:
+        raise CaseError(
+            f"layout must be auto or one of {', '.join(LAYOUTS)}; got {layout!r}. Set --conf layout."
+        )
+    studies = Studies(root, modalities, follow_links, rules)
+    with as_case_error(str(root)):
+        pool = _by_layout(studies, layout) if layout != "auto" else _by_any_layout(studies)
+        skipped = dict.fromkeys([*pool.skipped, *leftovers(pool, studies)])
+        return replace(pool, skipped=tuple(skipped), overview="" if pool.cases else overview(studies))
 
 
-def _unclaimed(pool: Pool) -> list[Skipped]:
-    """Entries of the root that no case of this layout uses; they may be patients in another layout."""
-    if pool.layout in ("nnunet", "decathlon"):
-        return []
-    used = [path for case in pool.cases for path in (*(s.path for s in case.modalities.values()), case.label)]
-    used += [item.path for item in pool.skipped]
-    root = pool.root.parts
-    claimed = {
-        path.parts[len(root)] for path in used if path and path.parts[: len(root)] == root
-    } | SERVERS_OWN
-    studies = Studies(pool.root, follow_links=True)
-    left = [entry for entry in studies.entries(pool.root) if entry.name not in claimed]
-    reason = (
-        f"no case was found in it by the layout {pool.layout}. Keep one layout a folder, "
-        "or set --conf layout."
-    )
-    return [Skipped(Path(e.path), reason) for e in left if e.is_dir() or suffix_of(Path(e.name))]
+def _by_layout(studies: Studies, layout: str) -> Pool:
+    with as_case_error(f"{studies.root} by the layout {layout}"):
+        return LAYOUTS[layout](studies.afresh())
 
 
-@dataclass
-class _Draft:
-    """Case whose files are being collected."""
+def _by_any_layout(studies: Studies) -> Pool:
+    """Pool by the first layout that finds a case; without one, what the first layout says of each file.
 
-    id: str
-    modalities: dict[str, Source] = field(default_factory=dict)
-    labels: list[Path] = field(default_factory=list)
-
-    def add(self, studies: Studies, path: Path, word: str) -> bool:
-        """Add a file as the modality or label that `word` names; return whether it names one."""
-        if parsed := parse_modality(word, studies.extra):
-            name, scale = parsed
-            several = [*filter(None, [self.modalities.get(name)]), Source(path, scale=scale)]
-            several.sort(key=lambda source: not _says_suv(source.path))  # else the first stays the first
-            self.modalities[name], *left = several
-            for source in left:
-                studies.skip(
-                    source.path,
-                    f"case {self.id} must have one {name}; {several[0].path.name} is "
-                    "taken. Remove one of them.",
-                )
-            return True
-        if is_label_name(word):
-            self.labels.append(path)
-            return True
-        return False
-
-    def finish(self, studies: Studies, layout: str, patient: str = "") -> Case | None:
-        """Case of the collected files, or None; the reason is recorded as skipped."""
-        if not self.modalities:
-            return None
-        if len(self.labels) > 1:
-            names = ", ".join(path.name for path in self.labels[1:])
-            studies.skip(
-                self.labels[0].parent,
-                f"case {self.id} must have one label; {self.labels[0].name} is "
-                f"taken, not {names}. Remove the others.",
-            )
-        label = self.labels[0] if self.labels else None
-        return case_or_skip(studies, self.id, self.modalities, label, layout=layout, patient=patient)
-
-
-def find_folders(studies: Studies) -> Pool:
-    """One folder a patient, one file a modality: `STS_001/CT.nii.gz`, `STS_001/STS_001_CT.nii.gz`."""
-    cases = []
-    for entry in studies.folders():
-        draft, folder = _Draft(entry.name), Path(entry.path)
-        for path in studies.images(folder):
-            word = _without_prefix(stem_of(path), entry.name)
-            if not draft.add(studies, path, word):
-                studies.skip(path, _NOT_A_MODALITY.format(word=word))
-        if case := draft.finish(studies, "folder"):
-            cases.append(case)
-    return studies.pool("folder", cases)
-
-
-def find_brats(studies: Studies) -> Pool:
-    """BraTS: `BraTS20_Training_001/BraTS20_Training_001_t1ce.nii.gz`, `BraTS-GLI-00001-000-t1c.nii.gz`.
-
-    Time points of one patient (`-000`, `-001`) become cases of one patient. Both folders and flat files are
-    found.
+    A layout whose cases all lie more than one folder deep gives way to DICOM folders, which may hold images
+    that were made from their series.
     """
-    drafts: dict[str, _Draft] = {}
-    folders = [Path(entry.path) for entry in studies.folders()]
-    for path in (image for folder in [studies.root, *folders] for image in studies.images(folder)):
-        id, _, word = stem_of(path).rpartition("-" if re.match(r"BraTS-", path.name, re.IGNORECASE) else "_")
-        if not _BRATS.fullmatch(id):
-            if path.name.lower().startswith("brats"):
-                studies.skip(
-                    path,
-                    "a BraTS file must be named like BraTS20_Training_001_t1ce or "
-                    "BraTS-GLI-00001-000-t1c. Rename it.",
-                )
-        elif not drafts.setdefault(id, _Draft(id)).add(studies, path, word):
-            studies.skip(path, _NOT_A_MODALITY.format(word=word))
-    cases = []
-    for id, draft in drafts.items():
-        match = _BRATS.fullmatch(id)
-        if case := draft.finish(studies, "brats", match["patient"] if match else id):
-            cases.append(case)
-    return studies.pool("brats", cases)
+    candidates = _candidates(studies)
+    skipped = _by_path(studies.skipped)
+    nested: Pool | None = None
+    for layout in candidates:
+        try:
+            pool = _by_layout(studies, layout)
+        except UserError as err:
+            if layout in DATASETS:
+                skipped |= {path: [Skipped(path, str(err))] for path in dataset_files(studies.root)}
+            continue
+        if pool.cases and not (layout in ("folder", "flat", "brats") and _lies_deep(pool)):
+            return pool
+        nested = nested or (pool if pool.cases else None)
+        skipped = _by_path(pool.skipped) | skipped
+    named = (item for items in skipped.values() for item in items)
+    return nested or Pool(studies.root, NO_LAYOUT, (), (*_nested_datasets(studies, named),))
 
 
-def find_flat(studies: Studies) -> Pool:
-    """Files in one folder, the modality as suffix: `p01_T1.nrrd`, `p01_MR_T1.nii.gz`, `p01-flair.nii`."""
-    drafts: dict[str, _Draft] = defaultdict(lambda: _Draft(""))
-    for path in studies.images(studies.root):
-        stem = stem_of(path)
-        for separator in re.finditer(r"[_-]", stem):  # the longest suffix first
-            id, word = stem[: separator.start()], stem[separator.end() :]
-            if id and (parse_modality(word, studies.extra) or is_label_name(word)):
-                drafts[id].id = id
-                drafts[id].add(studies, path, word)
-                break
-        else:
-            studies.skip(path, _NOT_A_MODALITY.format(word=re.split(r"[_-]", stem)[-1]))
-    cases = [case for draft in drafts.values() if (case := draft.finish(studies, "flat"))]
-    return studies.pool("flat", cases)
+def _by_path(skipped: Iterable[Skipped]) -> dict[Path, list[Skipped]]:
+    """Reasons of each file or folder; a folder of slices may have several."""
+    found: dict[Path, list[Skipped]] = {}
+    for item in skipped:
+        found.setdefault(item.path, []).append(item)
+    return found
 
 
-LAYOUTS: dict[str, Callable[[Studies], Pool]] = {
-    "nnunet": datasets.find_nnunet,
-    "decathlon": datasets.find_decathlon,
-    "brats": find_brats,
-    "folder": find_folders,
-    "flat": find_flat,
-    "dicom": dicom_folders.find_dicom,
-}
+def _nested_datasets(studies: Studies, skipped: Iterable[Skipped]) -> Iterator[Skipped]:
+    """Skipped files; those of a data set deeper down are told what to do, not how to be named."""
+    nested = [folder for folder in dataset_folders(studies) if folder != studies.root]
+    for folder in nested:
+        yield Skipped(folder, "it looks like a data set of its own. Give this folder as the studies folder.")
+    places = {printable_path(folder) for folder in nested}
+    yield from (item for item in skipped if not places & {*item.path.parents})
 
 
-def _says_suv(path: Path) -> bool:
-    """Whether the name of a PET says that its values are SUV; another PET may be in Bq/ml."""
-    return "suv" in path.name.lower()
+def _candidates(studies: Studies) -> list[str]:
+    """Layouts to try: that of the data set alone if the folder has imagesTr, otherwise all others."""
+    if studies.root in dataset_folders(studies):
+        return ["decathlon" if is_decathlon(studies) else "nnunet"]
+    return [layout for layout in LAYOUTS if layout not in DATASETS]
 
 
-def _without_prefix(stem: str, id: str) -> str:
-    rest = stem[len(id) :] if stem.lower().startswith(id.lower()) else stem
-    return rest.lstrip("_-") or stem
+def _lies_deep(pool: Pool) -> bool:
+    """Whether every volume lies in a folder below a folder of the studies folder."""
+    return all(
+        len(source.path.relative_to(pool.root).parts) > 2
+        for case in pool.cases
+        for source in case.modalities.values()
+    )

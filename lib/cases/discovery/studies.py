@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lib.cases.case import Case, Source, is_unicode
 from lib.cases.discovery.series_rules import RULE_PRESETS, SeriesRules
 from lib.cases.formats.image import FILE_SUFFIXES, suffix_of
-from lib.cases.pool import Pool, Skipped, make_pool
+from lib.cases.pool import Pool, Skipped, files_of, make_pool
 from lib.runtime.errors import UserError
 from lib.runtime.walk import MAX_DEPTH, Entries, below
 
 REGISTER_FILE = "datastore_v2.json"  # MONAI Label's name
 SERVERS_OWN = {"labels", "model", "logs", "bin"}  # written beside the studies by the server
 _READ = f"only {', '.join(FILE_SUFFIXES)} and DICOM are read"
+ONLY_READ = f"{_READ}. Convert it."
 _TWO_FILES = "its header and its voxels are two files, and no header may name a file to open"
 _UNREAD = {  # why a volume is not read, by the end of its name
     **{".mhd": f"{_TWO_FILES}. Save it as .mha.", ".nhdr": f"{_TWO_FILES}. Save it as .nrrd."},
@@ -26,6 +28,34 @@ _UNREAD = {  # why a volume is not read, by the end of its name
     **dict.fromkeys((".gz", ".bz2", ".xz", ".zst"), f"{_READ}. Unpack it, or save it as .nii.gz."),
     **dict.fromkeys((".mnc", ".vtk", ".gipl", ".par", ".rec"), f"{_READ}. Convert it to .nii.gz."),
 }
+
+
+def is_no_study(name: str, *, at_root: bool) -> bool:
+    """Whether an entry is neither used nor named as skipped: hidden files, and the server's own.
+
+    Hidden are `.mdal`, `.DS_Store`, `._p01_T1.nii.gz` and whatever else begins with a dot. The server's own
+    are `labels`, `model`, `logs`, `bin` and its register, directly in the studies folder.
+    """
+    return name.startswith(".") or (at_root and (name in SERVERS_OWN or name.startswith(REGISTER_FILE)))
+
+
+def unread_format(name: str) -> str:
+    """Why an image is not read, by the end of its name; empty if it is read, or is no image."""
+    return "" if suffix_of(Path(name)) else _UNREAD.get(os.path.splitext(name)[1].lower(), "")
+
+
+class Folder(NamedTuple):
+    """Folder of the studies.
+
+    Attributes:
+        path: Path of the folder.
+        entries: Usable entries in order.
+        images: Volume files among them.
+    """
+
+    path: Path
+    entries: Entries
+    images: list[Path]
 
 
 @dataclass
@@ -38,6 +68,7 @@ class Studies:
         follow_links: Whether to use files and folders that are links to outside `root`.
         rules: Rules that name the modality of a DICOM series.
         skipped: Entries that were left out so far, with reasons.
+        listed: Folders with their usable entries; empty until `tree` lists them.
     """
 
     root: Path
@@ -45,16 +76,40 @@ class Studies:
     follow_links: bool = False
     rules: SeriesRules = RULE_PRESETS["usual"]
     skipped: list[Skipped] = field(default_factory=list)
+    listed: list[Folder] = field(default_factory=list)
+
+    def afresh(self) -> Studies:
+        """The same folder for the search by another layout; it is not listed again."""
+        self.tree()
+        return replace(self, skipped=list(self.skipped))
+
+    def tree(self) -> list[Folder]:
+        """The root and all folders below it, in order.
+
+        A link to a folder is followed only directly in the root: deeper down it may lead to another patient.
+        """
+        if not self.listed:
+            self.listed += (
+                Folder(place, entries, _images_among(entries))
+                for place, entries in self.folders_below(self.root)
+            )
+            places = {folder.path for folder in self.listed}
+            for _, entries, _ in self.listed:
+                for entry in entries:
+                    if entry.is_symlink() and entry.is_dir() and Path(entry.path) not in places:
+                        self.skip(Path(entry.path), "it is a link to a folder that is listed already.")
+        return self.listed
 
     def entries(self, folder: Path) -> Entries:
         """Visible entries of a folder in order; unusable ones are recorded as skipped."""
         try:
             with os.scandir(folder) as scan:
-                found = sorted((e for e in scan if not e.name.startswith(".")), key=lambda e: e.name)
+                at_root = folder == self.root
+                found = [entry for entry in scan if not is_no_study(entry.name, at_root=at_root)]
         except OSError as err:
             self.skip(folder, f"it must be a readable folder; {err.strerror}. Check its permissions.")
             return []
-        return [entry for entry in found if self._usable(entry)]
+        return [entry for entry in sorted(found, key=lambda entry: entry.name) if self._usable(entry)]
 
     def folders_below(self, folder: Path) -> Iterator[tuple[Path, Entries]]:
         """A folder and all folders below it, with their usable entries; others are recorded as skipped."""
@@ -66,20 +121,11 @@ class Studies:
 
     def folders(self) -> Iterator[os.DirEntry[str]]:
         """Folders of the root that are not the server's own."""
-        return (
-            entry for entry in self.entries(self.root) if entry.is_dir() and entry.name not in SERVERS_OWN
-        )
+        return (entry for entry in self.entries(self.root) if entry.is_dir())
 
-    def images(self, folder: Path) -> Iterator[Path]:
-        """Volume files of a folder; files in unsupported image formats are recorded as skipped."""
-        for entry in self.entries(folder):
-            if not entry.is_file():
-                continue
-            path = Path(entry.path)
-            if suffix_of(path):
-                yield path
-            elif reason := _UNREAD.get(path.suffix.lower()):
-                self.skip(path, reason)
+    def images(self, folder: Path) -> list[Path]:
+        """Volume files of a folder."""
+        return _images_among(self.entries(folder))
 
     def skip(self, path: Path, reason: str) -> None:
         """Record a file or folder as skipped."""
@@ -90,14 +136,17 @@ class Studies:
         return make_pool(self.root, layout, [case for case in cases if case], self.skipped)
 
     def _entries_below(self, folder: Path) -> Entries:
-        """Usable entries of a folder, without links to folders, which may lead to another patient."""
+        """Usable entries of a folder, links last.
+
+        Links to folders, which may lead to another patient, only directly in the root.
+        """
         found = []
         for entry in self.entries(folder):
-            if entry.is_symlink() and entry.is_dir():
+            if entry.is_symlink() and entry.is_dir() and folder != self.root:
                 self.skip(Path(entry.path), "a link to a folder is not followed here. Copy the folder.")
             else:
                 found.append(entry)
-        return found
+        return sorted(found, key=lambda entry: entry.is_symlink())
 
     def _usable(self, entry: os.DirEntry[str]) -> bool:
         """Whether the name of an entry is valid UTF-8 and the file system can tell what the entry is."""
@@ -127,6 +176,15 @@ class Studies:
         return False
 
 
+def _images_among(entries: Entries) -> list[Path]:
+    """Volume files among the entries of a folder."""
+    return [
+        Path(entry.path)
+        for entry in entries
+        if entry.name.lower().endswith(FILE_SUFFIXES) and entry.is_file()
+    ]
+
+
 def case_or_skip(
     studies: Studies,
     id: str,
@@ -135,10 +193,12 @@ def case_or_skip(
     *,
     layout: str,
     patient: str = "",
+    notes: tuple[str, ...] = (),
 ) -> Case | None:
-    """Case, or None if its name or files are invalid; the reason is recorded as skipped."""
+    """Case, or None if its name or files are invalid; each of its files is recorded as skipped."""
     try:
-        return Case(id, modalities, label, patient, layout)
+        return Case(id, modalities, label, patient, layout, notes=notes)
     except UserError as err:
-        studies.skip(next(iter(modalities.values())).path, str(err))
+        for path in files_of(modalities, label):
+            studies.skip(path, str(err))
         return None

@@ -29,7 +29,12 @@ def read_json(path: Path) -> Any:
         return json.loads(content, object_pairs_hook=_once)
     except RecursionError as err:
         raise CaseError(f"{path} must be JSON; it is nested too deeply. Correct it there.") from err
-    except ValueError as err:  # not JSON, not UTF-8, or a number with thousands of digits
+    except UnicodeDecodeError as err:
+        raise CaseError(
+            f"{path} must be JSON in UTF-8; byte {err.start:,} is not {err.encoding.upper()} (perhaps it was "
+            "saved as Latin-1). Save it as UTF-8."
+        ) from err
+    except ValueError as err:  # not JSON, or a number with thousands of digits
         raise CaseError(f"{path} must be JSON; {err}. Correct it there.") from err
 
 

@@ -222,11 +222,6 @@ def _pixels(fields: _Fields, modality: str) -> tuple[int, int, int, int, str]:
     """Bits allocated, bits stored, sign, samples and photometric interpretation of a grey image."""
     allocated = fields.number("BitsAllocated", 8, 32)
     photometric = fields.text("PhotometricInterpretation")
-    if photometric == "MONOCHROME1":
-        raise CaseError(
-            f"{fields.name} must have its highest values bright (MONOCHROME2); its header says MONOCHROME1, "
-            "a picture with black and white exchanged. Export the original series."
-        )
     samples = fields.header.get("SamplesPerPixel", 1)
     if photometric == "PALETTE COLOR" or samples != 1:
         raise CaseError(

@@ -82,7 +82,9 @@ def check_pool(
     records.store(fresh)
     measurements = {case.id: measured[case.id] for case in cases}
     refused = refuse_labels({id: facts["label"] for id, facts in measurements.items() if "label" in facts})
-    return with_label_findings(apply_rules(measurements, preparation.modalities), measurements, refused)
+    notes = {case.id: case.notes for case in cases}
+    verdicts = apply_rules(measurements, preparation.modalities, notes)
+    return with_label_findings(verdicts, measurements, refused)
 
 
 @dataclass(frozen=True)

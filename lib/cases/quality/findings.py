@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+CHOSEN = "chosen"  # code of a finding: one of several files of a modality, or of several labels, is used
 UNFETCHED = "unfetched"  # code of a finding: the PACS did not deliver a series
 LABEL_UNUSABLE = "label_unusable"  # code: the label beside the images cannot be read, or its values not used
 LABEL_MISPLACED = "label_misplaced"  # code: the label does not lie on its images; releasing the case frees it

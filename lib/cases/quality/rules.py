@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.quality.alignment import MIN_EVIDENCE, MIN_SHARED, Fit
-from lib.cases.quality.findings import UNFETCHED, Finding, Severity, Status, Verdict
+from lib.cases.quality.findings import CHOSEN, UNFETCHED, Finding, Severity, Status, Verdict
 from lib.cases.quality.plausibility import doubts
 from lib.cases.quality.pool_statistics import (
     SHARED_GRID_FRACTION,
@@ -44,12 +44,17 @@ SPACING_FACTOR, EXTENT_FACTOR, DEVIATIONS = 1.25, 4.0, 6.0  # an outlier exceeds
 Rule = Callable[[str, Facts, PoolStatistics], Iterator[Finding]]
 
 
-def apply_rules(measurements: Mapping[str, Facts], modalities: Sequence[str]) -> dict[str, Verdict]:
+def apply_rules(
+    measurements: Mapping[str, Facts],
+    modalities: Sequence[str],
+    notes: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Verdict]:
     """Verdict on each case in the light of all cases.
 
     Args:
         measurements: Results of `measure` by case id.
         modalities: Modalities of the pool; a case that lacks one gets a warning.
+        notes: Sentences by case id on what was left out of a case; each is a warning.
 
     Returns:
         Verdict of each case, by id.
@@ -60,6 +65,7 @@ def apply_rules(measurements: Mapping[str, Facts], modalities: Sequence[str]) ->
     for case, facts in measurements.items():
         findings = [
             *_missing(facts, modalities),
+            *(Finding(CHOSEN, "warned", (), note) for note in (notes or {}).get(case, ())),
             *_values(facts),
             *_implausible(facts),
             *_related(case, sound[case], usual),

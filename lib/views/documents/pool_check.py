@@ -16,6 +16,7 @@ from lib.views.documents.today import empty_sentence
 
 FINDING_NAMES = {  # names of findings by code
     "missing": "modality missing",
+    "chosen": "one of several files used",
     "unfetched": "not fetched from the PACS",
     "unreadable": "unreadable",
     "not_finite": "invalid numbers",

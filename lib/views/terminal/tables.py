@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -11,11 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from lib.cases.dicomweb.mirror import RemoteSeries
-from lib.cases.pool import Pool
+from lib.cases.pool import Pool, Skipped
 from lib.pipeline.settings import AppSettings, unit_of
 from lib.pipeline.workspace import Workspace
 
 _MARKS = {"ok": "[green]ok[/]", "warned": "[yellow]warned[/]", "quarantined": "[red]quarantined[/]"}
+_ALIKE = 3  # skipped files that share a reason and still have a line each
 _LISTED = 40  # rows of a table; the rest are only counted
 
 
@@ -40,12 +42,23 @@ def pool_table(workspace: Workspace) -> Table:
 
 
 def _skipped(pool: Pool) -> list[str]:
-    """A line per skipped file; for a PACS a line per reason, as many series share one."""
-    lines = [f"skipped {item}" for item in pool.skipped]
+    """A line per skipped file, and one line for files that share a reason; for a PACS a line per reason."""
     if pool.layout == "dicomweb":
         alike = Counter(item.reason for item in pool.skipped).most_common()
         lines = [f"left out {count} x {reason}" for reason, count in alike]
+    else:
+        by_reason: dict[str, list[Skipped]] = defaultdict(list)
+        for item in pool.skipped:
+            by_reason[item.reason].append(item)
+        lines = [line for items in by_reason.values() for line in _alike(items)]
     return lines[:_LISTED] + ([f"… and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else [])
+
+
+def _alike(items: Sequence[Skipped]) -> list[str]:
+    """Lines of skipped files that share a reason."""
+    if len(items) <= _ALIKE:
+        return [f"skipped {item}" for item in items]
+    return [f"skipped {len(items):,} files, such as {items[0]}"]
 
 
 def series_table(workspace: Workspace) -> Table:

@@ -1,0 +1,78 @@
+"""`main.py check`: what a person sees of the cases found and of the files left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import exit_code, said
+from tests.support.images import write_series
+from tests.support.mixed_trees import touch
+
+
+def checked(capsys: pytest.CaptureFixture[str], root: Path, *words: object) -> tuple[int, str]:
+    code = exit_code("check", root, "--list", "--conf", f"work_dir={root.parent / 'work'}", *words)
+    return code, said(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (
+            [f"sub-{n:02}/anat/sub-{n:02}_T2star.nii.gz" for n in range(12)],
+            "It holds 12 NIfTI files in sub-*/anat; it looks like BIDS.",
+        ),
+        (["sub-1/anat/sub-1_x.nii", "sub-1/dwi/sub-1_x.nii"], "1 NIfTI file in sub-1/anat, 1 NIfTI file in"),
+        (["a/b/scan.nrrd", "a/b/x.txt"], "It holds 1 NRRD file in a/b."),
+        (["scan1.nii", "scan2.nii"], "It holds 2 NIfTI files in the folder itself."),
+        (["x/y/a.mha"], "It holds 1 .mha file in x/y."),
+        (["x/BRATS_HG1/BRATS_HG1_T1_slice9.nii.gz"], "it looks like BraTS."),
+        (["notes.txt", "b.txt"], "It holds 2 other files in the folder itself."),
+        ([], "It holds no file."),
+    ],
+)
+def test_a_check_that_finds_no_case_says_what_it_saw_and_ends_with_one(
+    names: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "studies"
+    root.mkdir()
+    for name in names:
+        touch(root / name)
+    code, output = checked(capsys, root, "--output", tmp_path / "check.json")
+    document = json.loads((tmp_path / "check.json").read_text())
+    assert code == 1
+    assert "no case was found under" in output
+    assert sentence in output
+    assert document["overview"] in output
+    assert document["cases"] == {}
+    assert output.count("It holds") == 1
+
+
+def test_a_check_that_finds_a_case_ends_with_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    touch(tmp_path / "studies" / "p1" / "T1.nii.gz")
+    code, output = checked(capsys, tmp_path / "studies", "--output", tmp_path / "check.json")
+    assert code == 0
+    assert "no case was found" not in output
+    assert json.loads((tmp_path / "check.json").read_text())["overview"] == ""
+
+
+def test_a_full_check_without_a_case_ends_with_one_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_series(tmp_path / "studies" / "p" / "s", modality="MR", description="wibble", study="1.2")
+    assert exit_code("check", tmp_path / "studies", "--conf", f"work_dir={tmp_path / 'work'}") == 1
+    assert "it looks like DICOM" in said(capsys.readouterr().out)
+
+
+def test_files_that_share_a_reason_share_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "studies"
+    for number in range(60):
+        touch(root / "p1" / f"{number}.json")
+    for name in ("T1.nii.gz", "wibble.nii.gz"):
+        touch(root / "p1" / name)
+    _, output = checked(capsys, root)
+    assert "skipped 60 files, such as" in output
+    assert "'wibble' is not one" in output
+    assert output.count("skipped") == 3  # and the head of the column
