@@ -85,7 +85,8 @@ class LabelMeanings:
         Raises:
             UserError: If several numberings are possible, or the edition lacks a structure.
         """
-        if not (editions := self._editions(case_id)):
+        editions = self._editions(case_id)
+        if not editions or not self._structures():
             return None
         structures = {value: structure_of(name) for name, value in self.numbering.labels.items()}
         numbered = [{name: value for value, name in edition.structures.items()} for edition in editions]
@@ -103,15 +104,15 @@ class LabelMeanings:
         """Why the values of a label cannot be used, by case id.
 
         Where one file holds a value of the import map and another file the value it is mapped to, the pool
-        mixes two numberings; the first is refused, unless the name of its case tells its edition.
+        may mix two numberings; the first is refused, unless the name of its case tells its edition.
 
         Args:
             labels: Measured label of each case, with `values`, `segments` and `ignored`.
         """
-        refused, silent = {}, dict[str, set[int]]()
-        for id, label in labels.items():
-            if "error" in label:
-                continue
+        refused, silent = {}, set[str]()
+        readable = {id: label for id, label in labels.items() if "error" not in label}
+        numbered = {id: set(label["values"]) for id, label in readable.items() if not label["segments"]}
+        for id, label in readable.items():
             segments = [(name, value) for name, value in label["segments"]]
             try:
                 self.of(id, label["values"], segments, ignored=label["ignored"])
@@ -119,10 +120,10 @@ class LabelMeanings:
                 refused[id] = str(err)
                 continue
             if not segments and not self._editions(id):
-                silent[id] = set(label["values"])
+                silent.add(id)
         for theirs, ours in self.numbering.import_values.items():
-            if witness := min((id for id, values in silent.items() if ours in values), default=None):
-                for id in (id for id, values in silent.items() if theirs in values):
+            if witness := min((id for id, values in numbered.items() if ours in values), default=None):
+                for id in (id for id in silent if theirs in numbered[id]):
                     refused[id] = (
                         f"the labels of a pool must follow one numbering; this one holds {theirs}, that of "
                         f"{witness} {ours}, and import_values maps {theirs} to {ours}. Renumber one of them, "

@@ -121,6 +121,8 @@ def test_in_a_pool_with_3_a_4_of_no_known_edition_is_refused_with_both_cases() -
     assert "this one holds 4, that of a 3" in GLIOMA.refusals(labels)["b"]
     del labels["a"]
     assert GLIOMA.refusals(labels) == {}
+    labels["BraTS-GLI-00001-000"] = label(1, 3)
+    assert GLIOMA.refusals(labels).keys() == {"b"}
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,10 @@ def test_a_value_is_written_as_the_edition_of_its_case_numbers_it(
     case: str, values: dict[int, int] | None
 ) -> None:
     assert GLIOMA.exports(case) == values
+
+
+def test_a_table_without_a_structure_of_brats_exports_its_own_values() -> None:
+    assert LabelMeanings(table_of("lesion")).exports("BraTS-GLI-00001-000") is None
 
 
 def test_no_value_is_written_for_an_edition_that_is_not_known_or_lacks_the_structure() -> None:

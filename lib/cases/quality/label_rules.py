@@ -1,8 +1,8 @@
 """Rules that hold back a label beside the images; its case is served as one without a label.
 
 The limits were set on 51 sarcomas, 39 gliomas and a case of multiple sclerosis: every label kept its whole
-volume, and at least 99.9 % of it lay in the body as one of its images shows it. Turned, a label fitted two or
-more of its images at most 1.14 times as well, whichever two were taken.
+volume, and at least 99.9 % of it lay in the body as one of its images shows it. Turned, a label fitted its
+images at most 1.02 times as well, and CT and MR alone at most 1.14 times.
 """
 
 from __future__ import annotations
