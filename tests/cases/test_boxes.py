@@ -26,7 +26,7 @@ def test_a_margin_ends_at_the_ends_of_the_array() -> None:
 
 
 def test_the_grid_of_a_box_keeps_the_place_of_each_voxel_in_the_patient() -> None:
-    affine = np.array([[0.0, -2.0, 0.1, 7.0], [1.5, 0.0, 0.0, -3.0], [0.0, 0.2, 3.0, 11.0], [0, 0, 0, 1]])
+    affine = np.array([[0.0, -1.6, 1.8, 7.0], [1.5, 0.0, 0.0, -3.0], [0.0, 1.2, 2.4, 11.0], [0, 0, 0, 1]])
     part = grid_of_box(Grid((7, 9, 11), affine), (slice(2, 5), slice(3, 9), slice(1, 11)))
     assert part.shape == (3, 6, 10)
     np.testing.assert_allclose(part.affine @ [0, 0, 0, 1], affine @ [1, 3, 2, 1])

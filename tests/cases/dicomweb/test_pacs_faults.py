@@ -395,4 +395,4 @@ def test_the_frames_of_an_enhanced_object_count_as_slices(tmp_path: Path) -> Non
     with listing([[row("1.2.3", 3), row("1.2.4", 1)], [], frames]) as url:
         pool = find_studies(Mirror(url, tmp_path / "dicom", 10**9), rules)
     assert [source.series for source in pool.cases[0].modalities.values()] == ["1.2.4"]
-    assert "'T1 of 1 files' is taken, which has more slices" in pool.skipped[0].reason
+    assert "'T1 of 1 files' is taken: it has more slices" in pool.skipped[0].reason

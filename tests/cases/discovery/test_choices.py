@@ -137,6 +137,9 @@ def test_the_series_of_a_pacs_that_is_used_is_said_with_the_case(
                 FoundSeries("1.2", "1.2.3", "MR", "t1 again", instances, made=made),
             ]
 
+        def slices(self, series: FoundSeries) -> int:
+            return series.instances
+
     monkeypatch.setattr(pacs_studies, "pacs_at", lambda url: Listing())  # no PACS runs in this test
     pool = find_studies(Mirror("http://pacs", tmp_path / "dicom", 10**9), RULE_PRESETS["usual"])
     (note,) = only_case(pool).notes

@@ -238,7 +238,9 @@ def test_shares_count_voxels_and_agree_with_a_voxel_by_voxel_count() -> None:
     rng = np.random.default_rng(0)
     mask = outlined_part(Volume((rng.random((5, 6, 7)) < 0.3).astype(np.uint16), Grid((5, 6, 7), np.eye(4))))
     assert mask is not None
-    turn = np.array([[0.0, -2.0, 0.3, 4.0], [2.0, 0.0, 0.0, 1.0], [0.0, 0.2, 1.5, -1.0], [0, 0, 0, 1]])
+    turn = np.array(
+        [[0.0, -1.9831, 0.1945, 4.0], [2.0, 0.0, 0.0, 1.0], [0.0, 0.2593, 1.4873, -1.0], [0, 0, 0, 1]]
+    )
     grid, other = Grid((4, 3, 2), turn), rng.random((4, 3, 2)) < 0.5
     inside = within = 0
     for d, h, w in np.argwhere(mask.array):
