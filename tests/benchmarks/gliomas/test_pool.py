@@ -178,7 +178,7 @@ def test_the_app_finds_every_case_with_four_modalities_a_label_and_its_true_volu
     pool = find_pool(tmp_path / "pool")
     truth = {row["case"]: row for row in csv.DictReader((tmp_path / "pool" / "truth.csv").open())}
     assert [case.id for case in pool.cases] == ["pool_1", "pool_2", "pool_3", "test_1"] == list(truth)
-    assert not pool.skipped
+    assert [item.path.name for item in pool.skipped] == ["truth.csv"]
     for case in pool.cases:
         assert set(case.modalities) == set(MODALITIES)
         assert case.label
