@@ -9,13 +9,13 @@ from pathlib import Path
 from lib.cases.discovery.datasets import DATASETS
 from lib.cases.discovery.studies import ONLY_READ, Studies, unread_format
 from lib.cases.formats.dicom_file import read_header
+from lib.cases.formats.dicom_folder import DICOM_SUFFIXES
 from lib.cases.formats.image import suffix_of
 from lib.cases.pool import Pool, Skipped, files_of, printable_path
 from lib.runtime.errors import UserError
 
 NO_LAYOUT = "none"  # name of the layout of a pool without cases
 _COMPANIONS = {".json", ".bvec", ".bval", ".tsv"}
-_DICOM_SUFFIXES = {"", ".dcm", ".dicom", ".ima"}
 
 
 def leftovers(pool: Pool, studies: Studies) -> list[Skipped]:
@@ -51,7 +51,7 @@ def leftovers(pool: Pool, studies: Studies) -> list[Skipped]:
 def may_be_dicom(name: str) -> bool:
     """Whether the name of a file may be that of a DICOM file, which often has no suffix or a number."""
     suffix = os.path.splitext(name)[1].lower()
-    return suffix in _DICOM_SUFFIXES or suffix[1:].isdigit()
+    return suffix in ("", *DICOM_SUFFIXES) or suffix[1:].isdigit()
 
 
 def _with_parents(paths: Iterable[Path]) -> set[Path]:

@@ -21,7 +21,7 @@ from lib.runtime.errors import UserError
 HEADER_TAGS = tuple(
     dict.fromkeys((*slice_header.TAGS, *contrast.TAGS, *acquisition.TAGS, *suv.TAGS, *functional_groups.TAGS))
 )
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")  # a file with such a suffix must be DICOM
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")  # a file with such a suffix must be DICOM
 _UID_LENGTH = 64
 _OTHER_KINDS = {  # Modality, or SOP class, of objects that are no images
     "SEG": "a segmentation",
@@ -146,7 +146,7 @@ def _name_kind(path: Path) -> str:
 
 def _must_be_dicom(path: Path, kinds: set[str]) -> bool:
     """Whether a file that is no DICOM file may be a damaged slice, as it is named like the slices."""
-    if path.suffix.lower() in _DICOM_SUFFIXES:
+    if path.suffix.lower() in DICOM_SUFFIXES:
         return True
     return _name_kind(path) in kinds and not _is_text(path)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lib.cases.case import CaseError
 
+NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"  # in a header that is text
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # converts RAS to LPS and back
 
 

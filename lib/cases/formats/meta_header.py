@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from lib.cases.case import CaseError
 from lib.cases.formats.file_bytes import inflated
-from lib.cases.formats.headers import RAS_LPS, Header, require
+from lib.cases.formats.headers import NUMBER, RAS_LPS, Header, require
 
 MAX_HEADER_BYTES = 256 * 1024  # ITK writes half a kilobyte; converters add a time for each slice
 MAX_LINE_BYTES = 16 * 1024  # ITK opens no file with lines of twice that
 MAX_TEXT = 250  # letters of the format's own texts; longer ones make ITK fail or crash
 UNIT_LENGTH = 1e-3  # directions are rounded to text
-_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 _OTHER_NAMES = {
     **{"Rotation": "TransformMatrix", "Orientation": "TransformMatrix"},
     **{"Position": "Offset", "Origin": "Offset", "ElementByteOrderMSB": "BinaryDataByteOrderMSB"},
@@ -173,7 +172,7 @@ def _affine(fields: dict[str, str], name: str) -> NDArray[np.float64]:
 def _numbers(fields: dict[str, str], field: str, count: int, name: str) -> NDArray[np.float64]:
     words = fields.get(field, "").split()
     require(
-        len(words) == count and all(map(_NUMBER.fullmatch, words)),
+        len(words) == count and all(re.fullmatch(NUMBER, word) for word in words),
         f"{name} must say where it lies in the patient ({field} = {count} numbers); its header says "
         f"{fields.get(field, 'nothing')[:60]}. Export it again with its position.",
     )

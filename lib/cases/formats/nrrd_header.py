@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 
 from lib.cases.case import CaseError
 from lib.cases.formats.file_bytes import gunzipped
-from lib.cases.formats.headers import RAS_LPS, Header, require
+from lib.cases.formats.headers import NUMBER, RAS_LPS, Header, require
 
 MAX_HEADER_BYTES = 64 * 1024  # Slicer writes one kilobyte, or ten for a segmentation with terms
 _MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
 _KEY = re.compile(r"([^:]*):=(.*)")
 _SEGMENT = re.compile(r"Segment([0-9]{1,5})_(Name|LabelValue)")
 _FIELD = re.compile(r"([A-Za-z][A-Za-z ]*):(?!=)(\s*)(.*)")
-_NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-_VECTOR = rf"\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)"
+_VECTOR = rf"\(\s*{NUMBER}\s*,\s*{NUMBER}\s*,\s*{NUMBER}\s*\)"
 _VECTORS = re.compile(rf"{_VECTOR}(?:\s+{_VECTOR})*")
 _TYPE_NAMES = {
     "i1": "signed char, int8, int8_t",
@@ -62,7 +61,7 @@ _SPELLINGS = _NAMES | {name.replace(" ", "") for name in _NAMES}
 _WORDS = {  # what each axis of space may say; ITK opens nothing else
     **{"kinds": "domain|space|none|[?]{3}", "centerings": "cell|node|none|[?]{3}"},
     **{"spacings": "nan", "axismins": "nan", "axismaxs": "nan"},  # because the directions say it
-    **{"thicknesses": f"nan|{_NUMBER}", "units": '""'},
+    **{"thicknesses": f"nan|{NUMBER}", "units": '""'},
 }
 _THREE_QUOTED = re.compile(r'\s*"[^"]*"\s+"[^"]*"\s+"[^"]*"\s*')
 _COLOURS = re.compile(r"rgba?-color|hsv-color|xyz-color|[34]-color", re.IGNORECASE)
@@ -273,7 +272,7 @@ def _affine(fields: dict[str, str], name: str) -> NDArray[np.float64]:
 
 def _vectors(text: str, count: int, name: str) -> NDArray[np.float64]:
     numbers = (
-        [float(number) for number in re.findall(_NUMBER, text)] if _VECTORS.fullmatch(text.strip()) else []
+        [float(number) for number in re.findall(NUMBER, text)] if _VECTORS.fullmatch(text.strip()) else []
     )
     require(
         len(numbers) == 3 * count and all(map(isfinite, numbers)),
