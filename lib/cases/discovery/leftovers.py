@@ -55,12 +55,7 @@ def may_be_dicom(name: str) -> bool:
 
 
 def _with_parents(paths: Iterable[Path]) -> set[Path]:
-    found: set[Path] = set()
-    for path in paths:
-        while path not in found:
-            found.add(path)
-            path = path.parent  # noqa: PLW2901
-    return found
+    return {place for path in paths for place in (path, *path.parents)}
 
 
 def _folders_by_kind(studies: Studies) -> dict[str, set[Path]]:
