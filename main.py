@@ -5,8 +5,8 @@ if __name__ == "__main__":
 
     main()
 elif __name__ != "__mp_main__":  # a process that only shares the work of one does without the server
-    from lib.runtime.processes import end_with_the_server
+    from lib.runtime.processes import become_a_job
 
-    end_with_the_server()  # of a job, before the app, which takes seconds to import
+    become_a_job()  # before the app, which takes seconds to import
 
     from lib.app import MdalCimlApp  # noqa: F401  MONAI Label looks for it here

@@ -29,8 +29,9 @@ from lib.pipeline.planning import is_current
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.own_files import Unavailable
+from lib.runtime.periodic import PeriodicTask
 from lib.runtime.processes import server_environment
-from lib.runtime.temporary import keep_private
+from lib.runtime.temporary import keep_private, remove_left_folders
 from lib.server.boundary.exposure import listening_host, warning_of_open_door
 from lib.server.boundary.middleware import set_boundary
 from lib.server.boundary.peers import HeldCases, peer
@@ -52,6 +53,7 @@ from lib.server.upstream.quiet_logs import quiet_logs
 from lib.server.upstream.secrets import take_secrets
 from lib.server.upstream.threads import keep_loop_free
 
+SWEEP_S = 10.0  # from one look for what a killed job left to the next
 logger = logging.getLogger(__name__)
 quiet_logs()
 
@@ -136,6 +138,13 @@ class MdalCimlApp(MONAILabelApp):
         """Check the pool, then score it if it changed; a small pool on disk is not served before."""
         super().on_init_complete()
         gc.freeze()  # what is here stays: looking through it for garbage holds every reader up for 0.4 s
+        PeriodicTask(
+            lambda: remove_left_folders(self.workspace.folders.work),
+            name="sweep",
+            every_s=SWEEP_S,
+            share=1.0,
+            failing="temporary files of jobs that ended are still there",
+        ).start()
         self.watcher.start()
         self.prefetcher = Prefetcher(self.workspace, self._datastore.labelled)
         self.prefetcher.start()

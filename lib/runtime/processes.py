@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 from lib import ROOT
+from lib.runtime.temporary import claim_folder_beside_the_servers
 
 _SERVER_VARIABLE = "MDAL_CIML_SERVER"  # environment variable: process id of the server, for its children
 _SERVER_MODULES = ("monailabel.interfaces.utils.app", "lib.cli.background")  # main modules of its children
@@ -24,11 +25,15 @@ def server_environment() -> dict[str, str]:
     return {_SERVER_VARIABLE: str(os.getpid())}
 
 
-def end_with_the_server() -> None:
-    """Call `end_with_the_parent` in a job's process that a server started; do nothing in the server."""
+def become_a_job() -> None:
+    """In a process that a server started: end with it, and keep temporary files apart from its own.
+
+    In the server itself this does nothing. The server removes the temporary files of a job that was killed.
+    """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None and spec.name in _SERVER_MODULES and _SERVER_VARIABLE in os.environ:
         end_with_the_parent(int(os.environ[_SERVER_VARIABLE]))
+        claim_folder_beside_the_servers()
 
 
 def end_with_the_parent(parent: int = 0) -> None:

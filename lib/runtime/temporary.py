@@ -1,4 +1,4 @@
-"""The server's private folder for temporary files; leftovers of killed servers are removed."""
+"""Private folders for temporary files of a server and its jobs; what killed ones left is removed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def claim_temporary_folder(work: Path) -> Path:
     """Folder of this process under `work/tmp`, used for all its temporary files from now on.
 
     Images of patients pass through temporary files, and the system's temporary folder is shared with other
-    users and rarely emptied. Each running server locks its folder; folders without a lock are removed.
+    users and rarely emptied. Each running server, and each of its jobs, locks its folder; folders without a
+    lock are removed.
 
     Raises:
         OSError: If the folder cannot be created.
@@ -41,9 +42,8 @@ def claim_temporary_folder(work: Path) -> Path:
     root = work / "tmp"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)
-    with FileLock(root / _LOCK):  # do not remove a folder that another server is creating
-        for left in root.glob(f"{_SERVER_PREFIX}*"):
-            _remove_if_nobody_holds(left)
+    remove_left_folders(work)
+    with FileLock(root / _LOCK):
         folder = Path(tempfile.mkdtemp(dir=root, prefix=_SERVER_PREFIX))
         lock = FileLock(folder / _LOCK)
         lock.acquire()
@@ -51,6 +51,22 @@ def claim_temporary_folder(work: Path) -> Path:
     tempfile.tempdir = str(folder)
     os.environ["TMPDIR"] = str(folder)  # for child processes
     return folder
+
+
+def claim_folder_beside_the_servers() -> None:
+    """Folder of this job's own, if the server that started it has one: so it can be removed after the job."""
+    servers = Path(os.environ.get("TMPDIR", os.curdir))
+    if servers.name.startswith(_SERVER_PREFIX):
+        with suppress(OSError):  # no place for another folder: the server's will do
+            claim_temporary_folder(servers.parents[1])
+
+
+def remove_left_folders(work: Path) -> None:
+    """Remove the folders under `work/tmp` of processes that have ended, killed ones among them."""
+    root = work / "tmp"
+    with FileLock(root / _LOCK):  # do not remove a folder that another process is creating
+        for left in root.glob(f"{_SERVER_PREFIX}*"):
+            _remove_if_nobody_holds(left)
 
 
 @contextmanager

@@ -70,6 +70,15 @@ class Served:
         port = int(self.address.rpartition(":")[2])
         return psutil.Process(next(each.pid for each in listening if each.laddr.port == port))
 
+    def runs_a_job(self) -> bool:
+        """Whether a scoring, training or batch inference runs, of those that an earlier test asked for."""
+        for kind in ("train/", "scoring/", "batch/infer"):
+            answer = requests.get(f"{self.address}/{kind}?all=true", timeout=60)  # 404 before the first
+            tasks = answer.json() if answer.status_code == 200 else []
+            if any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks):
+                return True
+        return False
+
     def outside(self) -> dict[str, tuple[int, int]]:
         """Size and time of every file that no request may touch."""
         return files_below(self.root, without=(self.work, self.root / "log"))
@@ -237,8 +246,7 @@ def generated_requests(served: Served, schema: dict[str, Any], folder: Path) -> 
 
 
 def test_a_job_that_is_refused_ends_with_its_sentence_in_the_log_and_no_traceback(served: Served) -> None:
-    running = f"{served.address}/train/?check_if_running=true"  # a training that an earlier test asked for
-    wait_until(lambda: requests.get(running, timeout=60).status_code != 200, seconds=120, what="its end")
+    wait_until(lambda: not served.runs_a_job(), seconds=120, what="the end of what was asked for before")
     answer = requests.post(f"{served.address}/train/ciml?run_sync=false", json={}, timeout=60)
     assert answer.status_code == 200, answer.text
     deadline = time.monotonic() + 120
@@ -290,8 +298,9 @@ def test_five_hundred_requests_of_each_kind_leave_no_file_no_descriptor_and_no_m
 
     for kind in KINDS:
         ask(kind, 20)  # what is loaded or made once
+    wait_until(lambda: not served.runs_a_job(), seconds=120, what="the end of what was asked for before")
+    wait_until(lambda: state()["files"] == [], seconds=30, what="the sweep after stopped jobs")
     before, descriptors, memory = state(), process.num_fds(), process.memory_info().rss
-    assert before["files"] == []
     for kind in KINDS:
         ask(kind, 500)
     assert state() == before

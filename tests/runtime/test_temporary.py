@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from lib.runtime.temporary import is_temporary, keep_private
+from lib.runtime.temporary import (
+    claim_folder_beside_the_servers,
+    claim_temporary_folder,
+    is_temporary,
+    keep_private,
+    remove_left_folders,
+)
 
 CLAIM = """
 import sys, tempfile, time
@@ -52,6 +58,33 @@ def test_temporary_files_lie_in_a_private_folder_of_the_servers_own(tmp_path: Pa
     (tmp_path / "written").touch()
     assert (tmp_path / "written").stat().st_mode & 0o777 == 0o600
     assert (logs / "app.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_killed_job_left_is_removed_while_its_server_runs_and_the_servers_own_stays(
+    tmp_path: Path,
+) -> None:
+    own = claim_temporary_folder(tmp_path)
+    (own / "answer").touch()
+    job = CLAIM.replace(
+        "claim_temporary_folder(Path(sys.argv[1]))", "claim_folder_beside_the_servers()"
+    ).replace("import claim_temporary_folder", "import claim_folder_beside_the_servers")
+    running = subprocess.Popen([sys.executable, "-c", job], stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    remove_left_folders(tmp_path)
+    (left,) = tmp_path.glob("tmp/server-*/tmp*")
+    assert left.parent != own
+    running.kill()
+    running.wait()
+    remove_left_folders(tmp_path)
+    assert [*tmp_path.glob("tmp/server-*")] == [own]
+    assert (own / "answer").exists()
+
+
+def test_a_job_of_no_server_keeps_the_systems_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    claim_folder_beside_the_servers()
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_what_a_killed_server_left_is_swept_and_a_live_ones_stays(tmp_path: Path) -> None:
