@@ -28,7 +28,7 @@ from lib.cases.case import Case, Source
 from lib.cases.dicom_seg.read import read_segmentation
 from lib.cases.dicom_seg.write import Author, write_segmentation
 from lib.cases.formats.dicom import read_series
-from lib.cases.formats.image import Volume, read_grid, read_volume, resample
+from lib.cases.formats.image import Volume, read_places, read_volume, resample
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.server.datastore import CaseDatastore
@@ -92,7 +92,7 @@ def through_seg(datastore: CaseDatastore, label: Volume, source: Source) -> Volu
         author=Author("Reader"),
         written=datetime.now(UTC),
     )
-    return read_segmentation(dataset, read_grid(source), labels=labels)
+    return read_segmentation(dataset, read_places(source), labels=labels)
 
 
 def agreement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:

@@ -23,7 +23,7 @@ from lib.cases.dicomweb.listing import FoundSeries
 from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.formats.dicom import read_series
-from lib.cases.formats.image import read_grid, write_nifti
+from lib.cases.formats.image import read_grid, read_places, write_nifti
 from lib.cases.unexpected_errors import as_case_error
 from lib.labels.failed_attempts import FailedAttempts
 from lib.labels.store import FINAL, ORIGINAL, LabelStore
@@ -216,9 +216,9 @@ class SegmentationExchange:
             with _unusable():
                 dataset, about = _newest(Path(folder))
             case, source = self._outlined_on(about)
-            grid = read_grid(source)  # may fetch the series
+            places = read_places(source)  # may fetch the series
             with _unusable():
-                label = read_segmentation(dataset, grid, labels=labels)
+                label = read_segmentation(dataset, places, labels=labels)
             tag = ORIGINAL if about.algorithm_type == "AUTOMATIC" else FINAL
             written = _written(about)
             sent = {"of": written, "instance": about.instance, "series": about.series, "author": about.author}

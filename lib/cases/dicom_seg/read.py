@@ -19,8 +19,9 @@ from lib.cases.dicom_seg.terms import values_of
 from lib.cases.dicom_seg.timestamps import read_moment
 from lib.cases.formats.dicom_file import check_fields, read_within
 from lib.cases.formats.headers import RAS_LPS
-from lib.cases.formats.image import Grid, Volume
+from lib.cases.formats.image import Volume
 from lib.cases.formats.pydicom_versions import generate_frames
+from lib.cases.formats.slice_places import SlicePlaces
 from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
@@ -110,35 +111,35 @@ def _describe(dataset: Dataset) -> Description:
     )
 
 
-def read_segmentation(dataset: Dataset, grid: Grid, *, labels: Mapping[str, int]) -> Volume:
-    """Label on the grid of the series that the SEG was outlined on.
+def read_segmentation(dataset: Dataset, places: SlicePlaces, *, labels: Mapping[str, int]) -> Volume:
+    """Label on the straight grid of the series that the SEG was outlined on.
 
     Each frame carries its position, so the files of the series are not needed. If segments overlap, the
     higher value in `labels` wins. A FRACTIONAL segment covers a voxel if its fraction is at least half.
 
     Args:
         dataset: BINARY or FRACTIONAL segmentation, with any number of segments in any order.
-        grid: Grid of the series; every frame must lie on it.
+        places: Places of the series' slices; every frame must lie on one of them.
         labels: Value of each name, at most 255; `values_of` defines which names count as the same.
 
     Returns:
         Label as uint8; 0 is background.
 
     Raises:
-        CaseError: If the data set is no SEG, is damaged, names other structures, or lies off the grid.
+        CaseError: If the data set is no SEG, is damaged, names other structures, or lies off the slices.
     """
     with as_case_error("a segmentation"):
-        return _read(dataset, grid, labels)
+        return _read(dataset, places, labels)
 
 
-def _read(dataset: Dataset, grid: Grid, labels: Mapping[str, int]) -> Volume:
+def _read(dataset: Dataset, places: SlicePlaces, labels: Mapping[str, int]) -> Volume:
     segments = _segments(dataset)
     names = [_name_of(number, segment) for number, segment in segments.items()]
     value_of = dict(zip(segments, values_of(names, labels), strict=True))
     try:
-        _check_size(dataset, most=math.prod(grid.shape) * len(labels))
+        _check_size(dataset, most=math.prod(places.shape) * len(labels))
         values = [value_of[number] for number in _frame_segments(dataset)]
-        corners = _frame_corners(dataset, grid)
+        corners = _frame_corners(dataset, places)
         frames = _frames(dataset)
     except UserError:
         raise
@@ -147,12 +148,12 @@ def _read(dataset: Dataset, grid: Grid, labels: Mapping[str, int]) -> Volume:
             f"segmentation {dataset.get('SOPInstanceUID', '?')} must be complete; a frame's segment, "
             f"position or pixels are missing or damaged ({str(err)[:200]}). Save it again from the viewer."
         ) from err
-    label = np.zeros(grid.shape, dtype=np.uint8)
+    label = np.zeros(places.shape, dtype=np.uint8)
     for frame in np.argsort(values, kind="stable"):
         i, j, k = corners[frame]
         window = label[k, j : j + dataset.Rows, i : i + dataset.Columns]
         window[frames[frame]] = values[frame]
-    return Volume(label, grid)
+    return Volume(places.straightened_label(label), places.grid)
 
 
 def _check_size(dataset: Dataset, *, most: int) -> None:
@@ -208,24 +209,24 @@ def _group(dataset: Dataset, frame: Dataset, name: str) -> Dataset:
     return group
 
 
-def _frame_corners(dataset: Dataset, grid: Grid) -> NDArray[np.int_]:
-    """Index (i, j, k) of each frame's first voxel, shape (F, 3)."""
+def _frame_corners(dataset: Dataset, places: SlicePlaces) -> NDArray[np.int_]:
+    """Index (i, j, k) in the stored slices of each frame's first voxel, shape (F, 3)."""
     last = np.array([[0, 0, 0], [dataset.Columns - 1, 0, 0], [0, dataset.Rows - 1, 0]])  # of rows and columns
     points = np.array([_frame_points(dataset, frame) for frame in dataset.PerFrameFunctionalGroupsSequence])
-    from_lps = np.linalg.inv(RAS_LPS @ grid.affine)
+    from_lps = np.linalg.inv(RAS_LPS @ places.affine)
     indices = points @ from_lps[:3, :3].T + from_lps[:3, 3] - last  # (F, 3 points, 3), thrice the first voxel
     if not np.isfinite(indices).all() or np.abs(indices).max() > _FARTHEST:
         raise ValueError("a position without end")
     corners: NDArray[np.int_] = np.rint(indices[:, 0]).astype(int)
     off = np.abs(indices - corners[:, None]).max(axis=(1, 2))
     size = np.array([dataset.Columns, dataset.Rows, 1])
-    outside = (corners < 0).any(axis=1) | (corners + size > grid.shape[::-1]).any(axis=1)
+    outside = (corners < 0).any(axis=1) | (corners + size > places.shape[::-1]).any(axis=1)
     if (wrong := np.flatnonzero(~(off <= OFF_GRID_VOXELS) | outside)).size:
         place = ", ".join(f"{value:.1f}" for value in points[wrong[0], 0])
         raise CaseError(
-            f"every frame must lie on the grid of the series, {grid.shape} voxels; frame {wrong[0] + 1} of "
-            f"{len(points)} at ({place}) mm, {dataset.Rows} x {dataset.Columns} pixels, does not. Save the "
-            "segmentation on the series that it was opened with."
+            f"every frame must lie on the slices of the series, {places.shape} voxels; frame "
+            f"{wrong[0] + 1} of {len(points)} at ({place}) mm, {dataset.Rows} x {dataset.Columns} pixels, "
+            "does not. Save the segmentation on the series that it was opened with."
         )
     return corners
 

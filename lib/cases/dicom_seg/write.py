@@ -25,8 +25,7 @@ from lib.cases.dicom_seg.terms import (
 from lib.cases.dicom_seg.timestamps import write_moment
 from lib.cases.formats.dicom import Series
 from lib.cases.formats.dicom_file import read_frames_header
-from lib.cases.formats.headers import RAS_LPS
-from lib.cases.formats.image import Grid, Volume, resample
+from lib.cases.formats.image import Volume, resample
 
 MANUFACTURER = "MDAL-CIML"
 SHORT_STRING = 16  # longest StudyID in DICOM (SH), in characters
@@ -71,7 +70,7 @@ def write_segmentation(
     least one frame.
 
     Args:
-        label: Label on any grid; it is resampled to the grid of the series. 0 is background.
+        label: Label on any grid; it is resampled to the slices of the series. 0 is background.
         series: Series that the SEG references; its files must exist, but their pixels are not read.
         labels: Value of each name.
         author: Author of the label; a model's label is AUTOMATIC, a reader's is MANUAL.
@@ -84,7 +83,9 @@ def write_segmentation(
         CaseError: If the label has other values or lies outside the series, or the headers of the series lack
             attributes that a SEG must repeat.
     """
-    array = _numbered(resample(label, _grid_of(series), nearest=True).array, sorted(labels.values()))
+    places = series.places
+    moved = places.on_slices(resample(label, places.grid, nearest=True).array)
+    array = _numbered(moved, sorted(labels.values()))
     if label.array.any() and not array.any():
         raise CaseError(
             f"a label must lie on series {series.uid} to be its segmentation; none of its voxels does. Was "
@@ -142,10 +143,6 @@ def _numbered(array: NDArray[np.generic], values: Sequence[int]) -> NDArray[np.u
     return numbered
 
 
-def _grid_of(series: Series) -> Grid:
-    return Grid(series.shape, RAS_LPS @ series.affine_lps)
-
-
 def _in_order_of_files(array: NDArray[np.uint8], series: Series) -> NDArray[np.uint8]:
     """Slices of a label in the order in which highdicom reads the positions of a multi-frame object."""
     frames = [each.frame for each in series.slices if each.frame is not None]
@@ -155,7 +152,7 @@ def _in_order_of_files(array: NDArray[np.uint8], series: Series) -> NDArray[np.u
 def _read_headers(series: Series) -> list[Dataset]:
     """Headers of the files, with the attributes added that highdicom demands and an export may lack."""
     headers: list[Dataset] = [read_frames_header(path) for path in series.files]
-    step = float(np.linalg.norm(series.affine_lps[:3, 2]))
+    step = series.places.grid.spacing[0]
     for header in headers:
         for keyword in _MAY_LACK:
             header.setdefault(keyword, None)

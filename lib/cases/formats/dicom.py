@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from lib.cases.case import CaseError
 from lib.cases.formats import functional_groups
 from lib.cases.formats.acquisition import UNSAID, Acquisition
 from lib.cases.formats.dicom_folder import HEADER_TAGS, Headers, list_series
+from lib.cases.formats.headers import RAS_LPS
 from lib.cases.formats.slice_header import SliceHeader
+from lib.cases.formats.slice_places import SlicePlaces
 from lib.cases.formats.slice_stack import stacked
 from lib.cases.formats.suv import suv_factor
 from lib.cases.unexpected_errors import as_case_error
@@ -34,7 +37,7 @@ class Series:
         modality: DICOM Modality.
         description: SeriesDescription.
         slices: Slices in the order of their position along the slice normal.
-        affine_lps: Maps (i along W, j along H, k along D, 1) to LPS mm, shape (4, 4).
+        affine_lps: Maps (i along W, j along H, k along D, 1) of the slices to LPS mm, shape (4, 4).
         suv_factor: Decoded value x factor = SUV by body weight; 1 for other modalities.
         made: What the first slice's header says of how the series was made.
     """
@@ -57,8 +60,13 @@ class Series:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape (D, H, W)."""
+        """Shape (D, H, W) of the slices."""
         return (len(self.slices), *self.slices[0].size)
+
+    @cached_property
+    def places(self) -> SlicePlaces:
+        """Where the slices lie, and the straight grid that holds them."""
+        return SlicePlaces(self.shape, RAS_LPS @ self.affine_lps)
 
 
 def read_series(folder: Path, uid: str | None = None) -> Series:

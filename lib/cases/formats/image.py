@@ -25,6 +25,7 @@ from lib.cases.formats.meta_header import meta_header
 from lib.cases.formats.nifti import nifti_content, nifti_header, nifti_shape
 from lib.cases.formats.nrrd_header import nrrd_header
 from lib.cases.formats.pixels import decode
+from lib.cases.formats.slice_places import SlicePlaces
 from lib.cases.formats.voxels import MAX_LABEL, MAX_VALUE, beyond_images, beyond_labels, read_voxels
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
@@ -56,11 +57,28 @@ def read_grid(source: Source, *, max_voxels: int | None = None) -> Grid:
     Raises:
         CaseError: If the header cannot be read, or the volume is not three-dimensional or too large.
     """
-    place = source.last_known_place()
-    grid = Grid(*place) if place is not None else _grid_of_files(source)
+    grid = read_places(source).grid
     if max_voxels is not None:
         _check_size(source, prod(grid.shape), max_voxels)
     return grid
+
+
+def read_places(source: Source) -> SlicePlaces:
+    """Where the stored slices of a volume lie; only those of a DICOM series may be tilted.
+
+    Raises:
+        CaseError: If the header cannot be read, or the volume is not three-dimensional.
+    """
+    place = source.last_known_place()
+    if place is not None:
+        return SlicePlaces(*place)
+    source.make_local()
+    with _refusing(source):
+        if source.path.is_dir():
+            return _series(source).places
+        with _opened(source) as (header, _):
+            grid = named_grid(header.shape, header.affine, source.name)
+            return SlicePlaces(grid.shape, grid.affine)
 
 
 def read_axes(source: Source) -> tuple[int, ...]:
@@ -185,22 +203,29 @@ def write_nifti(volume: Volume, path: Path, *, durable: bool = True) -> None:
         image.to_filename(part)
 
 
-def write_nrrd(volume: Volume, path: Path, *, compress: bool = True, durable: bool = True) -> None:
-    """Write an NRRD file as `write_nifti` does; OHIF decodes the buffer itself and needs it uncompressed.
+def write_nrrd(
+    array: NDArray[Any], affine: NDArray[np.float64], path: Path, *, compress: bool = True
+) -> None:
+    """Write an NRRD file that nobody reads before this function returns; after a power cut it may be damaged.
+
+    Args:
+        array: Voxels of shape (D, H, W).
+        affine: Their places as in `Grid`; it may be sheared, as that of tilted slices is.
+        path: Path of the file; an existing file is replaced.
+        compress: Whether to compress it; OHIF decodes the buffer itself and needs it uncompressed.
 
     Raises:
         OSError: If the folder cannot be written.
     """
-    affine = RAS_LPS @ volume.grid.affine
+    lps = RAS_LPS @ affine
     header = {
         "space": "left-posterior-superior",
-        "space directions": affine[:3, :3].T,
-        "space origin": affine[:3, 3],
+        "space directions": lps[:3, :3].T,
+        "space origin": lps[:3, 3],
         "kinds": ["domain"] * 3,
         "encoding": "gzip" if compress else "raw",
     }
-    with replacing(path) if durable else nullcontext(path) as part:
-        nrrd.write(str(part), volume.array, header, index_order="C")
+    nrrd.write(str(path), array, header, index_order="C")
 
 
 def _read(
@@ -210,9 +235,10 @@ def _read(
     source.make_local()
     with _refusing(source):
         if source.path.is_dir():
-            grid = _grid_of_slices(source)
+            series = _series(source)
+            grid = series.places.grid
             _check_size(source, prod(grid.shape), max_voxels)
-            array = _decode_slices(source)
+            array = series.places.straightened(decode(series.slices) * series.suv_factor)
             return Volume(array.astype(dtype, copy=False), grid), impossible(array)
         with _opened(source) as (header, content):
             grid = named_grid(header.shape, header.affine, source.name)
@@ -220,15 +246,6 @@ def _read(
             _check_size(source, header.voxels * header.channels, CHANNELS_AT_FULL_SIZE * max_voxels)
             array, beyond = read_voxels(header, content, dtype, impossible)
             return Volume(array, grid), beyond
-
-
-def _grid_of_files(source: Source) -> Grid:
-    source.make_local()
-    with _refusing(source):
-        if source.path.is_dir():
-            return _grid_of_slices(source)
-        with _opened(source) as (header, _):
-            return named_grid(header.shape, header.affine, source.name)
 
 
 @contextmanager
@@ -270,14 +287,8 @@ def _check_size(source: Source, voxels: int, most: int) -> None:
         )
 
 
-def _grid_of_slices(source: Source) -> Grid:
-    series = dicom.read_series(source.path, source.series)
-    return Grid(series.shape, RAS_LPS @ series.affine_lps)
-
-
-def _decode_slices(source: Source) -> NDArray[Any]:
-    series = dicom.read_series(source.path, source.series)
-    return decode(series.slices) * series.suv_factor
+def _series(source: Source) -> dicom.Series:
+    return dicom.read_series(source.path, source.series)
 
 
 def _itk_geometry(grid: Grid) -> tuple[list[float], list[float], list[float]]:

@@ -11,12 +11,15 @@ from lib.cases.case import CaseError
 from lib.cases.formats.contrast import check_one_volume
 from lib.cases.formats.slice_header import SLICE_SPACING_MM, SliceHeader
 
-TILT_MM = 0.5  # largest distance of a slice from the normal through the first
+BESIDE_MM = 0.5  # largest distance of a slice from the line through the others
+MAX_TILT = 45.0  # degrees; gantries tilt by up to 30
 _SAME_PLACE_MM = 1e-3
 
 
 def stacked(slices: Sequence[SliceHeader], name: str) -> tuple[tuple[SliceHeader, ...], NDArray[np.float64]]:
-    """Slices in the order of their position along the slice normal, and their affine.
+    """Slices in the order of their position along the slice normal, and the affine of their places.
+
+    The third axis leads from slice to slice. That of a tilted gantry is not along the normal.
 
     Args:
         slices: Slices of a series in any order.
@@ -26,7 +29,7 @@ def stacked(slices: Sequence[SliceHeader], name: str) -> tuple[tuple[SliceHeader
         Slices, and the map of (i along W, j along H, k along D, 1) to LPS mm, shape (4, 4).
 
     Raises:
-        CaseError: If the slices form no single, straight and evenly spaced volume.
+        CaseError: If the slices form no single and evenly spaced volume along one line.
     """
     for other in slices[1:]:
         other.check_same_series(slices[0], name)
@@ -42,12 +45,13 @@ def stacked(slices: Sequence[SliceHeader], name: str) -> tuple[tuple[SliceHeader
         raise CaseError(
             f"{name} must hold at least two slices; found {len(ordered)}. Export the whole series."
         )
-    _check_straight(name, positions, normal)
+    tilted = _check_line(name, positions, normal)
     _check_steps(name, ordered, along)
+    way = (positions[-1] - positions[0]) if tilted else normal * (along[-1] - along[0])
     affine = np.eye(4)
     affine[:3, 0] = row * slices[0].spacing[1]
     affine[:3, 1] = column * slices[0].spacing[0]
-    affine[:3, 2] = normal * ((along[-1] - along[0]) / (len(ordered) - 1))
+    affine[:3, 2] = way / (len(ordered) - 1)
     affine[:3, 3] = positions[0]
     return ordered, affine
 
@@ -82,18 +86,23 @@ def _check_steps(name: str, slices: Sequence[SliceHeader], along: NDArray[np.flo
         )
 
 
-def _check_straight(name: str, positions: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
-    """Refuse slices that are not stacked along their normal; no viewer's file format holds such a grid."""
+def _check_line(name: str, positions: NDArray[np.float64], normal: NDArray[np.float64]) -> bool:
+    """Whether the slices lie beside their normal, as a tilted gantry puts them; refuse any other disorder."""
     ways = positions - positions[0]
-    sideways = np.linalg.norm(ways - np.outer(ways @ normal, normal), axis=1)
-    if sideways[-1] > TILT_MM:
-        degrees = np.degrees(np.arctan2(sideways[-1], abs(ways[-1] @ normal)))
+    along, whole = ways @ normal, ways[-1]
+    sideways = np.linalg.norm(ways - np.outer(along, normal), axis=1)
+    if sideways.max() <= BESIDE_MM:
+        return False
+    off = np.linalg.norm(ways - np.outer(along / along[-1], whole), axis=1)
+    if off.max() > BESIDE_MM:
         raise CaseError(
-            f"{name} must have its slices stacked at a right angle; they are tilted by {degrees:.1f} "
-            "degrees (gantry tilt). Resample the series to a straight volume first."
+            f"{name} must have its slices along one line; one lies {off.max():.1f} mm beside the line "
+            "from the first to the last. Export the series again."
         )
-    if sideways.max() > TILT_MM:
+    degrees = np.degrees(np.arctan2(sideways[-1], along[-1]))
+    if degrees > MAX_TILT:
         raise CaseError(
-            f"{name} must have its slices straight above each other; one lies {sideways.max():.1f} mm beside "
-            "the line through the first. Export the series again."
+            f"{name} must have slices that cover each other, tilted by at most {MAX_TILT:.0f} degrees; they "
+            f"are tilted by {degrees:.1f}. Export the whole series."
         )
+    return True

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lib.cases.body import body_mask
 from lib.cases.case import Case, Source
 from lib.cases.dicomweb.client import PacsError
-from lib.cases.formats.image import Grid, Volume, read_volume, resample
+from lib.cases.formats.image import Grid, Volume, read_places, read_volume, resample
 from lib.cases.modalities import kind
 from lib.cases.preprocessing import Preparation
 from lib.cases.quality.alignment import alignment, grey_levels
@@ -23,7 +23,7 @@ from lib.cases.quality.plausibility import doubts
 from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
-MEASURE_VERSION = 4  # raise when a measurement changes its meaning
+MEASURE_VERSION = 5  # raise when a measurement changes its meaning
 COARSE_MM = 4.0  # half of the smallest displacement that matters
 _MIN_EXTENT_MM, _MIN_VOXELS = 40.0, 8  # along every axis, to align two images
 
@@ -63,6 +63,7 @@ def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
                 volume = read_volume(case.modalities[name], max_voxels=preparation.max_voxels)
                 facts[name] = volume_facts(volume)
                 facts[name] |= unit_facts(volume, kind(name))
+                facts[name]["tilt"] = read_places(case.modalities[name]).tilt
         except UserError as err:
             small = f"{path} must fit in memory; it does not. Resample it."
             facts[name] = {

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.quality.alignment import MIN_EVIDENCE, MIN_SHARED, Fit
-from lib.cases.quality.findings import CHOSEN, UNFETCHED, Finding, Severity, Status, Verdict
-from lib.cases.quality.plausibility import doubts
+from lib.cases.quality.findings import CHOSEN, Finding, Severity, Status, Verdict
 from lib.cases.quality.pool_statistics import (
     SHARED_GRID_FRACTION,
     Facts,
@@ -25,6 +24,7 @@ from lib.cases.quality.pool_statistics import (
     same_grid,
     sound_part,
 )
+from lib.cases.quality.volume_rules import findings_of_volumes, missing
 from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
@@ -64,10 +64,9 @@ def apply_rules(
     verdicts = {}
     for case, facts in measurements.items():
         findings = [
-            *_missing(facts, modalities),
+            *missing(facts, modalities),
             *(Finding(CHOSEN, "warned", (), note) for note in (notes or {}).get(case, ())),
-            *_values(facts),
-            *_implausible(facts),
+            *findings_of_volumes(facts),
             *_related(case, sound[case], usual),
         ]
         severities = {finding.severity for finding in findings}
@@ -83,39 +82,6 @@ def _related(case: str, facts: Facts, usual: PoolStatistics) -> list[Finding]:
             return [found for rule in RULES for found in rule(case, facts, usual)]
     except UserError as err:
         return [Finding("unreadable", "quarantined", tuple(facts["modalities"]), str(err))]
-
-
-def _missing(facts: Facts, modalities: Sequence[str]) -> Iterator[Finding]:
-    for name in modalities:
-        if name not in facts["modalities"]:
-            yield Finding("missing", "warned", (name,), f"{name} is missing. The case is used without it.")
-
-
-def _values(facts: Facts) -> Iterator[Finding]:
-    """Volumes that are unreadable, not finite, empty or constant."""
-    for name, volume in facts["modalities"].items():
-        if "error" in volume:
-            code = UNFETCHED if volume.get("unfetched") else "unreadable"
-            yield Finding(code, "quarantined", (name,), f"{name} cannot be read: {volume['error']}")
-        elif volume["finite"] < 1.0:
-            part = 1.0 - volume["finite"]
-            text = (
-                f"{name} has no valid number in {part:.2%} of its voxels (NaN or infinity). Export it again."
-            )
-            yield Finding("not_finite", "quarantined", (name,), text, part, 0.0)
-        elif volume["min"] == volume["max"]:
-            code = "constant" if volume["max"] else "empty"
-            text = f"{name} holds no image: every voxel is {volume['max']:g}. Export it again."
-            yield Finding(code, "quarantined", (name,), text, volume["max"])
-
-
-def _implausible(facts: Facts) -> Iterator[Finding]:
-    """Volumes that no scanner produces; they are excluded from all comparisons."""
-    for name, volume in readable(facts).items():
-        for doubt in doubts(name, volume):
-            yield Finding(
-                doubt.code, "quarantined", (name,), f"{name} {doubt.sentence}", doubt.value, doubt.limit
-            )
 
 
 def _geometry(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:

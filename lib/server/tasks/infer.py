@@ -10,7 +10,7 @@ import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from numpy.typing import NDArray
 
-from lib.cases.formats.image import WRITTEN_SUFFIXES, Grid, Volume, read_grid, write_nifti, write_nrrd
+from lib.cases.formats.image import WRITTEN_SUFFIXES, Grid, Volume, read_places, write_nifti, write_nrrd
 from lib.pipeline.segmentation import ModelMismatch, Segmented, Segmenter
 from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.pipeline.workspace import Workspace
@@ -48,9 +48,13 @@ class CimlInfer(InferTask):
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Label file on the grid of the requested image, and the facts that clients show with it.
 
+        A client that names a series by its UID has the slices themselves, as OHIF does. Where they are
+        tilted, an NRRD for it lies on the slices; every other label lies on the straight grid that the
+        server shows.
+
         Args:
-            request: Request with `case` and `modality` as the app resolved them, and with `result_extension`
-                and `result_compress` as OHIF sends them. The label is always uint8.
+            request: Request with `case` and `modality` as the app resolved them, and with `image`,
+                `result_extension` and `result_compress` as OHIF sends them. The label is always uint8.
         """
         start = time.monotonic()
         case, modality = request["case"], request["modality"]
@@ -63,13 +67,19 @@ class CimlInfer(InferTask):
             segmented = self.segmenter.segment(case)
         except ModelMismatch as err:
             raise ClientError(str(err), status=409) from err
-        grid = read_grid(case.modalities[modality])
+        source = case.modalities[modality]
+        places = read_places(source)
+        grid = places.grid
         label, about = self._empty_label(grid) if segmented is None else _segmented_label(segmented, grid)
         writing = time.monotonic()
         with new_file(f"{case.id}_{modality}_", suffix) as path:
             if suffix == ".nrrd":
                 compress = bool(request.get("result_compress", True))
-                write_nrrd(Volume(label, grid), path, compress=compress, durable=False)
+                has_slices = request.get("image") == source.series
+                array, affine = (
+                    (places.on_slices(label), places.affine) if has_slices else (label, grid.affine)
+                )
+                write_nrrd(array, affine, path, compress=compress)
             else:
                 write_nifti(Volume(label, grid), path, durable=False)
         end = time.monotonic()

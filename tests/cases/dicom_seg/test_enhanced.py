@@ -41,7 +41,7 @@ def test_a_label_of_an_enhanced_series_comes_back_voxel_for_voxel(
     )
     file = BytesIO()
     dataset.save_as(file, **WHOLE_FILE)
-    back = read_segmentation(parse(file.getvalue()), grid, labels=labels)
+    back = read_segmentation(parse(file.getvalue()), series.places, labels=labels)
     np.testing.assert_array_equal(back.array, label)
 
 

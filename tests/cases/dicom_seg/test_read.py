@@ -28,14 +28,14 @@ def test_what_slicer_stored_is_read_by_name_though_its_numbers_differ(mr: Study,
     dataset = slicer_seg(Volume(mr.parts, mr.grid), mr.series, names=names, folder=tmp_path)
     numbers = {segment.SegmentLabel: segment.SegmentNumber for segment in dataset.SegmentSequence}
     assert all(numbers[name] != value for name, value in names.items())
-    np.testing.assert_array_equal(read_segmentation(dataset, mr.grid, labels=GLIOMA).array, mr.parts)
+    np.testing.assert_array_equal(read_segmentation(dataset, mr.series.places, labels=GLIOMA).array, mr.parts)
     assert describe(dataset).references == (mr.series.uid,)
     assert describe(dataset).algorithm_type == "SEMIAUTOMATIC"
 
 
 def test_what_ohif_stored_is_read_by_name(mr: Study) -> None:
     dataset = ohif_seg({"Oedema": mr.parts == 2, "enhancing": mr.parts == 3}, mr.series)
-    np.testing.assert_array_equal(read_segmentation(dataset, mr.grid, labels=GLIOMA).array, mr.parts)
+    np.testing.assert_array_equal(read_segmentation(dataset, mr.series.places, labels=GLIOMA).array, mr.parts)
     description = describe(dataset)
     assert description.references == (mr.series.uid,)
     assert (description.author, description.algorithm_type) == ("OHIF Brush", "MANUAL")
@@ -43,7 +43,7 @@ def test_what_ohif_stored_is_read_by_name(mr: Study) -> None:
 
 def test_ohifs_unnamed_segment_is_the_lone_label(mr: Study) -> None:
     dataset = ohif_seg({"Segment 1": mr.gtv > 0}, mr.series)
-    np.testing.assert_array_equal(read_segmentation(dataset, mr.grid, labels=GTV).array, mr.gtv)
+    np.testing.assert_array_equal(read_segmentation(dataset, mr.series.places, labels=GTV).array, mr.gtv)
 
 
 def test_a_segment_without_a_name_is_one_that_nobody_named(mr: Study) -> None:
@@ -59,7 +59,7 @@ def test_a_compressed_mask_of_dcmjs_is_not_taken_for_a_faint_probability(mr: Stu
     dataset.BitsAllocated = dataset.BitsStored = 8
     dataset.HighBit = 7
     dataset.compress(RLELossless, frames)
-    np.testing.assert_array_equal(read_segmentation(dataset, mr.grid, labels=GTV).array, mr.gtv)
+    np.testing.assert_array_equal(read_segmentation(dataset, mr.series.places, labels=GTV).array, mr.gtv)
 
 
 def test_a_fractional_segment_covers_a_voxel_from_half_its_maximum_on(mr: Study) -> None:
@@ -70,7 +70,7 @@ def test_a_fractional_segment_covers_a_voxel_from_half_its_maximum_on(mr: Study)
     column = np.arange(mr.grid.shape[2])
     values = (99 + column % 2) * mr.gtv[mr.gtv.any(axis=(1, 2))]
     dataset.PixelData = even(values.astype(np.uint8).tobytes())
-    back = read_segmentation(dataset, mr.grid, labels=GTV).array
+    back = read_segmentation(dataset, mr.series.places, labels=GTV).array
     np.testing.assert_array_equal(back, mr.gtv * (column % 2))
 
 
@@ -80,7 +80,7 @@ def test_of_overlapping_segments_the_higher_value_wins_in_whatever_order_they_co
         {"oedema": mr.gtv > 0, "enhancing": inner},
         {"enhancing": inner, "oedema": mr.gtv > 0},
     ):
-        back = read_segmentation(ohif_seg(masks, mr.series), mr.grid, labels=GLIOMA)
+        back = read_segmentation(ohif_seg(masks, mr.series), mr.series.places, labels=GLIOMA)
         np.testing.assert_array_equal(back.array, mr.parts)
 
 
@@ -108,13 +108,13 @@ def test_a_frame_smaller_than_the_slice_lands_where_it_says(mr: Study) -> None:
     inside = np.s_[:, top : top + rows, left : left + columns]
     expected[inside] = mr.gtv[inside]
     assert expected.any()
-    np.testing.assert_array_equal(read_segmentation(dataset, mr.grid, labels=GTV).array, expected)
+    np.testing.assert_array_equal(read_segmentation(dataset, mr.series.places, labels=GTV).array, expected)
 
 
 def test_a_segmentation_of_another_series_grid_is_an_error_that_names_a_frame(mr: Study) -> None:
     pet = read_study("STS_025", "PET")
-    with pytest.raises(CaseError, match=r"must lie on the grid of the series.*frame 1 of .* mm"):
-        read_segmentation(ohif_seg({"GTV": pet.gtv > 0}, pet.series), mr.grid, labels=GTV)
+    with pytest.raises(CaseError, match=r"must lie on the slices of the series.*frame 1 of .* mm"):
+        read_segmentation(ohif_seg({"GTV": pet.gtv > 0}, pet.series), mr.series.places, labels=GTV)
 
 
 def test_a_frame_half_a_slice_off_is_an_error(mr: Study) -> None:
@@ -125,14 +125,14 @@ def test_a_frame_half_a_slice_off_is_an_error(mr: Study) -> None:
         f"{value:.8g}" for value in np.array(position.ImagePositionPatient, dtype=float) + along
     ]
     with pytest.raises(CaseError, match="frame 3 of"):
-        read_segmentation(dataset, mr.grid, labels=GTV)
+        read_segmentation(dataset, mr.series.places, labels=GTV)
 
 
 def test_other_structures_are_an_error_that_names_them(mr: Study) -> None:
     with pytest.raises(
         CaseError, match="must be named 'necrotic core', 'oedema', 'enhancing'; found 'liver'"
     ):
-        read_segmentation(ohif_seg({"liver": mr.gtv > 0}, mr.series), mr.grid, labels=GLIOMA)
+        read_segmentation(ohif_seg({"liver": mr.gtv > 0}, mr.series), mr.series.places, labels=GLIOMA)
 
 
 def test_the_header_is_described_without_its_pixels(mr: Study) -> None:
@@ -149,7 +149,7 @@ def test_the_header_is_described_without_its_pixels(mr: Study) -> None:
 
 def test_an_image_is_not_a_segmentation(mr: Study) -> None:
     image = parse(mr.series.files[0].read_bytes())
-    for read in (describe, lambda dataset: read_segmentation(dataset, mr.grid, labels=GTV)):
+    for read in (describe, lambda dataset: read_segmentation(dataset, mr.series.places, labels=GTV)):
         with pytest.raises(
             CaseError, match=r"must be a DICOM SEG .*; got 1\.2\.840\.10008\.5\.1\.4\.1\.1\.4\."
         ):
@@ -170,7 +170,7 @@ def test_a_segmentation_that_lacks_a_part_is_an_error(missing: str, mr: Study) -
     dataset = ohif_seg({"GTV": mr.gtv > 0}, mr.series)
     del dataset[missing]
     with pytest.raises(CaseError, match="must be complete"):
-        read_segmentation(dataset, mr.grid, labels=GTV)
+        read_segmentation(dataset, mr.series.places, labels=GTV)
 
 
 def test_a_file_cut_short_is_an_error_at_whatever_byte(mr: Study) -> None:
@@ -179,7 +179,7 @@ def test_a_file_cut_short_is_an_error_at_whatever_byte(mr: Study) -> None:
     whole = file.getvalue()
     for length in np.linspace(0, len(whole) - 2, 12).astype(int):
         with pytest.raises(CaseError):
-            read_segmentation(parse(whole[:length]), mr.grid, labels=GTV)
+            read_segmentation(parse(whole[:length]), mr.series.places, labels=GTV)
 
 
 def test_a_frame_of_a_segment_that_is_not_described_is_an_error(mr: Study) -> None:
@@ -187,4 +187,4 @@ def test_a_frame_of_a_segment_that_is_not_described_is_an_error(mr: Study) -> No
     frame = dataset.PerFrameFunctionalGroupsSequence[0]
     frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 9
     with pytest.raises(CaseError, match=r"must be complete.*9"):
-        read_segmentation(dataset, mr.grid, labels=GTV)
+        read_segmentation(dataset, mr.series.places, labels=GTV)

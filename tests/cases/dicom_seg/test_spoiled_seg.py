@@ -21,6 +21,7 @@ from lib.cases.dicom_seg.timestamps import read_moment
 from lib.cases.dicom_seg.write import Author, write_segmentation
 from lib.cases.formats.dicom import read_series
 from lib.cases.formats.image import Grid, Volume, read_grid
+from lib.cases.formats.slice_places import SlicePlaces
 from tests.support.dicom_mutants import nested, spoiled_fields, spoiled_files
 from tests.support.images import write_series
 from tests.support.spoiled_reading import SECONDS, read_each, run_alone
@@ -50,7 +51,7 @@ def bytes_of(dataset: Dataset) -> bytes:
 def read(data: bytes, grid: Grid) -> Volume:
     dataset = parse(data)
     describe(dataset)
-    return read_segmentation(dataset, grid, labels=LABELS)
+    return read_segmentation(dataset, SlicePlaces(grid.shape, grid.affine), labels=LABELS)
 
 
 def spoil_and_read(kind: str, folder: str) -> None:

@@ -37,7 +37,9 @@ def through_file(dataset: Dataset) -> Dataset:
 def test_values_2_and_3_without_1_come_back_voxel_for_voxel(patient: str, modality: str) -> None:
     study = read_study(patient, modality)
     assert set(np.unique(study.parts)) == {0, 2, 3}
-    back = read_segmentation(through_file(study.seg(study.parts, author=MODEL)), study.grid, labels=GLIOMA)
+    back = read_segmentation(
+        through_file(study.seg(study.parts, author=MODEL)), study.series.places, labels=GLIOMA
+    )
     np.testing.assert_array_equal(back.array, study.parts)
 
 
@@ -46,7 +48,7 @@ def test_no_lesion_is_a_segmentation_with_every_segment_and_comes_back_empty(mr:
     assert [segment.SegmentLabel for segment in dataset.SegmentSequence] == list(GLIOMA)
     assert dataset.NumberOfFrames == len(GLIOMA)
     assert dataset.ContentDescription == "no lesion"
-    assert not read_segmentation(dataset, mr.grid, labels=GLIOMA).array.any()
+    assert not read_segmentation(dataset, mr.series.places, labels=GLIOMA).array.any()
 
 
 def test_every_instance_of_the_series_is_referenced_even_where_nothing_is_painted(mr: Study) -> None:
@@ -108,7 +110,7 @@ def test_a_sites_own_names_survive_whatever_their_alphabet_and_length(mr: Study)
     labels = {"Metástasis \\ hepática": 1, "腫瘍": 2, "x" * 80: 3}
     dataset = through_file(mr.seg(mr.parts, labels=labels))
     assert [len(segment.SegmentLabel) for segment in dataset.SegmentSequence] == [21, 2, 64]
-    back = read_segmentation(dataset, mr.grid, labels=labels)
+    back = read_segmentation(dataset, mr.series.places, labels=labels)
     np.testing.assert_array_equal(back.array, mr.parts)
 
 
@@ -117,7 +119,7 @@ def test_a_label_on_another_grid_is_moved_to_the_series(mr: Study) -> None:
     dataset = write_segmentation(
         Volume(pet.gtv, pet.grid), mr.series, labels={"GTV": 1}, author=READER, written=WRITTEN
     )
-    back = read_segmentation(dataset, mr.grid, labels={"GTV": 1})
+    back = read_segmentation(dataset, mr.series.places, labels={"GTV": 1})
     moved = resample(Volume(pet.gtv, pet.grid), mr.grid, nearest=True)
     assert moved.array.any()
     np.testing.assert_array_equal(back.array, moved.array)
@@ -131,7 +133,7 @@ def test_headers_that_lack_what_no_viewer_needs_are_enough(tmp_path: Path) -> No
     dataset = write_segmentation(
         Volume(array, grid), series, labels={"GTV": 1}, author=READER, written=WRITTEN
     )
-    back = read_segmentation(through_file(dataset), grid, labels={"GTV": 1})
+    back = read_segmentation(through_file(dataset), series.places, labels={"GTV": 1})
     np.testing.assert_array_equal(back.array, array)
 
 

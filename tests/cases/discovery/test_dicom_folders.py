@@ -102,13 +102,6 @@ def test_slices_with_their_own_scale_are_decoded_each_by_its_own(tmp_path: Path)
     np.testing.assert_allclose(volume.array[:, 0, 0], [0.0, 0.25, 0.25, 0.9], rtol=1e-6)
 
 
-def test_a_tilted_gantry_is_refused_as_no_viewer_could_show_it(tmp_path: Path) -> None:
-    write_series(tmp_path / "p1" / "CT", modality="CT", description="", study="1.2", step=(0.0, 0.5, 2.0))
-    text = reasons(find_pool(tmp_path))
-    assert "tilted by 14.0 degrees" in text
-    assert "Resample the series" in text
-
-
 def test_slices_overwritten_in_place_are_seen(tmp_path: Path) -> None:
     write_series(tmp_path / "p1" / "CT", modality="CT", description="", study="1.2")
     source = find_pool(tmp_path).cases[0].modalities["CT"]

@@ -123,7 +123,7 @@ def test_a_written_volume_lies_where_itk_puts_it(tmp_path: Path, compress: bool)
     affine[:3, :3] = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0] * (0.7, 1.3, 2.9)
     affine[:3, 3] = (-100.25, 50.125, 7.3)
     volume = Volume(NUMBERS.reshape(3, 4, 5), Grid((3, 4, 5), affine))
-    write_nrrd(volume, tmp_path / "a.nrrd", compress=compress, durable=False)
+    write_nrrd(volume.array, volume.grid.affine, tmp_path / "a.nrrd", compress=compress)
     seen = seen_by_itk(tmp_path / "a.nrrd")
     assert apart_mm(seen.grid, volume.grid) < 1e-9
     assert apart_mm(read_grid(Source(tmp_path / "a.nrrd")), seen.grid) < 1e-9
