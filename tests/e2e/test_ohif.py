@@ -18,15 +18,19 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from lib.cases.case import Case
+from lib.cases.formats.image import read_places
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from tests.support.chromium import Window, chromium, skip_without_chromium
+from tests.support.images import tilt_series
 from tests.support.networks import outline_uptake
 from tests.support.orthanc import orthanc, skip_without_orthanc
 from tests.support.server import ROOT, serving, slicer_client, wait_for_plan, wait_until
+from tests.support.trees import copied
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SAMPLES = ROOT / "samples" / "dicom"
+TILTED = "STS_008"  # whose CT gets the slices of a tilted gantry
 SCREENSHOTS = ROOT / "build" / "screenshots"
 FONTS = {"fonts.googleapis.com", "fonts.gstatic.com"}  # asked for by OHIF; it does without them
 UPSTREAM = {  # answers that MONAI Label and its build of OHIF come with
@@ -67,8 +71,8 @@ LABEL = """() => {
         sum[1] += Math.floor(at / width) % height;
         sum[2] += Math.floor(at / (width * height));
     });
-    const centre = volume.imageData.indexToWorld(sum.map(each => each / voxels));
-    return { voxels, size: [...volume.dimensions], centre: [...centre] };
+    const index = sum.map(each => each / voxels), centre = volume.imageData.indexToWorld(index);
+    return { voxels, size: [...volume.dimensions], index, centre: [...centre] };
 }"""
 JUMP = """position => { for (const viewport of services.cornerstoneViewportService.getRenderingEngine()
     .getViewports()) { viewport.jumpToWorld(position); viewport.render(); } }"""
@@ -195,7 +199,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ohif]:
         "device": "cpu",
         "refresh_s": 2,
     }
-    with orthanc(SAMPLES) as pacs:
+    studies = copied(SAMPLES, folder / "studies", "STS_008", "STS_025")
+    tilt_series(studies / TILTED / "CT", 15.0)
+    with orthanc(studies) as pacs:
         workspace = Workspace(pacs.dicomweb, read_settings({key: str(value) for key, value in conf.items()}))
         outline_uptake(workspace)
         with (
@@ -319,6 +325,23 @@ def test_a_segmentation_lies_where_the_label_is_on_whichever_series_is_shown(
             pixels = np.hypot(columns.mean() + 0.5 - x, rows.mean() + 0.5 - y)
             print(f"{modality}: overlay of {len(rows)} pixels, {pixels:.2f} off; a voxel: {next_x - x:.2f}")
             assert pixels < next_x - x
+
+
+def test_a_segmentation_lies_on_the_slices_of_a_tilted_gantry(ohif: Ohif, tmp_path: Path) -> None:
+    case = ohif.case(TILTED)
+    series = case.modalities["CT"].series
+    straight = sitk.GetArrayFromImage(infer_as_slicer(ohif.address, case.id + "_CT", tmp_path))
+    places = read_places(case.modalities["CT"])
+    assert places.is_tilted
+    ohif.open_study(case)
+    ohif.show(case, "CT")
+    ohif.connect()
+    expected = places.on_slices(straight)
+    assert ohif.segment(int(expected.sum())) == series
+    label = ohif.page.evaluate(LABEL)
+    assert label["size"] == list(places.shape[::-1])
+    np.testing.assert_allclose(label["index"], np.argwhere(expected).mean(axis=0)[::-1], atol=1e-6)
+    ohif.screenshot("tilted")
 
 
 def test_a_label_drawn_and_stored_in_ohif_is_the_cases_label(ohif: Ohif, tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ import nibabel as nib
 import nrrd
 import numpy as np
 import pydicom
+import SimpleITK as sitk
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from lib.cases.formats.dicom import read_series
 
 
 def write_image(
@@ -78,6 +81,22 @@ def write_series(
         header.is_little_endian, header.is_implicit_VR = True, False
         pydicom.dcmwrite(folder / f"{place}.dcm", header, write_like_original=False)
     return uid
+
+
+def tilt_series(folder: Path, degrees: float) -> None:
+    """Give a series the slices that a tilted gantry would have made of the same body."""
+    series = read_series(folder)
+    step = series.places.grid.spacing[0] * np.tan(np.radians(degrees))
+    for number, file in enumerate(series.files):
+        header = pydicom.dcmread(file)
+        image = sitk.ReadImage(str(file))[:, :, 0]
+        image.SetOrigin((0.0, 0.0))
+        further = sitk.TranslationTransform(2, (0.0, number * step))
+        moved = sitk.GetArrayFromImage(sitk.Resample(image, further, sitk.sitkLinear, -1000))
+        stored = np.rint((moved - header.RescaleIntercept) / header.RescaleSlope)
+        header.PixelData = stored.astype(np.int16 if header.PixelRepresentation else np.uint16).tobytes()
+        header.ImagePositionPatient[1] = float(header.ImagePositionPatient[1]) + number * step
+        pydicom.dcmwrite(file, header)
 
 
 def write_body(path: Path, *, seed: int = 0, lesion: tuple[slice, ...] | None = None) -> Path:

@@ -23,7 +23,8 @@ from lib.pipeline.workspace import Workspace
 from lib.server.tasks.infer import CimlInfer
 from tests.cases.dicom_seg.conftest import WRITTEN
 from tests.support.command_line import exit_code, said
-from tests.support.images import write_series
+from tests.support.images import tilt_series, write_series
+from tests.support.trees import copied
 
 SAMPLES = Path(__file__).parents[3] / "samples" / "dicom"
 SLOPE = 0.01
@@ -79,22 +80,11 @@ def test_every_voxel_inside_the_slices_shows_what_is_at_its_place(
 
 
 def test_a_real_head_to_feet_series_that_was_tilted_comes_back_as_it_was(tmp_path: Path) -> None:
-    folder = SAMPLES / "STS_025" / "CT"
+    folder = copied(SAMPLES / "STS_025", tmp_path, "CT") / "CT"
     straight = read_volume(Source(folder))
-    step = straight.grid.spacing[0] * np.tan(np.radians(17.0))
-    for k, file in enumerate(read_series(folder).files):
-        header = pydicom.dcmread(file)
-        image = sitk.ReadImage(str(file))[:, :, 0]
-        image.SetOrigin((0.0, 0.0))
-        moved = sitk.Resample(image, sitk.TranslationTransform(2, (0.0, k * step)), sitk.sitkLinear, -1000)
-        stored = (sitk.GetArrayFromImage(moved) - header.RescaleIntercept) / header.RescaleSlope
-        kind = np.int16 if header.PixelRepresentation else np.uint16
-        header.PixelData = np.rint(stored).astype(kind).tobytes()
-        header.ImagePositionPatient[1] = float(header.ImagePositionPatient[1]) + k * step
-        pydicom.dcmwrite(tmp_path / file.name, header)
-    tilted = read_series(tmp_path)
-    assert tilted.places.tilt == pytest.approx(17.0, abs=0.1)
-    volume = read_volume(Source(tmp_path))
+    tilt_series(folder, 17.0)
+    assert read_series(folder).places.tilt == pytest.approx(17.0, abs=0.1)
+    volume = read_volume(Source(folder))
     _, height, width = straight.array.shape
     apart = np.abs(volume.array[:, :height, :width] - straight.array)
     covered = volume.array[:, :height, :width] > straight.array.min()

@@ -343,4 +343,4 @@ def test_a_deflated_file_is_named_and_nothing_is_lost_in_silence(tmp_path: Path)
 def test_a_slice_beside_the_line_of_the_others_is_refused(tmp_path: Path) -> None:
     write_ct(tmp_path, slices=5)
     change(tmp_path / "2.dcm", ImagePositionPatient=[3.0, 0.0, 4.0])
-    assert "one lies 3.0 mm beside the line through the first" in refusal(tmp_path)
+    assert "one lies 3.0 mm beside the line from the first to the last" in refusal(tmp_path)

@@ -191,15 +191,18 @@ def test_a_random_file_is_where_and_what_itk_sees_or_is_refused(
     assert 0.4 * FILES <= accepted <= 0.9 * FILES
 
 
-@pytest.mark.parametrize("write", [write_nifti, write_nrrd])
-def test_a_written_file_is_where_and_what_itk_sees(tmp_path: Path, write: Callable[..., None]) -> None:
-    path = tmp_path / ("a.nii.gz" if write is write_nifti else "a.nrrd")
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd"])
+def test_a_written_file_is_where_and_what_itk_sees(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
     for seed in range(60):
         rng = np.random.default_rng(seed)
         shape = tuple(int(size) for size in rng.integers(1, 6, 3))
         array = rng.integers(0, 100, shape).astype(rng.choice(("u1", "i2", "u2", "f4")))
         volume = Volume(array, Grid(shape, RAS_LPS @ random_affine(rng)))
-        write(volume, path, durable=False)
+        if name == "a.nrrd":
+            write_nrrd(array, volume.grid.affine, path)
+        else:
+            write_nifti(volume, path, durable=False)
         seen = seen_by_itk(path)
         assert apart_mm(volume.grid, seen.grid) < 1e-3, seed
         assert apart_mm(read_grid(Source(path)), seen.grid) < 1e-3, seed
