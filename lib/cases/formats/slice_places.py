@@ -32,8 +32,8 @@ class SlicePlaces:
 
     @property
     def tilt(self) -> float:
-        """Angle in degrees between the way from slice to slice and the normal of the slices."""
-        return float(np.degrees(np.arcsin(np.hypot(*self._cosines))))
+        """Degrees between the way from slice to slice and the slices' normal; 0 if a grid holds them."""
+        return float(np.degrees(np.arcsin(np.hypot(*self._cosines)))) if self.is_tilted else 0.0
 
     @property
     def is_tilted(self) -> bool:

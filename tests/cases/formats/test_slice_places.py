@@ -15,7 +15,7 @@ from lib.cases.dicom_seg.read import parse, read_segmentation
 from lib.cases.dicom_seg.write import Author, write_segmentation
 from lib.cases.formats.dicom import read_series
 from lib.cases.formats.headers import RAS_LPS
-from lib.cases.formats.image import Volume, read_grid, read_volume
+from lib.cases.formats.image import Grid, Volume, read_grid, read_volume
 from lib.cases.formats.slice_places import SlicePlaces
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.pipeline.settings import AppSettings
@@ -145,6 +145,15 @@ def test_a_viewer_with_the_slices_gets_their_label_and_one_with_the_volume_gets_
     assert (straight.shape, sliced.shape) == (places.grid.shape, places.shape)
     assert 0 < sliced.sum() < sliced.size
     np.testing.assert_array_equal(sliced, places.on_slices(straight))
+
+
+def test_an_oblique_volume_with_a_header_of_rounded_numbers_is_not_tilted() -> None:
+    turned = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0] * (0.7, 0.7, 3.0)
+    affine = np.eye(4)
+    affine[:3, :3] = np.round(turned, 4)
+    places = SlicePlaces((30, 40, 50), affine)
+    assert (places.tilt, places.is_tilted) == (0.0, False)
+    assert places.grid.same_as(Grid((30, 40, 50), affine))
 
 
 def test_the_place_of_a_tilted_series_that_is_not_here_any_more_is_known(tmp_path: Path) -> None:
