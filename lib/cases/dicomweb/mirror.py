@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from filelock import FileLock
 from lib.cases.case import CaseError, Place, Source
 from lib.cases.dicomweb.client import pacs_at
 from lib.cases.dicomweb.listing import FoundSeries
-from lib.cases.formats.dicom import read_series
+from lib.cases.discovery.series_rules import SeriesRules
+from lib.cases.formats.dicom import Series, read_series
 from lib.cases.formats.dicom_folder import list_series
 from lib.cases.formats.headers import RAS_LPS
 from lib.cases.formats.image import MAX_VOXELS
@@ -63,15 +65,19 @@ class Mirror:
         """Folder of a series, whether it exists or not."""
         return self.folder / series.uid
 
-    def fetch(self, series: FoundSeries) -> None:
+    def fetch(self, series: FoundSeries, check: Callable[[Series], None]) -> None:
         """Fetch a series completely, unless it is here already.
 
         A fetch that was interrupted is resumed. Slices that make no volume stay in the partial folder, so
         that the next attempt lists the series again and fetches only what was corrected.
 
+        Args:
+            series: Series as the PACS lists it.
+            check: Called with what was fetched; raises `CaseError` if it must not be used.
+
         Raises:
             PacsError: If the PACS does not deliver the series.
-            CaseError: If the series is too large, or its instances make no volume.
+            CaseError: If the series is too large, its instances make no volume, or `check` says so.
         """
         path = self.path(series)
         if self._is_here(series):
@@ -88,7 +94,7 @@ class Mirror:
                 shutil.rmtree(part, ignore_errors=True)
                 os.replace(path, part)
             pacs_at(self.url).fetch(series, part, max_voxels=self.max_voxels)
-            _check_volume(series, part)
+            check(_volume_in(series, part))
             os.replace(part, path)
             self._fetched.series.add(series)
             self._write_place(series)
@@ -152,19 +158,24 @@ class RemoteSeries(Source):
     Attributes:
         found: Series as the PACS lists it.
         mirror: Mirror that holds the local copy at `path`.
+        modality: Name that the rules give it by its listing.
+        rules: Those rules.
     """
 
     found: FoundSeries = field(kw_only=True)
     mirror: Mirror = field(kw_only=True)
+    modality: str = field(kw_only=True)
+    rules: SeriesRules = field(kw_only=True)
 
     @classmethod
-    def of(cls, found: FoundSeries, mirror: Mirror) -> RemoteSeries:
+    def of(cls, found: FoundSeries, mirror: Mirror, modality: str, rules: SeriesRules) -> RemoteSeries:
         """Source for a listed series of the mirror's PACS."""
-        return cls(mirror.path(found), series=found.uid, found=found, mirror=mirror)
+        path = mirror.path(found)
+        return cls(path, series=found.uid, found=found, mirror=mirror, modality=modality, rules=rules)
 
     def make_local(self) -> None:
         """Fetch the series if it is not here."""
-        self.mirror.fetch(self.found)
+        self.mirror.fetch(self.found, self._check_name)
 
     def last_known_place(self) -> Place | None:
         """Shape and affine of the series if it was evicted; None otherwise."""
@@ -187,11 +198,22 @@ class RemoteSeries(Source):
         """Hash that changes when the PACS lists other instances; the series need not be here."""
         return self.found.stamp
 
+    def _check_name(self, fetched: Series) -> None:
+        """Refuse a series whose header names another modality than the listing, which says less."""
+        found = self.found
+        said = self.rules.name_of(found.modality, found.description, fetched.made)
+        if said != self.modality:
+            raise CaseError(
+                f"{found} must be a {self.modality}, as its description says; by its header it is "
+                f"{said or 'none of the modalities used'}. Name it, or leave it out, by a rule of "
+                "--conf series_rules."
+            )
 
-def _check_volume(series: FoundSeries, folder: Path) -> None:
+
+def _volume_in(series: FoundSeries, folder: Path) -> Series:
     if not list_series(folder):
         raise CaseError(
             f"{series} must hold images; its instances are not images (a report, contours, a document?). "
             "Leave it out by a rule of --conf series_rules."
         )
-    read_series(folder, series.uid)
+    return read_series(folder, series.uid)

@@ -43,7 +43,12 @@ def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
     skipped: list[Skipped] = []
     pacs = pacs_at(mirror.url)
     for series in pacs.series(rules.modalities):
-        if name := rules.name_of(series.modality, series.description):
+        try:
+            name = rules.name_of(series.modality, series.description)
+        except UserError as err:
+            skipped.append(_skip(series, str(err)))
+            continue
+        if name:
             groups[series.study][series.frame_of_reference][name].append(series)
         else:
             skipped.append(
@@ -60,7 +65,7 @@ def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
             }
             try:
                 id = study if number == 1 else f"{study}_{number}"
-                cases.append(_case(id, chosen, mirror, tuple(notes)))
+                cases.append(_case(id, chosen, mirror, rules, tuple(notes)))
             except UserError as err:
                 skipped.append(_skip(next(iter(chosen.values())), str(err)))
     return make_pool(mirror.folder, "dicomweb", with_patients(cases), skipped)
@@ -87,11 +92,13 @@ def _known_frames(file: Path, found: Mapping[str, Mapping[str, Sized]]) -> dict[
     return known
 
 
-def _case(id: str, chosen: dict[str, FoundSeries], mirror: Mirror, notes: tuple[str, ...]) -> Case:
+def _case(
+    id: str, chosen: dict[str, FoundSeries], mirror: Mirror, rules: SeriesRules, notes: tuple[str, ...]
+) -> Case:
     patient = next(iter(chosen.values())).patient
     return Case(
         id,
-        {name: RemoteSeries.of(series, mirror) for name, series in chosen.items()},
+        {name: RemoteSeries.of(series, mirror, name, rules) for name, series in chosen.items()},
         patient=patient,
         layout="dicomweb",
         notes=notes,

@@ -80,17 +80,40 @@ def _by_header(name: str, modality: str, description: str, made: Acquisition) ->
         )
     if made.apparent_diffusion or made.diffusion_weighted:
         return "ADC" if made.apparent_diffusion else "DWI"
-    if name not in ("T1", "T1ce") or not made.agent:
+    if name in ("T2", "MR_T2") and made.gradient_echo:
+        return LEFT_OUT  # a T2*
+    if name == "T2" and made.suppresses_water:
+        return "FLAIR"
+    if name not in ("T1", "T1ce"):
         return name
-    if made.after_injection is not None:
+    if made.agent and made.after_injection is not None:
         return "T1ce" if made.after_injection else "T1"
-    if re.search(_NO_AGENT, description[:MAX_TEXT_LENGTH], re.IGNORECASE):
+    said = _agent_in(description)
+    if made.agent and said is False:
         raise CaseError(
             f"its header and its description must agree on the contrast agent; the header names "
             f"{made.agent!r} and no time of injection, the description is {description!r}. Name the folder "
             "T1 or T1ce."
         )
-    return "T1ce"
+    return "T1ce" if made.agent or said else "T1"
+
+
+def _agent_in(description: str) -> bool | None:
+    """Whether a description says that contrast agent was given; None if it does not say.
+
+    Raises:
+        CaseError: If it says both.
+    """
+    text = description[:MAX_TEXT_LENGTH].lower()
+    if re.search(_EITHER, text):
+        raise CaseError(
+            f"whether a T1 was made with contrast agent must be known; {description!r} says both, and the "
+            "header does not say when the agent was given. Name the folder T1 or T1ce, or write a rule of "
+            "your own (series_rules)."
+        )
+    if re.search(_NO_AGENT, text):
+        return False
+    return True if re.search(_WITH_AGENT, text) else None
 
 
 def _rules(name: str, *rows: tuple[str, str, str]) -> SeriesRules:
@@ -113,23 +136,41 @@ def _both(first: str, second: str) -> str:
 
 
 _T1_WEIGHTED = "t1|mp.?rage|spgr|bravo|vibe"
-_AGENTS = "gad|kontrast|contrast|dotarem|magnevist|prohance|clariscan"
+_AGENTS = "gad|kontrast|contrast|inject|inje[ck]t|inyect|iniett|dotarem|magnevist|prohance|clariscan"
+_SHORT_AGENTS = "gd|km|ce|c|mdc|pdc|inj"
+_WITHOUT = "without|w/o|wo|ohne|sans|senza|sin|sem|zonder|non?"
+_TREATED = (
+    r"(?!.{0,2}(?:op(?![a-z])|oper|surg|treat|ther|rad|rt(?![a-z])|rx|chemo|biop|resec|implant|interv))"
+)
 _NO_AGENT = "|".join(
     (
-        _words("pre|native?|plain"),
+        _words("native?|plain"),
+        rf"(?<![a-z])pre(?![a-z]){_TREATED}",
         _begun("unenh|non.?enh"),
-        rf"(?<![a-z])(?:without|w/o|wo|ohne|sans|senza|non?).?(?:(?:gd|km|ce|c)(?![a-z])|{_AGENTS})",
+        rf"(?<![a-z])(?:{_WITHOUT}).?(?:(?:{_SHORT_AGENTS})(?![a-z])|{_AGENTS})",
     )
 )
 _WITH_AGENT = "|".join(
     (
-        _words("gd|km|mdc|ce|post|t1.?ce|t1c"),
+        _words("gd|km|mdc|pdc|inj|ce|t1.?ce|t1c"),
+        rf"(?<![a-z])post(?![a-z]){_TREATED}",
         _begun(f"{_AGENTS}|enh|t1gd|post.?(?:gd|con|km)"),
         r"\+.?(?:c|gd|km)(?![a-z])",
         r"(?<![a-z])c\+",
+        r"t1w?.?\+(?![/-])",
     )
 )
-_T2_STAR = r"t2.?\*|t2.?star|(?<![a-z])t2.?gre(?![a-z])"
+_EITHER = "|".join(  # a study's title, or a series of several parts
+    (
+        r"(?<![a-z\d])(?:with|w|mit|avec|con|com|met)(?![a-z]).{1,5}"
+        r"(?:without|w/?o|ohne|sans|senza|sin|sem|zonder)(?![a-z])",
+        r"(?<![a-z])pre.{1,5}post(?![a-z])",
+        r"\+.?/.?-|±",
+    )
+)
+_T2_STAR = rf"t2.?\*|t2.?star|{_both('t2', _words('gre|ffe|hemo|medic|fl2d|me2d'))}"
+_MAPS = f"{_words('maps?|mapping|molli|t[12].?rho')}|{_begun('relax')}|mp2rage.*(?:inv|t1.?im)"
+_FAT_ALONE = _both("dixon", rf"{_words('fat|f')}(?!.?(?:sat|sup))")
 _DIFFUSION = r"dwi|diff|trace|dti|tensor|(?<![a-z])b.?=?\d{2,4}(?!\d)"
 _DERIVED = f"{_words('sub|pwi|dsc|dce|asl|rcb[vf]|cb[vf]|mip|minip')}|{_begun('subtract|perf')}"
 
@@ -140,10 +181,10 @@ _LOCALISERS = (
 _NO_PLAIN_MR = (
     ("MR", _DERIVED, LEFT_OUT),
     ("MR", _T2_STAR, LEFT_OUT),  # blood, not what a T2 shows
+    ("MR", f"{_MAPS}|{_FAT_ALONE}", LEFT_OUT),  # computed values, not what a weighted image shows
 )
 _BRAIN = (
-    ("MR", _both(_T1_WEIGHTED, _NO_AGENT), "T1"),
-    ("MR", f"{_both(_T1_WEIGHTED, _WITH_AGENT)}|t1c(?![a-z])|t1gd", "T1ce"),
+    ("MR", "t1c(?![a-z])|t1.?ce|t1gd", "T1ce"),
     ("MR", _both("t1", "flair"), "T1"),  # GE's T1 FLAIR
     ("MR", r"flair|dark.?fluid", "FLAIR"),
     ("MR", _T1_WEIGHTED, "T1"),

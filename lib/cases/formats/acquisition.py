@@ -19,8 +19,13 @@ TAGS = (
     "ContrastBolusStartTime",
     "CorrectedImage",
     "DiffusionBValue",
+    "EchoPulseSequence",
+    "EchoTime",
     "ImageType",
+    "InversionTime",
+    "ScanningSequence",
 )
+_WATER_SUPPRESSED_MS, _T2_WEIGHTED_MS = 1400.0, 60.0  # least inversion and echo time of a FLAIR
 _ADMINISTERED = "ContrastBolusAgentAdministered"  # of a frame
 _NONE = re.compile(r"\s*(?:n|no|none|nil|0|-|without.*)?\s*", re.IGNORECASE)
 _TIME = re.compile(r"\d{6}(?:\.\d+)?")
@@ -37,6 +42,8 @@ class Acquisition:
         apparent_diffusion: Whether ImageType names a map of the apparent diffusion coefficient.
         attenuation_corrected: Whether the attenuation is corrected; None if the header does not say.
         component: MAGNITUDE, PHASE, REAL or IMAGINARY of an MR; empty if the header does not say.
+        gradient_echo: Whether the header names gradient echoes alone.
+        suppresses_water: Whether inversion and echo times are those of a FLAIR.
     """
 
     agent: str = ""
@@ -45,6 +52,8 @@ class Acquisition:
     apparent_diffusion: bool = False
     attenuation_corrected: bool | None = None
     component: str = ""
+    gradient_echo: bool = False
+    suppresses_water: bool = False
 
     @classmethod
     def of(cls, header: Dataset) -> Acquisition:
@@ -56,6 +65,11 @@ class Acquisition:
             apparent_diffusion="ADC" in _texts(header, "ImageType"),
             attenuation_corrected=_is_attenuation_corrected(header),
             component=component_of(header),
+            gradient_echo=_has_gradient_echoes(header),
+            suppresses_water=(
+                _number(header, "InversionTime") >= _WATER_SUPPRESSED_MS
+                and _number(header, "EchoTime") >= _T2_WEIGHTED_MS
+            ),
         )
 
 
@@ -81,7 +95,12 @@ def _agent(header: Dataset) -> str:
 def _is_diffusion_weighted(header: Dataset) -> bool:
     if header.get("DiffusionBValue") is None:
         return "DIFFUSION" in _texts(header, "AcquisitionContrast")
-    return _b_value(header) > 0
+    return _number(header, "DiffusionBValue") > 0
+
+
+def _has_gradient_echoes(header: Dataset) -> bool:
+    kinds = set(_texts(header, "ScanningSequence")) & {"SE", "GR", "EP"}  # beside RM and IR
+    return kinds == {"GR"} or _texts(header, "EchoPulseSequence") == ("GRADIENT",)
 
 
 def _is_attenuation_corrected(header: Dataset) -> bool | None:
@@ -90,10 +109,11 @@ def _is_attenuation_corrected(header: Dataset) -> bool | None:
     return {"YES": True, "NO": False}.get("".join(_texts(header, "AttenuationCorrected")))
 
 
-def _b_value(header: Dataset) -> float:
+def _number(header: Dataset, keyword: str) -> float:
+    """The first number of a field; 0 if there is none."""
     try:
-        return float(header.get("DiffusionBValue") or 0.0)
-    except (TypeError, ValueError):
+        return float(next(iter(_texts(header, keyword)), 0.0))
+    except ValueError:
         return 0.0
 
 

@@ -12,12 +12,12 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from lib.cases.case import Source
+from lib.cases.case import CaseError, Source
 from lib.cases.dicomweb import mirror as mirrors
 from lib.cases.dicomweb.client import PacsError
 from lib.cases.dicomweb.mirror import Mirror
 from lib.cases.dicomweb.studies import find_studies
-from lib.cases.discovery.series_rules import RULE_PRESETS
+from lib.cases.discovery.series_rules import RULE_PRESETS, rules_for
 from lib.cases.formats.image import read_grid, read_volume
 from lib.cases.records import Records
 from tests.support.enhanced import Frame, write_enhanced
@@ -107,6 +107,32 @@ def test_an_enhanced_object_is_fetched_and_read_like_its_file(empty_pacs: Orthan
     fetched = read_volume(case.modalities[modality or ""])
     assert fetched.grid.same_as(read_grid(Source(tmp_path / "ours")))
     assert np.array_equal(fetched.array[:, 0, 0], [0.0, 4.0, 8.0])
+
+
+def test_a_series_whose_header_is_of_another_modality_than_its_description_is_refused(
+    empty_pacs: Orthanc, tmp_path: Path
+) -> None:
+    folder, usual = SAMPLES / "STS_025" / "MR_T1", RULE_PRESETS["usual"]
+    upload_changed(empty_pacs, folder, tmp_path, SeriesDescription="AX T1 TSE", ContrastBolusAgent="Dotarem")
+    (case,) = find_studies(mirror_of(empty_pacs, tmp_path), usual).cases
+    assert list(case.modalities) == ["T1"]
+    with pytest.raises(CaseError, match=r"must be a T1, as its description says; by its header it is T1ce\."):
+        read_grid(case.modalities["T1"])
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("rules: [{modality: MR, description: t1, name: T1ce}]")
+    (case,) = find_studies(mirror_of(empty_pacs, tmp_path), rules_for(str(rules))).cases
+    assert read_grid(case.modalities["T1ce"]).same_as(read_grid(Source(folder)))
+
+
+def test_a_series_whose_description_leaves_it_open_is_named_with_the_reason(
+    empty_pacs: Orthanc, tmp_path: Path
+) -> None:
+    folder = SAMPLES / "STS_025" / "MR_T1"
+    upload_changed(empty_pacs, folder, tmp_path, SeriesDescription="T1 with and without contrast")
+    pool = find_studies(mirror_of(empty_pacs, tmp_path), RULE_PRESETS["usual"])
+    assert [str(each).partition("must be known; ")[2][:45] for each in pool.skipped] == [
+        "'T1 with and without contrast' says both, and"
+    ]
 
 
 def test_of_two_series_of_a_modality_the_one_with_more_slices_is_taken_and_said(

@@ -7,9 +7,17 @@ import time
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from lib.cases.case import CaseError
-from lib.cases.discovery.series_rules import RULE_PRESETS, SeriesRule, rules_for
+from lib.cases.discovery.series_rules import (
+    _EITHER,
+    _NO_AGENT,
+    _WITH_AGENT,
+    RULE_PRESETS,
+    SeriesRule,
+    rules_for,
+)
 from lib.cases.formats.acquisition import UNSAID, Acquisition
 from lib.runtime.search_cost import check_cost
 
@@ -18,21 +26,29 @@ MR_SERIES = {
         "Ax T1 FLAIR", "T1 without contrast", "T1 PRE GD", "T1 W/O CONTRAST", "T1 wo contrast",
         "t1 nativ", "T1 ohne KM", "t1_mprage_sag", "T1 C SPINE", "t1 cor", "T1 noncontrast",
         "T1 non-contrast", "Ax T1 no gd", "posterior fossa T1", "AX T1 SE PRE", "PRE T1",
-        "3D T1 MPRAGE unenhanced", "SAG T1 TSE", "T1W_TSE_tra", "sT1W_3D_TFE",
+        "3D T1 MPRAGE unenhanced", "SAG T1 TSE", "T1W_TSE_tra", "sT1W_3D_TFE", "T1 sans gado",
+        "T1 sin contraste",
+        "T1 senza mdc", "T1 sem contraste", "T1 zonder contrast", "T1 post-op", "T1 AX POST SURGERY",
+        "T1 post RT", "T1 PRE-OP", "T1 non injecté", "T1 DIXON W", "T1 dixon fat sat", "T1W SE WO",
+        "MP2RAGE UNI-DEN", "T1 POST TREATMENT",
     ),
     "T1ce": (
         "T1 FLAIR POST", "POST AX T1", "+C AX T1", "Ax T1 C+", "T1 C+", "AX T1+C", "MPRAGE POST",
         "BRAVO +C", "T1 MIT KM", "KM T1 tra", "t1_mprage_sag +c", "t1_mprage_post", "T1ce", "T1_CE",
         "T1c", "T1 post gad", "T1 POSTCONTRAST", "AX T1 GADOLINIUM", "SAG 3D SPACE T1 +GD",
         "AX T1 SE POST", "T1 enhanced", "ENH T1", "vibe_fs_tra_post", "eT1W_SE_post",
-        "WIP T1W_3D_TFE_gd", "T1-weighted, contrast enhanced",
+        "WIP T1W_3D_TFE_gd", "T1-weighted, contrast enhanced", "T1 avec gado", "T1 injecté",
+        "T1 con contraste", "T1 con mdc", "T1 com contraste", "T1 met contrast", "T1+", "T1W +",
+        "T1 POST POST-OP", "T1 PRE-OP +C", "CONTRAST T1 PRE SURGERY", "T1 post-op KM", "T1 mit KM",
     ),
     "FLAIR": (
         "AX T2 FLAIR", "FLAIR POST GD", "t2_tirm_tra_dark-fluid", "t2_space_dark-fluid_sag_p2_iso",
         "T2W_FLAIR_SPIR",
     ),
     None: (
-        "T2*", "T2* GRE", "Ax T2 star", "localizer T2", "t1_mprage_sub", "PERFUSION T2",
+        "T2*", "T2* GRE", "Ax T2 star", "localizer T2", "t1_mprage_sub", "PERFUSION T2", "T2W_FFE",
+        "t2_fl2d_tra_hemo", "T1 MAP", "T2 map", "T1rho", "MOLLI T1", "T1 relaxometry", "mp2rage_sag_INV2",
+        "mp2rage_sag_T1_Images", "T1 DIXON F", "t1 vibe dixon fat",
     ),
     "DWI": (
         "T2 DWI", "ep2d_diff_3scan_trace_p2", "AX DWI B1000", "b=1000",
@@ -112,6 +128,10 @@ def test_a_pet_is_left_out_only_if_it_says_that_attenuation_was_not_corrected(
         ("AX T1 POST", UNSAID, "T1ce"),
         ("AX T2", Acquisition(agent="Dotarem"), "T2"),
         ("AX T2", Acquisition(diffusion_weighted=True), "DWI"),
+        ("AX T2", Acquisition(gradient_echo=True), None),
+        ("AX T1", Acquisition(gradient_echo=True), "T1"),
+        ("t2_tirm_tra", Acquisition(suppresses_water=True), "FLAIR"),
+        ("T1 PRE AND POST GD", Acquisition(agent="Dotarem", after_injection=True), "T1ce"),
         ("AX T2 DWI", Acquisition(apparent_diffusion=True, diffusion_weighted=True), "ADC"),
     ],
 )
@@ -119,6 +139,36 @@ def test_what_the_header_says_counts_before_the_description(
     description: str, made: Acquisition, name: str
 ) -> None:
     assert RULE_PRESETS["usual"].name_of("MR", description, made) == name
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "T1 with and without contrast",
+        "MPRAGE W/WO",
+        "T1 w & w/o",
+        "T1 pre and post",
+        "T1 +/- C",
+        "T1 mit und ohne KM",
+    ],
+)
+def test_a_t1_that_says_both_of_its_contrast_agent_is_refused(description: str) -> None:
+    with pytest.raises(
+        CaseError, match=r"whether a T1 was made with contrast agent must be known; .* says both"
+    ):
+        RULE_PRESETS["usual"].name_of("MR", description)
+
+
+def test_the_header_of_a_series_tells_its_echoes_and_its_inversion() -> None:
+    header = Dataset()
+    header.ScanningSequence, header.InversionTime, header.EchoTime = ["IR", "SE"], "2500", "120"
+    assert Acquisition.of(header) == Acquisition(suppresses_water=True)
+    header.InversionTime = "160"  # a STIR, which suppresses fat
+    assert Acquisition.of(header) == UNSAID
+    header.ScanningSequence, header.InversionTime = "GR", None
+    assert Acquisition.of(header) == Acquisition(gradient_echo=True)
+    header.ScanningSequence = ["SE", "GR"]  # a GRASE
+    assert Acquisition.of(header) == UNSAID
 
 
 def test_a_pet_whose_header_lists_its_corrections_is_judged_by_them() -> None:
@@ -218,6 +268,8 @@ def test_every_preset_is_quick() -> None:
     for rules in RULE_PRESETS.values():
         for rule in rules.rules:
             check_cost(rule.description)
+    for pattern in (_EITHER, _NO_AGENT, _WITH_AGENT):
+        check_cost(pattern)
 
 
 @pytest.mark.parametrize(
