@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
 from threadpoolctl import threadpool_limits
@@ -85,7 +85,7 @@ def cluster_tree(features: NDArray[np.float32], generator: Generator) -> Cluster
     else:
         clusters = find_clusters(features, _JOINED_CLUSTERS, generator)
         members, points = list(clusters.members()), clusters.centres
-    merges = linkage(points, method="ward") if len(members) > 1 else np.empty((0, 4))
+    merges = linkage(pdist(points), method="ward") if len(members) > 1 else np.empty((0, 4))
     order = leaves_list(merges).tolist() if len(members) > 1 else [0]
     ends = np.cumsum([len(members[leaf]) for leaf in order])
     spans = {leaf: (int(end) - len(members[leaf]), int(end)) for leaf, end in zip(order, ends, strict=True)}

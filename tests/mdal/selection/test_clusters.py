@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.mdal.selection.clusters import blocks, farthest_first, find_clusters, sample
+from lib.mdal.selection.clusters import blocks, cluster_tree, farthest_first, find_clusters, sample
 
 
 def generator():
@@ -81,3 +81,9 @@ def test_a_sample_rises_and_repeats_nothing():
 
 def test_blocks_cover_every_row_once():
     assert [(b.start, b.stop) for b in blocks(10, 4)] == [(0, 4), (4, 8), (8, 10)]
+
+
+def test_two_cases_that_look_alike_are_joined_though_their_features_could_be_distances():
+    tree = cluster_tree(np.zeros((2, 2), dtype=np.float32), generator())
+    assert tree.cut(2).tolist() == [0, 1]
+    assert tree.cut(1).tolist() == [0, 0]
