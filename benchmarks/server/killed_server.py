@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +39,7 @@ from lib.server.datastore import CaseDatastore
 
 ROWS = RESULTS / "killed_server.csv"
 LABELLED = ("STS_002", "STS_008", "STS_024", "STS_025")
-PATIENCE_S = 5.0
+PATIENCE_S, WITHIN_S = 5.0, 8.0
 CONF = {"device": "cpu", "prefetch": 0, "refresh_s": 0.5}
 _MARK = "KILLED_SERVER"  # in the environment of a server and of every process that it starts
 _FORGOTTEN = {  # files that are removed before each phase, so that there is work to do
@@ -52,9 +52,11 @@ _STARTED = {"check": "lib.cli.background check", "scoring": "-m scoring", "train
 PHASES = tuple(_FORGOTTEN)
 
 
-def studies_of(folder: Path) -> Path:
-    """A copy of the samples that may be changed; some have a contour."""
-    shutil.copytree(SAMPLES, folder)
+def studies_of(folder: Path, patients: Sequence[str] = ()) -> Path:
+    """A copy of the samples, of all or of these, that may be changed; some have a contour."""
+    for place in SAMPLES.iterdir():
+        if place.is_dir() and (not patients or place.name in patients):
+            shutil.copytree(place, folder / place.name)
     for contour in folder.glob("*/GTV.nii.gz"):
         if contour.parent.name not in LABELLED:
             contour.unlink()
@@ -62,7 +64,12 @@ def studies_of(folder: Path) -> Path:
 
 
 def kill_once(
-    studies: Path, phase: str, rng: np.random.Generator, *, how: signal.Signals = signal.SIGKILL
+    studies: Path,
+    phase: str,
+    rng: np.random.Generator,
+    *,
+    how: signal.Signals = signal.SIGKILL,
+    within_s: float = WITHIN_S,
 ) -> Row:
     """Start a server, end it in the middle of a phase, and count what is left.
 
@@ -71,6 +78,7 @@ def kill_once(
         phase: One of `PHASES`.
         rng: Source of the moment of the kill.
         how: Signal that the server gets.
+        within_s: Seconds from the beginning of the phase within which it is sent.
     """
     for name in _FORGOTTEN[phase]:
         place = studies / ".mdal" / name
@@ -86,7 +94,7 @@ def kill_once(
         if phase == "training":
             requests.post(f"{address}/train/ciml", json={}, timeout=60).raise_for_status()
         with _uploading(address, studies) if phase == "upload" else _waiting(mark, phase):
-            time.sleep(rng.uniform(0.0, 8.0))
+            time.sleep(rng.uniform(0.0, within_s))
             started = _family(mark)
             server = next(each for each in started if "monailabel.main" in _command(each))
             os.kill(server.pid, how)

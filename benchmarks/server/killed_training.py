@@ -29,20 +29,23 @@ from benchmarks.common.tables import table_of, write_rows
 from benchmarks.server.seven_samples import copy_of_samples
 from lib.ciml.checkpoint import load
 from lib.ciml.model_versions import Models
+from lib.ciml.training.settings import TrainingSettings
 
 ROWS = RESULTS / "killed_training.csv"
 _FOR_EVER = 10_000  # rounds
+STEPS = TrainingSettings().steps_per_epoch
 _WORKER = """
 import sys
 from pathlib import Path
 import torch
-from lib.server.datastore import CaseDatastore
+from lib.ciml.training import settings
 from lib.pipeline.training import train_workspace
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 
-studies, work, log, seed, rounds, epochs = sys.argv[1:]
+studies, work, log, seed, rounds, epochs, steps = sys.argv[1:]
 torch.set_num_threads(1)
+settings._OF_SIZE["tiny"]["steps_per_epoch"] = int(steps)
 print("ready", flush=True)
 
 def note(*words):
@@ -70,12 +73,14 @@ class Chain:
         work: Folder of the models.
         seed: Seed of the first round; every further round has the next seed.
         epochs: Epochs of a round.
+        steps: Steps of an epoch.
     """
 
     studies: Path
     work: Path
     seed: int
     epochs: int
+    steps: int
 
     @property
     def log(self) -> Path:
@@ -84,7 +89,7 @@ class Chain:
 
     def start(self, rounds: int) -> subprocess.Popen[bytes]:
         """Start a process that trains until `rounds` rounds are done; return when it is about to train."""
-        words = (self.studies, self.work, self.log, self.seed, rounds, self.epochs)
+        words = (self.studies, self.work, self.log, self.seed, rounds, self.epochs, self.steps)
         worker = subprocess.Popen(
             [sys.executable, "-c", _WORKER, *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE
         )
@@ -178,7 +183,7 @@ def _look(models: Models) -> tuple[int, int]:
     return 0, sum(after < before for before, after in pairwise(dice))
 
 
-def measure(folder: Path, *, kills: int, seeds: int, epochs: int, seed: int) -> Killings:
+def measure(folder: Path, *, kills: int, seeds: int, epochs: int, seed: int, steps: int = STEPS) -> Killings:
     """Kill trainings on the samples, and train the same rounds without interruption.
 
     Args:
@@ -187,14 +192,19 @@ def measure(folder: Path, *, kills: int, seeds: int, epochs: int, seed: int) -> 
         seeds: Number of uninterrupted first rounds that give the noise.
         epochs: Epochs of a round.
         seed: Seed of the moments of the kills.
+        steps: Steps of an epoch.
     """
     studies = copy_of_samples(folder / "studies")
+
+    def chain_of(name: str, seed: int) -> Chain:
+        return Chain(studies, folder / name, seed, epochs, steps)
+
     start = time.monotonic()
-    apart = [Chain(studies, folder / f"apart{number}", number, epochs).run(1)[0] for number in range(seeds)]
+    apart = [chain_of(f"apart{number}", number).run(1)[0] for number in range(seeds)]
     duration = (time.monotonic() - start) / seeds
-    chain = Chain(studies, folder / "killed", 0, epochs)
+    chain = chain_of("killed", 0)
     killed, unreadable, worse = kill_trainings(chain, kills=kills, duration=duration, seed=seed)
-    whole = Chain(studies, folder / "apart0", 0, epochs).run(len(chain.dice()))
+    whole = chain_of("apart0", 0).run(len(chain.dice()))
     return Killings(
         killed,
         len(whole),
