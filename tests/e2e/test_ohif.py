@@ -198,6 +198,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ohif]:
         "series_rules": "pet_ct_mr",
         "device": "cpu",
         "refresh_s": 2,
+        "scoring": "quick",
     }
     studies = copied(SAMPLES, folder / "studies", "STS_008", "STS_025")
     tilt_series(studies / TILTED / "CT", 15.0)

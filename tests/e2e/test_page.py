@@ -89,7 +89,7 @@ def test_names_from_files_are_text_and_identify_nobody(tmp_path: Path) -> None:
     strange = studies / "<img src=x onerror=document.title='taken over'>"
     strange.mkdir()
     (strange / "notes.txt").write_text("no image")
-    with serving(studies, conf={"prefetch": 0}) as address, chromium() as window:
+    with serving(studies, conf={"prefetch": 0, "scoring": "quick"}) as address, chromium() as window:
         asked: list[str] = []
         window.page.on("request", lambda request: asked.append(request.url))
         page = Page(window, address, studies)
@@ -111,7 +111,10 @@ def test_a_pool_that_is_held_back_as_a_whole_says_what_to_do(tmp_path: Path) -> 
     skip_without_chromium()
     for name in ("CT.nii.gz", "PET.nii.gz"):
         write_image(tmp_path / "studies" / "p1" / name)  # one image for both
-    with serving(tmp_path / "studies", conf={"prefetch": 0}) as address, chromium() as window:
+    with (
+        serving(tmp_path / "studies", conf={"prefetch": 0, "scoring": "quick"}) as address,
+        chromium() as window,
+    ):
         page = Page(window, address, tmp_path)
         page.open("today")
         window.page.get_by_text("holds back all 1 cases").wait_for()
