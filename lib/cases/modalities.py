@@ -57,8 +57,11 @@ def parse_modality(word: str, extra: tuple[str, ...] = ()) -> tuple[str, float] 
 
 
 def is_label_name(word: str) -> bool:
-    """Whether a file stem or suffix names a reference contour; Slicer ends all its contours in .seg.nrrd."""
-    return word.lower() in LABEL_NAMES or word.lower().endswith(".seg")
+    """Whether a file stem or suffix names a reference contour, as `seg` and `tumor_segmentation` do.
+
+    Slicer ends all its contours in .seg.nrrd.
+    """
+    return set(_plain(word).split("_")) <= set(LABEL_NAMES) or word.lower().endswith(".seg")
 
 
 def kind(modality: str) -> str:

@@ -66,10 +66,19 @@ def test_one_name_in_two_forms_of_unicode_is_no_silent_choice(tmp_path: Path) ->
 
 
 def test_a_label_for_no_image_is_named(tmp_path: Path) -> None:
-    for name in ("p1_T1", "p1_tumor_segmentation"):
+    for name in ("p1_T1", "p1_brain_segmentation"):
         touch(tmp_path / f"{name}.nii.gz")
     pool = find_pool(tmp_path)
     assert pool.by_id["p1"].label is None
     assert [(item.path.name, "a label must lie beside an image" in item.reason) for item in pool.skipped] == [
-        ("p1_tumor_segmentation.nii.gz", True)
+        ("p1_brain_segmentation.nii.gz", True)
     ]
+
+
+@pytest.mark.parametrize("word", ["tumor_segmentation", "Tumour-Mask", "lesion_seg", "GTV_label"])
+def test_a_label_may_be_named_in_two_words(word: str, tmp_path: Path) -> None:
+    for name in ("p1_T1", f"p1_{word}"):
+        touch(tmp_path / f"{name}.nii.gz")
+    label = find_pool(tmp_path).by_id["p1"].label
+    assert label is not None
+    assert label.name == f"p1_{word}.nii.gz"
