@@ -201,7 +201,10 @@ class RemoteSeries(Source):
     def _check_name(self, fetched: Series) -> None:
         """Refuse a series whose header names another modality than the listing, which says less."""
         found = self.found
-        said = self.rules.name_of(found.modality, found.description, fetched.made)
+        try:
+            said = self.rules.name_of(found.modality, found.description, fetched.made)
+        except CaseError as err:
+            raise CaseError(f"{found}: {err}") from err
         if said != self.modality:
             raise CaseError(
                 f"{found} must be a {self.modality}, as its description says; by its header it is "

@@ -13,6 +13,7 @@ from lib.runtime.search_cost import MAX_TEXT_LENGTH, check_cost
 from lib.runtime.yaml_table import YAML_SUFFIXES, read_table
 
 LEFT_OUT = ""  # name in a rule that leaves the series out
+_NAME_IT = "Name the folder T1 or T1ce, or write a rule of your own (series_rules)."
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,7 @@ def _by_header(name: str, modality: str, description: str, made: Acquisition) ->
     if made.agent and said is False:
         raise CaseError(
             f"its header and its description must agree on the contrast agent; the header names "
-            f"{made.agent!r} and no time of injection, the description is {description!r}. Name the folder "
-            "T1 or T1ce."
+            f"{made.agent!r} and no time of injection, the description is {description!r}. {_NAME_IT}"
         )
     return "T1ce" if made.agent or said else "T1"
 
@@ -108,8 +108,7 @@ def _agent_in(description: str) -> bool | None:
     if re.search(_EITHER, text):
         raise CaseError(
             f"whether a T1 was made with contrast agent must be known; {description!r} says both, and the "
-            "header does not say when the agent was given. Name the folder T1 or T1ce, or write a rule of "
-            "your own (series_rules)."
+            f"header does not say when the agent was given. {_NAME_IT}"
         )
     if re.search(_NO_AGENT, text):
         return False
@@ -136,7 +135,7 @@ def _both(first: str, second: str) -> str:
 
 
 _T1_WEIGHTED = "t1|mp.?rage|spgr|bravo|vibe"
-_AGENTS = "gad|kontrast|contrast|inject|inje[ck]t|inyect|iniett|dotarem|magnevist|prohance|clariscan"
+_AGENTS = "gad|kontrast|contrast|inje[ck]t|inyect|iniett|dotarem|magnevist|prohance|clariscan"
 _SHORT_AGENTS = "gd|km|ce|c|mdc|pdc|inj"
 _WITHOUT = "without|w/o|wo|ohne|sans|senza|sin|sem|zonder|non?"
 _TREATED = (
@@ -157,7 +156,7 @@ _WITH_AGENT = "|".join(
         _begun(f"{_AGENTS}|enh|t1gd|post.?(?:gd|con|km)"),
         r"\+.?(?:c|gd|km)(?![a-z])",
         r"(?<![a-z])c\+",
-        r"t1w?.?\+(?![/-])",
+        r"t1w?.?\+(?![/-]|.?t2)",
     )
 )
 _EITHER = "|".join(  # a study's title, or a series of several parts
@@ -181,7 +180,7 @@ _LOCALISERS = (
 _NO_PLAIN_MR = (
     ("MR", _DERIVED, LEFT_OUT),
     ("MR", _T2_STAR, LEFT_OUT),  # blood, not what a T2 shows
-    ("MR", f"{_MAPS}|{_FAT_ALONE}", LEFT_OUT),  # computed values, not what a weighted image shows
+    ("MR", f"{_MAPS}|{_FAT_ALONE}", LEFT_OUT),  # computed from images, not what a weighted one shows
 )
 _BRAIN = (
     ("MR", "t1c(?![a-z])|t1.?ce|t1gd", "T1ce"),
