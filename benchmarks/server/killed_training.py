@@ -36,16 +36,17 @@ _FOR_EVER = 10_000  # rounds
 STEPS = TrainingSettings().steps_per_epoch
 _WORKER = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import torch
-from lib.ciml.training import settings
-from lib.pipeline.training import train_workspace
+from lib.pipeline import training
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 
 studies, work, log, seed, rounds, epochs, steps = sys.argv[1:]
 torch.set_num_threads(1)
-settings._OF_SIZE["tiny"]["steps_per_epoch"] = int(steps)
+usual = training.training_settings
+training.training_settings = lambda *of, **more: replace(usual(*of, **more), steps_per_epoch=int(steps))
 print("ready", flush=True)
 
 def note(*words):
@@ -59,7 +60,7 @@ for number in range(done, int(rounds)):
     def told(share, message):
         if message.startswith("epoch"):
             note("epoch", number, message.split()[1])
-    stats = train_workspace(site, on_progress=told)
+    stats = training.train_workspace(site, on_progress=told)
     note("ended", number, stats["dice"], stats["version"])
 """
 

@@ -105,14 +105,14 @@ def _agent_in(description: str) -> bool | None:
         CaseError: If it says both.
     """
     text = description[:MAX_TEXT_LENGTH].lower()
-    if re.search(_EITHER, text):
+    if re.search(EITHER, text):
         raise CaseError(
             f"whether a T1 was made with contrast agent must be known; {description!r} says both, and the "
             f"header does not say when the agent was given. {_NAME_IT}"
         )
-    if re.search(_NO_AGENT, text):
+    if re.search(NO_AGENT, text):
         return False
-    return True if re.search(_WITH_AGENT, text) else None
+    return True if re.search(WITH_AGENT, text) else None
 
 
 def _rules(name: str, *rows: tuple[str, str, str]) -> SeriesRules:
@@ -141,7 +141,7 @@ _WITHOUT = "without|w/o|wo|ohne|sans|senza|sin|sem|zonder|non?"
 _TREATED = (
     r"(?!.{0,2}(?:op(?![a-z])|oper|surg|treat|ther|rad|rt(?![a-z])|rx|chemo|biop|resec|implant|interv))"
 )
-_NO_AGENT = "|".join(
+NO_AGENT = "|".join(
     (
         _words("native?|plain"),
         rf"(?<![a-z])pre(?![a-z]){_TREATED}",
@@ -149,7 +149,7 @@ _NO_AGENT = "|".join(
         rf"(?<![a-z])(?:{_WITHOUT}).?(?:(?:{_SHORT_AGENTS})(?![a-z])|{_AGENTS})",
     )
 )
-_WITH_AGENT = "|".join(
+WITH_AGENT = "|".join(
     (
         _words("gd|km|mdc|pdc|inj|ce|t1.?ce|t1c"),
         rf"(?<![a-z])post(?![a-z]){_TREATED}",
@@ -159,7 +159,7 @@ _WITH_AGENT = "|".join(
         r"t1w?.?\+(?![/-]|.?t2)",
     )
 )
-_EITHER = "|".join(  # a study's title, or a series of several parts
+EITHER = "|".join(  # a study's title, or a series of several parts
     (
         r"(?<![a-z\d])(?:with|w|mit|avec|con|com|met)(?![a-z]).{1,5}"
         r"(?:without|w/?o|ohne|sans|senza|sin|sem|zonder)(?![a-z])",

@@ -11,10 +11,10 @@ from pydicom.dataset import Dataset
 
 from lib.cases.case import CaseError
 from lib.cases.discovery.series_rules import (
-    _EITHER,
-    _NO_AGENT,
-    _WITH_AGENT,
+    EITHER,
+    NO_AGENT,
     RULE_PRESETS,
+    WITH_AGENT,
     SeriesRule,
     rules_for,
 )
@@ -27,10 +27,9 @@ MR_SERIES = {
         "t1 nativ", "T1 ohne KM", "t1_mprage_sag", "T1 C SPINE", "t1 cor", "T1 noncontrast",
         "T1 non-contrast", "Ax T1 no gd", "posterior fossa T1", "AX T1 SE PRE", "PRE T1",
         "3D T1 MPRAGE unenhanced", "SAG T1 TSE", "T1W_TSE_tra", "sT1W_3D_TFE", "T1 sans gado",
-        "T1 sin contraste",
-        "T1 senza mdc", "T1 sem contraste", "T1 zonder contrast", "T1 post-op", "T1 AX POST SURGERY",
-        "T1 post RT", "T1 PRE-OP", "T1 non injecté", "T1 DIXON W", "T1 dixon fat sat", "T1W SE WO",
-        "MP2RAGE UNI-DEN", "T1 POST TREATMENT",
+        "T1 sin contraste", "T1 senza mdc", "T1 sem contraste", "T1 zonder contrast", "T1 post-op",
+        "T1 AX POST SURGERY", "T1 post RT", "T1 PRE-OP", "T1 non injecté", "T1 DIXON W",
+        "T1 dixon fat sat", "T1W SE WO", "MP2RAGE UNI-DEN", "T1 POST TREATMENT",
     ),
     "T1ce": (
         "T1 FLAIR POST", "POST AX T1", "+C AX T1", "Ax T1 C+", "T1 C+", "AX T1+C", "MPRAGE POST",
@@ -268,7 +267,7 @@ def test_every_preset_is_quick() -> None:
     for rules in RULE_PRESETS.values():
         for rule in rules.rules:
             check_cost(rule.description)
-    for pattern in (_EITHER, _NO_AGENT, _WITH_AGENT):
+    for pattern in (EITHER, NO_AGENT, WITH_AGENT):
         check_cost(pattern)
 
 
