@@ -24,6 +24,7 @@ from lib import VERSION
 from lib.cases.case import Case
 from lib.cases.discovery.found_pool import hold_modalities, release_modalities
 from lib.labels.exchange import SegmentationExchange
+from lib.labels.store import FINAL, Origin, Saved
 from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.planning import is_current
 from lib.pipeline.settings import read_settings
@@ -41,6 +42,7 @@ from lib.server.endpoints.page import offer_page
 from lib.server.errors import ClientError, offered
 from lib.server.prefetch import Prefetcher
 from lib.server.study_watcher import StudyWatcher
+from lib.server.submission import origin_of
 from lib.server.subprocesses import ending_in_a_sentence, stop_jobs_at_the_end
 from lib.server.tasks.infer import CimlInfer
 from lib.server.tasks.scoring import ModalityDifferenceScoring
@@ -199,11 +201,13 @@ class MdalCimlApp(MONAILabelApp):
         except ValueError as err:
             raise ClientError(str(err)) from err
         label = file
+        self._record_shown(case, about["ciml"], str(request.get("client_id") or ""))
         if request.get("save_label") is True:
+            version = {"model_version": about["ciml"]["version"]} if "version" in about["ciml"] else {}
+            origin = Origin("model", reader=str(request["model"]), about=version)
             try:
-                label = self._datastore.save_label(
-                    case.id, file, tag, {"model": request["model"], "params": about}
-                )
+                notes = {"model": request["model"], "params": about}
+                label = self._datastore.submit(case.id, Path(file), tag, notes, origin).version.case_id
             except Exception:
                 Path(file).unlink(missing_ok=True)
                 raise
@@ -242,6 +246,18 @@ class MdalCimlApp(MONAILabelApp):
             told.append(f"PACS: {self.exchange.message}")
         return " ".join(filter(None, told))
 
+    def submit(self, image: str, file: Path, tag: str, notes: Any, reader: str) -> Saved:
+        """Store a reader's label as a new version, with what the server knows of how it came about.
+
+        Raises:
+            ClientError: If the image, the tag or the label is not valid.
+            OSError: If the label cannot be written.
+        """
+        case = self._datastore.resolve(image)[0]
+        origin = origin_of(self.workspace, self.segmenter, case, reader=reader, client=peer.get())
+        saved: Saved = self._datastore.submit(image, file, tag, notes, origin)
+        return saved
+
     def on_save_label(self, image_id: str, label_id: str) -> None:
         """Take the case out of the reader's hands, and tell the PACS."""
         self._has_label(self._datastore.resolve(image_id)[0])
@@ -250,12 +266,21 @@ class MdalCimlApp(MONAILabelApp):
 
     def _has_label(self, case: Case) -> None:
         """A case with a final label is in nobody's hands any more."""
-        if case.id in self._datastore.labelled():
+        if version := self.workspace.labels.log.version(case.id, FINAL):
             with suppress(Unavailable):  # the label is stored whatever becomes of the lease
-                self.workspace.plan.release(case.id, annotator=None)
+                self.workspace.plan.release(
+                    case.id, annotator=version.reader or None, details={"version": version.number}
+                )
         if self.prefetcher:
             self.prefetcher.look()
         logger.info("label saved for %s", case.id)
+
+    def _record_shown(self, case: Case, about: Mapping[str, Any], reader: str) -> None:
+        """Record which pre-segmentation a reader is shown: the label may begin from it."""
+        if "version" in about:
+            shown = {"version": about["version"], "model": about["model"]}
+            with suppress(Unavailable):
+                self.workspace.plan.record("segmented", case.id, reader or None, shown)
 
     def _checked(self) -> None:
         if self._auto_update_scoring:

@@ -47,7 +47,7 @@ def serve(
     settings = read_settings(pairs)
     workspace = Workspace(studies, settings)
     workspace.validate()  # before anything is started
-    Register(workspace.folders.studies / REGISTER_FILE).check()
+    Register(workspace.folders.labels.with_name(REGISTER_FILE)).check()
     if warning := warning_of_open_door(host, require_login=settings.require_login):
         console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
     check_listening(host, port)

@@ -145,16 +145,20 @@ class SegmentationExchange:
             self.once()
 
     def _unsent(self) -> list[Case]:
-        labelled, found = self.labels.labelled(), []
-        for case in self._found.pool.cases:
-            info = self.labels.notes(case, FINAL) if case.id in labelled else {}
-            if info.get("dicom_seg", {}).get("of") != info.get("written"):
-                found.append(case)
-        return found
+        current = self.labels.log.current
+        return [
+            case
+            for case in self._found.pool.cases
+            if (version := current.get(case.id, {}).get(FINAL))
+            and version.is_label
+            and not self.labels.is_sent(version)
+        ]
 
     def _send(self, case: Case) -> None:
-        written = str(self.labels.notes(case, FINAL)["written"])
-        label = self.labels.read(case)
+        version = self.labels.log.version(case.id, FINAL)
+        if version is None:  # removed meanwhile
+            return
+        label = self.labels.read_version(version)
         source = next(
             (each for each in _series_of(case) if read_grid(each).same_as(label.grid)),
             case.modalities[self._reference_of(case)],
@@ -164,17 +168,13 @@ class SegmentationExchange:
             label,
             read_series(source.path, source.series),
             labels=self.labels.numbering.labels,
-            author=Author("Reader"),
-            written=datetime.fromisoformat(written),
+            author=Author(version.reader or "Reader"),
+            written=datetime.fromisoformat(version.written),
         )
         pacs_at(self._address).store(dataset)
         self._record_outcome(f"{dataset.SeriesInstanceUID} 1", "sent")
-        sent = {
-            "of": written,
-            "instance": str(dataset.SOPInstanceUID),
-            "series": str(dataset.SeriesInstanceUID),
-        }
-        self.labels.mark_sent(case, FINAL, sent)
+        sent = {"instance": str(dataset.SOPInstanceUID), "series": str(dataset.SeriesInstanceUID)}
+        self.labels.mark_sent(version, sent)
         logger.info("the label of %s is in the PACS", case.id)
 
     def _pending_fetches(self) -> list[Callable[[], None]]:
@@ -221,7 +221,7 @@ class SegmentationExchange:
                 label = read_segmentation(dataset, places, labels=labels)
             tag = ORIGINAL if about.algorithm_type == "AUTOMATIC" else FINAL
             written = _written(about)
-            sent = {"of": written, "instance": about.instance, "series": about.series, "author": about.author}
+            sent = {"instance": about.instance, "series": about.series, "author": about.author}
             file = Path(folder) / "label.nii.gz"
             write_nifti(label, file, durable=False)
             if not self.labels.take(case, file, tag, written=written, sent=sent):

@@ -1,75 +1,110 @@
-"""Label files of the cases, and the notes stored with each label."""
+"""Labels of the cases: every version of what readers and models said, and the notes on the cases."""
 
 from __future__ import annotations
 
+import json
 import re
-import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lib.cases.case import Case, Source
 from lib.cases.discovery.found_pool import FoundPool
-from lib.cases.formats.image import FILE_SUFFIXES, Volume, read_label_map, read_segments, suffix_of
+from lib.cases.formats.image import Volume, read_label_map, read_segments
 from lib.cases.formats.voxels import IGNORED, present_values
-from lib.labels.meaning import LabelMeanings, renumbered
+from lib.labels.arrival import LabelChecks
+from lib.labels.meaning import renumbered
 from lib.labels.notes import check_notes
-from lib.labels.register import Register, Staged
-from lib.labels.values import check_label, check_segments, our_values, segments_of
+from lib.labels.register import Register
+from lib.labels.version_log import VersionLog
+from lib.labels.versions import Kind, LabelVersion
 from lib.runtime.errors import UserError
-from lib.runtime.files import make_durable, part_of
+from lib.runtime.files import replacing
+from lib.runtime.own_files import read_or_set_aside
 
 FINAL, ORIGINAL = "final", "original"  # MONAI Label's tags for a reader's label and a model's label
-SERVER_KEYS = {"written", "dicom_seg"}  # notes that only the server writes
+SERVER_KEYS = {"written", "dicom_seg", "version", "reader"}  # notes that only the server writes
+SENT = "sent.json"  # file of a version that is in the PACS: the UIDs of its SEG
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
-class LabelStore:
-    """Labels saved as `labels/TAG/CASE.nii.gz`, and contours beside the images.
+@dataclass(frozen=True)
+class Origin:
+    """Who sent a label, and from what it began.
 
-    A contour beside the images has the tag of the setting `study_labels`. Notes on cases and labels are
-    stored in the register, datastore_v2.json.
+    Attributes:
+        kind: How the label came.
+        reader: Name of the reader or of the model; empty if it is not known.
+        client: Program or machine that sent it.
+        about: What it began from, and the time that the reader took; JSON.
+        begun_from: Mask (uint8) of the pre-segmentation that the reader began from, if it is known.
+    """
+
+    kind: Kind = "submitted"
+    reader: str = ""
+    client: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    begun_from: Volume | None = None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A stored version.
+
+    Attributes:
+        version: The version, which is current now.
+        before: The version that was current before; None if there was no label.
+        warnings: Sentences for the reader.
+    """
+
+    version: LabelVersion
+    before: LabelVersion | None
+    warnings: tuple[str, ...] = ()
+
+
+class LabelStore:
+    """Labels saved as versions below `labels/TAG/CASE`, and contours beside the images.
+
+    A contour beside the images has the tag of the setting `study_labels`. Notes on cases are stored in the
+    register, datastore_v2.json.
     """
 
     def __init__(
         self,
         found: FoundPool,
+        log: VersionLog,
         register: Register,
-        folder: Path,
         *,
-        meanings: LabelMeanings,
+        checks: LabelChecks,
         study_labels: str,
-        max_voxels: int,
         held: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         """Open the labels of a pool.
 
         Args:
             found: Pool of the cases.
-            register: Register of the labels and notes.
-            folder: Folder of the label files.
-            meanings: Meaning of the values in label files.
+            log: Versions of the labels.
+            register: Register of the notes.
+            checks: Checks of the labels that come.
             study_labels: Tag of the contours beside the images.
-            max_voxels: Largest number of voxels of a label.
             held: Ids of the cases whose contour beside the images is held back; the set is replaced when it
                 changes.
         """
-        self.folder, self.meanings, self.numbering = folder, meanings, meanings.numbering
-        self._found, self._beside, self._max_voxels = found, study_labels, max_voxels
+        self.log, self.checks = log, checks
+        self.meanings, self.numbering = checks.meanings, checks.meanings.numbering
+        self._found, self._beside, self._max_voxels = found, study_labels, checks.max_voxels
         self._register, self._held = register, held
         self._labelled: tuple[Any, Any, Any, dict[str, Set[str]]] = (None, None, None, {})
 
     def files_of(self, case: Case) -> dict[str, Path]:
-        """Label files of a case by tag; a saved label hides a contour beside the images with its tag.
-
-        Raises:
-            UserError: If a label folder is a link to outside the studies folder.
-        """
+        """Label files of a case by tag; a saved label hides a contour beside the images with its tag."""
         found = {
-            tag: self._path(case, tag, label.get("ext", ".nii.gz"))
-            for tag, label in self._record(case).get("labels", {}).items()
+            tag: self.log.files.file_of(version)
+            for tag, version in self.log.current.get(case.id, {}).items()
+            if version.is_label
         }
         if case.label is not None and case.id not in self._held():
             found.setdefault(self._beside, case.label)
@@ -77,25 +112,25 @@ class LabelStore:
 
     def is_saved(self, file: Path) -> bool:
         """Whether the server saved this label file; otherwise it lies beside the images and is not ours."""
-        return file.is_relative_to(self.folder)
+        return file.is_relative_to(self.log.files.folder)
 
     def labelled(self, tag: str = FINAL) -> Set[str]:
         """Ids of all cases with a label of this tag; callers must not modify the set."""
-        objects, pool, held = self._register.objects, self._found.pool, self._held()
+        current, pool, held = self.log.current, self._found.pool, self._held()
         known = self._labelled
-        if known[0] is not objects or known[1] is not pool or known[2] is not held:  # replaced on change
-            self._labelled = known = (objects, pool, held, {})
+        if known[0] is not current or known[1] is not pool or known[2] is not held:  # replaced on change
+            self._labelled = known = (current, pool, held, {})
         by_tag = known[3]
         if tag not in by_tag:
-            saved = {id for id, record in objects.items() if tag in record.get("labels", {})}
+            saved = {id for id, versions in current.items() if tag in versions and versions[tag].is_label}
             beside = {case.id for case in pool.cases if case.label is not None and self._beside == tag}
             by_tag[tag] = (saved & pool.by_id.keys()) | (beside - held)
         return by_tag[tag]
 
     def counts(self) -> dict[str, int]:
-        """Number of saved labels by tag."""
-        records = self._register.objects.values()
-        return dict(Counter(tag for record in records for tag in record.get("labels", {})))
+        """Number of cases with a saved label, by tag."""
+        each = (version for versions in self.log.current.values() for version in versions.values())
+        return dict(Counter(version.tag for version in each if version.is_label))
 
     def read(self, case: Case, tag: str = FINAL, *, with_ignored: bool = False) -> Volume:
         """Label of a case with this app's values 1..n, uint8, on the grid that it was outlined on.
@@ -108,14 +143,12 @@ class LabelStore:
         Raises:
             UserError: If the case has no label of this tag, or the label cannot be read.
         """
+        if version := self.log.version(case.id, tag):
+            return self.read_version(version)
         path = self.files_of(case).get(tag)
         if path is None:
             raise UserError(f"case {case.id} must have a label tagged {tag}; it has none.")
         volume = read_label_map(Source(path), max_voxels=self._max_voxels)
-        if self.is_saved(path):
-            return self._read_saved(
-                case, volume, segments_of(self.notes(case, tag)) or read_segments(Source(path))
-            )
         table = self.meanings.of(
             case.id, present_values(volume.array), read_segments(Source(path)), ignored=case.ignored
         )
@@ -123,38 +156,75 @@ class LabelStore:
             table = {theirs: ours for theirs, ours in table.items() if ours != IGNORED}
         return renumbered(volume, table)
 
-    def _read_saved(self, case: Case, volume: Volume, segments: Sequence[tuple[str, int]]) -> Volume:
-        """Label that a client sent: segments by their names, else this app's values."""
-        values, own = present_values(volume.array), set(self.numbering.labels.values())
-        if segments or values <= own:
-            return our_values(volume, self.numbering.labels, segments)
-        table = self.meanings.of(case.id, values)
-        if moved := sorted(value for value in values & own if table[value] != value):
+    def read_version(self, version: LabelVersion) -> Volume:
+        """Label of a version with this app's values, uint8; structures that the app lacks are background.
+
+        Raises:
+            UserError: If the file cannot be read, or this app has none of its structures.
+        """
+        volume = read_label_map(Source(self.log.files.file_of(version)), max_voxels=self._max_voxels)
+        labels, present = self.numbering.labels, present_values(volume.array) - {0}
+        named = {value: name for name, value in version.segments}
+        table = {value: labels[name] for value, name in named.items() if name in labels}
+        if present and (not table or present - named.keys()):
             raise UserError(
-                f"a label without names of segments must have the values {dict(self.numbering.labels)}; it "
-                f"also holds {sorted(values - own)}, and in the edition that {case.id} is named for, {moved} "
-                "mean others. Send it with the names of its segments."
+                f"version {version.number} of the label of {version.case_id} must hold "
+                f"{' or '.join(labels)}; it holds {', '.join(named.values()) or sorted(present)}. Name its "
+                "structures with --conf labels."
             )
         return renumbered(volume, table)
 
-    def save(self, case: Case, file: Path, tag: str, notes: Any) -> None:
-        """Store a label unchanged, with a client's notes and the current time.
+    def save(
+        self,
+        case: Case,
+        file: Path,
+        tag: str,
+        notes: Any,
+        origin: Origin = Origin(),
+        *,
+        written: str | None = None,
+    ) -> Saved:
+        """Store a label unchanged, as a new version with a client's notes.
+
+        Args:
+            case: Case of the label.
+            file: Label file.
+            tag: Tag of the label.
+            notes: Notes of the client.
+            origin: Who sent it, and from what it began.
+            written: Time in ISO 8601, UTC, empty if it is not known; by default the present time.
 
         Raises:
             UserError: If the tag, the notes or the label are invalid; nothing is written then.
+            OSError: If the folder of the labels cannot be written; nothing is stored then.
         """
-        info = {"written": datetime.now(UTC).isoformat(), **check_notes(notes, reserved=SERVER_KEYS)}
-        self._put(case, check_tag(tag), file, info, newer=False)
+        reserved = SERVER_KEYS if origin.kind == "submitted" else frozenset()
+        tag, notes = check_tag(tag), check_notes(notes, reserved=reserved)
+        arrived = self.checks.check(file, case, notes, begun_from=origin.begun_from)
+        version = LabelVersion(
+            case.id,
+            tag,
+            origin.kind,
+            datetime.now(UTC).isoformat() if written is None else written,
+            grid={"shape": list(arrived.grid.shape), "affine": arrived.grid.affine.tolist()},
+            segments=arrived.segments,
+            reader=origin.reader,
+            client=origin.client,
+            notes=notes,
+            about=dict(origin.about),
+        )
+        before = self.log.version(case.id, tag)
+        return Saved(self.log.append(version, file), before, arrived.warnings)
 
     def take(self, case: Case, file: Path, tag: str, *, written: str, sent: dict[str, Any]) -> bool:
-        """Store a label that came from the PACS, unless the stored label is as new or newer.
+        """Store a label that came from the PACS, unless the current label is as new or newer.
 
         Args:
             case: Case of the label; it may be quarantined.
             file: Label file.
             tag: Final or original.
             written: UTC in ISO 8601, which sorts by time; empty counts as the oldest.
-            sent: UIDs of the SEG in the PACS, its author, and the time of the label it belongs to.
+            sent: UIDs of the SEG in the PACS, and its author.
 
         Returns:
             Whether the label was stored.
@@ -162,66 +232,91 @@ class LabelStore:
         Raises:
             UserError: If the label is invalid; nothing is written then.
         """
-        return self._put(case, tag, file, {"written": written, "dicom_seg": sent}, newer=True)
+        there = self.log.version(case.id, tag)
+        if there is not None and written <= there.written:
+            return False
+        origin = Origin("pacs", reader=str(sent.get("author", "")), client="PACS", about={"dicom_seg": sent})
+        self.save(case, file, tag, {}, origin, written=written)
+        return True
 
-    def mark_sent(self, case: Case, tag: str, sent: dict[str, Any]) -> None:
-        """Record the SEG of a label in the PACS; does nothing if the label was removed meanwhile."""
+    def is_sent(self, version: LabelVersion) -> bool:
+        """Whether the PACS has a SEG of this version."""
+        return "dicom_seg" in version.about or self.log.files.beside(version, SENT).exists()
 
-        def mark(record: dict[str, Any]) -> None:
-            if tag in record["labels"]:
-                record["labels"][tag]["info"]["dicom_seg"] = sent
+    def mark_sent(self, version: LabelVersion, sent: dict[str, Any]) -> None:
+        """Record the SEG of a version in the PACS."""
+        with replacing(self.log.files.beside(version, SENT)) as part:
+            part.write_text(json.dumps(sent))
 
-        self._change(case, mark)
-
-    def remove(self, case: Case, tag: str) -> None:
-        """Remove a saved label; a contour beside the images is never removed.
+    def remove(self, case: Case, tag: str, *, reader: str = "") -> None:
+        """Mark that a case has no saved label of this tag any more; its versions stay.
 
         Raises:
             UserError: If the server saved no label of this tag.
         """
-        file = self.files_of(case).get(tag)
-        if file is None or not self.is_saved(file):
+        if self.log.version(case.id, tag) is None:
             raise UserError(
                 f"the label of {case.id} lies beside its images; the server never deletes those. "
                 "Set --conf study_labels ignore to leave them out."
             )
+        self.log.append(
+            LabelVersion(case.id, tag, "removed", datetime.now(UTC).isoformat(), reader=reader), None
+        )
 
-        def drop(record: dict[str, Any]) -> Staged:
-            record["labels"].pop(tag, None)
-            return Staged(part_of(file), gone=(file,))
+    def restore(self, case: Case, tag: str, number: int, *, reader: str = "") -> LabelVersion:
+        """Make an earlier version current again, as a new version with the same file.
 
-        self._change(case, drop)
+        Raises:
+            UserError: If there is no such version, or it is a removal.
+        """
+        among = [each for each in self.log.of_case(case.id) if each.tag == tag and each.is_label]
+        version = next((each for each in among if each.number == number), None)
+        if version is None:
+            numbers = ", ".join(str(each.number) for each in among) or "none"
+            raise UserError(
+                f"a version of the {tag} label of {case.id} must be one of {numbers}; got {number}."
+            )
+        return self._again(version, "restored", reader=reader)
 
     def notes(self, case: Case, tag: str) -> dict[str, Any]:
-        """Notes of a saved label; empty if none of this tag was saved."""
-        notes: dict[str, Any] = self._record(case).get("labels", {}).get(tag, {}).get("info", {})
-        return notes
+        """Notes of a saved label as clients get them; empty if none of this tag was saved."""
+        version = self.log.version(case.id, tag)
+        if version is None:
+            return {}
+        by = {"reader": version.reader} if version.reader else {}
+        sent = {"dicom_seg": found} if (found := self._sent(version)) else {}
+        return {**version.notes, "written": version.written, "version": version.number, **by, **sent}
 
     def note(self, case: Case, tag: str, notes: Any) -> None:
-        """Store a client's notes with a saved label.
+        """Store a client's notes with a saved label, as a new version with the same file.
 
         Raises:
             UserError: If the notes are invalid, make the label unreadable, or no label of this tag is saved.
         """
-        if tag not in self._record(case).get("labels", {}):
+        version = self.log.version(case.id, tag)
+        if version is None:
             raise UserError(
                 f"only a saved label can have notes; the label of {case.id} lies beside its images."
             )
-        checked = check_notes(notes, reserved=SERVER_KEYS)
-        if "label_info" in checked:
-            stored = Source(self.files_of(case)[tag], display_name="the label")
-            label = read_label_map(stored, max_voxels=self._max_voxels)
-            check_segments(label, checked, self.numbering.labels)
-        self._change(case, lambda record: record["labels"][tag]["info"].update(checked))
+        checked = {**version.notes, **check_notes(notes, reserved=SERVER_KEYS)}
+        segments = version.segments
+        if "label_info" in notes:
+            segments = self.checks.check(self.log.files.file_of(version), case, checked).segments
+        self._again(version, "noted", notes=checked, segments=segments)
 
     def case_notes(self, case: Case) -> dict[str, Any]:
         """Notes on a case."""
-        notes: dict[str, Any] = self._record(case).get("image", {}).get("info", {})
+        notes: dict[str, Any] = self._register.objects.get(case.id, {}).get("image", {}).get("info", {})
         return notes
 
     def note_case(self, case: Case, notes: dict[str, Any]) -> None:
         """Store notes on a case."""
-        self._change(case, lambda record: record["image"]["info"].update(notes))
+
+        def apply(content: dict[str, Any]) -> None:
+            record = content["objects"].setdefault(case.id, {})
+            record.setdefault("image", {}).setdefault("info", {}).update(notes)
+
+        self._register.change(apply)
 
     @property
     def title(self) -> dict[str, Any]:
@@ -233,61 +328,17 @@ class LabelStore:
         """Store the `name` or `description` of the studies."""
         self._register.change(lambda content: content.update(title))
 
-    def _put(self, case: Case, tag: str, file: Path, info: dict[str, Any], *, newer: bool) -> bool:
-        """Store a label file and its notes together: both are old or both are new."""
-        label = check_label(file, case, max_voxels=self._max_voxels)
-        check_segments(label, info, self.numbering.labels)
-        suffix, stored = suffix_of(file), False
-        path = self._path(case, tag, suffix)
-        if path.is_dir():
-            raise UserError(f"labels must be files; {path} is a folder. Move it away.")
+    def _again(self, version: LabelVersion, kind: Kind, **changed: Any) -> LabelVersion:
+        """Append a version with the file of an earlier one."""
+        now, about = datetime.now(UTC).isoformat(), {"of": version.number}
+        again = replace(version, kind=kind, number=0, written=now, about=about, **changed)
+        return self.log.append(again, self.log.files.file_of(version))
 
-        def put(record: dict[str, Any]) -> Staged | None:
-            nonlocal stored
-            there = record["labels"].get(tag)
-            stored = not (newer and there and info["written"] <= there["info"].get("written", ""))
-            if not stored:
-                return None
-            record["labels"][tag] = {"ext": suffix, "info": info}
-            others = tuple(self._path(case, tag, other) for other in FILE_SUFFIXES if other != suffix)
-            return Staged(_copied(file, path), path, gone=others)
-
-        self._change(case, put)
-        return stored
-
-    def _path(self, case: Case, tag: str, suffix: str) -> Path:
-        folder = self.folder / tag
-        if not folder.resolve().is_relative_to(self.folder.parent):
-            raise UserError(
-                f"labels tagged {tag} must lie in the studies folder; labels/{tag} is a link to elsewhere. "
-                "Remove the link."
-            )
-        return folder / f"{case.id}{suffix}"
-
-    def _record(self, case: Case) -> dict[str, Any]:
-        return self._register.objects.get(case.id, {})
-
-    def _change(self, case: Case, edit: Callable[[dict[str, Any]], Staged | None]) -> None:
-        def apply(content: dict[str, Any]) -> Staged | None:
-            record = content["objects"].setdefault(case.id, {})
-            record.setdefault("image", {}).setdefault("info", {})
-            for label in record.setdefault("labels", {}).values():
-                label.setdefault("info", {})
-            return edit(record)
-
-        self._register.change(apply)
-
-
-def _copied(file: Path, path: Path) -> Path:
-    """Copy of a file beside `path`, durable before the register mentions it."""
-    part = part_of(path)
-    try:
-        shutil.copyfile(file, part)
-        make_durable(part)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    return part
+    def _sent(self, version: LabelVersion) -> dict[str, Any]:
+        """UIDs of the SEG of a version in the PACS; empty if there is none."""
+        kept: dict[str, Any] = version.about.get("dicom_seg", {})
+        file, consequence = self.log.files.beside(version, SENT), "The label is sent again."
+        return kept or read_or_set_aside(file, dict[str, Any], consequence=consequence) or {}
 
 
 def check_tag(tag: Any) -> str:

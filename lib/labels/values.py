@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from lib.cases.case import Case, Source
 from lib.cases.formats.image import FILE_SUFFIXES, Volume, read_grid, read_label_map, suffix_of
-from lib.cases.formats.voxels import MAX_LABEL, present_values
+from lib.cases.formats.voxels import MAX_LABEL
 from lib.cases.placement import LEAST_INSIDE, outlined_part, share_inside
 from lib.runtime.errors import UserError
 
@@ -86,58 +84,21 @@ def segments_of(info: Mapping[str, Any]) -> list[tuple[str, int]]:
     return pairs
 
 
-def check_segments(label: Volume, info: Mapping[str, Any], labels: Mapping[str, int]) -> None:
-    """Refuse a label that would be read as empty although the reader outlined something.
-
-    Raises:
-        UserError: If the segments of the values are ambiguous, or no segment has a name of this app.
-    """
-    segments = segments_of(info)
-    if segments and label.array.any():
-        _value_by_segment(label, segments)
-        if not labels.keys() & {name for name, _ in segments}:
-            raise UserError(
-                f"a segment must be named {' or '.join(labels)}; "
-                f"got {', '.join(name for name, _ in segments)}. Rename the segment."
-            )
-
-
-def our_values(volume: Volume, labels: Mapping[str, int], segments: Sequence[tuple[str, int]]) -> Volume:
-    """Label with this app's values, uint8.
-
-    Clients renumber segments, so values are mapped by the segments' names if the client sent them. Segments
-    with other names become background in the result; the stored file keeps them.
-
-    Args:
-        volume: Label map as stored, whole numbers up to 65,535.
-        labels: Value by name, 1..n.
-        segments: Name and value of each segment in the client's numbering; empty if this app numbered it.
-
-    Raises:
-        UserError: If there are no names and a value is not one of this app's.
-    """
-    if not segments and (unknown := sorted(present_values(volume.array) - set(labels.values()))):
-        known = ", ".join(f"{value} {name}" for name, value in labels.items())
-        raise UserError(
-            f"the label's values must be 0, {known}; got {str(unknown)[:80]}. Name them with --conf labels, "
-            "or say what they mean in import_values of a table of your own."
-        )
-    theirs = _value_by_segment(volume, segments) if segments else labels
-    array = np.zeros(volume.array.shape, dtype=np.uint8)
-    for name in labels.keys() & theirs.keys():
-        array[volume.array == theirs[name]] = labels[name]
-    return Volume(array, volume.grid)
-
-
-def _value_by_segment(volume: Volume, segments: Sequence[tuple[str, int]]) -> dict[str, int]:
+def value_by_segment(found: Set[int], segments: Sequence[tuple[str, int]]) -> dict[str, int]:
     """Value of each segment in the voxels: either the sent value or the segment's position in the list.
 
     Slicer's plugin sends values that count segments which it then leaves out (`background`, scribbles), while
     it numbers the voxels without those segments.
+
+    Args:
+        found: Values in the voxels, without 0.
+        segments: Name and value of each segment, as the client sent them.
+
+    Raises:
+        UserError: If both readings fit the voxels and differ, or none does.
     """
     sent = dict(segments)
     places = {name: place for place, (name, _) in enumerate(segments, start=1)}
-    found = present_values(volume.array)
     fitting = [table for table in (sent, places) if found <= set(table.values())]
     meanings = {tuple(sorted((v, n) for n, v in table.items() if v in found)) for table in fitting}
     if len(meanings) != 1:

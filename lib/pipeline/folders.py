@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,13 @@ class Folders:
         address: Location of the studies as given: a folder, or the address of a DICOMweb server.
         studies: Folder of the labels and their register: the studies folder itself; `work` for a PACS.
         work: Folder of the plan, the models and the caches.
+        labels: Folder of the labels: beside the images, or in `work` where the studies cannot be written.
     """
 
     address: str
     studies: Path
     work: Path
+    labels: Path
 
     @classmethod
     def of(cls, studies: Path | str, work_dir: str = "") -> Folders:
@@ -44,19 +47,32 @@ class Folders:
         if is_address(str(studies)):
             address = check_address(str(studies).strip().rstrip("/"))
             work = given or _work_of(address).resolve()
-            return cls(address, work, work)
+            return cls(address, work, work, work / "labels")
         if scheme := _SCHEME.match(str(studies)):
             raise UserError(
                 f"studies must be a folder, or an address that begins with http:// or https://; got "
                 f"{scheme[0][:20]}. Give the address of the DICOMweb of the PACS."
             )
         folder = Path(studies).resolve()
-        return cls(str(folder), folder, given or folder / ".mdal")
+        work = given or folder / ".mdal"
+        return cls(str(folder), folder, work, _labels_of(folder, work))
+
+    @property
+    def label_folders(self) -> list[Path]:
+        """Folders that may hold labels of earlier servers."""
+        return list(dict.fromkeys([self.labels, self.studies / "labels"]))
 
     @property
     def in_pacs(self) -> bool:
         """Whether the studies are in a PACS."""
         return is_address(self.address)
+
+
+def _labels_of(studies: Path, work: Path) -> Path:
+    """Folder of the labels; once they are in the work folder, they stay there."""
+    beside, at_work = studies / "labels", work / "labels"
+    writable = os.access(beside if beside.exists() else studies, os.W_OK)
+    return beside if writable and not at_work.exists() else at_work
 
 
 def is_address(studies: str) -> bool:

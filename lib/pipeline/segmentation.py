@@ -167,6 +167,10 @@ class Segmenter:
         model = self.published()
         return model is not None and self.cache.has(model.key, case.id, self.workspace.cache.key(case))
 
+    def earlier(self, case: Case, model: str) -> Segmentation | None:
+        """Segmentation of a case by a model, given by its key, if it is still in the cache."""
+        return self.cache.get(model, case.id, self.workspace.cache.key(case))
+
     def segment(self, case: Case, *, prefetching: bool = False) -> Segmented | None:
         """Segment a case with the current model; None before the first training.
 

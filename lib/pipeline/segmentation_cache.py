@@ -80,6 +80,14 @@ class Segmentation:
         label[box] = self._labels_of(np.stack(moved))
         return label
 
+    def outlined(self) -> Volume | None:
+        """Mask (uint8) of all regions together, cut to the part that holds them; None if there is nothing."""
+        mask = (self.probabilities >= _STEPS // 2).any(axis=0)
+        inside = bounding_box(mask)
+        if inside is None:
+            return None
+        return Volume(mask[inside].view(np.uint8), grid_of_box(self.grid, _shifted(inside, self.origin)))
+
     def _labels_of(self, probabilities: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return self.decomposition.labels_of(probabilities, threshold=_STEPS // 2)
 

@@ -18,8 +18,7 @@ from lib.cases.discovery.file_stamps import FileStamps, tree_stamp
 from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.discovery.layouts import find_pool
 from lib.cases.discovery.series_rules import rules_for
-from lib.cases.discovery.studies import REGISTER_FILE
-from lib.cases.formats.image import MAX_VOXELS
+from lib.cases.formats.image import MAX_VOXELS, read_grid
 from lib.cases.modalities import default_reference
 from lib.cases.pool import Pool
 from lib.cases.preprocessing import Preparation, VolumeCache
@@ -29,13 +28,14 @@ from lib.cases.quality.measurements import MEASURE_VERSION
 from lib.cases.quality.verdicts import Verdicts
 from lib.cases.records import Records
 from lib.ciml.decomposition.table import Decomposition, decomposition_for
+from lib.labels.arrival import LabelChecks
 from lib.labels.exchange import SegmentationExchange
 from lib.labels.meaning import LabelMeanings
-from lib.labels.register import Register
 from lib.labels.store import LabelStore
 from lib.mdal import SCORING_VERSION
 from lib.pipeline.disk import disk_bytes
 from lib.pipeline.folders import Folders
+from lib.pipeline.label_book import LabelBook, open_labels
 from lib.pipeline.secrets import masked
 from lib.pipeline.settings import AppSettings, settings_of_plan
 from lib.plan.store import PlanStore
@@ -192,23 +192,31 @@ class Workspace:
         return LabelMeanings(self.decomposition, named=named, own_names=own_names)
 
     @cached_property
-    def labels(self) -> LabelStore:
-        """The readers' labels of the cases.
+    def label_book(self) -> LabelBook:
+        """The labels with what was found when they were opened.
 
         Raises:
-            Damaged: If the register of the labels is damaged.
+            Damaged: If the register of the notes is damaged.
         """
-        register = Register(self.folders.studies / REGISTER_FILE)
-        register.check()
-        return LabelStore(
+        preparation = self.preparation
+        checks = LabelChecks(
+            self.label_meanings,
+            lambda case: read_grid(case.modalities[preparation.reference_of(case)]),
+            MAX_VOXELS,
+        )
+        return open_labels(
+            self.folders,
             self.found,
-            register,
-            self.folders.studies / "labels",
-            meanings=self.label_meanings,
+            self.plan.labels,
+            checks,
             study_labels=self.settings.study_labels,
-            max_voxels=MAX_VOXELS,
             held=lambda: self.verdicts.labels_held,
         )
+
+    @property
+    def labels(self) -> LabelStore:
+        """The readers' labels of the cases."""
+        return self.label_book.store
 
     def exchange(
         self, *, on_taken: Callable[[Case], None], on_listed: Callable[[bool], None]

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from lib.plan.orm import EventRow
+
+_LAST = (
+    select(EventRow.at, EventRow.kind, EventRow.annotator, EventRow.details)
+    .where(EventRow.case_id == bindparam("case"), EventRow.kind == bindparam("kind"))
+    .order_by(EventRow.id.desc())
+    .limit(1)
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,8 @@ class Event:
 
     Attributes:
         at: Time of the event.
-        kind: `planned` (the whole pool), `offered`, `set aside`, `expired`, `labelled`.
+        kind: `planned` (the whole pool), `offered`, `set aside`, `expired`, `segmented`, `labelled`,
+            `restored`, `removed`.
         annotator: Annotator who requested or labelled the case.
         details: Rank and strategy of an offer, version and size of a plan.
     """
@@ -27,6 +35,12 @@ class Event:
     kind: str
     annotator: str | None
     details: Mapping[str, Any]
+
+
+def last_event(connection: Connection, kind: str, case_id: str) -> Event | None:
+    """Last event of this kind of a case; None if there is none."""
+    row = connection.execute(_LAST, {"case": case_id, "kind": kind}).one_or_none()
+    return None if row is None else Event(*row)
 
 
 def history(connection: Connection, case_id: str, *, limit: int) -> list[Event]:

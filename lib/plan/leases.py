@@ -21,6 +21,7 @@ _OFFERED_AT = (
     .scalar_subquery()
 )
 _LEASES = select(LeaseRow.case_id, LeaseRow.annotator, LeaseRow.until, _OFFERED_AT.label("offered_at"))
+_LEASE_OF = _LEASES.where(LeaseRow.case_id == bindparam("case"))
 _END_LEASE = delete(LeaseRow).where(LeaseRow.case_id == bindparam("ended"))
 _LEASE = insert(LeaseRow)
 _ASIDE = select(SetAsideRow.case_id).where(SetAsideRow.annotator == bindparam("by"))
@@ -112,6 +113,12 @@ class Assignments:
     def case_of(self, annotator: str) -> str | None:
         """Id of the case that an annotator holds; None if there is none."""
         return next((case for case, (who, _) in self.held.items() if who == annotator), None)
+
+
+def offered_at(connection: Connection, case_id: str, annotator: str) -> datetime | None:
+    """Time of the offer of a case to the annotator who holds it; None if this annotator does not hold it."""
+    lease = connection.execute(_LEASE_OF, {"case": case_id}).one_or_none()
+    return lease.offered_at if lease is not None and lease.annotator == annotator else None
 
 
 def lease_first(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, LargeBinary, String
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -108,6 +108,18 @@ class SetAsideRow(Base):
     case_id: Mapped[str] = mapped_column(String(160), primary_key=True)
 
 
+class LabelVersionRow(Base):
+    """Record of one version of a label; the documents beside the label files hold the same."""
+
+    __tablename__ = "label_version"
+    __table_args__ = (UniqueConstraint("case_id", "tag", "number"), {"sqlite_autoincrement": True})
+    id: Mapped[int] = mapped_column(primary_key=True)  # only grows, also after rows were deleted
+    case_id: Mapped[str] = mapped_column(String(160))
+    tag: Mapped[str] = mapped_column(String(64))
+    number: Mapped[int]  # 1 is the first version of a case and tag
+    record: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
 class EventRow(Base):
     """Recorded event; events are only appended, and a trigger of the database refuses changes."""
 
@@ -115,7 +127,7 @@ class EventRow(Base):
     __table_args__ = (Index("event_by_case", "case_id"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(Moment)
-    kind: Mapped[str] = mapped_column(String(40))  # planned, offered, set aside, expired, labelled
+    kind: Mapped[str] = mapped_column(String(40))  # see lib.plan.history.Event
     case_id: Mapped[str | None] = mapped_column(String(160))
     annotator: Mapped[str | None] = mapped_column(String(160))
     details: Mapped[dict[str, Any]] = mapped_column(JSON)

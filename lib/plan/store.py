@@ -13,9 +13,17 @@ from sqlalchemy.orm import Session
 
 from lib.plan.budget import Budget
 from lib.plan.database import open_database, writing
-from lib.plan.history import Event, history
+from lib.plan.history import Event, history, last_event
 from lib.plan.jobs import progress, report
-from lib.plan.leases import Assignments, LeaseRequest, PoolState, lease_first, record_event
+from lib.plan.label_index import LabelIndex
+from lib.plan.leases import (
+    Assignments,
+    LeaseRequest,
+    PoolState,
+    lease_first,
+    offered_at,
+    record_event,
+)
 from lib.plan.neighbours import Neighbourhood
 from lib.plan.orm import Base, LeaseRow, PairScoreRow, PlanRow, ProgressRow, RankRow, ScoreRow
 from lib.plan.scores import CaseScore, PairScore, check_json, pair_rows, score_rows, unpack_features
@@ -75,6 +83,7 @@ class PlanStore:
         self._engine = open_database(url)
         self._writing = writing(self._engine)
         self._now = now
+        self.labels = LabelIndex(self._engine)
         self._plan: PlanRow | None = None
         self._orders: dict[tuple[int, str], tuple[str, ...]] = {}
         self._neighbourhood: tuple[int, Neighbourhood] | None = None
@@ -201,11 +210,34 @@ class PlanStore:
         with self._engine.connect() as connection:
             return Assignments.read(connection, annotator, self._now())
 
-    def release(self, case_id: str, *, annotator: str | None, kind: str = "labelled") -> None:
+    def release(
+        self,
+        case_id: str,
+        *,
+        annotator: str | None,
+        kind: str = "labelled",
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
         """End the lease of a case and record the event that ended it."""
         with self._writing.begin() as connection:
             connection.execute(delete(LeaseRow).where(LeaseRow.case_id == case_id))
-            record_event(connection, self._now(), kind, case_id, annotator)
+            record_event(connection, self._now(), kind, case_id, annotator, details)
+
+    def record(self, kind: str, case_id: str, annotator: str | None, details: Mapping[str, Any]) -> None:
+        """Record an event of a case."""
+        with self._writing.begin() as connection:
+            record_event(connection, self._now(), kind, case_id, annotator, details)
+
+    def seconds_held(self, case_id: str, annotator: str) -> float | None:
+        """Seconds since a case was offered to the annotator who holds it; None if somebody else holds it."""
+        with self._engine.connect() as connection:
+            at = offered_at(connection, case_id, annotator)
+        return None if at is None else (self._now() - at).total_seconds()
+
+    def last(self, kind: str, case_id: str) -> Event | None:
+        """Last event of this kind of a case."""
+        with self._engine.connect() as connection:
+            return last_event(connection, kind, case_id)
 
     def scores(self, *, plan: int | None = None) -> dict[str, CaseScore]:
         """Scores of each case in a plan, by default the newest."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lib.cases.case import Case
 from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.formats.image import MAX_VOXELS, suffix_of
 from lib.labels.notes import check_notes
-from lib.labels.store import FINAL, ORIGINAL, SERVER_KEYS, check_tag
+from lib.labels.store import FINAL, ORIGINAL, SERVER_KEYS, Origin, Saved, check_tag
 from lib.pipeline.disk import disk_bytes
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
@@ -24,6 +25,7 @@ from lib.server.image_files import ImageFiles
 
 __all__ = ["FINAL", "ORIGINAL", "CaseDatastore"]
 # Keys that our own answers use, and keys that only the server writes.
+MAX_NAME = 160  # characters of a reader's name
 _RESERVED = {"id", "path", "name", "ts", "mdal", "case", "modality", "modalities", *SERVER_KEYS}
 
 
@@ -164,13 +166,30 @@ class CaseDatastore(Datastore):
         Raises:
             ClientError: If the tag, the image or the label is not valid; nothing is written then.
         """
-        case, _ = self.resolve(image_id)
+        self.submit(image_id, Path(label_filename), label_tag, label_info or {})
+        return self.resolve(image_id)[0].id
+
+    def submit(self, image_id: str, file: Path, tag: str, notes: Any, origin: Origin | None = None) -> Saved:
+        """Store a label as a new version.
+
+        Args:
+            image_id: Id of the case or of the image that the label was drawn on.
+            file: Label file, stored unchanged.
+            tag: Tag of the label.
+            notes: Notes of the client.
+            origin: Who sent it, and from what it began; by default the reader is the client's id.
+
+        Raises:
+            ClientError: If the tag, the image or the label is not valid; nothing is written then.
+        """
+        case, modality = self.resolve(image_id)
+        origin = origin or Origin(reader=reader_of(notes))
         with _client_errors():
-            self.labels.save(case, Path(label_filename), label_tag, label_info or {})
-        return case.id
+            about = {"image": f"{case.id}_{modality}", **origin.about}
+            return self.labels.save(case, file, tag, notes, replace(origin, about=about))
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Remove a saved label; a label beside the images belongs to a person and stays."""
+        """Mark a saved label as removed; a label beside the images belongs to a person and stays."""
         case, _ = self._label(label_id, label_tag)
         with _client_errors():
             self.labels.remove(case, label_tag)
@@ -261,6 +280,12 @@ class CaseDatastore(Datastore):
         if path is None:
             raise ClientError(f"case {case.id} has no label tagged {tag}.", status=404)
         return case, path
+
+
+def reader_of(notes: Any) -> str:
+    """Name of the reader as clients send it with a label; empty if they send none."""
+    name = notes.get("client_id") if isinstance(notes, dict) else None
+    return name if isinstance(name, str) and name.isprintable() and len(name) <= MAX_NAME else ""
 
 
 @contextmanager

@@ -105,7 +105,11 @@ def secret(tmp_path: Path) -> Path:
 def datastore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CaseDatastore:
     write_image(tmp_path / "studies" / "p1" / "CT.nii.gz", shape=SHAPE)
     opened = open_datastore(tmp_path / "studies")
-    app = SimpleNamespace(datastore=lambda: opened, on_save_label=lambda *_: None)
+    app = SimpleNamespace(
+        datastore=lambda: opened,
+        submit=lambda image, file, tag, notes, reader: opened.submit(image, file, tag, notes),
+        on_save_label=lambda *_: None,
+    )
     key = f"{settings.MONAI_LABEL_APP_DIR}{settings.MONAI_LABEL_STUDIES}"
     monkeypatch.setitem(loaded.apps, key, app)
     return opened

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import SimpleITK as sitk
 
+from lib.labels.versions import LabelVersion
 from lib.server.datastore import CaseDatastore
 from tests.support.pools import label_for, open_datastore
 
@@ -46,6 +47,10 @@ def remove(datastore: CaseDatastore, folder: Path) -> None:
     datastore.remove_label(CASE, "final")
 
 
+def versions(datastore: CaseDatastore) -> list[LabelVersion]:
+    return datastore.labels.log.of_case(CASE)
+
+
 Change = Callable[[CaseDatastore, Path], None]
 
 
@@ -53,7 +58,7 @@ def shown(datastore: CaseDatastore) -> tuple[bytes, int] | None:
     """File and notes as a client gets them; nothing where there is no label."""
     if not datastore.get_labeled_images():
         return None
-    notes = datastore.get_label_info(CASE, "final")["value"]
+    notes = datastore.get_label_info(CASE, "final").get("value", 0)
     return Path(datastore.get_label_uri(CASE, "final")).read_bytes(), notes
 
 
@@ -94,16 +99,16 @@ def test_killed_at_any_write_file_and_notes_are_both_old_or_both_new(
     studies = samples(CASE, labels=False)
     looking = open_datastore(studies)  # a server that goes on
     known: set[tuple[bytes, int] | None] = set()
-    labels = studies / "labels" / "final"
     for number in range(1, 100):
         if before:
             first(open_datastore(studies), tmp_path)
         elif looking.get_labeled_images():
             remove(open_datastore(studies), tmp_path)
-        old = shown(looking)
+        old, before_it = shown(looking), versions(looking)
         ended = do_and_end_at(number, studies, change, tmp_path)
-        now = shown(looking)
-        assert shown(open_datastore(studies)) == now
+        now = shown(open_datastore(studies))  # the next process records what the killed one left
+        assert shown(looking) == now
+        assert versions(looking)[: len(before_it)] == before_it
         if ended == 0:
             new = now
             break
@@ -111,8 +116,6 @@ def test_killed_at_any_write_file_and_notes_are_both_old_or_both_new(
     assert number > 4
     assert new != old
     assert known <= {old, new}
-    first(open_datastore(studies), tmp_path)  # whoever writes next clears up
-    assert [file.name for file in labels.iterdir()] == [f"{CASE}.nii.gz"]
     assert not list(studies.glob(".part-*"))
 
 
@@ -157,11 +160,3 @@ def test_on_a_full_disk_the_answer_is_whether_the_label_is_stored(
             first(open_datastore(studies), tmp_path)
     assert outcomes[0] is False
     assert outcomes[-1] is True
-
-
-def test_a_folder_in_place_of_a_label_is_refused(samples: Samples, tmp_path: Path) -> None:
-    studies = samples(CASE, labels=False)
-    (studies / "labels" / "final" / f"{CASE}.nii.gz").mkdir(parents=True)
-    with pytest.raises(Exception, match="is a folder"):
-        first(open_datastore(studies), tmp_path)
-    assert open_datastore(studies).get_labeled_images() == []

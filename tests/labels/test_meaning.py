@@ -13,6 +13,7 @@ from lib.ciml.decomposition.table import Decomposition, decomposition_for
 from lib.labels.meaning import LabelMeanings
 from lib.runtime.errors import UserError
 from lib.server.datastore import CaseDatastore
+from lib.server.errors import ClientError
 from tests.support.images import write_body, write_image
 from tests.support.pools import check_here, open_datastore
 
@@ -212,11 +213,11 @@ def test_a_client_s_label_keeps_this_app_s_values_whatever_the_case_is_named(tmp
         array = np.zeros((24, 20, 16), dtype=np.uint8)
         array[:3] = np.array(values)[:, None, None]
         nib.save(nib.Nifti1Image(array, image.affine), tmp_path / "sent.nii.gz")
-        datastore.save_label(case.id, str(tmp_path / "sent.nii.gz"), "final", {})
         if read is None:
-            with pytest.raises(UserError):
-                datastore.labels.read(case)
+            with pytest.raises(ClientError, match="a value of a label must mean one of"):
+                datastore.save_label(case.id, str(tmp_path / "sent.nii.gz"), "final", {})
         else:
+            datastore.save_label(case.id, str(tmp_path / "sent.nii.gz"), "final", {})
             assert datastore.labels.read(case).array[0, 0, :3].tolist() == read
 
 

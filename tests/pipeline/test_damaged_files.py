@@ -171,6 +171,7 @@ def test_a_damaged_register_is_refused_and_nothing_is_overwritten(
     shutil.copytree(used, studies)
     file = studies / "datastore_v2.json"
     running = CaseDatastore(Workspace(studies, SETTINGS))
+    running.set_name("ours")
     if damage == "wrong within":
         file.write_text('{"objects": {"P0": {"labels": {"final": {"ext": "/../../x", "info": []}}}}}')
     else:
@@ -178,9 +179,10 @@ def test_a_damaged_register_is_refused_and_nothing_is_overwritten(
     before = None if file.is_dir() else file.read_bytes()[:10_000]
     with pytest.raises(Damaged, match="restore it from a backup"):
         use(studies)
-    for ask in (running.json, running.status, lambda: running.set_name("other")):
+    for ask in (running.json, lambda: running.set_name("other")):
         with pytest.raises(Damaged, match="restore it from a backup"):
             ask()
+    running.status()  # labels have versions of their own
     assert file.is_dir() or file.read_bytes()[:10_000] == before
 
 

@@ -10,7 +10,6 @@ import pytest
 import SimpleITK as sitk
 
 from lib.cases.formats.image import read_grid
-from lib.runtime.errors import UserError
 from lib.server.datastore import CaseDatastore
 from lib.server.errors import ClientError
 from tests.support.images import write_image
@@ -88,7 +87,7 @@ def test_a_label_saved_for_a_sibling_is_the_cases_label(samples: Samples, tmp_pa
     info = datastore.get_label_info("STS_002", "final")
     saved = datetime.fromisoformat(info.pop("written"))
     assert timedelta(0) <= datetime.now(UTC) - saved < timedelta(minutes=1)
-    assert info == {"client_id": "a", "name": "STS_002.nii.gz"}
+    assert info == {"client_id": "a", "name": "STS_002.nii.gz", "version": 1, "reader": "a"}
     assert datastore.status() == {"total": 2, "completed": 1, "label_tags": {"final": 1}, "quarantined": 0}
     assert datastore.json()["objects"]["STS_002"]["labels"]["final"]["ext"] == ".nii.gz"
 
@@ -102,8 +101,12 @@ def test_labels_survive_a_restart_and_can_be_removed(samples: Samples, tmp_path:
     again = open_datastore(studies)
     assert again.get_label_by_image_id("STS_002", "final") == "STS_002"
     again.remove_label("STS_002", "final")
-    assert open_datastore(studies).get_labeled_images() == []
-    assert not list((studies / "labels").rglob("*.nii.gz"))
+    removed = open_datastore(studies)
+    assert removed.get_labeled_images() == []
+    assert removed.labels.counts() == {}
+    assert len(list((studies / "labels").rglob("*.nii.gz"))) == 1  # marked, not deleted
+    removed.labels.restore(removed.workspace.pool.by_id["STS_002"], "final", 1)
+    assert again.get_labeled_images() == ["STS_002"]
 
 
 @pytest.mark.parametrize(
@@ -150,9 +153,9 @@ def test_segments_without_names_and_values_are_refused(
 def test_a_value_that_no_name_explains_is_not_dropped_in_silence(samples: Samples, tmp_path: Path) -> None:
     datastore = open_datastore(samples("STS_002", labels=False))
     file = label_for(datastore.workspace, "STS_002", tmp_path / "x.nii.gz", value=2)
-    datastore.save_label("STS_002", str(file), "final", {})
-    with pytest.raises(UserError, match=r"must be 0, 1 lesion; got \[2\]\. Name them with --conf labels"):
-        datastore.labels.read(datastore.workspace.pool.by_id["STS_002"])
+    with pytest.raises(ClientError, match=r"must be 0, 1 lesion; got \[2\]\. Name them with --conf labels"):
+        datastore.save_label("STS_002", str(file), "final", {})
+    assert datastore.get_labeled_images() == []
 
 
 def test_the_gap_in_brats_labels_is_closed(tmp_path: Path) -> None:

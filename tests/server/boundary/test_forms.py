@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from monailabel.endpoints import datastore, infer
 
+from lib.labels.store import Saved
+from lib.labels.versions import LabelVersion
 from lib.server.boundary.unexpected_errors import handle_known_errors
 from lib.server.upstream.threads import keep_loop_free
 
@@ -29,9 +32,9 @@ class App:
     def update_image_info(self, image: str, info: dict[str, Any]) -> None:
         self.stored.append(info)
 
-    def save_label(self, image: str, file: str, tag: str, info: dict[str, Any]) -> str:
-        self.stored.append((open(file, "rb").read(), info))
-        return image
+    def submit(self, image: str, file: Path, tag: str, info: dict[str, Any], reader: str) -> Saved:
+        self.stored.append((file.read_bytes(), info))
+        return Saved(LabelVersion(image, tag, "submitted", "", 1), None)
 
     def on_save_label(self, image: str, label: str) -> None:
         pass

@@ -86,7 +86,7 @@ def test_a_temporary_file_is_gone_once_it_is_open_and_no_other(
 def test_a_label_that_is_stored_is_told_so_whatever_follows(app: MdalCimlApp) -> None:
     contour = SAMPLES / "STS_008" / "GTV.nii.gz"
     answer = save_label("STS_008", "{}", "", sent(contour.read_bytes()))
-    assert answer == {"image": "STS_008", "label": "STS_008"}
+    assert answer == {"image": "STS_008", "label": "STS_008", "version": 1, "warnings": []}
     assert app.datastore().labelled() == {"STS_008"}
     assert not list(Path(tempfile.gettempdir()).glob("received-*"))
 

@@ -21,6 +21,8 @@ from monailabel.endpoints import datastore, infer, info, proxy, scoring, train
 
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.settings import NetworkSettings
+from lib.labels.store import Saved
+from lib.labels.versions import LabelVersion
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.server.errors import ClientError
@@ -56,9 +58,9 @@ class Slow:
         file.write_bytes(b"label")
         return {"file": str(file), "params": {"image": request["image"]}}
 
-    def save_label(self, image: str, file: str, tag: str, info: dict[str, Any]) -> str:
-        self.saved = (image, Path(file).read_bytes(), tag, info)
-        return image
+    def submit(self, image: str, file: Path, tag: str, info: dict[str, Any], reader: str) -> Saved:
+        self.saved = (image, file.read_bytes(), tag, info)
+        return Saved(LabelVersion(image, tag, "submitted", "", 1), None)
 
     def on_save_label(self, image: str, label: str) -> dict[str, Any]:
         return {}
@@ -163,7 +165,7 @@ def test_a_label_is_saved_and_a_refusal_reaches_the_client_as_before(server: Fas
         saved = await client.put(
             "/datastore/label?image=a&tag=final", files=file, data={"params": '{"n": 1}'}
         )
-        assert saved.json() == {"image": "a", "label": "a"}
+        assert saved.json() == {"image": "a", "label": "a", "version": 1, "warnings": []}
         wrong = await inference(client, "wrong")
         assert (wrong.status_code, wrong.json()["detail"]) == (404, "image must be the id of a case.")
         assert (await client.put("/datastore/label")).status_code == 422

@@ -1,0 +1,90 @@
+"""Opening the labels of a workspace: what killed processes left is recorded, earlier labels are taken in."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lib.cases.discovery.found_pool import FoundPool
+from lib.cases.discovery.studies import REGISTER_FILE
+from lib.labels.arrival import LabelChecks
+from lib.labels.earlier import EarlierLabels
+from lib.labels.register import Register
+from lib.labels.store import LabelStore
+from lib.labels.version_log import VersionIndex, VersionLog
+from lib.labels.versions import VersionFiles
+from lib.pipeline.folders import Folders
+from lib.runtime.progress import OnCasesDone
+
+logger = logging.getLogger(__name__)
+_TELL_S = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class LabelBook:
+    """Labels of a workspace.
+
+    Attributes:
+        store: The labels.
+        earlier: Labels of earlier servers, and labels put there by hand.
+        problems: What is wrong with the files of the versions, in sentences.
+    """
+
+    store: LabelStore
+    earlier: EarlierLabels
+    problems: list[str]
+
+    def notes(self) -> list[str]:
+        """What a study lead should know of the labels, in sentences; empty if there is nothing to say."""
+        taken, left = self.earlier.taken(), self.earlier.left_out
+        plural = "s" if taken != 1 else ""
+        verb = "were" if taken != 1 else "was"
+        return [
+            *([f"{taken} label{plural} of an earlier server {verb} taken in."] if taken else []),
+            *(f"labels/{file.path.parent.name}/{file.path.name} is left out: {file.reason}" for file in left),
+            *self.problems,
+        ]
+
+
+def open_labels(
+    folders: Folders,
+    found: FoundPool,
+    index: VersionIndex,
+    checks: LabelChecks,
+    *,
+    study_labels: str,
+    held: Callable[[], frozenset[str]],
+) -> LabelBook:
+    """Open the labels; the arguments are those of `LabelStore`.
+
+    Raises:
+        Damaged: If the register of the notes is damaged.
+    """
+    register = Register(folders.labels.with_name(REGISTER_FILE))
+    register.check()
+    log = VersionLog(VersionFiles(folders.labels), index)
+    store = LabelStore(found, log, register, checks=checks, study_labels=study_labels, held=held)
+    problems = log.reconcile(_telling("reading versions of labels"))
+    before = Register(folders.studies / REGISTER_FILE)
+    earlier = EarlierLabels(found, store, before, folders.label_folders)
+    earlier.look(_telling("taking in labels of an earlier server"))
+    book = LabelBook(store, earlier, problems)
+    for sentence in book.notes():
+        logger.info("labels: %s", sentence)
+    return book
+
+
+def _telling(what: str) -> OnCasesDone:
+    """Log how far a long opening has come, and how long it still takes."""
+    start = told = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told > _TELL_S and done:
+            told = now
+            logger.info("%s: %d of %d, %.0f s left", what, done, of, (now - start) / done * (of - done))
+
+    return tell
