@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -78,7 +78,7 @@ def train_workspace(
         The statistics, as `TrainingStats` stores them.
 
     Raises:
-        UserError: If too few patients are labelled, a case cannot be read, or another process is training.
+        UserError: If too few patients have labels that can be read, or another process is training.
         TrainingError: If the training produced values that are not finite.
     """
     stats = TrainingStats(workspace.folders.work / "model")
@@ -99,7 +99,10 @@ def train_workspace(
         for other in state_file.parent.glob("*.pt"):  # states of trainings with other labels or settings
             if other != state_file:
                 other.unlink()
-        progress = _TrainingProgress(stats, settings.epochs, start, on_progress)
+        said = [*([start.why] if start.why else []), *cases.left_out]
+        for sentence in cases.left_out:
+            logger.warning(sentence)
+        progress = _TrainingProgress(stats, settings.epochs, start, said, on_progress)
         training = SharedTraining(workspace, cases, start.network, settings, state_file=state_file, stop=stop)
         result = _tracked(training, start, progress)
         if result.stopped:
@@ -138,14 +141,19 @@ class _TrainingProgress:
     """Writes the statistics while a training runs and when it ends."""
 
     def __init__(
-        self, stats: TrainingStats, epochs: int, start: StartingPoint, on_progress: OnProgress
+        self,
+        stats: TrainingStats,
+        epochs: int,
+        start: StartingPoint,
+        said: Sequence[str],
+        on_progress: OnProgress,
     ) -> None:
-        self._stats, self._start, self._on_progress = stats, start, on_progress
+        self._stats, self._said, self._on_progress = stats, said, on_progress
         self._begun = time.monotonic()
         before = start.validation.dice if start.validation else 0.0
         self._last: dict[str, Any] = {
             "state": "running", "epoch": 0, "total_epochs": epochs, "best_metric": before,
-            "train": {}, "eval": {"best_metric": before}, "warnings": [start.why] if start.why else [],
+            "train": {}, "eval": {"best_metric": before}, "warnings": list(said),
         }  # fmt: skip
         self._write({})
 
@@ -153,7 +161,7 @@ class _TrainingProgress:
         best, shown = max(self._last["best_metric"], report.dice or 0.0), self._last["eval"]
         if report.dice is not None:
             shown = _figures(report.dice, report.dice_by_region, report.surface_distance_by_region)
-        warnings = [sentence for sentence in [self._start.why, *report.warnings] if sentence]
+        warnings = [*self._said, *report.warnings]
         self._write(
             {
                 "epoch": report.epoch,

@@ -33,12 +33,14 @@ class LabelledCases:
         check: Validation cases.
         folder: Folder of the labels, each on the grid of its case's array.
         digest: Hash of the cases and their labels.
+        left_out: Why a labelled case is not learned from, in one sentence a case.
     """
 
     learn: tuple[Case, ...]
     check: tuple[Case, ...]
     folder: Path
     digest: str
+    left_out: tuple[str, ...] = ()
 
     def read(self, workspace: Workspace, cases: Sequence[Case]) -> list[TrainingCase]:
         """Read some of the cases for training; images and labels are memory-mapped.
@@ -57,42 +59,50 @@ def labelled_cases(
 ) -> LabelledCases:
     """Split the labelled cases by patient, permanently, and resample every label to its case's grid.
 
+    A case that cannot be read, or whose label cannot, is left out; it stops no other.
+
     Args:
         workspace: Workspace of the labelled cases.
         on_progress: Called with the number of cases done and the number of all.
 
     Raises:
-        UserError: If there are too few labelled patients, or a case cannot be read.
+        UserError: If there are too few labelled patients that can be read.
     """
-    learn, check = _split(
-        workspace, [case for case in workspace.verdicts.served if case.id in workspace.labels.labelled()]
-    )
-    folder, digest = workspace.folders.work / "training" / "labels", hashlib.blake2b(digest_size=16)
-    cases = [*learn, *check]
-    for done, case in enumerate(cases):
-        on_progress(done, len(cases))
+    labelled = [case for case in workspace.verdicts.served if case.id in workspace.labels.labelled()]
+    folder, left_out = workspace.folders.work / "training" / "labels", list[str]()
+    read, hashes = list[Case](), dict[str, bytes]()
+    for done, case in enumerate(labelled):
+        on_progress(done, len(labelled))
         try:
             label = _on_grid(workspace.labels.read(case, with_ignored=True), workspace.cache.get(case).grid)
         except UserError as err:
-            raise UserError(f"case {case.id} cannot be trained on: {err}") from err
-        for part in (case.id, workspace.cache.key(case), str(case in check)):
-            digest.update(part.encode())
-        digest.update(label.tobytes())
+            left_out.append(f"Case {case.id} is not learned from: {err}")
+            continue
+        read.append(case)
+        hashes[case.id] = hashlib.blake2b(label.tobytes(), digest_size=16).digest()
         with replacing(_label_file(folder, case)) as part_file, part_file.open("wb") as stream:
             np.save(stream, label)
-    used = {_label_file(folder, case) for case in cases}
+    learn, check = _split(workspace, read, left_out)
+    digest = hashlib.blake2b(digest_size=16)
+    for case in [*learn, *check]:
+        for part in (case.id, workspace.cache.key(case), str(case in check)):
+            digest.update(part.encode())
+        digest.update(hashes[case.id])
+    used = {_label_file(folder, case) for case in read}
     for file in folder.iterdir():
         if file not in used:
             file.unlink()
-    return LabelledCases(tuple(learn), tuple(check), folder, digest.hexdigest())
+    return LabelledCases(tuple(learn), tuple(check), folder, digest.hexdigest(), tuple(left_out))
 
 
-def _split(workspace: Workspace, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+def _split(
+    workspace: Workspace, cases: Sequence[Case], left_out: Sequence[str]
+) -> tuple[list[Case], list[Case]]:
     patients, needed = {case.patient for case in cases}, LEAST_PATIENTS
     if len(patients) < needed:
         raise UserError(
             f"training needs final labels of at least {needed} patients; there are {len(patients)}. "
-            f"Label {needed - len(patients)} more and submit them."
+            + " ".join([f"Label {needed - len(patients)} more and submit them.", *left_out[:3]])
         )
     held_out = split_patients(
         workspace.folders.work / "model" / "split.json", patients, share=VALIDATION_SHARE

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from lib.pipeline.disk import disk_bytes
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.temporary import new_file
+from lib.server.dataset_archive import write_archive
 from lib.server.errors import ClientError, client_error
 from lib.server.image_files import ImageFiles
 
@@ -218,15 +218,10 @@ class CaseDatastore(Datastore):
         ]
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
-        """A ZIP of the labelled cases: every volume, the label, the register."""
+        """A ZIP of the labelled cases: every volume, every version of the labels, the register."""
         cases = [case for case in self.workspace.verdicts.served if case.id in self.labelled()][:limit_cases]
-        with new_file("dataset-", ".zip") as file, zipfile.ZipFile(file, "w") as archive:
-            for case in cases:
-                for modality in case.modalities:
-                    volume = self._image_files.file(case, modality)
-                    archive.write(volume, f"{case.id}/{volume.name}")
-                label = self.labels_of(case)[FINAL]
-                archive.write(label, f"labels/final/{case.id}{suffix_of(label)}")
+        with new_file("dataset-", ".zip") as file, _client_errors():
+            write_archive(file, self, cases)
         return str(file)
 
     def refresh(self) -> None:
@@ -241,10 +236,10 @@ class CaseDatastore(Datastore):
             "quarantined": len(self.workspace.verdicts.quarantined),
         }
 
-    def json(self) -> dict[str, Any]:
-        """Every served case with its labels, in MONAI Label's form."""
+    def json(self, cases: Sequence[Case] | None = None) -> dict[str, Any]:
+        """Cases with their labels, in MONAI Label's form; by default every served case."""
         objects = {}
-        for case in self.workspace.verdicts.served:
+        for case in self.workspace.verdicts.served if cases is None else cases:
             objects[case.id] = {
                 "image": {
                     "ext": suffix_of(Path(self._image_files.name(case, self._reference(case)))),

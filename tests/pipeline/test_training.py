@@ -117,6 +117,18 @@ def test_too_few_labels_are_refused_with_how_many_are_missing(samples: Callable[
     assert "Label 2 more" in TrainingStats(workspace.folders.work / "model").read()["message"]
 
 
+def test_a_label_that_cannot_be_learned_from_is_named_and_stops_no_other(
+    workspace: Workspace, learn: Callable[..., dict[str, Any]]
+) -> None:
+    damaged = workspace.folders.studies / THREE[0] / "GTV.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    stats = learn(workspace, dice=0.5)
+    assert sorted(stats["trained_on"] + stats["validated_on"]) == sorted(THREE[1:])
+    (sentence,) = stats["warnings"]
+    assert sentence.startswith(f"Case {THREE[0]} is not learned from: ")
+    assert "GTV.nii.gz must be complete" in sentence
+
+
 def test_training_goes_on_from_the_published_weights(
     workspace: Workspace, learn: Callable[..., dict[str, Any]]
 ) -> None:

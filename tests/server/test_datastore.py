@@ -1,5 +1,6 @@
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -375,3 +376,25 @@ def test_notes_that_would_make_a_stored_label_unreadable_or_empty_are_refused(
     with pytest.raises(ClientError, match=r"label_info must|a segment must be named"):
         datastore.update_label_info("STS_002", "final", notes)
     assert np.array_equal(datastore.labels.read(case).array, before)
+
+
+def test_the_archive_is_decoded_without_this_app(samples: Samples, tmp_path: Path) -> None:
+    datastore = open_datastore(samples("STS_002", "STS_008", labels=False))
+    segments = [{"name": "lesion", "idx": 5}]  # as a client numbers it
+    for reader, value in (("ann", 1), ("bob", 5)):
+        file = label_for(datastore.workspace, "STS_002", tmp_path / "x.nii.gz", value=value)
+        notes = {"client_id": reader} | ({"label_info": segments} if value == 5 else {})
+        datastore.save_label("STS_002", str(file), "final", notes)
+    with zipfile.ZipFile(datastore.get_dataset_archive(None)) as archive:
+        archive.extractall(tmp_path / "out")
+    register = json.loads((tmp_path / "out" / "datastore_v2.json").read_text())
+    assert list(register["objects"]) == ["STS_002"]
+    label = register["objects"]["STS_002"]["labels"]["final"]
+    assert (label["values"], label["info"]["reader"]) == ({"lesion": 5}, "bob")
+    assert [version["reader"] for version in label["versions"]] == ["ann", "bob"]
+    for about in ({"archived": label["file"], "segments": label["values"].items()}, *label["versions"]):
+        voxels = np.asarray(nib.load(tmp_path / "out" / about["archived"]).dataobj)
+        ((name, value),) = about["segments"]
+        assert (name, int((voxels == value).sum()), int((voxels != 0).sum())) == ("lesion", 400, 400)
+    names = sorted(path.name for path in (tmp_path / "out" / "STS_002").iterdir())
+    assert names == ["STS_002_CT.nii.gz", "STS_002_MR_T1.nii.gz", "STS_002_PET.nii.gz"]

@@ -16,8 +16,8 @@ from lib.cases.placement import outlined_part, share_inside, share_within, volum
 from lib.cases.quality.label_turns import turned_fit
 from lib.cases.quality.measurements import measure
 from lib.pipeline.training_data import labelled_cases
-from lib.runtime.errors import UserError
 from lib.server.datastore import CaseDatastore
+from lib.server.errors import ClientError
 from tests.support.checked_samples import PREPARATION, SAMPLES
 from tests.support.images import write_body
 from tests.support.pools import check_here, open_datastore
@@ -211,18 +211,16 @@ def test_a_lesion_that_the_reference_is_too_coarse_for_is_held_back(tmp_path: Pa
     assert "Of 0.008 ml 0 ml are left on the grid of T2" in text
 
 
-def test_training_refuses_a_submitted_label_that_its_grid_has_no_voxel_for(tmp_path: Path) -> None:
+def test_a_submitted_label_that_its_grid_has_no_voxel_for_is_refused(tmp_path: Path) -> None:
     datastore = pool(tmp_path)
     fine = np.array([[1.0, 0, 0, -57], [0, 1, 0, 73], [0, 0, 1, 63], [0, 0, 0, 1]])
     nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), fine), tmp_path / "sent.nii.gz")
     write_body(tmp_path / "p2" / "T1.nii.gz", seed=2)
     nib.save(nib.load(tmp_path / "p1" / "GTV.nii.gz"), tmp_path / "p2" / "GTV.nii.gz")
     datastore = open_datastore(tmp_path)
-    datastore.save_label("p1", str(tmp_path / "sent.nii.gz"), "final", {})
-    with pytest.raises(
-        UserError, match=r"case p1 cannot be trained on: .* nothing is left of it on the grid"
-    ):
-        labelled_cases(datastore.workspace)
+    with pytest.raises(ClientError, match=r"nothing of this one is left there. Outline it on that image"):
+        datastore.save_label("p1", str(tmp_path / "sent.nii.gz"), "final", {})
+    assert not labelled_cases(datastore.workspace).left_out
 
 
 def test_every_sample_lies_on_its_images() -> None:
