@@ -36,13 +36,13 @@ from lib.runtime.temporary import keep_private, remove_left_folders
 from lib.server.boundary.exposure import listening_host, warning_of_open_door
 from lib.server.boundary.middleware import set_boundary
 from lib.server.boundary.peers import HeldCases, peer
-from lib.server.datastore import CaseDatastore
+from lib.server.datastore import CaseDatastore, reader_of
 from lib.server.endpoints.context import Served
 from lib.server.endpoints.page import offer_page
 from lib.server.errors import ClientError, offered
 from lib.server.prefetch import Prefetcher
-from lib.server.study_watcher import StudyWatcher
-from lib.server.submission import origin_of
+from lib.server.study_watcher import LISTING_SHARE, StudyWatcher
+from lib.server.submission import origin_of, record_shown
 from lib.server.subprocesses import ending_in_a_sentence, stop_jobs_at_the_end
 from lib.server.tasks.infer import CimlInfer
 from lib.server.tasks.scoring import ModalityDifferenceScoring
@@ -147,6 +147,13 @@ class MdalCimlApp(MONAILabelApp):
             share=1.0,
             failing="temporary files of jobs that ended are still there",
         ).start()
+        PeriodicTask(
+            self._take_in_labels,
+            name="earlier-labels",
+            every_s=self.workspace.settings.refresh_s,
+            share=LISTING_SHARE,
+            failing="labels that were put there by hand are not taken in",
+        ).start(at_once=False)
         self.watcher.start()
         self.prefetcher = Prefetcher(self.workspace, self._datastore.labelled)
         self.prefetcher.start()
@@ -201,10 +208,9 @@ class MdalCimlApp(MONAILabelApp):
         except ValueError as err:
             raise ClientError(str(err)) from err
         label = file
-        self._record_shown(case, about["ciml"], str(request.get("client_id") or ""))
+        record_shown(self.workspace, case, about["ciml"], reader_of(request))
         if request.get("save_label") is True:
-            version = {"model_version": about["ciml"]["version"]} if "version" in about["ciml"] else {}
-            origin = Origin("model", reader=str(request["model"]), about=version)
+            origin = Origin("model", str(request["model"]), about={"ciml": about["ciml"]})
             try:
                 notes = {"model": request["model"], "params": about}
                 label = self._datastore.submit(case.id, Path(file), tag, notes, origin).version.case_id
@@ -275,12 +281,9 @@ class MdalCimlApp(MONAILabelApp):
             self.prefetcher.look()
         logger.info("label saved for %s", case.id)
 
-    def _record_shown(self, case: Case, about: Mapping[str, Any], reader: str) -> None:
-        """Record which pre-segmentation a reader is shown: the label may begin from it."""
-        if "version" in about:
-            shown = {"version": about["version"], "model": about["model"]}
-            with suppress(Unavailable):
-                self.workspace.plan.record("segmented", case.id, reader or None, shown)
+    def _take_in_labels(self) -> None:
+        if self.workspace.label_book.earlier.look() and self.prefetcher:
+            self.prefetcher.look()
 
     def _checked(self) -> None:
         if self._auto_update_scoring:

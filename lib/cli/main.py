@@ -15,6 +15,8 @@ from typer.core import TyperCommand
 
 from lib.cases.quality.check import PoolReport
 from lib.cli.errors import ending_in_a_sentence
+from lib.cli.labels import EPILOG as LABELS_EPILOG
+from lib.cli.labels import labels
 from lib.cli.options import Conf, Studies, console, device_among, key_values
 from lib.cli.report import EPILOG as REPORT_EPILOG
 from lib.cli.report import report
@@ -98,6 +100,8 @@ def check(
     console.print(pool_table(workspace))
     if not only_list and workspace.pool.cases:
         console.print(check_table(workspace))
+        for sentence in workspace.label_book.notes():
+            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     if output:
         with replacing(output) as part:
             part.write_text(json.dumps(check_document(workspace), indent=1, allow_nan=False))
@@ -150,6 +154,7 @@ def select(
 app.command(epilog=TRAIN_EPILOG)(train)
 app.command(epilog=SEGMENT_EPILOG)(segment)
 app.command(epilog=REPORT_EPILOG)(report)
+app.command(epilog=LABELS_EPILOG)(labels)
 
 
 @app.command(epilog="Example: python main.py settings")

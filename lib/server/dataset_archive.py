@@ -1,4 +1,4 @@
-"""ZIP of the labelled cases: every volume, every version of every label, and the register that explains them."""
+"""ZIP of the labelled cases: every volume, every version of the labels, and the register of both."""
 
 from __future__ import annotations
 
@@ -42,10 +42,8 @@ def write_archive(file: Path, datastore: CaseDatastore, cases: Sequence[Case]) -
 
 def _add_label(archive: zipfile.ZipFile, datastore: CaseDatastore, case: Case) -> dict[str, Any]:
     """Add the final label of a case and its versions; returns what the register says of them."""
-    label, current = (
-        Path(datastore.get_label_uri(case.id, FINAL)),
-        datastore.labels.log.version(case.id, FINAL),
-    )
+    current = datastore.labels.log.version(case.id, FINAL)
+    label = Path(datastore.get_label_uri(case.id, FINAL))
     name = f"labels/{FINAL}/{case.id}{suffix_of(label)}"
     archive.write(label, name)
     versions = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -279,7 +279,7 @@ class CaseDatastore(Datastore):
 
 def reader_of(notes: Any) -> str:
     """Name of the reader as clients send it with a label; empty if they send none."""
-    name = notes.get("client_id") if isinstance(notes, dict) else None
+    name = notes.get("client_id") if isinstance(notes, Mapping) else None
     return name if isinstance(name, str) and name.isprintable() and len(name) <= MAX_NAME else ""
 
 

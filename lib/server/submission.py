@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +41,21 @@ def origin_of(workspace: Workspace, segmenter: Segmenter, case: Case, *, reader:
             if segmentation := segmenter.earlier(case, shown.details["model"]):
                 begun_from = segmentation.outlined()
     return Origin("submitted", reader, client, about, begun_from)
+
+
+def record_shown(workspace: Workspace, case: Case, about: Mapping[str, Any], reader: str) -> None:
+    """Record which pre-segmentation a reader is shown: the label may begin from it.
+
+    Args:
+        workspace: Workspace of the case.
+        case: Case that was segmented.
+        about: Facts about the segmentation, with `version` and `model` if there is a model.
+        reader: Name of the reader; empty if it is not known.
+    """
+    if "version" in about:
+        shown = {"version": about["version"], "model": about["model"]}
+        with suppress(Unavailable):  # the reader gets the segmentation all the same
+            workspace.plan.record("segmented", case.id, reader or None, shown)
 
 
 def told(saved: Saved) -> list[str]:

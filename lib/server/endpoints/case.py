@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from lib.cases.case import Case
+from lib.labels.store import check_tag
+from lib.server.boundary.exposure import administrator
 from lib.server.endpoints.context import client_errors, file_response, served
+from lib.server.tasks.strategies import annotator_of
 from lib.views.documents.case_document import case_document
 from lib.views.documents.case_files import CaseFiles
 
@@ -49,6 +53,32 @@ def segmentation(id: str, request: Request) -> FileResponse:
 def label(id: str, tag: str, request: Request) -> FileResponse:
     """A NIfTI with the label values, on the grid on which the reader drew."""
     return _file(id, request, lambda files, case: files.label(case, tag))
+
+
+class Choice(BaseModel):
+    """Choice of the version of a label that becomes current again."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: int = Field(ge=1)
+    reader: str = Field(default="", max_length=160)
+
+
+@router.post(
+    "/labels/{tag}/current",
+    summary="Make an earlier version of a label current again",
+    dependencies=[Depends(administrator)],
+)
+def restore(id: str, tag: str, choice: Choice, request: Request) -> dict[str, Any]:
+    """JSON as for the case, after the choice; no version is lost."""
+    app = served(request)
+    case = app.case(id)
+    with client_errors():
+        reader = annotator_of(choice.reader) if choice.reader else ""
+        version = app.workspace.labels.restore(case, check_tag(tag), choice.version, reader=reader)
+        about = {"version": version.number, "of": choice.version}
+        app.workspace.plan.record("restored", case.id, reader or None, about)
+        return case_document(CaseFiles(app.workspace, app.segmenter), case)
 
 
 @router.get(

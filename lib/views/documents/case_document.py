@@ -8,6 +8,7 @@ from lib.cases.case import Case, Source
 from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.formats.image import read_grid
 from lib.ciml.inference.explanation import MEASURE_UNITS, MEASURES, links_of
+from lib.labels.versions import LabelVersion
 from lib.pipeline.place_differences import place_differences
 from lib.pipeline.plan_document import PlannedCase, budgeted, reason
 from lib.pipeline.workspace import Workspace
@@ -20,6 +21,9 @@ from lib.views.pictures.difference_map import colour_range
 from lib.views.pictures.display_presets import display_window
 
 _SHOWN_MAPS = ("attention", "kl")  # contribution maps on the page; the explanation's folder has all
+
+
+_SHOWN_OF_A_VERSION = ("of", "model_version", "seconds_since_offer")
 
 
 def case_document(files: CaseFiles, case: Case) -> dict[str, Any]:
@@ -45,6 +49,7 @@ def case_document(files: CaseFiles, case: Case) -> dict[str, Any]:
         "modalities": [_modality(case, name, source) for name, source in case.modalities.items()],
         "reference": workspace.preparation.reference_of(case),
         "labels": [{"tag": tag, **_written_at(files, case, tag)} for tag in sorted(labels)],
+        "versions": [_version(files, version) for version in reversed(workspace.labels.log.of_case(case.id))],
         "label_names": dict(workspace.decomposition.labels),
         "differences": _differences(files, case),
         "model": _model(files),
@@ -109,6 +114,21 @@ def _written_at(files: CaseFiles, case: Case, tag: str) -> dict[str, Any]:
     return {"written": files.workspace.labels.notes(case, tag).get("written")}
 
 
+def _version(files: CaseFiles, version: LabelVersion) -> dict[str, Any]:
+    """One version of a label; only the name of the reader says who."""
+    current = files.workspace.labels.log.version(version.case_id, version.tag)
+    return {
+        "tag": version.tag,
+        "number": version.number,
+        "kind": version.kind,
+        "reader": version.reader,
+        "written": version.written,
+        "is_label": version.is_label,
+        "current": current is not None and current.number == version.number,
+        **{key: version.about[key] for key in _SHOWN_OF_A_VERSION if key in version.about},
+    }
+
+
 def _differences(files: CaseFiles, case: Case) -> list[dict[str, Any]]:
     """Maps of where modalities differ: the colour range, and the place that differs most."""
     differences = place_differences(files.workspace)
@@ -140,7 +160,8 @@ def _model(files: CaseFiles) -> dict[str, Any] | None:
 
 
 def _event(event: Event) -> dict[str, Any]:
-    kept = {key: event.details[key] for key in ("rank", "strategy", "plan", "cases") if key in event.details}
+    shown = ("rank", "strategy", "plan", "cases", "version", "of")
+    kept = {key: event.details[key] for key in shown if key in event.details}
     return {
         "at": event.at.isoformat(timespec="seconds"),
         "kind": event.kind,

@@ -50,7 +50,8 @@ def pool_check(workspace: Workspace) -> dict[str, Any]:
     """Result of the last pool check; JSON.
 
     Returns:
-        `state`: running, unchecked, failed or done, with `sentences`; `counts` by status; `kinds` of findings
+        `state`: running, unchecked, failed or done, with `sentences`; `labels`: sentences on labels that were
+        taken in, left out or damaged; `counts` by status; `kinds` of findings
         with the number of cases; `cases` with findings, worst first.
     """
     pool, verdicts = workspace.pool, workspace.verdicts.by_case
@@ -61,6 +62,7 @@ def pool_check(workspace: Workspace) -> dict[str, Any]:
     return {
         "state": state,
         "sentences": sentences,
+        "labels": workspace.label_book.notes(),
         "counts": {"cases": len(pool.cases), **PoolReport(verdicts).count()},
         "skipped": [
             {"reason": reason, "count": count}

@@ -1,7 +1,8 @@
 // One case: the reason for its rank, its images side by side, the pool check, the history.
 
 import { h, table } from "mdal/dom.js";
-import { count, signed, when } from "mdal/format.js";
+import { count, duration, signed, when } from "mdal/format.js";
+import { NAME } from "mdal/today.js";
 import { opening } from "mdal/opening.js";
 import { placeholder, viewer } from "mdal/viewer.js";
 
@@ -25,6 +26,7 @@ export async function view(source, id) {
       pairs(about),
       check(about),
       source.live && about.model && contributions(source, about),
+      versions(source, about),
       history(about),
     ].filter(Boolean),
     close: () => images.close(),
@@ -96,6 +98,40 @@ function contributions(source, about) {
   return h("section", {}, h("h2", {}, "Contribution of each modality to the model's segmentation"), make, place);
 }
 
+const KINDS = {
+  submitted: "submitted", model: "stored by the model", pacs: "from the PACS", "taken in": "taken in from a file",
+  noted: "notes changed", restored: "made current again", removed: "removed",
+};
+
+// Every version of the case's labels, newest first; an earlier one can be made current again.
+function versions(source, about) {
+  const node = h("section", { "aria-label": "Versions of the label" });
+  const choose = async (tag, version) => {
+    try {
+      const reader = localStorage.getItem(NAME) ?? "";
+      show(await source.send(`cases/${encodeURIComponent(about.id)}/labels/${tag}/current`, { version, reader }));
+    } catch (error) {
+      node.append(h("p", { class: "problem", role: "alert" }, error.message));
+    }
+  };
+  const show = ({ versions: all }) => node.replaceChildren(h("h2", {}, "Versions of the label"), table({
+    caption: "Newest first; no version is ever lost",
+    columns: ["Version", "Label", "Reader", "When", "How", "Began from", "After the offer", ""],
+    rows: all.map(version => [
+      `${version.number}`, version.tag, version.reader || "not known", version.written ? when(version.written) : "",
+      `${KINDS[version.kind]}${version.of ? `, as version ${version.of}` : ""}`,
+      version.model_version ? `model version ${version.model_version}` : "",
+      version.seconds_since_offer === undefined ? "" : duration(version.seconds_since_offer),
+      version.current ? h("strong", {}, "current") : source.live && version.is_label
+        ? h("button", { type: "button", onclick: () => choose(version.tag, version.number) },
+          `Make version ${version.number} current`) : "",
+    ]),
+  }));
+  if (!about.versions.length) return null;
+  show(about);
+  return node;
+}
+
 function history(about) {
   const rows = about.history.map(event => [when(event.at), describe(event)]);
   return h("section", {}, h("h2", {}, "History"), rows.length === 0
@@ -103,13 +139,15 @@ function history(about) {
     : table({ caption: "Newest first", columns: ["Time", "Event"], rows }));
 }
 
-function describe({ kind, who, rank, strategy, plan, cases }) {
+function describe({ kind, who, rank, strategy, plan, cases, version, of }) {
   const by = who ? ` by ${who}` : "";
   const place = rank ? `, rank ${rank} in the order ${strategy}` : "";
   switch (kind) {
     case "planned": return `Plan ${plan} was made for ${count(cases, "case")}`;
     case "offered": return `Offered to ${who ?? "a reader"}${place}`;
-    case "labelled": return `Labelled${by}`;
+    case "labelled": return `Labelled${by}${version ? `, version ${version}` : ""}`;
+    case "restored": return `Version ${of} was made current again${by}, as version ${version}`;
+    case "segmented": return `Pre-segmentation by model version ${version} shown${who ? ` to ${who}` : ""}`;
     case "set aside": return `Set aside${by}`;
     case "expired": return `Lease${who ? ` of ${who}` : ""} expired: offered to others again`;
     default: return `${kind}${by}`;

@@ -16,6 +16,7 @@ export async function view(source) {
   const node = [
     ...check.sentences.map(sentence => h("p", { class: "warning" }, sentence)),
     check.state === "done" ? summary(check.counts, check.cases) : null,
+    ...check.labels.map(sentence => h("p", { class: "quiet" }, sentence)),
     skipped(check.skipped),
   ];
   if (check.cases.length) {

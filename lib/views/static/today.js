@@ -7,7 +7,7 @@ import { opening } from "mdal/opening.js";
 export const label = "Today";
 
 const POLL_MS = 5000;
-const NAME = "mdal-annotator";  // key of the reader's name on this computer
+export const NAME = "mdal-annotator";  // key of the reader's name on this computer
 
 export async function view(source) {
   const parts = Object.fromEntries(["warnings", "next", "counts", "jobs", "readers"].map(name => [name, h("div")]));

@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 
 from lib.cases.quality.findings import Finding, Verdict
 from lib.cases.quality.kept_check import KeptCheck
+from lib.labels.store import Origin
 from lib.pipeline.place_differences import differences_folder
 from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.settings import read_settings
@@ -27,6 +28,7 @@ from lib.server.endpoints.case import router
 from lib.server.endpoints.context import Served
 from tests.support.networks import outline_uptake
 from tests.support.places import PLACES, differences, peak
+from tests.support.pools import label_for
 
 IDS = ("STS_002", "STS_008")
 SENTENCE = "CT is dark. Look at it."
@@ -92,6 +94,38 @@ def test_a_case_says_why_it_was_chosen_and_what_happened_to_it(
     assert by_name["MR_T1"]["shape"] == [57, 45, 35]
     json.dumps(about, allow_nan=False)
     assert client.get("/cases/STS_002_PET").json()["id"] == "STS_002"  # a volume's name means the case
+
+
+def test_the_history_names_both_readers_and_an_earlier_label_is_made_current_again(
+    workspace: Workspace, client: TestClient, tmp_path: Path
+) -> None:
+    file, case = label_for(workspace, "STS_002", tmp_path / "x.nii.gz"), workspace.pool.by_id["STS_002"]
+    for reader, seconds in (("ann", 61.5), ("<b>", None)):
+        about = {} if seconds is None else {"seconds_since_offer": seconds, "model_version": 4}
+        workspace.labels.save(case, file, "final", {}, Origin(reader=reader, client="10.0.0.9", about=about))
+    second, first = client.get("/cases/STS_002").json()["versions"]
+    assert (second["reader"], second["number"], second["current"]) == ("<b>", 2, True)
+    assert (first["reader"], first["current"], first["kind"]) == ("ann", False, "submitted")
+    assert (first["model_version"], first["seconds_since_offer"]) == (4, 61.5)
+    assert "client" not in first
+    chosen = client.post("/cases/STS_002/labels/final/current", json={"version": 1, "reader": "lead"})
+    about = chosen.json()
+    assert [(each["number"], each["kind"], each["current"]) for each in about["versions"]] == [
+        (3, "restored", True),
+        (2, "submitted", False),
+        (1, "submitted", False),
+    ]
+    event = about["history"][0]
+    assert (event["kind"], event["who"], event["version"], event["of"]) == ("restored", "lead", 3, 1)
+    for choice, status, said in (
+        ({"version": 9}, 409, "must be one of 1, 2, 3; got 9"),
+        ({"version": 0}, 422, ""),
+        ({"version": 1, "reader": "a\nb"}, 400, "client_id must be a name"),
+    ):
+        answer = client.post("/cases/STS_002/labels/final/current", json=choice)
+        assert (answer.status_code, said in answer.text) == (status, True), answer.text
+    assert client.post("/cases/STS_002/labels/../current", json={"version": 1}).status_code in (404, 405)
+    assert workspace.labels.notes(case, "final")["version"] == 3
 
 
 def test_the_volumes_are_in_the_modalitys_unit_on_its_own_grid(
