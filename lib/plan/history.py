@@ -25,8 +25,8 @@ class Event:
 
     Attributes:
         at: Time of the event.
-        kind: `planned` (the whole pool), `offered`, `set aside`, `expired`, `segmented`, `labelled`,
-            `restored`, `removed`.
+        kind: `planned` (the whole pool), `offered`, `set aside`, `given back`, `expired`, `segmented`,
+            `labelled`, `restored`.
         annotator: Annotator who requested or labelled the case.
         details: Rank and strategy of an offer, version and size of a plan.
     """

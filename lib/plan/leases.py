@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from lib.plan.database import one_at_a_time
 from lib.plan.orm import EventRow, LeaseRow, SetAsideRow
@@ -20,7 +20,18 @@ _OFFERED_AT = (
     .limit(1)
     .scalar_subquery()
 )
-_LEASES = select(LeaseRow.case_id, LeaseRow.annotator, LeaseRow.until, _OFFERED_AT.label("offered_at"))
+_OFFER = (
+    select(func.max(EventRow.id))
+    .where(EventRow.case_id == LeaseRow.case_id, EventRow.kind == "offered")
+    .scalar_subquery()
+)
+_LEASES = select(
+    LeaseRow.case_id,
+    LeaseRow.annotator,
+    LeaseRow.until,
+    _OFFERED_AT.label("offered_at"),
+    _OFFER.label("offer"),
+)
 _LEASE_OF = _LEASES.where(LeaseRow.case_id == bindparam("case"))
 _END_LEASE = delete(LeaseRow).where(LeaseRow.case_id == bindparam("ended"))
 _LEASE = insert(LeaseRow)
@@ -29,6 +40,7 @@ _SET_ASIDE = insert(SetAsideRow)
 _CLEAR_SET_ASIDE = delete(SetAsideRow).where(SetAsideRow.annotator == bindparam("by"))
 _EVENT = insert(EventRow)
 
+MAX_PASSED_OVER = 4  # cases that are kept for an annotator name after it asked for the next one
 MAX_CLOCK_SKEW = timedelta(hours=1)  # between servers, or after a clock was set back
 
 
@@ -90,7 +102,8 @@ class Assignments:
     """Cases that the annotators hold now, and the cases that one annotator has set aside.
 
     Attributes:
-        held: Annotator and end of the lease, by id of each leased case.
+        held: Annotator and end of the lease, by id of each leased case; the last case that each annotator was
+            offered comes before those that the annotator passed over.
         aside: Ids of the cases that this annotator set aside.
     """
 
@@ -102,8 +115,8 @@ class Assignments:
         """Read the leases; the database is not changed."""
         leases = connection.execute(_LEASES).all()
         aside = set(connection.scalars(_ASIDE, {"by": annotator}))
-        held = {lease.case_id: (lease.annotator, lease.until) for lease in leases if _is_held(lease, now)}
-        return cls(held, aside)
+        valid = sorted((lease for lease in leases if _is_held(lease, now)), key=_newest_first)
+        return cls({lease.case_id: (lease.annotator, lease.until) for lease in valid}, aside)
 
     @property
     def annotators(self) -> set[str]:
@@ -111,8 +124,13 @@ class Assignments:
         return {who for who, _ in self.held.values()}
 
     def case_of(self, annotator: str) -> str | None:
-        """Id of the case that an annotator holds; None if there is none."""
+        """Id of the case that an annotator was last offered; None if there is none."""
         return next((case for case, (who, _) in self.held.items() if who == annotator), None)
+
+    @property
+    def at_work(self) -> set[str]:
+        """Ids of the cases that annotators were last offered; the others were passed over."""
+        return {case for case, (who, _) in self.held.items() if case == self.case_of(who)}
 
 
 def offered_at(connection: Connection, case_id: str, annotator: str) -> datetime | None:
@@ -127,8 +145,10 @@ def lease_first(
     """Lease the first free case of an order, within the connection's transaction.
 
     A case is free if it is open, nobody holds it, and this annotator has not set it aside. A case that this
-    annotator still holds is set aside: a new request without a label passes it over. Cases that were set
-    aside come again once no other case is left. A case whose lease has expired is free again.
+    annotator still holds is set aside: a new request without a label passes it over. The lease stays all the
+    same, because two clients may send one name, or none, and the other may be at work on it; only the last
+    `MAX_PASSED_OVER` cases are kept so, and they spend no budget. Cases that were set aside come again once
+    no other case is left. A case whose lease has expired is free again.
 
     Args:
         connection: Connection in a transaction that writes.
@@ -145,10 +165,12 @@ def lease_first(
     aside = set(connection.scalars(_ASIDE, {"by": request.annotator}))
     pool = read_pool()
     held = _end_leases(connection, leases, request, pool, aside, now)
-    spent = len(pool.labelled) + sum(pool.is_open(id) for id in held)
+    at_work = {lease.annotator: lease.case_id for lease in reversed(held) if pool.is_open(lease.case_id)}
+    at_work.pop(request.annotator, None)
+    spent = len(pool.labelled) + len(at_work)
     if request.stop is not None and spent >= request.stop:
         return None
-    found = first_free(request.order, pool, held, aside)
+    found = first_free(request.order, pool, {lease.case_id for lease in held}, aside)
     if found is None or found[1] in aside:
         connection.execute(_CLEAR_SET_ASIDE, {"by": request.annotator})
     if found is None:
@@ -180,26 +202,34 @@ def _end_leases(
     pool: PoolState,
     aside: set[str],
     now: datetime,
-) -> set[str]:
-    """End the expired leases and those of the requesting annotator; return the ids of cases still leased.
+) -> list[Any]:
+    """End the leases that expired or have their label; return the leases that stay, the newest first.
 
-    An open case that the annotator still held is added to `aside`.
+    Open cases that the requesting annotator still holds are added to `aside`.
     """
-    held = set()
-    for lease in leases:
+    held, passed_over = [], 0
+    for lease in sorted(leases, key=_newest_first):
         case_id, annotator = lease.case_id, lease.annotator
         if not _is_held(lease, now):
             record_event(connection, now, "expired", case_id, annotator)
         elif annotator != request.annotator:
-            held.add(case_id)
+            held.append(lease)
             continue
         elif pool.is_open(case_id):
-            record_event(connection, now, "set aside", case_id, annotator)
             if case_id not in aside:
+                record_event(connection, now, "set aside", case_id, annotator)
                 connection.execute(_SET_ASIDE, [{"annotator": annotator, "case_id": case_id}])
                 aside.add(case_id)
+            passed_over += 1
+            if passed_over <= MAX_PASSED_OVER:
+                held.append(lease)
+                continue
         connection.execute(_END_LEASE, [{"ended": case_id}])
     return held
+
+
+def _newest_first(lease: Any) -> tuple[int, str]:
+    return -(lease.offer or 0), lease.case_id
 
 
 def _is_held(lease: Any, now: datetime) -> bool:

@@ -25,7 +25,7 @@ from lib.plan.leases import (
     record_event,
 )
 from lib.plan.neighbours import Neighbourhood
-from lib.plan.orm import Base, LeaseRow, PairScoreRow, PlanRow, ProgressRow, RankRow, ScoreRow
+from lib.plan.orm import Base, LeaseRow, PairScoreRow, PlanRow, ProgressRow, RankRow, ScoreRow, SetAsideRow
 from lib.plan.scores import CaseScore, PairScore, check_json, pair_rows, score_rows, unpack_features
 
 __all__ = ["CaseScore", "Event", "Offer", "PairScore", "PlanStore", "PoolState"]
@@ -222,6 +222,17 @@ class PlanStore:
         with self._writing.begin() as connection:
             connection.execute(delete(LeaseRow).where(LeaseRow.case_id == case_id))
             record_event(connection, self._now(), kind, case_id, annotator, details)
+
+    def give_back(self, case_id: str, *, annotator: str) -> bool:
+        """End the lease of a case that this annotator holds; return whether the annotator held it."""
+        with self._writing.begin() as connection:
+            ours = (LeaseRow.case_id == case_id, LeaseRow.annotator == annotator)
+            if not connection.execute(delete(LeaseRow).where(*ours)).rowcount:
+                return False
+            aside = (SetAsideRow.case_id == case_id, SetAsideRow.annotator == annotator)
+            connection.execute(delete(SetAsideRow).where(*aside))
+            record_event(connection, self._now(), "given back", case_id, annotator)
+        return True
 
     def record(self, kind: str, case_id: str, annotator: str | None, details: Mapping[str, Any]) -> None:
         """Record an event of a case."""

@@ -17,6 +17,7 @@ from benchmarks.server.annotators import (
     ours_on_postgresql,
     write_label,
 )
+from lib.plan.leases import MAX_PASSED_OVER
 from tests.support.images import write_image
 from tests.support.postgresql import skip_without_postgresql
 from tests.support.server import serving
@@ -31,7 +32,7 @@ def ask(address: str, annotator: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("servers", ["one on SQLite", "two on one PostgreSQL"])
-def test_annotators_at_once_label_the_whole_pool_and_never_hold_the_same_case(
+def test_annotators_at_once_work_through_the_pool_and_never_hold_the_same_case(
     servers: str, tmp_path: Path
 ) -> None:
     cases, clients, calls = 60, 4, 30
@@ -45,7 +46,10 @@ def test_annotators_at_once_label_the_whole_pool_and_never_hold_the_same_case(
         assert not any(hold.failed for hold in holds)
         assert held_twice(holds) == labelled_twice(holds) == 0
         assert len({hold.annotator for hold in holds if hold.labelled}) == clients
-        assert len({hold.case_id for hold in holds if hold.labelled}) == cases
+        offered = {hold.case_id for hold in holds if hold.case_id}
+        left = offered - {hold.case_id for hold in holds if hold.labelled}
+        assert len(offered) == cases
+        assert len(left) <= clients * MAX_PASSED_OVER  # held for who passed them over
         for address in addresses:
             assert ask(address, "a last one") == {}
 
@@ -62,11 +66,10 @@ def test_a_case_comes_back_when_it_is_passed_over_or_its_lease_ends_and_the_budg
     with serving(studies, conf=conf, environment={"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}) as address:
         first = ask(address, "ann")["id"]
         second = ask(address, "ann")["id"]
-        assert second != first
-        assert ask(address, "bob")["id"] == first  # what ann passed over
-        third = ask(address, "cy")
-        assert third["id"] not in (first, second)
-        assert third["mdal"]["budget"] == {"cases": 3, "labelled_or_leased": 3, "of": 6}
+        third = ask(address, "bob")["id"]  # ann may be two people: what was passed over stays held
+        fourth = ask(address, "cy")
+        assert len({first, second, third, fourth["id"]}) == 4
+        assert fourth["mdal"]["budget"] == {"cases": 3, "labelled_or_leased": 3, "of": 6}
         assert ask(address, "dan") == {}
         time.sleep(seconds)
         assert ask(address, "dan")["id"] == first

@@ -31,6 +31,7 @@ def test_the_history_of_a_case_is_told_newest_first(database: str, clock: Clock)
     assert told == [
         ("labelled", "bob"),
         ("offered", "bob"),
+        ("expired", "ann"),
         ("set aside", "ann"),
         ("offered", "ann"),
         ("planned", None),

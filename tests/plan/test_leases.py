@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from lib.plan.leases import PoolState
+from lib.plan.leases import MAX_PASSED_OVER, PoolState
 from lib.plan.store import CaseScore, PlanStore
 from tests.plan.conftest import Clock
 
@@ -63,14 +63,46 @@ def test_labelled_cases_are_passed_by(store: PlanStore) -> None:
     assert ask(store, "ann", {"c", "a"}) == "b"
 
 
-def test_asking_again_without_a_label_sets_the_case_aside_for_this_annotator_alone(store: PlanStore) -> None:
+def test_two_clients_of_one_name_never_get_each_others_case(store: PlanStore) -> None:
+    """They may both be called anonymous: a request without a label may come from the other one."""
+    assert [ask(store, "anonymous") for _ in range(4)] == ["c", "a", "b", None]
+    assert ask(store, "bob") is None
+
+
+def test_a_case_that_was_passed_over_stays_held_until_its_lease_ends(store: PlanStore, clock: Clock) -> None:
     assert [ask(store, "ann"), ask(store, "ann")] == ["c", "a"]
+    assert [ask(store, "bob"), ask(store, "cy")] == ["b", None]
+    now = store.assignments("ann")
+    assert (now.case_of("ann"), now.at_work, now.aside) == ("a", {"a", "b"}, {"c"})
+    clock.time += HOUR
+    assert ask(store, "cy") == "c"
+
+
+def test_a_case_that_is_given_back_is_offered_again(store: PlanStore) -> None:
+    assert [ask(store, "ann"), ask(store, "ann")] == ["c", "a"]
+    assert not store.give_back("c", annotator="bob")
+    assert store.give_back("c", annotator="ann")
+    assert not store.give_back("c", annotator="ann")
     assert ask(store, "bob") == "c"
 
 
-def test_what_was_set_aside_comes_again_once_nothing_else_is_left(store: PlanStore) -> None:
-    assert [ask(store, "ann") for _ in range(5)] == ["c", "a", "b", "c", "a"]
+def test_what_was_set_aside_comes_again_once_nothing_else_is_left(store: PlanStore, clock: Clock) -> None:
+    assert [ask(store, "ann") for _ in range(4)] == ["c", "a", "b", None]
+    clock.time += HOUR
+    assert [ask(store, "ann") for _ in range(4)] == ["c", "a", "b", None]
     assert ask(store, "ann", {"c", "a", "b"}) is None
+
+
+def test_who_leafs_through_the_pool_keeps_few_cases_from_the_others(database: str) -> None:
+    store = PlanStore(database)
+    passed = 20
+    for _ in range(passed + 1):
+        store.lease_next(MANY, annotator="ann", read_pool=lambda: pool(MANY, set()), lease=HOUR)
+    assert set(store.assignments("bob").held) == set(MANY[passed - MAX_PASSED_OVER : passed + 1])
+    offer = store.lease_next(MANY, annotator="bob", read_pool=lambda: pool(MANY, set()), lease=HOUR)
+    assert offer is not None
+    assert (offer.case_id, offer.spent) == (MANY[0], 2)  # ann's last case and bob's
+    store.close()
 
 
 def test_a_long_row_of_cases_that_were_set_aside_is_passed_by(database: str) -> None:
@@ -128,6 +160,7 @@ def test_no_case_is_offered_once_the_budget_is_labelled_or_in_hands(store: PlanS
 
 def test_asking_again_does_not_spend_the_budget_twice(store: PlanStore) -> None:
     assert [ask(store, "ann", stop=1) for _ in range(3)] == ["c", "a", "b"]
+    assert ask(store, "bob", stop=1) is None
 
 
 def test_a_lease_of_a_case_that_left_the_pool_spends_no_budget(store: PlanStore) -> None:
@@ -151,6 +184,7 @@ def test_what_happened_is_kept_in_order(store: PlanStore, database: str, clock: 
         ("set aside", "c", "ann"),
         ("offered", "a", "ann"),
         ("expired", "a", "ann"),
+        ("expired", "c", "ann"),
         ("offered", "c", "bob"),
         ("labelled", "c", None),
     ]

@@ -26,7 +26,8 @@ def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
     pool = PoolState(served, workspace.labels.labelled() & served)
     budget = budgeted(workspace, plan, workspace.settings.strategy)
     held = {id for id in assignments.held if pool.is_open(id)}
-    spent = len(pool.labelled) + len(held - {assignments.case_of(annotator)})
+    at_work = {id for id in assignments.at_work if pool.is_open(id)}
+    spent = len(pool.labelled) + len(at_work - {assignments.case_of(annotator)})
     jobs = _jobs(workspace)
     return {
         "method": MDAL_METHOD,
@@ -44,7 +45,12 @@ def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
         },
         "jobs": jobs,
         "readers": [
-            {"annotator": who, "case": id, "until": until.isoformat(timespec="seconds")}
+            {
+                "annotator": who,
+                "case": id,
+                "until": until.isoformat(timespec="seconds"),
+                "passed_over": id not in assignments.at_work,
+            }
             for id, (who, until) in sorted(assignments.held.items(), key=lambda entry: entry[1][1])
         ],
     }

@@ -31,7 +31,17 @@ export async function view(source) {
     picture.hidden = !today.next;
     parts.counts.replaceChildren(...counts(today.counts));
     parts.jobs.replaceChildren(...jobs(today.jobs));
-    parts.readers.replaceChildren(...readers(today.readers));
+    parts.readers.replaceChildren(...readers(today.readers, source.live ? name.value || "anonymous" : null, giveBack));
+  }
+
+  async function giveBack(id) {
+    try {
+      await source.send("today/given_back", { case: id, annotator: name.value });
+    } catch (error) {
+      message.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message));
+    }
+    drawn = "";
+    await refresh();
   }
 
   async function take(event) {
@@ -136,11 +146,15 @@ function jobs(all) {
       : null));
 }
 
-function readers(all) {
+function readers(all, own, giveBack) {
   if (!all.length) return [h("p", {}, "No reader holds a case.")];
   return [table({
-    caption: "Cases held by readers",
-    columns: ["Reader", "Case", "Until"],
-    rows: all.map(({ annotator, case: id, until }) => [annotator, link(id), when(until)]),
+    caption: "Cases held by readers; one that was passed over stays held, as a colleague may use the same name",
+    columns: ["Reader", "Case", "Until", "", ""],
+    rows: all.map(({ annotator, case: id, until, passed_over: passed }) => [
+      annotator, link(id), when(until), passed ? "passed over" : "",
+      annotator === own
+        ? h("button", { type: "button", onclick: () => giveBack(id) }, `Give ${id} back`) : "",
+    ]),
   })];
 }
