@@ -42,7 +42,7 @@ from lib.server.endpoints.page import offer_page
 from lib.server.errors import ClientError, offered
 from lib.server.prefetch import Prefetcher
 from lib.server.study_watcher import LISTING_SHARE, StudyWatcher
-from lib.server.submission import origin_of, record_shown
+from lib.server.submission import origin_of, record_shown, record_superseded
 from lib.server.subprocesses import ending_in_a_sentence, stop_jobs_at_the_end
 from lib.server.tasks.infer import CimlInfer
 from lib.server.tasks.scoring import ModalityDifferenceScoring
@@ -262,6 +262,7 @@ class MdalCimlApp(MONAILabelApp):
         case = self._datastore.resolve(image)[0]
         origin = origin_of(self.workspace, self.segmenter, case, reader=reader, client=peer.get())
         saved: Saved = self._datastore.submit(image, file, tag, notes, origin)
+        record_superseded(self.workspace, saved)
         return saved
 
     def on_save_label(self, image_id: str, label_id: str) -> None:

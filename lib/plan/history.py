@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from lib.plan.orm import EventRow
 
@@ -26,7 +26,7 @@ class Event:
     Attributes:
         at: Time of the event.
         kind: `planned` (the whole pool), `offered`, `set aside`, `given back`, `expired`, `segmented`,
-            `labelled`, `restored`.
+            `labelled`, `superseded` (by another reader's label), `restored`.
         annotator: Annotator who requested or labelled the case.
         details: Rank and strategy of an offer, version and size of a plan.
     """
@@ -41,6 +41,20 @@ def last_event(connection: Connection, kind: str, case_id: str) -> Event | None:
     """Last event of this kind of a case; None if there is none."""
     row = connection.execute(_LAST, {"case": case_id, "kind": kind}).one_or_none()
     return None if row is None else Event(*row)
+
+
+def superseded(connection: Connection, annotator: str) -> list[tuple[str, Event]]:
+    """Events of labels by this annotator that are current no more, since the last offer, each with its case."""
+    last_offer = select(func.coalesce(func.max(EventRow.id), 0)).where(
+        EventRow.annotator == annotator, EventRow.kind == "offered"
+    )
+    rows = (
+        select(EventRow.case_id, EventRow.at, EventRow.kind, EventRow.annotator, EventRow.details)
+        .where(EventRow.annotator == annotator, EventRow.kind == "superseded")
+        .where(EventRow.id > last_offer.scalar_subquery())
+        .order_by(EventRow.id)
+    )
+    return [(case_id or "", Event(*rest)) for case_id, *rest in connection.execute(rows)]
 
 
 def history(connection: Connection, case_id: str, *, limit: int) -> list[Event]:

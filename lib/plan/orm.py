@@ -124,7 +124,7 @@ class EventRow(Base):
     """Recorded event; events are only appended, and a trigger of the database refuses changes."""
 
     __tablename__ = "event"
-    __table_args__ = (Index("event_by_case", "case_id"),)
+    __table_args__ = (Index("event_by_case", "case_id"), Index("event_by_annotator", "annotator", "kind"))
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(Moment)
     kind: Mapped[str] = mapped_column(String(40))  # see lib.plan.history.Event

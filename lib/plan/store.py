@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from lib.plan.budget import Budget
 from lib.plan.database import open_database, writing
-from lib.plan.history import Event, history, last_event
+from lib.plan.history import Event, history, last_event, superseded
 from lib.plan.jobs import progress, report
 from lib.plan.label_index import LabelIndex
 from lib.plan.leases import (
@@ -277,6 +277,11 @@ class PlanStore:
         """Events of a case and of the whole pool, newest first."""
         with self._engine.connect() as connection:
             return history(connection, case_id, limit=limit)
+
+    def superseded(self, annotator: str) -> list[tuple[str, Event]]:
+        """Events of labels by this annotator that others replaced since the last offer, each with its case."""
+        with self._engine.connect() as connection:
+            return superseded(connection, annotator)
 
     def pair_scores(self, case_id: str) -> list[PairScore]:
         """Scores of a case's pairs in the newest plan, one a training."""

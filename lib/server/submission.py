@@ -58,6 +58,15 @@ def record_shown(workspace: Workspace, case: Case, about: Mapping[str, Any], rea
             workspace.plan.record("segmented", case.id, reader or None, shown)
 
 
+def record_superseded(workspace: Workspace, saved: Saved) -> None:
+    """Record that a reader's label is current no more; the reader is told at the next Next Sample."""
+    before, version = saved.before, saved.version
+    if before is not None and before.reader not in ("", version.reader):
+        about = {"by": version.reader, "version": version.number, "of": before.number}
+        with suppress(Unavailable):
+            workspace.plan.record("superseded", version.case_id, before.reader, about)
+
+
 def told(saved: Saved) -> list[str]:
     """Warnings for a reader whose label was stored."""
     before, version = saved.before, saved.version

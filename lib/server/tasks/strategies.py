@@ -15,7 +15,7 @@ from lib.pipeline.planning import SCORING_JOB, uniform_order
 from lib.pipeline.workspace import Workspace
 from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore
-from lib.plan.store import Offer, PoolState
+from lib.plan.store import Event, Offer, PoolState
 from lib.runtime.own_files import Unavailable
 from lib.server.datastore import CaseDatastore
 from lib.server.errors import ClientError, client_error
@@ -49,6 +49,7 @@ class PlannedStrategy(Strategy):
         order = store.order(self.strategy, plan=plan.id) if plan else ()
         state = self._with_plan(plan, order) if plan and order else self._without_plan()
         cases, served = budgeted(self.workspace, plan, self.strategy), self._served_ids()
+        news = [_superseded(case_id, event) for case_id, event in store.superseded(annotator)]
         offer = store.lease_next(
             order or uniform_order(tuple(case.id for case in self.workspace.verdicts.served), settings.seed),
             annotator=annotator,
@@ -64,7 +65,7 @@ class PlannedStrategy(Strategy):
             **_facts(self.strategy, offer, planned=bool(order)),
             **({"nearest_labelled": {"id": nearest[0], "distance": nearest[1]}} if nearest else {}),
             "budget": {"cases": cases, "labelled_or_leased": offer.spent, "of": len(served)},
-            "warnings": [*state.pop("warnings"), *self._warnings(offer)],
+            "warnings": [*news, *state.pop("warnings"), *self._warnings(offer)],
         }
         return {"id": offer.case_id, "mdal": {**facts, **state, "strategy": self.strategy}}
 
@@ -109,6 +110,12 @@ class PlannedStrategy(Strategy):
         """Warnings to read before the case is labelled."""
         problem = [self.workspace.verdicts.trouble] if self.workspace.verdicts.trouble else []
         return [*problem, *self.workspace.verdicts.findings(offer.case_id), *offer.score.warnings()]
+
+
+def _superseded(case_id: str, event: Event) -> str:
+    """Sentence for a reader whose label is current no more."""
+    by, number = event.details.get("by") or "Somebody", event.details.get("of")
+    return f"{by} submitted another label of {case_id}: it is current, and yours stays as version {number}."
 
 
 def annotator_of(name: Any) -> str:

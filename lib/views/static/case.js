@@ -148,6 +148,7 @@ function describe({ kind, who, rank, strategy, plan, cases, version, of }) {
     case "labelled": return `Labelled${by}${version ? `, version ${version}` : ""}`;
     case "restored": return `Version ${of} was made current again${by}, as version ${version}`;
     case "segmented": return `Pre-segmentation by model version ${version} shown${who ? ` to ${who}` : ""}`;
+    case "superseded": return `Label${by ? ` of ${who}` : ""} superseded by version ${version}`;
     case "given back": return `Given back${by}: offered again`;
     case "set aside": return `Set aside${by}`;
     case "expired": return `Lease${who ? ` of ${who}` : ""} expired: offered to others again`;

@@ -19,3 +19,4 @@ def upgrade() -> None:
         sa.UniqueConstraint("case_id", "tag", "number"),
         sqlite_autoincrement=True,
     )
+    op.create_index("event_by_annotator", "event", ["annotator", "kind"])
