@@ -30,11 +30,13 @@ class LabelBook:
         store: The labels.
         earlier: Labels of earlier servers, and labels put there by hand.
         problems: What is wrong with the files of the versions, in sentences.
+        place: Where labels are written if it is not beside the images, as a sentence; else empty.
     """
 
     store: LabelStore
     earlier: EarlierLabels
     problems: list[str]
+    place: str = ""
 
     def notes(self) -> list[str]:
         """What a study lead should know of the labels, in sentences; empty if there is nothing to say."""
@@ -42,6 +44,7 @@ class LabelBook:
         plural = "s" if taken != 1 else ""
         verb = "were" if taken != 1 else "was"
         return [
+            *filter(None, [self.place]),
             *([f"{taken} label{plural} of an earlier server {verb} taken in."] if taken else []),
             *(f"labels/{file.path.parent.name}/{file.path.name} is left out: {file.reason}" for file in left),
             *self.problems,
@@ -70,10 +73,16 @@ def open_labels(
     before = Register(folders.studies / REGISTER_FILE)
     earlier = EarlierLabels(found, store, before, folders.label_folders)
     earlier.look(_telling("taking in labels of an earlier server"))
-    book = LabelBook(store, earlier, problems)
+    book = LabelBook(store, earlier, problems, _place(folders))
     for sentence in book.notes():
-        logger.info("labels: %s", sentence)
+        logger.warning(sentence)
     return book
+
+
+def _place(folders: Folders) -> str:
+    if folders.in_pacs or folders.labels.is_relative_to(folders.studies):
+        return ""
+    return f"Labels are written to {folders.labels}: the studies folder could not be written."
 
 
 def _telling(what: str) -> OnCasesDone:

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from lib.plan.orm import EventRow
 
-_LAST = (
+_LAST_SHOWN = (
     select(EventRow.at, EventRow.kind, EventRow.annotator, EventRow.details)
-    .where(EventRow.case_id == bindparam("case"), EventRow.kind == bindparam("kind"))
+    .where(EventRow.case_id == bindparam("case"), EventRow.kind == "segmented")
+    .where(EventRow.annotator.is_(None) | (EventRow.annotator == bindparam("by")))
     .order_by(EventRow.id.desc())
     .limit(1)
 )
@@ -37,14 +38,14 @@ class Event:
     details: Mapping[str, Any]
 
 
-def last_event(connection: Connection, kind: str, case_id: str) -> Event | None:
-    """Last event of this kind of a case; None if there is none."""
-    row = connection.execute(_LAST, {"case": case_id, "kind": kind}).one_or_none()
+def last_shown(connection: Connection, case_id: str, annotator: str) -> Event | None:
+    """Last pre-segmentation of a case that was shown to an annotator, or to a client without a name."""
+    row = connection.execute(_LAST_SHOWN, {"case": case_id, "by": annotator}).one_or_none()
     return None if row is None else Event(*row)
 
 
 def superseded(connection: Connection, annotator: str) -> list[tuple[str, Event]]:
-    """Events of labels by this annotator that are current no more, since the last offer, each with its case."""
+    """Labels by this annotator that others replaced since the last offer: case and event of each."""
     last_offer = select(func.coalesce(func.max(EventRow.id), 0)).where(
         EventRow.annotator == annotator, EventRow.kind == "offered"
     )

@@ -89,12 +89,14 @@ class Lease:
         rank: Rank of the case in the order, from 1.
         until: End of the lease.
         spent: Number of cases labelled or leased, including this one.
+        held_since: Time of the earlier offer to the same annotator, where no other case was left.
     """
 
     case_id: str
     rank: int
     until: datetime
     spent: int
+    held_since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,8 @@ def lease_first(
     annotator still holds is set aside: a new request without a label passes it over. The lease stays all the
     same, because two clients may send one name, or none, and the other may be at work on it; only the last
     `MAX_PASSED_OVER` cases are kept so, and they spend no budget. Cases that were set aside come again once
-    no other case is left. A case whose lease has expired is free again.
+    no other case is left, and after them those that this annotator still holds, the one offered first before
+    the others. A case whose lease has expired is free again.
 
     Args:
         connection: Connection in a transaction that writes.
@@ -170,16 +173,25 @@ def lease_first(
     spent = len(pool.labelled) + len(at_work)
     if request.stop is not None and spent >= request.stop:
         return None
-    found = first_free(request.order, pool, {lease.case_id for lease in held}, aside)
+    found, since = first_free(request.order, pool, {lease.case_id for lease in held}, aside), None
     if found is None or found[1] in aside:
         connection.execute(_CLEAR_SET_ASIDE, {"by": request.annotator})
+    if found is None and (own := _longest_held(held, request, pool)):
+        connection.execute(_END_LEASE, {"ended": own.case_id})
+        found, since = (request.order.index(own.case_id) + 1, own.case_id), own.offered_at
     if found is None:
         return None
     rank, case_id = found
     until = now + request.lease
     connection.execute(_LEASE, [{"case_id": case_id, "annotator": request.annotator, "until": until}])
     record_event(connection, now, "offered", case_id, request.annotator, {"rank": rank, **request.about})
-    return Lease(case_id, rank, until, spent + 1)
+    return Lease(case_id, rank, until, spent + 1, since)
+
+
+def _longest_held(held: Sequence[Any], request: LeaseRequest, pool: PoolState) -> Any:
+    """Lease that the requesting annotator has held the longest; None if there is none."""
+    own = (lease for lease in reversed(held) if lease.annotator == request.annotator)
+    return next((lease for lease in own if lease.case_id in request.order), None)
 
 
 def record_event(

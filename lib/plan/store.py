@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from lib.plan.budget import Budget
 from lib.plan.database import open_database, writing
-from lib.plan.history import Event, history, last_event, superseded
+from lib.plan.history import Event, history, last_shown, superseded
 from lib.plan.jobs import progress, report
 from lib.plan.label_index import LabelIndex
 from lib.plan.leases import (
@@ -57,6 +57,7 @@ class Offer:
         score: Scores of the case in the plan.
         until: End of the lease.
         spent: Number of cases labelled or leased, including this one.
+        held_since: Time of the earlier offer to the same annotator, where no other case was left.
     """
 
     case_id: str
@@ -65,6 +66,7 @@ class Offer:
     score: CaseScore
     until: datetime
     spent: int
+    held_since: datetime | None = None
 
 
 class PlanStore:
@@ -203,7 +205,7 @@ class PlanStore:
                 return None
             row = connection.execute(_SCORE, {"case": given.case_id}).one_or_none()
         score = CaseScore(*row) if row else CaseScore()
-        return Offer(given.case_id, given.rank, len(order), score, given.until, given.spent)
+        return Offer(given.case_id, given.rank, len(order), score, given.until, given.spent, given.held_since)
 
     def assignments(self, annotator: str) -> Assignments:
         """Cases that annotators hold now, and the cases that this annotator has set aside."""
@@ -245,10 +247,10 @@ class PlanStore:
             at = offered_at(connection, case_id, annotator)
         return None if at is None else (self._now() - at).total_seconds()
 
-    def last(self, kind: str, case_id: str) -> Event | None:
-        """Last event of this kind of a case."""
+    def last_shown(self, case_id: str, annotator: str) -> Event | None:
+        """Last pre-segmentation of a case that was shown to an annotator, or to a client without a name."""
         with self._engine.connect() as connection:
-            return last_event(connection, kind, case_id)
+            return last_shown(connection, case_id, annotator)
 
     def scores(self, *, plan: int | None = None) -> dict[str, CaseScore]:
         """Scores of each case in a plan, by default the newest."""
@@ -279,7 +281,7 @@ class PlanStore:
             return history(connection, case_id, limit=limit)
 
     def superseded(self, annotator: str) -> list[tuple[str, Event]]:
-        """Events of labels by this annotator that others replaced since the last offer, each with its case."""
+        """Labels by this annotator that others replaced since the last offer: case and event of each."""
         with self._engine.connect() as connection:
             return superseded(connection, annotator)
 

@@ -36,7 +36,7 @@ def origin_of(workspace: Workspace, segmenter: Segmenter, case: Case, *, reader:
     with suppress(Unavailable):  # the label is stored whatever the database answers
         if (seconds := workspace.plan.seconds_held(case.id, reader or "anonymous")) is not None:
             about["seconds_since_offer"] = round(seconds, 1)
-        if shown := workspace.plan.last("segmented", case.id):
+        if shown := workspace.plan.last_shown(case.id, reader):
             about["model_version"] = shown.details["version"]
             if segmentation := segmenter.earlier(case, shown.details["model"]):
                 begun_from = segmentation.outlined()

@@ -218,6 +218,8 @@ def test_labels_of_a_folder_that_cannot_be_written_go_to_the_work_folder(
     datastore.update_image_info("p2", {"note": "small"})
     assert voxels(datastore) == {"p1": 75, "p2": 25}
     assert datastore.workspace.folders.labels == tmp_path / "work" / "labels"
+    said = datastore.workspace.label_book.notes()[0]
+    assert said == f"Labels are written to {tmp_path}/work/labels: the studies folder could not be written."
     assert sorted(studies.rglob("*")) == before
     read_only = False  # once there, they stay there
     again = open_datastore(studies, work_dir=str(tmp_path / "work"))

@@ -109,6 +109,11 @@ class PlannedStrategy(Strategy):
     def _warnings(self, offer: Offer) -> list[str]:
         """Warnings to read before the case is labelled."""
         problem = [self.workspace.verdicts.trouble] if self.workspace.verdicts.trouble else []
+        if offer.held_since is not None:
+            problem.append(
+                f"No other case is left: this one was offered under your name at "
+                f"{offer.held_since:%H:%M} UTC. If a colleague uses the same name, it may be in their hands."
+            )
         return [*problem, *self.workspace.verdicts.findings(offer.case_id), *offer.score.warnings()]
 
 

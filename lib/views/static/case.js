@@ -17,6 +17,7 @@ const STATUS = {
 export async function view(source, id) {
   const about = await source.json(`cases/${encodeURIComponent(id)}`);
   const images = source.live ? viewer(source, about) : placeholder(source, about);
+  const events = history(about);
   return {
     title: `Case ${about.id}`,
     node: [
@@ -26,8 +27,8 @@ export async function view(source, id) {
       pairs(about),
       check(about),
       source.live && about.model && contributions(source, about),
-      versions(source, about),
-      history(about),
+      versions(source, about, changed => events.replaceChildren(...history(changed).childNodes)),
+      events,
     ].filter(Boolean),
     close: () => images.close(),
   };
@@ -104,12 +105,15 @@ const KINDS = {
 };
 
 // Every version of the case's labels, newest first; an earlier one can be made current again.
-function versions(source, about) {
+function versions(source, about, tell) {
   const node = h("section", { "aria-label": "Versions of the label" });
   const choose = async (tag, version) => {
     try {
       const reader = localStorage.getItem(NAME) ?? "";
-      show(await source.send(`cases/${encodeURIComponent(about.id)}/labels/${tag}/current`, { version, reader }));
+      const changed = await source.send(
+        `cases/${encodeURIComponent(about.id)}/labels/${tag}/current`, { version, reader });
+      show(changed);
+      tell(changed);
     } catch (error) {
       node.append(h("p", { class: "problem", role: "alert" }, error.message));
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from lib.app import MdalCimlApp
 from lib.ciml.checkpoint import load, save
 from lib.ciml.decomposition.table import decomposition_for
 from lib.ciml.network.ciml_network import CimlNetwork
+from lib.labels.versions import VersionFiles
 from lib.runtime.temporary import claim_temporary_folder
 from lib.server.boundary.sending import HeldFile
 from lib.server.boundary.uploads import save_label, take_model
@@ -89,6 +91,30 @@ def test_a_label_that_is_stored_is_told_so_whatever_follows(app: MdalCimlApp) ->
     assert answer == {"image": "STS_008", "label": "STS_008", "version": 1, "warnings": []}
     assert app.datastore().labelled() == {"STS_008"}
     assert not list(Path(tempfile.gettempdir()).glob("received-*"))
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(errno.ENOSPC, "must have room"), (errno.EROFS, "be allowed to")]
+)
+def test_an_upload_that_cannot_be_stored_is_kept_and_the_answer_says_where(
+    app: MdalCimlApp, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
+) -> None:
+    contour = (SAMPLES / "STS_008" / "GTV.nii.gz").read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(VersionFiles, "append", fail)
+    with pytest.raises(ClientError, match=rf"{reason}.*The upload is kept on the server as") as caught:
+        save_label("STS_008", "{}", "final", sent(contour))
+    (kept,) = (app.workspace.folders.work / "unsaved").iterdir()
+    assert f"unsaved/{kept.name}" in caught.value.detail
+    assert caught.value.status_code == 507
+    assert kept.read_bytes() == contour
+    assert app.datastore().labelled() == set()
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    with pytest.raises(ClientError, match="could not be kept either: leave the label open in the viewer"):
+        save_label("STS_008", "{}", "final", sent(contour))
 
 
 @pytest.mark.parametrize("name", ["x.exe", "x", "", "../../x.sh", "x.nii.gz/../y", "a\0b", "x." + "y" * 300])
