@@ -255,7 +255,8 @@ def test_a_job_that_is_refused_ends_with_its_sentence_in_the_log_and_no_tracebac
     deadline = time.monotonic() + 120
     while "training needs final labels" not in served.log and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert "training needs final labels of at least 2 patients; there are 0" in served.log
+    # what was generated may have made a version of the one label current again
+    assert re.search(r"training needs final labels of at least 2 patients; there are [01]\.", served.log)
     assert "Traceback" not in served.log
 
 

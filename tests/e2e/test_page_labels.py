@@ -58,7 +58,7 @@ def test_both_readers_are_told_and_an_earlier_label_is_made_current_again(page: 
     page.screenshot("label_versions")
     versions.get_by_role("button", name="Make version 1 current").click()
     expect(versions.get_by_role("row").nth(1)).to_contain_text("made current again, as version 1")
-    expect(tab.get_by_text("Version 1 was made current again, as version 3")).to_be_visible()
+    expect(tab.get_by_text("Version 1 was made current again by ann, as version 3")).to_be_visible()
     expect(versions.get_by_role("row").nth(1)).to_contain_text("current")
     assert Path(ann.download_label(CASE, "final")).read_bytes() == contour.read_bytes()
     page.screenshot("label_versions_restored")
