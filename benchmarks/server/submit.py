@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
-import nibabel as nib
 import numpy as np
 import requests
 import typer
@@ -24,6 +23,8 @@ from benchmarks.common.folders import RESULTS, ROOT
 from benchmarks.common.server import serving
 from benchmarks.common.tables import table_of, write_rows
 from benchmarks.server.tiny_pools import make_pools
+from lib.cases.case import Source
+from lib.cases.formats.image import Volume, read_grid, write_nifti
 
 ROWS = RESULTS / "submit.csv"
 ENVIRONMENT = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
@@ -38,7 +39,7 @@ def main(
     """Measure both: git worktree add ../old COMMIT; python -m benchmarks.server.submit --before ../old."""
     console, times = Console(), dict[str, list[float]]()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
-        addresses = {}
+        addresses = dict[str, str]()
         for name, root in (("earlier release", before.resolve()), ("this one", ROOT)):
             studies = Path(folder) / name.replace(" ", "-")
             console.print(f"{name}: writing {cases} cases …")
@@ -61,9 +62,10 @@ def main(
 
 def write_label(folder: Path, image: Path) -> Path:
     """Label of 27 voxels on the grid of an image."""
-    array = np.zeros(nib.load(image).shape, np.uint8)
+    grid = read_grid(Source(image))
+    array = np.zeros(grid.shape, np.uint8)
     array[2:5, 2:5, 2:5] = 1
-    nib.save(nib.Nifti1Image(array, nib.load(image).affine), folder / "label.nii.gz")
+    write_nifti(Volume(array, grid), folder / "label.nii.gz", durable=False)
     return folder / "label.nii.gz"
 
 
