@@ -24,7 +24,8 @@ from lib import VERSION
 from lib.cases.case import Case
 from lib.cases.discovery.found_pool import hold_modalities, release_modalities
 from lib.labels.exchange import SegmentationExchange
-from lib.labels.store import FINAL, Origin, Saved
+from lib.labels.origin import Origin, Saved
+from lib.labels.store import FINAL
 from lib.mdal.selection.strategies import STRATEGIES
 from lib.pipeline.planning import is_current
 from lib.pipeline.settings import read_settings
@@ -283,8 +284,7 @@ class MdalCimlApp(MONAILabelApp):
         logger.info("label saved for %s", case.id)
 
     def _take_in_labels(self) -> None:
-        if self.workspace.label_book.earlier.look() and self.prefetcher:
-            self.prefetcher.look()
+        self.workspace.label_book.earlier.look()
 
     def _checked(self) -> None:
         if self._auto_update_scoring:

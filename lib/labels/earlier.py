@@ -5,23 +5,31 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from lib.cases.case import Case
 from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.formats.image import stem_of, suffix_of
 from lib.cases.pool import Skipped
+from lib.labels.origin import Origin
 from lib.labels.register import Register
-from lib.labels.store import LabelStore, Origin, check_tag
+from lib.labels.store import LabelStore, check_tag
 from lib.runtime.errors import UserError
 from lib.runtime.own_files import Damaged
 from lib.runtime.progress import OnCasesDone
 
 SETTLED_S = 2.0  # a younger file may still be being copied
+_LOCK = ".taking-in.lock"
+_NOT_ALLOWED = (
+    "the server must be able to read it, and to write its own labels; {}. Correct the permissions of the "
+    "folders."
+)
 Stamp = tuple[int, int]  # size, and time of the last change in ns
 
 
@@ -61,9 +69,26 @@ class EarlierLabels:
         """
         files = dict(self._files())
         self._left = {path: left for path, left in self._left.items() if path in files}
+        if all(self._is_known(path, stamp) for path, stamp in files.items()):
+            return 0
+        lock = self._labels.log.files.folder / _LOCK
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock):  # another process may be taking in the same files
+                return self._take_all(files, on_progress)
+        except OSError as err:
+            self._left |= {
+                path: (stamp, self._found.pool, _NOT_ALLOWED.format(err.strerror))
+                for path, stamp in files.items()
+                if not self._is_known(path, stamp)
+            }
+            return 0
+
+    def _take_all(self, files: Mapping[Path, Stamp], on_progress: OnCasesDone) -> int:
+        """Take in the files that are new, the oldest first."""
         new = [path for path, stamp in files.items() if not self._is_known(path, stamp)]
         taken = 0
-        for done, path in enumerate(sorted(new, key=lambda path: (files[path][1], path))):
+        for done, path in enumerate(sorted(new, key=lambda path: (self._written(path, files[path]), path))):
             on_progress(done, len(new))
             if time.time_ns() - files[path][1] < SETTLED_S * 1e9 and self._is_growing(path, files[path]):
                 continue
@@ -75,11 +100,7 @@ class EarlierLabels:
             except UserError as err:
                 self._left[path] = (files[path], self._found.pool, str(err))
             except OSError as err:
-                reason = (
-                    f"the server must be able to read it and to write its own labels; {err.strerror}. "
-                    "Correct the permissions of the folders."
-                )
-                self._left[path] = (files[path], self._found.pool, reason)
+                self._left[path] = (files[path], self._found.pool, _NOT_ALLOWED.format(err.strerror))
         return taken
 
     def _take(self, path: Path, stamp: Stamp) -> bool:
@@ -91,14 +112,29 @@ class EarlierLabels:
         if any((each.tag, each.sha256) == (tag, content) for each in self._labels.log.of_case(case.id)):
             self._same[path] = stamp
             return False
-        entry = self._register.objects.get(name, {}).get("labels", {}).get(tag, {}).get("info", {})
+        entry = self._entry(path)
         notes = {key: value for key, value in entry.items() if key not in ("written", "dicom_seg", "ts")}
         about: dict[str, Any] = {"file": _name(path), "size": stamp[0], "changed": stamp[1]}
         if sent := entry.get("dicom_seg"):
             about["dicom_seg"] = sent
         origin = Origin("taken in", reader=str(notes.get("client_id") or ""), about=about)
-        self._labels.save(case, path, tag, notes, origin, written=_written(entry, stamp))
+        self._labels.save(case, path, tag, notes, origin, written=self._written(path, stamp))
         return True
+
+    def _entry(self, path: Path) -> dict[str, Any]:
+        """What the register says of a label file."""
+        labels = self._register.objects.get(stem_of(path), {}).get("labels", {})
+        entry: dict[str, Any] = labels.get(path.parent.name, {}).get("info", {})
+        return entry
+
+    def _written(self, path: Path, stamp: Stamp) -> str:
+        """Time of a label: as the register says, or else that of its file."""
+        entry = self._entry(path)
+        with suppress(KeyError, TypeError, ValueError):
+            return datetime.fromisoformat(entry["written"]).astimezone(UTC).isoformat()
+        with suppress(KeyError, TypeError, ValueError, OverflowError, OSError):
+            return datetime.fromtimestamp(entry["ts"], UTC).isoformat()
+        return datetime.fromtimestamp(stamp[1] / 1e9, UTC).isoformat()
 
     def _case_of(self, name: str) -> Case:
         try:
@@ -127,15 +163,6 @@ class EarlierLabels:
         time.sleep(SETTLED_S / 10)
         found = path.stat()
         return (found.st_size, found.st_mtime_ns) != stamp
-
-
-def _written(entry: dict[str, Any], stamp: Stamp) -> str:
-    """Time of a label: as the register says, or else that of its file."""
-    with suppress(KeyError, TypeError, ValueError):
-        return datetime.fromisoformat(entry["written"]).astimezone(UTC).isoformat()
-    with suppress(KeyError, TypeError, ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(entry["ts"], UTC).isoformat()
-    return datetime.fromtimestamp(stamp[1] / 1e9, UTC).isoformat()
 
 
 def _name(path: Path) -> str:

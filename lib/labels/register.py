@@ -81,6 +81,29 @@ class Register:
         objects: Objects = self.content["objects"]
         return objects
 
+    def notes_of(self, case_id: str) -> dict[str, Any]:
+        """Notes on a case."""
+        notes: dict[str, Any] = self.objects.get(case_id, {}).get("image", {}).get("info", {})
+        return notes
+
+    def note(self, case_id: str, notes: dict[str, Any]) -> None:
+        """Store notes on a case."""
+
+        def apply(content: dict[str, Any]) -> None:
+            record = content["objects"].setdefault(case_id, {})
+            record.setdefault("image", {}).setdefault("info", {}).update(notes)
+
+        self.change(apply)
+
+    @property
+    def title(self) -> dict[str, Any]:
+        """Name and description that a user gave the studies, if any."""
+        return {key: self.content[key] for key in ("name", "description") if key in self.content}
+
+    def set_title(self, **title: str) -> None:
+        """Store the `name` or `description` of the studies."""
+        self.change(lambda content: content.update(title))
+
     def check(self) -> None:
         """Check that the file can be used, before anything depends on it.
 

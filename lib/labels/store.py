@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Set
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from lib.cases.formats.voxels import IGNORED, present_values
 from lib.labels.arrival import LabelChecks
 from lib.labels.meaning import renumbered
 from lib.labels.notes import check_notes
+from lib.labels.origin import UNKNOWN, Origin, Saved
 from lib.labels.register import Register
 from lib.labels.version_log import VersionLog
 from lib.labels.versions import Kind, LabelVersion
@@ -29,40 +30,6 @@ FINAL, ORIGINAL = "final", "original"  # MONAI Label's tags for a reader's label
 SERVER_KEYS = {"written", "dicom_seg", "version", "reader"}  # notes that only the server writes
 SENT = "sent.json"  # file of a version that is in the PACS: the UIDs of its SEG
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Who sent a label, and from what it began.
-
-    Attributes:
-        kind: How the label came.
-        reader: Name of the reader or of the model; empty if it is not known.
-        client: Program or machine that sent it.
-        about: What it began from, and the time that the reader took; JSON.
-        begun_from: Mask (uint8) of the pre-segmentation that the reader began from, if it is known.
-    """
-
-    kind: Kind = "submitted"
-    reader: str = ""
-    client: str = ""
-    about: Mapping[str, Any] = field(default_factory=dict)
-    begun_from: Volume | None = None
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A stored version.
-
-    Attributes:
-        version: The version, which is current now.
-        before: The version that was current before; None if there was no label.
-        warnings: Sentences for the reader.
-    """
-
-    version: LabelVersion
-    before: LabelVersion | None
-    warnings: tuple[str, ...] = ()
 
 
 class LabelStore:
@@ -96,7 +63,7 @@ class LabelStore:
         self.log, self.checks = log, checks
         self.meanings, self.numbering = checks.meanings, checks.meanings.numbering
         self._found, self._beside, self._max_voxels = found, study_labels, checks.max_voxels
-        self._register, self._held = register, held
+        self.register, self._held = register, held
         self._labelled: tuple[Any, Any, Any, dict[str, Set[str]]] = (None, None, None, {})
 
     def files_of(self, case: Case) -> dict[str, Path]:
@@ -180,7 +147,7 @@ class LabelStore:
         file: Path,
         tag: str,
         notes: Any,
-        origin: Origin = Origin(),
+        origin: Origin = UNKNOWN,
         *,
         written: str | None = None,
     ) -> Saved:
@@ -303,30 +270,6 @@ class LabelStore:
         if "label_info" in notes:
             segments = self.checks.check(self.log.files.file_of(version), case, checked).segments
         self._again(version, "noted", notes=checked, segments=segments)
-
-    def case_notes(self, case: Case) -> dict[str, Any]:
-        """Notes on a case."""
-        notes: dict[str, Any] = self._register.objects.get(case.id, {}).get("image", {}).get("info", {})
-        return notes
-
-    def note_case(self, case: Case, notes: dict[str, Any]) -> None:
-        """Store notes on a case."""
-
-        def apply(content: dict[str, Any]) -> None:
-            record = content["objects"].setdefault(case.id, {})
-            record.setdefault("image", {}).setdefault("info", {}).update(notes)
-
-        self._register.change(apply)
-
-    @property
-    def title(self) -> dict[str, Any]:
-        """Name and description that a user gave the studies, if any."""
-        content = self._register.content
-        return {key: content[key] for key in ("name", "description") if key in content}
-
-    def set_title(self, **title: str) -> None:
-        """Store the `name` or `description` of the studies."""
-        self._register.change(lambda content: content.update(title))
 
     def _again(self, version: LabelVersion, kind: Kind, **changed: Any) -> LabelVersion:
         """Append a version with the file of an earlier one."""

@@ -123,6 +123,7 @@ class VersionLog:
             return len(versions), problems
 
     def _reconcile(self, on_progress: OnCasesDone) -> list[str]:
+        self.files.sweep()
         on_disk, known = set(self.files.numbers()), self._index.keys()
         versions, problems = self._read(sorted(on_disk - known), on_progress)
         if versions:

@@ -7,7 +7,9 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +22,7 @@ from lib.runtime.files import make_durable
 from lib.runtime.own_files import Damaged, read_document
 
 DOCUMENT = "version.json"
+LEFT_S = 3600.0  # no label takes so long to copy
 _NUMBER = re.compile(r"\d{4,}")
 
 Kind = Literal["submitted", "model", "pacs", "taken in", "noted", "restored", "removed"]
@@ -107,7 +110,7 @@ class VersionFiles:
         """
         folder = self._checked_folder(version)
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"{PART}{uuid4().hex[:8]}"
+        part = self.folder / f"{PART}{uuid4().hex[:8]}"
         part.mkdir()
         try:
             if file is not None:
@@ -117,6 +120,13 @@ class VersionFiles:
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
+
+    def sweep(self) -> None:
+        """Remove what writers that were killed left; a label that is younger may still be written."""
+        for part in self.folder.glob(f"{PART}*"):
+            with suppress(OSError):
+                if time.time() - part.stat().st_mtime > LEFT_S:
+                    shutil.rmtree(part)
 
     def numbers(self) -> Iterator[tuple[str, str, int]]:
         """Case, tag and number of every version, from the names of the folders."""

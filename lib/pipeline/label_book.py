@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.discovery.studies import REGISTER_FILE
+from lib.cases.formats.image import MAX_VOXELS, read_grid
 from lib.labels.arrival import LabelChecks
 from lib.labels.earlier import EarlierLabels
 from lib.labels.register import Register
 from lib.labels.store import LabelStore
-from lib.labels.version_log import VersionIndex, VersionLog
+from lib.labels.version_log import VersionLog
 from lib.labels.versions import VersionFiles
 from lib.pipeline.folders import Folders
 from lib.runtime.progress import OnCasesDone
+
+if TYPE_CHECKING:
+    from lib.pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 _TELL_S = 10.0
@@ -51,31 +54,35 @@ class LabelBook:
         ]
 
 
-def open_labels(
-    folders: Folders,
-    found: FoundPool,
-    index: VersionIndex,
-    checks: LabelChecks,
-    *,
-    study_labels: str,
-    held: Callable[[], frozenset[str]],
-) -> LabelBook:
-    """Open the labels; the arguments are those of `LabelStore`.
+def open_labels(workspace: Workspace) -> LabelBook:
+    """Open the labels of a workspace.
 
     Raises:
         Damaged: If the register of the notes is damaged.
     """
+    folders, preparation = workspace.folders, workspace.preparation
     register = Register(folders.labels.with_name(REGISTER_FILE))
     register.check()
-    log = VersionLog(VersionFiles(folders.labels), index)
-    store = LabelStore(found, log, register, checks=checks, study_labels=study_labels, held=held)
+    log = VersionLog(VersionFiles(folders.labels), workspace.plan.labels)
+    store = LabelStore(
+        workspace.found,
+        log,
+        register,
+        checks=LabelChecks(
+            workspace.label_meanings,
+            lambda case: read_grid(case.modalities[preparation.reference_of(case)]),
+            MAX_VOXELS,
+        ),
+        study_labels=workspace.settings.study_labels,
+        held=lambda: workspace.verdicts.labels_held,
+    )
     problems = log.reconcile(_telling("reading versions of labels"))
     before = Register(folders.studies / REGISTER_FILE)
-    earlier = EarlierLabels(found, store, before, folders.label_folders)
+    earlier = EarlierLabels(workspace.found, store, before, folders.label_folders)
     earlier.look(_telling("taking in labels of an earlier server"))
     book = LabelBook(store, earlier, problems, _place(folders))
     for sentence in book.notes():
-        logger.warning(sentence)
+        logger.info(sentence)
     return book
 
 

@@ -18,7 +18,7 @@ from lib.cases.discovery.file_stamps import FileStamps, tree_stamp
 from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.discovery.layouts import find_pool
 from lib.cases.discovery.series_rules import rules_for
-from lib.cases.formats.image import MAX_VOXELS, read_grid
+from lib.cases.formats.image import MAX_VOXELS
 from lib.cases.modalities import default_reference
 from lib.cases.pool import Pool
 from lib.cases.preprocessing import Preparation, VolumeCache
@@ -28,7 +28,6 @@ from lib.cases.quality.measurements import MEASURE_VERSION
 from lib.cases.quality.verdicts import Verdicts
 from lib.cases.records import Records
 from lib.ciml.decomposition.table import Decomposition, decomposition_for
-from lib.labels.arrival import LabelChecks
 from lib.labels.exchange import SegmentationExchange
 from lib.labels.meaning import LabelMeanings
 from lib.labels.store import LabelStore
@@ -198,20 +197,7 @@ class Workspace:
         Raises:
             Damaged: If the register of the notes is damaged.
         """
-        preparation = self.preparation
-        checks = LabelChecks(
-            self.label_meanings,
-            lambda case: read_grid(case.modalities[preparation.reference_of(case)]),
-            MAX_VOXELS,
-        )
-        return open_labels(
-            self.folders,
-            self.found,
-            self.plan.labels,
-            checks,
-            study_labels=self.settings.study_labels,
-            held=lambda: self.verdicts.labels_held,
-        )
+        return open_labels(self)
 
     @property
     def labels(self) -> LabelStore:

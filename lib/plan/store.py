@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from lib.plan.budget import Budget
 from lib.plan.database import open_database, writing
-from lib.plan.history import Event, history, last_shown, superseded
+from lib.plan.history import Event, EventLog
 from lib.plan.jobs import progress, report
 from lib.plan.label_index import LabelIndex
 from lib.plan.leases import (
@@ -86,6 +86,7 @@ class PlanStore:
         self._writing = writing(self._engine)
         self._now = now
         self.labels = LabelIndex(self._engine)
+        self.events = EventLog(self._engine, now)
         self._plan: PlanRow | None = None
         self._orders: dict[tuple[int, str], tuple[str, ...]] = {}
         self._neighbourhood: tuple[int, Neighbourhood] | None = None
@@ -236,21 +237,11 @@ class PlanStore:
             record_event(connection, self._now(), "given back", case_id, annotator)
         return True
 
-    def record(self, kind: str, case_id: str, annotator: str | None, details: Mapping[str, Any]) -> None:
-        """Record an event of a case."""
-        with self._writing.begin() as connection:
-            record_event(connection, self._now(), kind, case_id, annotator, details)
-
     def seconds_held(self, case_id: str, annotator: str) -> float | None:
         """Seconds since a case was offered to the annotator who holds it; None if somebody else holds it."""
         with self._engine.connect() as connection:
             at = offered_at(connection, case_id, annotator)
         return None if at is None else (self._now() - at).total_seconds()
-
-    def last_shown(self, case_id: str, annotator: str) -> Event | None:
-        """Last pre-segmentation of a case that was shown to an annotator, or to a client without a name."""
-        with self._engine.connect() as connection:
-            return last_shown(connection, case_id, annotator)
 
     def scores(self, *, plan: int | None = None) -> dict[str, CaseScore]:
         """Scores of each case in a plan, by default the newest."""
@@ -277,13 +268,7 @@ class PlanStore:
 
     def history(self, case_id: str, *, limit: int = 100) -> list[Event]:
         """Events of a case and of the whole pool, newest first."""
-        with self._engine.connect() as connection:
-            return history(connection, case_id, limit=limit)
-
-    def superseded(self, annotator: str) -> list[tuple[str, Event]]:
-        """Labels by this annotator that others replaced since the last offer: case and event of each."""
-        with self._engine.connect() as connection:
-            return superseded(connection, annotator)
+        return self.events.of_case(case_id, limit=limit)
 
     def pair_scores(self, case_id: str) -> list[PairScore]:
         """Scores of a case's pairs in the newest plan, one a training."""

@@ -14,7 +14,8 @@ from lib.cases.case import Case
 from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.formats.image import MAX_VOXELS, suffix_of
 from lib.labels.notes import check_notes
-from lib.labels.store import FINAL, ORIGINAL, SERVER_KEYS, Origin, Saved, check_tag
+from lib.labels.origin import Origin, Saved
+from lib.labels.store import FINAL, ORIGINAL, SERVER_KEYS, check_tag
 from lib.pipeline.disk import disk_bytes
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
@@ -52,19 +53,19 @@ class CaseDatastore(Datastore):
 
     def name(self) -> str:
         """Name that a person gave, otherwise the folder's name."""
-        return str(self.labels.title.get("name") or self.workspace.folders.studies.name)
+        return str(self.labels.register.title.get("name") or self.workspace.folders.studies.name)
 
     def set_name(self, name: str) -> None:
         """Set the name."""
-        self.labels.set_title(name=name)
+        self.labels.register.set_title(name=name)
 
     def description(self) -> str:
         """Description that a person gave."""
-        return str(self.labels.title.get("description", ""))
+        return str(self.labels.register.title.get("description", ""))
 
     def set_description(self, description: str) -> None:
         """Set the description."""
-        self.labels.set_title(description=description)
+        self.labels.register.set_title(description=description)
 
     def list_images(self) -> list[str]:
         """Ids of the served cases."""
@@ -90,7 +91,7 @@ class CaseDatastore(Datastore):
         case, modality = self.resolve(image_id)
         source = case.modalities[modality]
         return {
-            **self.labels.case_notes(case),
+            **self.labels.register.notes_of(case.id),
             **(source.about() if isinstance(source, RemoteSeries) else {}),
             "name": self._image_files.name(case, modality),
             "case": case.id,
@@ -107,7 +108,7 @@ class CaseDatastore(Datastore):
         with _client_errors():
             checked = check_notes(info, reserved=_RESERVED)
             if notes := {key: value for key, value in checked.items() if key != "strategy"}:
-                self.labels.note_case(self.resolve(image_id)[0], notes)
+                self.labels.register.note(self.resolve(image_id)[0].id, notes)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Refuse: a case is several files."""

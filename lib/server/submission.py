@@ -12,7 +12,7 @@ from typing import Any
 
 from lib.cases.case import Case
 from lib.cases.formats.image import suffix_of
-from lib.labels.store import Origin, Saved
+from lib.labels.origin import Origin, Saved
 from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.workspace import Workspace
 from lib.runtime.own_files import Unavailable
@@ -36,7 +36,7 @@ def origin_of(workspace: Workspace, segmenter: Segmenter, case: Case, *, reader:
     with suppress(Unavailable):  # the label is stored whatever the database answers
         if (seconds := workspace.plan.seconds_held(case.id, reader or "anonymous")) is not None:
             about["seconds_since_offer"] = round(seconds, 1)
-        if shown := workspace.plan.last_shown(case.id, reader):
+        if shown := workspace.plan.events.last_shown(case.id, reader):
             about["model_version"] = shown.details["version"]
             if segmentation := segmenter.earlier(case, shown.details["model"]):
                 begun_from = segmentation.outlined()
@@ -55,7 +55,7 @@ def record_shown(workspace: Workspace, case: Case, about: Mapping[str, Any], rea
     if "version" in about:
         shown = {"version": about["version"], "model": about["model"]}
         with suppress(Unavailable):  # the reader gets the segmentation all the same
-            workspace.plan.record("segmented", case.id, reader or None, shown)
+            workspace.plan.events.record("segmented", case.id, reader or None, shown)
 
 
 def record_superseded(workspace: Workspace, saved: Saved) -> None:
@@ -64,7 +64,7 @@ def record_superseded(workspace: Workspace, saved: Saved) -> None:
     if before is not None and before.reader not in ("", version.reader):
         about = {"by": version.reader, "version": version.number, "of": before.number}
         with suppress(Unavailable):
-            workspace.plan.record("superseded", version.case_id, before.reader, about)
+            workspace.plan.events.record("superseded", version.case_id, before.reader, about)
 
 
 def told(saved: Saved) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.labels.store import Origin
+from lib.labels.origin import Origin
 from tests.support.command_line import exit_code, said
 from tests.support.pools import label_for, open_datastore
 

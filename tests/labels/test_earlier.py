@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +16,7 @@ import pytest
 from monailabel.datastore.local import LocalDatastore
 
 from lib.labels.earlier import EarlierLabels
-from lib.labels.store import Origin
+from lib.labels.origin import Origin
 from lib.pipeline.training_data import labelled_cases
 from lib.server.datastore import CaseDatastore
 from tests.support.images import write_image
@@ -225,3 +226,25 @@ def test_labels_of_a_folder_that_cannot_be_written_go_to_the_work_folder(
     again = open_datastore(studies, work_dir=str(tmp_path / "work"))
     assert voxels(again) == {"p1": 75, "p2": 25}
     assert isinstance(again.workspace.label_book.earlier, EarlierLabels)
+
+
+def test_processes_that_look_at_once_take_a_file_in_once(studies: Path) -> None:
+    datastores = [open_datastore(studies) for _ in range(4)]
+    a_label(studies, studies / "labels" / "final" / "p1.nii.gz")
+    with ThreadPoolExecutor(4) as threads:
+        taken = list(threads.map(lambda each: each.workspace.label_book.earlier.look(), datastores))
+    assert sorted(taken) == [0, 0, 0, 1]
+    assert len(datastores[0].labels.log.of_case("p1")) == 1
+
+
+def test_of_two_files_of_one_case_the_label_written_later_counts(studies: Path) -> None:
+    final = studies / "labels" / "final"
+    a_label(studies, final / "p1_CT.nii.gz", depth=1)
+    a_label(studies, final / "p1_PET.nii.gz", depth=2)
+    times = {"p1_CT": "2026-05-02T10:00:00+00:00", "p1_PET": "2026-05-01T10:00:00+00:00"}
+    objects = {
+        id: {"image": {}, "labels": {"final": {"ext": ".nii.gz", "info": {"written": time}}}}
+        for id, time in times.items()
+    }
+    (studies / "datastore_v2.json").write_text(json.dumps({"objects": objects}))
+    assert voxels(open_datastore(studies)) == {"p1": 25}

@@ -20,7 +20,8 @@ from sqlalchemy import create_engine, text
 
 from lib.cases.case import Case
 from lib.cases.formats.image import Volume
-from lib.labels.store import LabelStore, Origin
+from lib.labels.origin import Origin
+from lib.labels.store import LabelStore
 from lib.runtime.errors import UserError
 from lib.server.datastore import CaseDatastore
 from lib.server.errors import ClientError
@@ -317,3 +318,18 @@ def test_the_document_beside_a_label_says_all_that_the_index_says(
     assert json.loads(document.read_text())["reader"] == "Zoë"
     assert store.log.files.read(CASE, "final", 1) == saved.version
     assert replace(saved.version, number=0).key == (CASE, "final", 0)
+
+
+def test_what_a_killed_writer_left_is_removed_once_it_is_old(
+    datastore: CaseDatastore, store: LabelStore, case: Case, file: Path
+) -> None:
+    store.save(case, file, "final", {})
+    folder = datastore.workspace.folders.labels
+    young, old = folder / ".part-young", folder / ".part-old"
+    for part in (young, old):
+        part.mkdir()
+        (part / f"{CASE}.nii.gz").write_bytes(file.read_bytes())
+    os.utime(old, (1e9, 1e9))
+    open_datastore(datastore.workspace.folders.studies)
+    assert young.exists()
+    assert not old.exists()

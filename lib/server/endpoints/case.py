@@ -77,7 +77,7 @@ def restore(id: str, tag: str, choice: Choice, request: Request) -> dict[str, An
         reader = annotator_of(choice.reader) if choice.reader else ""
         version = app.workspace.labels.restore(case, check_tag(tag), choice.version, reader=reader)
         about = {"version": version.number, "of": choice.version}
-        app.workspace.plan.record("restored", case.id, reader or None, about)
+        app.workspace.plan.events.record("restored", case.id, reader or None, about)
         return case_document(CaseFiles(app.workspace, app.segmenter), case)
 
 

@@ -49,7 +49,7 @@ class PlannedStrategy(Strategy):
         order = store.order(self.strategy, plan=plan.id) if plan else ()
         state = self._with_plan(plan, order) if plan and order else self._without_plan()
         cases, served = budgeted(self.workspace, plan, self.strategy), self._served_ids()
-        news = [_superseded(case_id, event) for case_id, event in store.superseded(annotator)]
+        news = [_superseded(case_id, event) for case_id, event in store.events.superseded(annotator)]
         offer = store.lease_next(
             order or uniform_order(tuple(case.id for case in self.workspace.verdicts.served), settings.seed),
             annotator=annotator,

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from monailabel.endpoints import datastore, infer
 
-from lib.labels.store import Saved
+from lib.labels.origin import Saved
 from lib.labels.versions import LabelVersion
 from lib.server.boundary.unexpected_errors import handle_known_errors
 from lib.server.upstream.threads import keep_loop_free

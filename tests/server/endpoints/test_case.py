@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 
 from lib.cases.quality.findings import Finding, Verdict
 from lib.cases.quality.kept_check import KeptCheck
-from lib.labels.store import Origin
+from lib.labels.origin import Origin
 from lib.pipeline.place_differences import differences_folder
 from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.settings import read_settings

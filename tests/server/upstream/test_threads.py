@@ -21,7 +21,7 @@ from monailabel.endpoints import datastore, infer, info, proxy, scoring, train
 
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.settings import NetworkSettings
-from lib.labels.store import Saved
+from lib.labels.origin import Saved
 from lib.labels.versions import LabelVersion
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
