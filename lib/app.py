@@ -84,6 +84,8 @@ class MdalCimlApp(MONAILabelApp):
                 logger.warning(warning)
             self.workspace = Workspace(studies, settings)
             self.workspace.validate()
+            if serves:
+                self.workspace.labels.register.check()
         except ValueError as err:
             raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, str(err)) from err
         if serves:

@@ -44,7 +44,7 @@ CONF = {"device": "cpu", "prefetch": 0, "refresh_s": 0.5}
 _MARK = "KILLED_SERVER"  # in the environment of a server and of every process that it starts
 _FORGOTTEN = {  # files that are removed before each phase, so that there is work to do
     "check": (),
-    "scoring": ("plan.sqlite", "scoring"),
+    "scoring": ("plan.sqlite*", "scoring"),
     "training": (),
     "upload": (),
 }
@@ -80,9 +80,9 @@ def kill_once(
         how: Signal that the server gets.
         within_s: Seconds from the beginning of the phase within which it is sent.
     """
-    for name in _FORGOTTEN[phase]:
-        place = studies / ".mdal" / name
-        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    for pattern in _FORGOTTEN[phase]:
+        for place in (studies / ".mdal").glob(pattern):
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
     mark = uuid.uuid4().hex
     scores = "true" if phase == "scoring" else "false"
     environment = {_MARK: mark, "MONAI_LABEL_AUTO_UPDATE_SCORING": scores}
@@ -118,6 +118,7 @@ def disagreeing(studies: Path) -> int:
     for id in datastore.get_labeled_images():
         voxels = int(datastore.labels.read(datastore.workspace.pool.by_id[id]).array.sum())
         wrong += datastore.get_label_info(id, "final")["voxels"] != voxels
+    datastore.workspace.plan.close()
     return wrong
 
 

@@ -48,7 +48,13 @@ class LabelChecks:
     max_voxels: int
 
     def check(
-        self, file: Path, case: Case, notes: Mapping[str, Any], *, begun_from: Volume | None = None
+        self,
+        file: Path,
+        case: Case,
+        notes: Mapping[str, Any],
+        *,
+        begun_from: Volume | None = None,
+        learnable: bool = True,
     ) -> Arrived:
         """Check a label of a case.
 
@@ -57,14 +63,17 @@ class LabelChecks:
             case: Case of the label.
             notes: Notes of the client; `label_info` names the segments.
             begun_from: Mask (uint8) of the pre-segmentation that the reader began from, if it is known.
+            learnable: Whether something of the label must be left on the grid that it is learned on. A label
+                that exists elsewhere already, as in a PACS, is a record all the same; training leaves it out.
 
         Raises:
-            UserError: If training could not learn from the label; the sentence says what must hold.
+            UserError: If the label cannot be read, or training could not learn from it although it must; the
+                sentence says what must hold.
         """
         label = check_label(file, case, max_voxels=self.max_voxels)
         segments, others = self._meaning(label, file, case, notes)
         mask = outlined_part(label)
-        if mask and not volume_on(mask, self.reference(case)):
+        if learnable and mask and not volume_on(mask, self.reference(case)):
             raise UserError(
                 "a label must cover at least one voxel of the case's reference image, on whose grid it is "
                 "learned; nothing of this one is left there. Outline it on that image."

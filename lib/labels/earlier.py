@@ -30,6 +30,7 @@ _NOT_ALLOWED = (
     "the server must be able to read it, and to write its own labels; {}. Correct the permissions of the "
     "folders."
 )
+_NEVER = (-1, -1)  # stamp of no file, so that it is tried again
 Stamp = tuple[int, int]  # size, and time of the last change in ns
 
 
@@ -60,12 +61,10 @@ class EarlierLabels:
     def look(self, on_progress: OnCasesDone = lambda done, of: None) -> int:
         """Take in the files that are new or have changed; return how many were.
 
+        While the register is damaged no file is taken in, because it may say what the values mean.
+
         Args:
             on_progress: Called with the number of files done and the number of all that are new.
-
-        Raises:
-            Damaged: If the register cannot be read while there are files to take in: it may say what their
-                values mean.
         """
         files = dict(self._files())
         self._left = {path: left for path, left in self._left.items() if path in files}
@@ -76,13 +75,13 @@ class EarlierLabels:
             lock.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(lock):  # another process may be taking in the same files
                 return self._take_all(files, on_progress)
+        except Damaged as err:
+            reason = str(err)
         except OSError as err:
-            self._left |= {
-                path: (stamp, self._found.pool, _NOT_ALLOWED.format(err.strerror))
-                for path, stamp in files.items()
-                if not self._is_known(path, stamp)
-            }
-            return 0
+            reason = _NOT_ALLOWED.format(err.strerror)
+        new = [path for path, stamp in files.items() if not self._is_known(path, stamp)]
+        self._left |= dict.fromkeys(new, (_NEVER, self._found.pool, reason))
+        return 0
 
     def _take_all(self, files: Mapping[Path, Stamp], on_progress: OnCasesDone) -> int:
         """Take in the files that are new, the oldest first."""

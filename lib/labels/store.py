@@ -167,7 +167,8 @@ class LabelStore:
         """
         reserved = SERVER_KEYS if origin.kind == "submitted" else frozenset()
         tag, notes = check_tag(tag), check_notes(notes, reserved=reserved)
-        arrived = self.checks.check(file, case, notes, begun_from=origin.begun_from)
+        learnable = origin.kind in ("submitted", "model")
+        arrived = self.checks.check(file, case, notes, begun_from=origin.begun_from, learnable=learnable)
         version = LabelVersion(
             case.id,
             tag,

@@ -55,14 +55,9 @@ class LabelBook:
 
 
 def open_labels(workspace: Workspace) -> LabelBook:
-    """Open the labels of a workspace.
-
-    Raises:
-        Damaged: If the register of the notes is damaged.
-    """
+    """Open the labels of a workspace; a damaged register of the notes keeps earlier labels out, no others."""
     folders, preparation = workspace.folders, workspace.preparation
     register = Register(folders.labels.with_name(REGISTER_FILE))
-    register.check()
     log = VersionLog(VersionFiles(folders.labels), workspace.plan.labels)
     store = LabelStore(
         workspace.found,

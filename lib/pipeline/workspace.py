@@ -192,11 +192,7 @@ class Workspace:
 
     @cached_property
     def label_book(self) -> LabelBook:
-        """The labels with what was found when they were opened.
-
-        Raises:
-            Damaged: If the register of the notes is damaged.
-        """
+        """The labels with what was found when they were opened."""
         return open_labels(self)
 
     @property

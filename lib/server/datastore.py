@@ -38,11 +38,7 @@ class CaseDatastore(Datastore):
     """
 
     def __init__(self, workspace: Workspace) -> None:
-        """Serve the cases of a workspace.
-
-        Raises:
-            Damaged: If the register of the labels is damaged.
-        """
+        """Serve the cases of a workspace."""
         self.workspace = workspace
         self.labels = workspace.labels
         self._image_files = ImageFiles(

@@ -24,7 +24,14 @@ from tests.support.trees import copied, files_below
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 CONF = {"scoring": "quick", "study_labels": "ignore", "prefetch": 0}
-NAMES = {"model": "ciml", "method": "mdal", "strategy": "uniform", "session_id": "x"}
+NAMES = {
+    "model": "ciml",
+    "method": "mdal",
+    "strategy": "uniform",
+    "session_id": "x",
+    "id": "STS_002",
+    "tag": "final",
+}
 HIDDEN = (  # not in the OpenAPI document
     ("POST", "/reload"),
     ("POST", "/train/"),

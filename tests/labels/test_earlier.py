@@ -248,3 +248,25 @@ def test_of_two_files_of_one_case_the_label_written_later_counts(studies: Path) 
     }
     (studies / "datastore_v2.json").write_text(json.dumps({"objects": objects}))
     assert voxels(open_datastore(studies)) == {"p1": 25}
+
+
+def test_a_damaged_register_keeps_new_files_out_and_no_label_that_is_there(
+    studies: Path, tmp_path: Path
+) -> None:
+    a_label(studies, studies / "labels" / "final" / "p1.nii.gz")
+    assert voxels(open_datastore(studies)) == {"p1": 75}
+    a_label(studies, studies / "labels" / "final" / "p2.nii.gz")
+    register = studies / "datastore_v2.json"
+    register.write_bytes(b"")
+    datastore = open_datastore(studies)
+    assert voxels(datastore) == {"p1": 75}
+    (sentence,) = datastore.workspace.label_book.notes()[1:]
+    assert sentence.startswith("labels/final/p2.nii.gz is left out: ")
+    assert "datastore_v2.json must be whole; it is damaged" in sentence
+    datastore.labels.save(
+        datastore.workspace.pool.by_id["p3"], a_label(studies, tmp_path / "x.nii.gz"), "final", {}
+    )
+    register.unlink()
+    assert datastore.workspace.label_book.earlier.look() == 1
+    assert voxels(datastore) == {"p1": 75, "p2": 75, "p3": 75}
+    assert register.exists() is False

@@ -261,6 +261,9 @@ def test_a_label_that_training_could_not_learn_from_is_refused(
     nib.save(nib.Nifti1Image(array, fine), file.with_name("dot.nii.gz"))
     with pytest.raises(UserError, match="must cover at least one voxel of the case's reference image"):
         store.save(case, file.with_name("dot.nii.gz"), "final", {})
+    dot = file.with_name("dot.nii.gz")
+    assert store.take(case, dot, "final", written="2026-01-01T00:00:00+00:00", sent={})  # the PACS has it
+    store.remove(case, "final")
     segments = [{"name": "vessel", "idx": 1}]
     with pytest.raises(ClientError, match="a segment must be named lesion; got vessel"):
         datastore.save_label(CASE, str(file), "final", {"label_info": segments})

@@ -87,6 +87,7 @@ def use(studies: Path) -> None:
     workspace = Workspace(studies, SETTINGS)
     workspace.validate()
     datastore = CaseDatastore(workspace)
+    datastore.labels.register.check()
     if not workspace.recall_check():
         workspace.check()
     assert {case.id for case in workspace.verdicts.served} == {"P0", "P1"}
