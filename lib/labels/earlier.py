@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from lib.cases.pool import Skipped
 from lib.labels.origin import Origin
 from lib.labels.register import Register
 from lib.labels.store import LabelStore, check_tag
+from lib.labels.versions import entries_of
 from lib.runtime.errors import UserError
 from lib.runtime.own_files import Damaged
 from lib.runtime.progress import OnCasesDone
@@ -146,8 +146,8 @@ class EarlierLabels:
 
     def _files(self) -> Iterator[tuple[Path, Stamp]]:
         for folder in self._folders:
-            for tag in _entries(folder, folders=True):
-                for path in _entries(tag, folders=False):
+            for tag in entries_of(folder, folders=True):
+                for path in entries_of(tag, folders=False):
                     if suffix_of(path):
                         found = path.stat()
                         yield path, (found.st_size, found.st_mtime_ns)
@@ -167,17 +167,3 @@ class EarlierLabels:
 def _name(path: Path) -> str:
     """Name of a file below the folder of the labels, which may be moved."""
     return f"{path.parent.name}/{path.name}"
-
-
-def _entries(folder: Path, *, folders: bool) -> list[Path]:
-    """Folders or files in a folder, but for hidden ones and links; none if the folder is missing."""
-    try:
-        with os.scandir(folder) as entries:
-            return [
-                folder / entry.name
-                for entry in sorted(entries, key=lambda entry: entry.name)
-                if not entry.name.startswith(".")
-                and (entry.is_dir if folders else entry.is_file)(follow_symlinks=False)
-            ]
-    except (FileNotFoundError, NotADirectoryError):
-        return []

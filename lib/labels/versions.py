@@ -130,9 +130,9 @@ class VersionFiles:
 
     def numbers(self) -> Iterator[tuple[str, str, int]]:
         """Case, tag and number of every version, from the names of the folders."""
-        for tag in _folders(self.folder):
-            for case in _folders(tag):
-                for place in _folders(case):
+        for tag in entries_of(self.folder, folders=True):
+            for case in entries_of(tag, folders=True):
+                for place in entries_of(case, folders=True):
                     if _NUMBER.fullmatch(place.name):
                         yield case.name, tag.name, int(place.name)
 
@@ -204,15 +204,15 @@ def _copied(file: Path, place: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _folders(folder: Path) -> list[Path]:
-    """Folders in a folder but for hidden ones and links, by name; none if the folder is missing."""
+def entries_of(folder: Path, *, folders: bool) -> list[Path]:
+    """Folders or files in a folder, but for hidden ones and links; none if the folder is missing."""
     try:
         with os.scandir(folder) as entries:
-            names = [
-                entry.name
-                for entry in entries
-                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+            return [
+                folder / entry.name
+                for entry in sorted(entries, key=lambda entry: entry.name)
+                if not entry.name.startswith(".")
+                and (entry.is_dir if folders else entry.is_file)(follow_symlinks=False)
             ]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [folder / name for name in sorted(names)]

@@ -220,7 +220,8 @@ def test_labels_of_a_folder_that_cannot_be_written_go_to_the_work_folder(
     assert voxels(datastore) == {"p1": 75, "p2": 25}
     assert datastore.workspace.folders.labels == tmp_path / "work" / "labels"
     said = datastore.workspace.label_book.notes()[0]
-    assert said == f"Labels are written to {tmp_path}/work/labels: the studies folder could not be written."
+    place = datastore.workspace.folders.labels
+    assert said == f"Labels are written to {place}: the studies folder could not be written."
     assert sorted(studies.rglob("*")) == before
     read_only = False  # once there, they stay there
     again = open_datastore(studies, work_dir=str(tmp_path / "work"))

@@ -8,7 +8,6 @@ from lib.cases.case import Case, Source
 from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.formats.image import read_grid
 from lib.ciml.inference.explanation import MEASURE_UNITS, MEASURES, links_of
-from lib.labels.versions import LabelVersion
 from lib.pipeline.place_differences import place_differences
 from lib.pipeline.plan_document import PlannedCase, budgeted, reason
 from lib.pipeline.workspace import Workspace
@@ -49,7 +48,7 @@ def case_document(files: CaseFiles, case: Case) -> dict[str, Any]:
         "modalities": [_modality(case, name, source) for name, source in case.modalities.items()],
         "reference": workspace.preparation.reference_of(case),
         "labels": [{"tag": tag, **_written_at(files, case, tag)} for tag in sorted(labels)],
-        "versions": [_version(files, version) for version in reversed(workspace.labels.log.of_case(case.id))],
+        "versions": _versions(files, case),
         "label_names": dict(workspace.decomposition.labels),
         "differences": _differences(files, case),
         "model": _model(files),
@@ -114,19 +113,23 @@ def _written_at(files: CaseFiles, case: Case, tag: str) -> dict[str, Any]:
     return {"written": files.workspace.labels.notes(case, tag).get("written")}
 
 
-def _version(files: CaseFiles, version: LabelVersion) -> dict[str, Any]:
-    """One version of a label; only the name of the reader says who."""
-    current = files.workspace.labels.log.version(version.case_id, version.tag)
-    return {
-        "tag": version.tag,
-        "number": version.number,
-        "kind": version.kind,
-        "reader": version.reader,
-        "written": version.written,
-        "is_label": version.is_label,
-        "current": current is not None and current.number == version.number,
-        **{key: version.about[key] for key in _SHOWN_OF_A_VERSION if key in version.about},
-    }
+def _versions(files: CaseFiles, case: Case) -> list[dict[str, Any]]:
+    """Versions of the labels, newest first; only the name of the reader says who."""
+    log = files.workspace.labels.log
+    current = {version.key for version in log.current.get(case.id, {}).values() if version.is_label}
+    return [
+        {
+            "tag": version.tag,
+            "number": version.number,
+            "kind": version.kind,
+            "reader": version.reader,
+            "written": version.written,
+            "is_label": version.is_label,
+            "current": version.key in current,
+            **{key: version.about[key] for key in _SHOWN_OF_A_VERSION if key in version.about},
+        }
+        for version in reversed(log.of_case(case.id))
+    ]
 
 
 def _differences(files: CaseFiles, case: Case) -> list[dict[str, Any]]:
