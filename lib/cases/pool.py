@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -152,16 +152,41 @@ def _printable(text: str) -> str:
     )
 
 
-def make_pool(root: Path, layout: str, cases: Iterable[Case], skipped: Iterable[Skipped]) -> Pool:
+def image_of(source: Source, root: Path) -> str:
+    """Name of an image that holds wherever its studies lie and however its file is packed.
+
+    It is the SeriesInstanceUID of a DICOM series, or a file's path in the studies without its suffix, with
+    the channel of a 4-D file: `p01/T1`, `imagesTr/BRATS_001#2`.
+    """
+    if source.series:
+        return source.series
+    path = source.path.relative_to(root) if source.path.is_relative_to(root) else source.path
+    channel = "" if source.channel is None else f"#{source.channel}"
+    return path.with_name(stem_of(path)).as_posix() + channel
+
+
+def names_of(case: Case) -> set[str]:
+    """Names of a case and of its images for clients, in lower case: some file systems take `a` for `A`."""
+    return {name.lower() for name in (case.id, *(f"{case.id}_{modality}" for modality in case.modalities))}
+
+
+def make_pool(
+    root: Path, layout: str, cases: Iterable[Case], skipped: Iterable[Skipped], used: Set[str] = frozenset()
+) -> Pool:
     """Pool of the cases in order, in which every name is unique.
 
-    If two cases share a name (`a` and `A`; `p` with `MR_T1` and `p_MR` with `T1`), the first is kept.
+    If two cases share a name (`a` and `A`; `p` with `MR_T1` and `p_MR` with `T1`), the one with images that
+    were used before is kept, otherwise the first.
     """
     kept: list[Case] = []
     names: dict[str, str] = {}
     left_out = list(skipped)
-    for case in sorted(cases, key=lambda case: (case.id.lower(), case.id)):
-        own = {name.lower() for name in (case.id, *(f"{case.id}_{modality}" for modality in case.modalities))}
+
+    def is_new(case: Case) -> bool:
+        return not any(image_of(source, root) in used for source in case.modalities.values())
+
+    for case in sorted(cases, key=lambda case: (is_new(case), case.id.lower(), case.id)):
+        own = names_of(case)
         if taken := sorted(own & names.keys()):
             reason = (
                 f"case {case.id} would share the name {taken[0]} with case {names[taken[0]]}. Rename one."
@@ -170,6 +195,7 @@ def make_pool(root: Path, layout: str, cases: Iterable[Case], skipped: Iterable[
         else:
             names |= dict.fromkeys(own, case.id)
             kept.append(case)
+    kept.sort(key=lambda case: (case.id.lower(), case.id))
     return Pool(root, layout, tuple(kept), tuple(left_out))
 
 

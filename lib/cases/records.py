@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lib.cases.case import Case, Source
+from lib.cases.formats.image import FILE_SUFFIXES
 from lib.runtime.own_files import set_aside
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,21 @@ class Records:
             CaseError: If a file is missing or unreadable.
         """
         cases = list(cases)
-        wanted = {str(source.path): source for case in cases for source in case.modalities.values()}
+        known = self.file_hashes(source for case in cases for source in case.modalities.values())
+        return {
+            case.id: _combine(
+                {name: (known[str(source.path)], source) for name, source in case.modalities.items()}
+            )
+            for case in cases
+        }
+
+    def file_hashes(self, sources: Iterable[Source]) -> dict[str, str]:
+        """Hash of the file or folder of each volume, by its path.
+
+        Raises:
+            CaseError: If a file is missing or unreadable.
+        """
+        wanted = {str(source.path): source for source in sources}
         known = self._with_database(lambda database: _known_hashes(database, list(wanted)))
         with ThreadPoolExecutor() as pool:
             stamps = dict(zip(wanted, pool.map(lambda source: source.stamp(), wanted.values()), strict=True))
@@ -60,13 +75,13 @@ class Records:
             fresh = dict(zip(stale, pool.map(lambda path: _hash_files(wanted[path]), stale), strict=True))
         if fresh:
             self._write("content", [(path, stamps[path], value) for path, value in fresh.items()])
-        known |= {path: (stamps[path], value) for path, value in fresh.items()}
-        return {
-            case.id: _combine(
-                {name: (known[str(source.path)][1], source) for name, source in case.modalities.items()}
-            )
-            for case in cases
-        }
+        return {path: known[path][1] for path in wanted if path not in fresh} | fresh
+
+    def last_hashes(self, stems: Iterable[Path]) -> set[str]:
+        """Hashes of the files that were last read under these paths without suffix; they may be gone."""
+        paths = [f"{stem}{suffix}" for stem in stems for suffix in FILE_SUFFIXES]
+        known = self._with_database(lambda database: _known_hashes(database, paths))
+        return {known[path][1] for path in paths if path in known}
 
     def measurements(self, keys: Iterable[str]) -> dict[str, Any]:
         """Stored measurements by key, for those of the keys that have one."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from lib.cases.case import Case
+from lib.cases.case_ids import CaseIds
 from lib.cases.dicomweb.mirror import Mirror
 from lib.cases.dicomweb.studies import find_studies
 from lib.cases.discovery.file_stamps import FileStamps, tree_stamp
@@ -65,6 +66,7 @@ class Workspace:
         """
         self.settings = settings
         self.folders = Folders.of(studies, settings.work_dir)
+        self.case_ids = CaseIds(self.folders.labels / "case_ids.json", lambda: self.records)
         self.found = FoundPool(self.find, self._tree, where=self.folders.address)
         self.verdicts = Verdicts(self.found, self.folders.work, settings.released)
 
@@ -155,12 +157,14 @@ class Workspace:
 
     @cached_property
     def plan(self) -> PlanStore:
-        """The plan's database."""
-        return (
+        """The plan's database; once it is open, ids of cases are referred to, so that they must hold."""
+        store = (
             PlanStore(self.settings.database_url)
             if self.settings.database_url
             else PlanStore.beside(self.folders.work)
         )
+        self.case_ids.begin(self.pool)
+        return store
 
     @cached_property
     def models(self) -> Models:
@@ -255,11 +259,14 @@ class Workspace:
         return digest([MEASURE_VERSION, stamps.images, stamps.labels, stamps.notes, settings])
 
     def find(self) -> Pool:
-        """Find the cases as they are now; the workspace stays unchanged.
+        """Find the cases as they are now, under the ids that they had before; the workspace stays unchanged.
 
         Raises:
-            UserError: As in the constructor.
+            UserError: As in the constructor, or if the book of ids is damaged.
         """
+        return self.case_ids.hold(self._listed(self.case_ids.images()))
+
+    def _listed(self, used: frozenset[str]) -> Pool:
         settings, rules = self.settings, rules_for(self.settings.series_rules)
         if self.folders.in_pacs:
             mirror = Mirror(
@@ -268,13 +275,14 @@ class Workspace:
                 disk_bytes(settings, "dicom"),
                 MAX_VOXELS,
             )
-            return find_studies(mirror, rules)
+            return find_studies(mirror, rules, used)
         pool = find_pool(
             self.folders.studies,
             layout=settings.layout,
             modalities=settings.modalities,
             follow_links=settings.follow_links,
             rules=rules,
+            used=used,
         )
         return pool.without_labels() if settings.study_labels == "ignore" else pool
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Set, Sized
 from pathlib import Path
 
 from filelock import FileLock
@@ -13,7 +13,7 @@ from lib.cases.case import Case
 from lib.cases.dicomweb.client import Pacs, pacs_at
 from lib.cases.dicomweb.listing import FoundSeries
 from lib.cases.dicomweb.mirror import Mirror, RemoteSeries
-from lib.cases.discovery.choices import choice
+from lib.cases.discovery.choices import USED_BEFORE, choice
 from lib.cases.discovery.series_rules import SeriesRules
 from lib.cases.pool import Pool, Skipped, make_pool, with_patients
 from lib.runtime.errors import UserError
@@ -26,13 +26,19 @@ _RESTORE_FRAMES = (
 )
 
 
-def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
+def find_studies(mirror: Mirror, rules: SeriesRules, used: Set[str] = frozenset()) -> Pool:
     """All cases of a PACS, from its listing alone; no image is fetched.
 
     The id of a case is its StudyInstanceUID. If a study has several frames of reference, the frame that was
     listed first has this id, and the others have a number appended; in a new listing, frames with more
     modalities come first. A frame never changes its id, because labels are stored under it. If several series
-    have the same modality, the one with the most slices is used, or the newest of equal ones.
+    have the same modality, the one that was used before is used again; otherwise the one with the most
+    slices, or the newest of equal ones.
+
+    Args:
+        mirror: Mirror of the PACS.
+        rules: Rules that name the modality of a series.
+        used: UIDs of the series that earlier listings used.
 
     Raises:
         PacsError: If the PACS does not answer.
@@ -61,14 +67,15 @@ def find_studies(mirror: Mirror, rules: SeriesRules) -> Pool:
             number = known[study].index(frame) + 1
             notes: list[str] = []
             chosen = {
-                name: _choose(pacs, name, several, skipped, notes) for name, several in frames[frame].items()
+                name: _choose(pacs, name, several, used, skipped, notes)
+                for name, several in frames[frame].items()
             }
             try:
                 id = study if number == 1 else f"{study}_{number}"
                 cases.append(_case(id, chosen, mirror, rules, tuple(notes)))
             except UserError as err:
                 skipped.append(_skip(next(iter(chosen.values())), str(err)))
-    return make_pool(mirror.folder, "dicomweb", with_patients(cases), skipped)
+    return make_pool(mirror.folder, "dicomweb", with_patients(cases), skipped, used)
 
 
 def _known_frames(file: Path, found: Mapping[str, Mapping[str, Sized]]) -> dict[str, list[str]]:
@@ -106,25 +113,32 @@ def _case(
 
 
 def _choose(
-    pacs: Pacs, name: str, several: Sequence[FoundSeries], skipped: list[Skipped], notes: list[str]
+    pacs: Pacs,
+    name: str,
+    several: Sequence[FoundSeries],
+    used: Set[str],
+    skipped: list[Skipped],
+    notes: list[str],
 ) -> FoundSeries:
     if len(several) == 1:
         return several[0]
     slices = {series: pacs.slices(series) for series in several}
     newest = sorted(several, key=lambda series: (series.made, series.uid), reverse=True)
-    first, *others = sorted(newest, key=lambda series: -slices[series])
+    first, *others = sorted(newest, key=lambda series: (series.uid not in used, -slices[series]))
     taken, *names = (
         f"'{each.description}' ({slices[each]} slices, series {each.uid})" for each in (first, *others)
     )
-    notes.append(choice(name, taken, names, _why(first, others[0], slices)))
+    notes.append(choice(name, taken, names, _why(first, others[0], used, slices)))
     for series in others:
-        why = _why(first, series, slices)
+        why = _why(first, series, used, slices)
         skipped.append(_skip(series, f"a case must have one {name}; '{first.description}' is taken: {why}."))
     return first
 
 
-def _why(taken: FoundSeries, other: FoundSeries, slices: Mapping[FoundSeries, int]) -> str:
+def _why(taken: FoundSeries, other: FoundSeries, used: Set[str], slices: Mapping[FoundSeries, int]) -> str:
     """Rule by which one series is taken before another; a clause."""
+    if taken.uid in used:
+        return USED_BEFORE
     if slices[taken] > slices[other]:
         return "it has more slices"
     if taken.made > other.made:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _LISTED = 5  # names of those that are left out
+USED_BEFORE = "it was used before"  # the rule before all others: labels may have been drawn on it
 
 
 def choice(what: str, taken: str, others: Sequence[str], why: str) -> str:

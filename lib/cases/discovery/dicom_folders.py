@@ -9,7 +9,7 @@ from filecmp import cmp
 from pathlib import Path
 
 from lib.cases.case import Case, Source
-from lib.cases.discovery.choices import choice
+from lib.cases.discovery.choices import USED_BEFORE, choice
 from lib.cases.discovery.studies import Studies, case_or_skip
 from lib.cases.formats.dicom import Series, read_series
 from lib.cases.formats.dicom_folder import Headers, Listing, list_folder
@@ -71,12 +71,19 @@ def _cases_of(studies: Studies, patient: Path) -> list[Case]:
 
 
 def _choose(studies: Studies, name: str, several: Sequence[Found], notes: list[str]) -> Found:
-    """Series with the most slices, the first by its UID of equal ones; the others are recorded as skipped."""
-    first, *others = sorted(several, key=lambda found: (-len(found[1].slices), found[1].uid))
+    """Series that was used before, or the one with the most slices, or the first by its UID of equal ones.
+
+    The others are recorded as skipped.
+    """
+    first, *others = sorted(
+        several, key=lambda found: (found[1].uid not in studies.used, -len(found[1].slices), found[1].uid)
+    )
     if not others:
         return first
     more = len(first[1].slices) > len(others[0][1].slices)
     why = "it has the most slices" if more else "no other has more slices and its UID comes first"
+    if first[1].uid in studies.used:
+        why = USED_BEFORE
     taken, *names = (_described(studies, found) for found in (first, *others))
     notes.append(choice(name, taken, names, why))
     for other, described in zip(others, names, strict=True):

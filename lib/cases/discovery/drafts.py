@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.cases.case import Case, Source
-from lib.cases.discovery.choices import choice
+from lib.cases.discovery.choices import USED_BEFORE, choice
 from lib.cases.discovery.studies import Studies, case_or_skip
 from lib.cases.modalities import is_label_name, parse_modality
 
@@ -22,8 +22,9 @@ NOT_A_MODALITY = (
 class Draft:
     """Case whose files are being collected.
 
-    Of several files of one modality, a PET that says it is SUV is used before another, which may be in Bq/ml;
-    otherwise the first by `rank`. The case says so in its notes.
+    Of several files of one modality, the one that an earlier listing used is used again; otherwise a PET that
+    says it is SUV before another, which may be in Bq/ml; otherwise the first by `rank`. The case says so in
+    its notes.
 
     Attributes:
         sources: Volumes of each modality.
@@ -74,11 +75,18 @@ class Draft:
 
     def _choose(self, studies: Studies, id: str, name: str) -> Source:
         first, *others = sorted(
-            self.sources[name], key=lambda source: (not _says_suv(source.path), self.rank(source.path))
+            self.sources[name],
+            key=lambda source: (
+                not studies.was_used(source),
+                not _says_suv(source.path),
+                self.rank(source.path),
+            ),
         )
         if others:
             suv = _says_suv(first.path) and not _says_suv(others[0].path)
             why = "its name says that its values are SUV" if suv else self.order
+            if studies.was_used(first):
+                why = USED_BEFORE
             self._leave_out(studies, id, name, first.path, [source.path for source in others], why)
         return first
 

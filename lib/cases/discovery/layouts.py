@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +45,7 @@ def find_pool(
     modalities: tuple[str, ...] = (),
     follow_links: bool = False,
     rules: SeriesRules = RULE_PRESETS["usual"],
+    used: Set[str] = frozenset(),
 ) -> Pool:
     """All cases under a folder.
 
@@ -54,6 +55,7 @@ def find_pool(
         modalities: Names of further modalities, from the settings.
         follow_links: Whether to use files and folders that are links to outside `root`.
         rules: Rules that name the modality of a DICOM series if its folder's name does not.
+        used: Images of earlier listings (`image_of`), which are taken before others of their modality.
 
     Raises:
         CaseError: If the folder does not exist, or the given layout does not fit it.
@@ -66,7 +68,7 @@ def find_pool(
         raise CaseError(
             f"layout must be auto or one of {', '.join(LAYOUTS)}; got {layout!r}. Set --conf layout."
         )
-    studies = Studies(root, modalities, follow_links, rules)
+    studies = Studies(root, modalities, follow_links, rules, used)
     with as_case_error(str(root)):
         pool = _by_layout(studies, layout) if layout != "auto" else _by_any_layout(studies)
         skipped = dict.fromkeys([*pool.skipped, *leftovers(pool, studies)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lib.cases.case import Case, Source, is_unicode
 from lib.cases.discovery.series_rules import RULE_PRESETS, SeriesRules
 from lib.cases.formats.image import FILE_SUFFIXES, suffix_of
-from lib.cases.pool import Pool, Skipped, files_of, make_pool
+from lib.cases.pool import Pool, Skipped, files_of, image_of, make_pool
 from lib.runtime.errors import UserError
 from lib.runtime.walk import MAX_DEPTH, Entries, below
 
@@ -67,6 +67,7 @@ class Studies:
         extra: Names of further modalities, from the settings.
         follow_links: Whether to use files and folders that are links to outside `root`.
         rules: Rules that name the modality of a DICOM series.
+        used: Images of earlier listings (`image_of`), which are taken before others.
         skipped: Entries that were left out so far, with reasons.
         listed: Folders with their usable entries; empty until `tree` lists them.
     """
@@ -75,6 +76,7 @@ class Studies:
     extra: tuple[str, ...] = ()
     follow_links: bool = False
     rules: SeriesRules = RULE_PRESETS["usual"]
+    used: Set[str] = frozenset()
     skipped: list[Skipped] = field(default_factory=list)
     listed: list[Folder] = field(default_factory=list)
 
@@ -127,13 +129,17 @@ class Studies:
         """Volume files of a folder."""
         return _images_among(self.entries(folder))
 
+    def was_used(self, source: Source) -> bool:
+        """Whether an image was a case's at an earlier listing; it is then taken before others."""
+        return image_of(source, self.root) in self.used
+
     def skip(self, path: Path, reason: str) -> None:
         """Record a file or folder as skipped."""
         self.skipped.append(Skipped(path, reason))
 
     def pool(self, layout: str, cases: Iterable[Case | None]) -> Pool:
         """The result of the search."""
-        return make_pool(self.root, layout, [case for case in cases if case], self.skipped)
+        return make_pool(self.root, layout, [case for case in cases if case], self.skipped, self.used)
 
     def _entries_below(self, folder: Path) -> Entries:
         """Usable entries of a folder, links last.
