@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lib.cases.case import Case
-from lib.cases.pool import Pool, image_of, names_of
+from lib.cases.pool import Pool, image_of, in_order, names_of
 from lib.cases.records import Records
 from lib.runtime.files import replacing
 from lib.runtime.own_files import Damaged, as_damaged, read_document
@@ -92,22 +92,19 @@ class CaseIds:
     def _read(self) -> Book:
         try:
             return read_document(self.file, Book)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except Damaged as err:
             raise as_damaged(self.file, err, restore=_RESTORE) from err
 
     def _held(self, pool: Pool, book: Book) -> Pool:
         ids = _claimed(pool, book)
-        absent = {id: images for id, images in book.items() if id not in ids.values()}
-        rest = [case for case in pool.cases if case.id not in ids]
-        if absent and rest:
-            ids |= self._moved(pool, rest, absent)
-        cases = [replace(case, id=ids[case.id]) for case in pool.cases if case.id in ids]
-        cases += _named([case for case in rest if case.id not in ids], cases, book, absent)
-        if renamed := [case.id for case in pool.cases if ids.get(case.id, case.id) != case.id]:
-            logger.info("%d cases keep the id that they had before: %s, …", len(renamed), ids[renamed[0]])
-        return replace(pool, cases=tuple(sorted(cases, key=lambda case: (case.id.lower(), case.id))))
+        if rest := [case for case in pool.cases if case.id not in ids]:
+            ids |= self._moved(pool, rest, _absent(book, ids))
+            ids |= _new_ids(pool, ids, book)
+        absent = _absent(book, ids)
+        cases = [_renamed(case, ids[case.id], absent.get(case.id, {})) for case in pool.cases]
+        return replace(pool, cases=in_order(cases))
 
     def _moved(self, pool: Pool, rest: Iterable[Case], absent: Mapping[str, Images]) -> dict[str, str]:
         """Ids of the cases that hold an image of an absent id elsewhere in the studies, by present name."""
@@ -171,22 +168,32 @@ def _claimed(pool: Pool, book: Book) -> dict[str, str]:
     return ids
 
 
-def _named(
-    rest: Iterable[Case], held: Iterable[Case], book: Book, absent: Mapping[str, Images]
-) -> list[Case]:
-    """Cases that the book does not know, under ids that no case has or had."""
-    rest = list(rest)
+def _absent(book: Book, ids: Mapping[str, str]) -> Book:
+    """Ids in the book that no case has now, with their images."""
+    present = {*ids.values()}
+    return {id: images for id, images in book.items() if id not in present}
+
+
+def _new_ids(pool: Pool, ids: Mapping[str, str], book: Book) -> dict[str, str]:
+    """Ids that no case has or had, for the cases without one, by present name."""
+    rest = [case for case in pool.cases if case.id not in ids]
+    held = (replace(case, id=ids[case.id]) for case in pool.cases if case.id in ids)
     taken = {id.lower() for id in book} | {name for case in held for name in names_of(case)}
     own = {case.id.lower() for case in rest}
-    named = []
+    found = {}
     for case in rest:
         fresh, number = case, 1
         while names_of(fresh) & taken or (number > 1 and fresh.id.lower() in own):
             number += 1
             fresh = replace(case, id=f"{case.id}_{number}")
-        if fresh is not case and (images := absent.get(case.id)):
-            others = ", ".join([*sorted(images)[:_SHOWN], *(["…"] if len(images) > _SHOWN else [])])
-            fresh = replace(fresh, notes=(*case.notes, _OTHERS.format(id=case.id, images=others)))
         taken |= names_of(fresh)
-        named.append(fresh)
-    return named
+        found[case.id] = fresh.id
+    return found
+
+
+def _renamed(case: Case, id: str, others: Images) -> Case:
+    """Case under its id; it says so if others, whose images are gone, have the id that its name would give."""
+    if id == case.id or not others:
+        return replace(case, id=id)
+    images = ", ".join([*sorted(others)[:_SHOWN], *(["…"] if len(others) > _SHOWN else [])])
+    return replace(case, id=id, notes=(*case.notes, _OTHERS.format(id=case.id, images=images)))

@@ -185,7 +185,7 @@ def make_pool(
     def is_new(case: Case) -> bool:
         return not any(image_of(source, root) in used for source in case.modalities.values())
 
-    for case in sorted(cases, key=lambda case: (is_new(case), case.id.lower(), case.id)):
+    for case in sorted(in_order(cases), key=is_new):
         own = names_of(case)
         if taken := sorted(own & names.keys()):
             reason = (
@@ -195,8 +195,12 @@ def make_pool(
         else:
             names |= dict.fromkeys(own, case.id)
             kept.append(case)
-    kept.sort(key=lambda case: (case.id.lower(), case.id))
-    return Pool(root, layout, tuple(kept), tuple(left_out))
+    return Pool(root, layout, in_order(kept), tuple(left_out))
+
+
+def in_order(cases: Iterable[Case]) -> tuple[Case, ...]:
+    """Cases by their ids, `a` beside `A`."""
+    return tuple(sorted(cases, key=lambda case: (case.id.lower(), case.id)))
 
 
 def with_patients(cases: Sequence[Case]) -> list[Case]:
