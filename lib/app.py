@@ -84,6 +84,7 @@ class MdalCimlApp(MONAILabelApp):
                 logger.warning(warning)
             self.workspace = Workspace(studies, settings)
             self.workspace.validate()
+            self.workspace.hold_ids()
             if serves:
                 self.workspace.labels.register.check()
         except ValueError as err:

@@ -34,8 +34,8 @@ _SHOWN = 3  # images in a sentence
 class CaseIds:
     """Book of the ids of cases with the images of each, beside the labels that are stored under these ids.
 
-    It begins when the plan is opened: until then nothing can refer to an id, and the names of folders and
-    files alone decide. From then on ids and images are only added.
+    It begins when a server starts, or when a plan or a label is stored: until then nothing refers to an id,
+    and the names of folders and files alone decide. From then on ids and images are only added.
     """
 
     def __init__(self, file: Path, records: Callable[[], Records]) -> None:
@@ -192,7 +192,7 @@ def _new_ids(pool: Pool, ids: Mapping[str, str], book: Book) -> dict[str, str]:
 
 
 def _renamed(case: Case, id: str, others: Images) -> Case:
-    """Case under its id; it says so if others, whose images are gone, have the id that its name would give."""
+    """Case under its id; it says so if its own name is the id of images that are gone."""
     if id == case.id or not others:
         return replace(case, id=id)
     images = ", ".join([*sorted(others)[:_SHOWN], *(["…"] if len(others) > _SHOWN else [])])

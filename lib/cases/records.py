@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from lib.cases.case import Case, Source
 from lib.cases.formats.image import FILE_SUFFIXES
+from lib.runtime.errors import UserError
 from lib.runtime.own_files import set_aside
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,14 @@ class Records:
             )
             for case in cases
         }
+
+    def readable_hashes(self, cases: Sequence[Case]) -> dict[str, str]:
+        """Content hash of each case by id, as above, without the cases that cannot be read."""
+        try:
+            return self.content_hashes(cases)
+        except UserError:
+            each = (self.readable_hashes([case]) for case in cases) if len(cases) > 1 else ()
+            return {id: value for found in each for id, value in found.items()}
 
     def file_hashes(self, sources: Iterable[Source]) -> dict[str, str]:
         """Hash of the file or folder of each volume, by its path.

@@ -18,8 +18,8 @@ from lib.cases.formats.image import stem_of, suffix_of
 from lib.cases.pool import Skipped
 from lib.labels.origin import Origin
 from lib.labels.register import Register
-from lib.labels.store import LabelStore, check_tag
-from lib.labels.versions import entries_of
+from lib.labels.store import LabelStore
+from lib.labels.versions import check_tag, entries_of
 from lib.runtime.errors import UserError
 from lib.runtime.own_files import Damaged
 from lib.runtime.progress import OnCasesDone

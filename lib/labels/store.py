@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import replace
@@ -16,12 +15,13 @@ from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.formats.image import Volume, read_label_map, read_segments
 from lib.cases.formats.voxels import IGNORED, present_values
 from lib.labels.arrival import LabelChecks
+from lib.labels.image_changes import IMAGES, ImageHashes
 from lib.labels.meaning import renumbered
 from lib.labels.notes import check_notes
 from lib.labels.origin import UNKNOWN, Origin, Saved
 from lib.labels.register import Register
 from lib.labels.version_log import VersionLog
-from lib.labels.versions import Kind, LabelVersion
+from lib.labels.versions import Kind, LabelVersion, check_tag
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 from lib.runtime.own_files import read_or_set_aside
@@ -29,7 +29,6 @@ from lib.runtime.own_files import read_or_set_aside
 FINAL, ORIGINAL = "final", "original"  # MONAI Label's tags for a reader's label and a model's label
 SERVER_KEYS = {"written", "dicom_seg", "version", "reader"}  # notes that only the server writes
 SENT = "sent.json"  # file of a version that is in the PACS: the UIDs of its SEG
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class LabelStore:
@@ -48,6 +47,7 @@ class LabelStore:
         checks: LabelChecks,
         study_labels: str,
         held: Callable[[], frozenset[str]] = frozenset,
+        image_hashes: ImageHashes = lambda cases: {},
     ) -> None:
         """Open the labels of a pool.
 
@@ -59,11 +59,12 @@ class LabelStore:
             study_labels: Tag of the contours beside the images.
             held: Ids of the cases whose contour beside the images is held back; the set is replaced when it
                 changes.
+            image_hashes: Returns the hashes that are kept with a reader's label, of the images of cases.
         """
         self.log, self.checks = log, checks
         self.meanings, self.numbering = checks.meanings, checks.meanings.numbering
         self._found, self._beside, self._max_voxels = found, study_labels, checks.max_voxels
-        self.register, self._held = register, held
+        self.register, self._held, self._image_hashes = register, held, image_hashes
         self._labelled: tuple[Any, Any, Any, dict[str, Set[str]]] = (None, None, None, {})
 
     def files_of(self, case: Case) -> dict[str, Path]:
@@ -179,7 +180,7 @@ class LabelStore:
             reader=origin.reader,
             client=origin.client,
             notes=notes,
-            about=dict(origin.about),
+            about={**origin.about, **(self._images(case) if origin.kind == "submitted" else {})},
         )
         before = self.log.version(case.id, tag)
         return Saved(self.log.append(version, file), before, arrived.warnings)
@@ -244,7 +245,7 @@ class LabelStore:
             raise UserError(
                 f"a version of the {tag} label of {case.id} must be one of {numbers}; got {number}."
             )
-        return self._again(version, "restored", reader=reader)
+        return self._again(version, "restored", {"of": version.number, **self._images(case)}, reader=reader)
 
     def notes(self, case: Case, tag: str) -> dict[str, Any]:
         """Notes of a saved label as clients get them; empty if none of this tag was saved."""
@@ -270,11 +271,19 @@ class LabelStore:
         segments = version.segments
         if "label_info" in notes:
             segments = self.checks.check(self.log.files.file_of(version), case, checked).segments
-        self._again(version, "noted", notes=checked, segments=segments)
+        about = {"of": version.number, **{key: version.about[key] for key in {IMAGES} & version.about.keys()}}
+        self._again(version, "noted", about, notes=checked, segments=segments)
 
-    def _again(self, version: LabelVersion, kind: Kind, **changed: Any) -> LabelVersion:
+    def _images(self, case: Case) -> dict[str, str]:
+        """Hash of the images of a case, for `LabelVersion.about`; empty if they cannot be read."""
+        found = self._image_hashes([case])
+        return {IMAGES: found[case.id]} if found else {}
+
+    def _again(
+        self, version: LabelVersion, kind: Kind, about: dict[str, Any], **changed: Any
+    ) -> LabelVersion:
         """Append a version with the file of an earlier one."""
-        now, about = datetime.now(UTC).isoformat(), {"of": version.number}
+        now = datetime.now(UTC).isoformat()
         again = replace(version, kind=kind, number=0, written=now, about=about, **changed)
         return self.log.append(again, self.log.files.file_of(version))
 
@@ -283,14 +292,3 @@ class LabelStore:
         kept: dict[str, Any] = version.about.get("dicom_seg", {})
         file, consequence = self.log.files.beside(version, SENT), "The label is sent again."
         return kept or read_or_set_aside(file, dict[str, Any], consequence=consequence) or {}
-
-
-def check_tag(tag: Any) -> str:
-    """Check that a tag is a valid folder name, and return it.
-
-    Raises:
-        UserError: If the tag is not valid.
-    """
-    if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-        raise UserError(f"a label's tag must be letters, digits, dash and underscore; got {str(tag)[:80]!r}.")
-    return tag

@@ -23,6 +23,7 @@ from lib.runtime.own_files import Damaged, read_document
 
 DOCUMENT = "version.json"
 LEFT_S = 3600.0  # no label takes so long to copy
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _NUMBER = re.compile(r"\d{4,}")
 
 Kind = Literal["submitted", "model", "pacs", "taken in", "noted", "restored", "removed"]
@@ -47,7 +48,8 @@ class LabelVersion:
         reader: Name of the reader, of the model or of the SEG's author; empty if it is not known.
         client: Program or machine that sent the label.
         notes: Notes of the client.
-        about: What the label began from, the time that the reader took, the version that it goes back to.
+        about: What the label began from, the hash of its images then, the time that the reader took, the
+            version that it goes back to.
     """
 
     case_id: str
@@ -202,6 +204,17 @@ def _copied(file: Path, place: Path) -> str:
     make_durable(place)
     with place.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_tag(tag: Any) -> str:
+    """Check that a tag is a valid folder name, and return it.
+
+    Raises:
+        UserError: If the tag is not valid.
+    """
+    if not isinstance(tag, str) or not _TAG.fullmatch(tag):
+        raise UserError(f"a label's tag must be letters, digits, dash and underscore; got {str(tag)[:80]!r}.")
+    return tag
 
 
 def entries_of(folder: Path, *, folders: bool) -> list[Path]:

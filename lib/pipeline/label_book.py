@@ -11,6 +11,7 @@ from lib.cases.discovery.studies import REGISTER_FILE
 from lib.cases.formats.image import MAX_VOXELS, read_grid
 from lib.labels.arrival import LabelChecks
 from lib.labels.earlier import EarlierLabels
+from lib.labels.image_changes import ImageChanges, ImageHashes
 from lib.labels.register import Register
 from lib.labels.store import LabelStore
 from lib.labels.version_log import VersionLog
@@ -32,12 +33,14 @@ class LabelBook:
     Attributes:
         store: The labels.
         earlier: Labels of earlier servers, and labels put there by hand.
+        changes: Labels whose images were replaced after they were drawn.
         problems: What is wrong with the files of the versions, in sentences.
         place: Where labels are written if it is not beside the images, as a sentence; else empty.
     """
 
     store: LabelStore
     earlier: EarlierLabels
+    changes: ImageChanges
     problems: list[str]
     place: str = ""
 
@@ -50,6 +53,7 @@ class LabelBook:
             *filter(None, [self.place]),
             *([f"{taken} label{plural} of an earlier server {verb} taken in."] if taken else []),
             *(f"labels/{file.path.parent.name}/{file.path.name} is left out: {file.reason}" for file in left),
+            *self.changes.sentences(),
             *self.problems,
         ]
 
@@ -59,6 +63,8 @@ def open_labels(workspace: Workspace) -> LabelBook:
     folders, preparation = workspace.folders, workspace.preparation
     register = Register(folders.labels.with_name(REGISTER_FILE))
     log = VersionLog(VersionFiles(folders.labels), workspace.plan.labels)
+    # Series of a PACS do not change, and are fetched only when they are read.
+    image_hashes: ImageHashes = (lambda cases: {}) if folders.in_pacs else workspace.records.readable_hashes
     store = LabelStore(
         workspace.found,
         log,
@@ -70,12 +76,16 @@ def open_labels(workspace: Workspace) -> LabelBook:
         ),
         study_labels=workspace.settings.study_labels,
         held=lambda: workspace.verdicts.labels_held,
+        image_hashes=image_hashes,
     )
     problems = log.reconcile(_telling("reading versions of labels"))
     before = Register(folders.studies / REGISTER_FILE)
     earlier = EarlierLabels(workspace.found, store, before, folders.label_folders)
     earlier.look(_telling("taking in labels of an earlier server"))
-    book = LabelBook(store, earlier, problems, _place(folders))
+    if log.current:
+        workspace.hold_ids()
+    changes = ImageChanges(workspace.found, log, image_hashes)
+    book = LabelBook(store, earlier, changes, problems, _place(folders))
     for sentence in book.notes():
         logger.info(sentence)
     return book

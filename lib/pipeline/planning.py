@@ -93,6 +93,7 @@ def _plan_pool(workspace: Workspace, processes: int, report_progress: OnProgress
 
 
 def _make_plan(workspace: Workspace, content: str, processes: int, report_progress: OnProgress) -> int:
+    workspace.hold_ids()
     settings = workspace.settings
     about: dict[str, Any] = {
         "software": {name: version(name) for name in ("monai", "torch", "scikit-learn", "numpy")},

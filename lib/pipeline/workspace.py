@@ -96,6 +96,10 @@ class Workspace:
             self.verdicts.apply()
         return changed
 
+    def hold_ids(self) -> None:
+        """Let every case keep its id from now on: a plan, an offer or a label is about to name it."""
+        self.case_ids.begin(self.pool)
+
     def validate(self) -> None:
         """Refuse now what would fail later: an empty pool, a bad reference, label table, device or database.
 
@@ -157,14 +161,12 @@ class Workspace:
 
     @cached_property
     def plan(self) -> PlanStore:
-        """The plan's database; once it is open, ids of cases are referred to, so that they must hold."""
-        store = (
+        """The plan's database."""
+        return (
             PlanStore(self.settings.database_url)
             if self.settings.database_url
             else PlanStore.beside(self.folders.work)
         )
-        self.case_ids.begin(self.pool)
-        return store
 
     @cached_property
     def models(self) -> Models:

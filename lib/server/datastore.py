@@ -15,7 +15,8 @@ from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.formats.image import MAX_VOXELS, suffix_of
 from lib.labels.notes import check_notes
 from lib.labels.origin import Origin, Saved
-from lib.labels.store import FINAL, ORIGINAL, SERVER_KEYS, check_tag
+from lib.labels.store import FINAL, ORIGINAL, SERVER_KEYS
+from lib.labels.versions import check_tag
 from lib.pipeline.disk import disk_bytes
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError

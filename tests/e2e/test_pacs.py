@@ -9,8 +9,9 @@ import pydicom
 import pytest
 import requests
 import SimpleITK as sitk
+from pydicom.uid import generate_uid
 
-from tests.support.orthanc import orthanc, skip_without_orthanc
+from tests.support.orthanc import orthanc, skip_without_orthanc, upload_changed
 from tests.support.server import serving, slicer_client, train, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -33,7 +34,7 @@ def series_uid(patient: str, modality: str) -> str:
 
 def test_a_study_in_the_pacs_is_one_case_for_the_reader_in_slicer_and_in_ohif(tmp_path: Path) -> None:
     skip_without_orthanc()
-    conf = {"work_dir": tmp_path / "work", "series_rules": "pet_ct_mr"}
+    conf = {"work_dir": tmp_path / "work", "series_rules": "pet_ct_mr", "refresh_s": 2}
     with (
         orthanc(SAMPLES) as pacs,
         serving(
@@ -80,6 +81,17 @@ def test_a_study_in_the_pacs_is_one_case_for_the_reader_in_slicer_and_in_ohif(tm
         other_contour = SAMPLES / other_patient / "CT_GTV.nii.gz"
         reader.save_label(series_uid(other_patient, "CT"), str(other_contour), params={})
         wait_until(lambda: reader.info()["pacs"]["unsent"] == 0, seconds=120, what="the second SEG")
+
+        before = reader.datastore()["objects"][sample["id"]]
+        study = {"StudyInstanceUID": generate_uid(), "StudyDate": "20300101", "FrameOfReferenceUID": "1.2.3"}
+        for modality in ("CT", "PET", "MR_T1"):  # a follow-up, and a newer series in the labelled study
+            folder = SAMPLES / patient / modality
+            upload_changed(pacs, folder, tmp_path, **study, SeriesInstanceUID=generate_uid())
+        newer = {"SeriesInstanceUID": generate_uid(), "SeriesDate": "20300101"}
+        upload_changed(pacs, SAMPLES / patient / "MR_T1", tmp_path, **newer)
+        wait_until(lambda: len(reader.datastore()["objects"]) == 3, seconds=120, what="the follow-up")
+        assert reader.datastore()["objects"][sample["id"]] == before
+        assert reader.next_sample("random", {})["id"] == study["StudyInstanceUID"]
 
         pacs.stop()
         kept = requests.get(

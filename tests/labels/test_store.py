@@ -87,7 +87,7 @@ def test_an_earlier_version_is_made_current_again_and_no_version_is_lost(
     store.save(case, file, "final", {}, Origin(reader="ann"))
     store.save(case, larger(file), "final", {}, Origin(reader="bob"))
     back = store.restore(case, "final", 1, reader="lead")
-    assert (back.number, back.kind, back.reader, back.about) == (3, "restored", "lead", {"of": 1})
+    assert (back.number, back.kind, back.reader, back.about["of"]) == (3, "restored", "lead", 1)
     assert store.read(case).array.sum() == 400
     assert [each.number for each in store.log.of_case(CASE)] == [1, 2, 3]
     store.remove(case, "final", reader="lead")
@@ -97,6 +97,23 @@ def test_an_earlier_version_is_made_current_again_and_no_version_is_lost(
     store.restore(case, "final", 2)
     assert store.read(case).array.sum() == 800
     assert [each.kind for each in store.log.of_case(CASE)][2:] == ["restored", "removed", "restored"]
+
+
+def test_images_that_were_replaced_after_a_label_was_drawn_are_named_until_somebody_compared(
+    datastore: CaseDatastore, case: Case, file: Path
+) -> None:
+    book = datastore.workspace.label_book
+    book.store.save(case, file, "final", {}, Origin(reader="Anna"))
+    book.store.note(case, "final", {"comment": "as drawn"})
+    assert book.notes() == []
+    image = case.modalities["CT"].path
+    volume = sitk.ReadImage(str(image)) + 1
+    sitk.WriteImage(volume, str(image))
+    datastore.workspace.refresh()
+    (sentence,) = book.notes()
+    assert sentence.startswith(f"the images of {CASE} changed after its label was drawn by Anna on 20")
+    book.store.restore(case, "final", 1)
+    assert book.notes() == []
 
 
 def test_notes_make_a_version_with_the_same_voxels(store: LabelStore, case: Case, file: Path) -> None:

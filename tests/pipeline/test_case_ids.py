@@ -1,4 +1,4 @@
-"""Once the plan is open, the id of a case means the same images for ever."""
+"""Once a plan, an offer or a label may name a case, its id means the same images for ever."""
 
 import gzip
 import json
@@ -13,12 +13,15 @@ from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from tests.support.images import write_image, write_series
+from tests.support.orthanc import orthanc, skip_without_orthanc, upload_changed
+
+PATIENT = Path(__file__).parents[2] / "samples" / "dicom" / "STS_025"
 
 
 def opened(studies: Path) -> Workspace:
-    """A workspace whose plan is open and whose files were read, as a server has them."""
+    """A workspace whose ids are in use and whose files were read, as a server has them."""
     workspace = Workspace(studies, AppSettings())
-    assert workspace.plan
+    workspace.hold_ids()
     workspace.records.content_hashes(workspace.pool.cases)
     return workspace
 
@@ -139,8 +142,8 @@ def test_a_reader_is_told_where_a_name_went_whose_images_are_gone(tmp_path: Path
     write_image(tmp_path / "b" / "p01" / "T1.nii.gz", seed=1)
     assert listed(tmp_path) == {"p01_2": {"T1": "b/p01/T1.nii.gz"}}
     assert notes(tmp_path) == [
-        "the id p01 means images that are no longer there (a/p01/T1). Put them back to see their labels, plan "
-        "and history again."
+        "the id p01 means images that are no longer there (a/p01/T1). Put them back to see their labels, "
+        "plan and history again."
     ]
     (tmp_path.parent / "away").rename(tmp_path / "a")
     assert listed(tmp_path) == {
@@ -157,9 +160,11 @@ def test_a_file_that_was_unpacked_is_the_same_image(tmp_path: Path) -> None:
     assert listed(tmp_path) == {"p01": {"T1": "p01/T1.nii"}}
 
 
-def test_before_the_plan_is_open_folders_alone_name_the_cases(tmp_path: Path) -> None:
+def test_before_anything_names_a_case_folders_alone_do(tmp_path: Path) -> None:
     write_series(tmp_path / "tmp" / "s1", modality="CT", description="", study=generate_uid())
-    assert set(listed(tmp_path)) == {"tmp"}
+    workspace = Workspace(tmp_path, AppSettings())
+    assert workspace.plan.current() is None
+    assert workspace.label_book.notes() == []
     (tmp_path / "tmp").rename(tmp_path / "p1")
     assert set(listed(tmp_path)) == {"p1"}
     assert not (tmp_path / "labels").exists()
@@ -181,6 +186,30 @@ def test_a_damaged_book_is_refused_with_what_to_do(tmp_path: Path) -> None:
     book.write_text('{"p01": {"p01/T1": ')
     with pytest.raises(UserError, match=r"case_ids\.json must be whole; .* restore it from a backup"):
         Workspace(tmp_path, AppSettings())
+
+
+def test_in_a_pacs_a_follow_up_and_a_newer_series_leave_a_case_as_it_was(tmp_path: Path) -> None:
+    skip_without_orthanc()
+    follow_up = {"StudyInstanceUID": generate_uid(), "StudyDate": "20300101", "FrameOfReferenceUID": "1.2.3"}
+    newer = {"SeriesDate": "20300101", "SeriesInstanceUID": generate_uid()}
+    other_frame = {"FrameOfReferenceUID": "1.2.4", "SeriesInstanceUID": generate_uid()}
+    settings = AppSettings(series_rules="pet_ct_mr", work_dir=str(tmp_path / "work"))
+    with orthanc(PATIENT / "MR_T1") as pacs:
+        workspace = Workspace(pacs.dicomweb, settings)
+        workspace.hold_ids()
+        (before,) = workspace.pool.cases
+        for name in ("CT", "PET", "MR_T1"):
+            upload_changed(pacs, PATIENT / name, tmp_path, **follow_up, SeriesInstanceUID=generate_uid())
+        upload_changed(pacs, PATIENT / "MR_T1", tmp_path, **newer)
+        upload_changed(pacs, PATIENT / "CT", tmp_path, **other_frame)
+        for pool in (workspace.find(), Workspace(pacs.dicomweb, settings).pool):
+            assert pool.by_id[before.id].modalities["MR_T1"].series == before.modalities["MR_T1"].series
+            assert {id: len(case.modalities) for id, case in pool.by_id.items()} == {
+                before.id: 1,
+                f"{before.id}_2": 1,
+                follow_up["StudyInstanceUID"]: 3,
+            }
+            assert "because it was used before" in pool.by_id[before.id].notes[0]
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -16,7 +16,7 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from lib.labels.store import check_tag
+from lib.labels.versions import check_tag
 from lib.runtime.errors import UserError
 from lib.server.errors import ClientError, offered
 from lib.server.upstream.ohif import VIEWER

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from lib.cases.case import Case
-from lib.labels.store import check_tag
+from lib.labels.versions import check_tag
 from lib.server.boundary.exposure import administrator
 from lib.server.endpoints.context import client_errors, file_response, served
 from lib.server.tasks.strategies import annotator_of

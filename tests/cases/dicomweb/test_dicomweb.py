@@ -21,7 +21,7 @@ from lib.cases.discovery.series_rules import RULE_PRESETS, rules_for
 from lib.cases.formats.image import read_grid, read_volume
 from lib.cases.records import Records
 from tests.support.enhanced import Frame, write_enhanced
-from tests.support.orthanc import Orthanc, orthanc, skip_without_orthanc
+from tests.support.orthanc import Orthanc, orthanc, skip_without_orthanc, upload_changed
 
 SAMPLES = Path(__file__).parents[3] / "samples" / "dicom"
 RULES = RULE_PRESETS["pet_ct_mr"]
@@ -43,19 +43,6 @@ def empty_pacs() -> Iterator[Orthanc]:
 
 def mirror_of(server: Orthanc, folder: Path, *, max_bytes: int = 10**9) -> Mirror:
     return Mirror(server.dicomweb, folder / "dicom", max_bytes)
-
-
-def upload_changed(server: Orthanc, folder: Path, tmp_path: Path, **values: str) -> None:
-    """A series of the samples with other headers."""
-    changed = tmp_path / generate_uid()
-    changed.mkdir()
-    for file in sorted(folder.glob("*.dcm")):
-        slice_ = pydicom.dcmread(file)
-        for name, value in values.items():
-            setattr(slice_, name, value)
-        slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        slice_.save_as(changed / file.name)
-    server.upload(sorted(changed.glob("*.dcm")))
 
 
 def test_the_series_of_a_study_are_one_case_whose_names_they_are(pacs: Orthanc, tmp_path: Path) -> None:
