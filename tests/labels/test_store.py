@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from lib.runtime.errors import UserError
 from lib.server.datastore import CaseDatastore
 from lib.server.errors import ClientError
 from tests.support.pools import label_for, open_datastore
+from tests.support.postgresql import new_schema, postgresql, skip_without_postgresql
 
 Samples = Callable[..., Path]
 CASE = "STS_002"
@@ -200,39 +202,61 @@ def test_what_one_process_stores_another_sees_without_a_restart(
     assert store.notes(case, "final")["version"] == 2
 
 
-@pytest.mark.slow
-def test_a_hundred_kills_while_labels_are_saved_lose_none_that_was_reported(
-    samples: Samples, tmp_path: Path
+def submit_for_ever(
+    studies: Path, reader: str, number: int, files: dict[str, Path], told: int, conf: dict[str, str]
 ) -> None:
-    datastore = open_datastore(samples("STS_025", "STS_008", "STS_042", labels=False))
-    ids = datastore.list_images()
-    files = [label_for(datastore.workspace, id, tmp_path / f"{id}.nii.gz") for id in ids]
-    moment, number = random.Random(0), 0
-    for _ in range(100):
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            mine = open_datastore(datastore.workspace.folders.studies)  # as another process has it
-            while True:
-                number += 1
-                place = number % len(ids)
-                mine.save_label(ids[place], str(files[place]), "final", {"number": number})
-                os.write(writing, number.to_bytes(4))
-        os.close(writing)
-        told = int.from_bytes(os.read(reading, 4))
-        time.sleep(moment.uniform(0.0, 0.03))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        while rest := os.read(reading, 4):
-            told = int.from_bytes(rest)
-        os.close(reading)
-        again = open_datastore(datastore.workspace.folders.studies)
-        numbers = {version.notes["number"] for id in ids for version in again.labels.log.of_case(id)}
-        assert told <= max(numbers) <= told + 1
-        assert numbers == set(range(1, max(numbers) + 1))
-        for id in again.get_labeled_images():
-            assert again.labels.read(again.workspace.pool.by_id[id]).array.any()
-        number = max(numbers)
+    """Submit one label after another as a server does, and report the number of each that is stored."""
+    mine = open_datastore(studies, **conf)
+    while True:
+        for id, file in files.items():
+            number += 1
+            origin = Origin(reader=reader)
+            mine.labels.save(mine.workspace.pool.by_id[id], file, "final", {"number": number}, origin)
+            os.write(told, number.to_bytes(4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("readers", "database"), [("a", "sqlite"), ("ab", "postgresql")])
+def test_a_hundred_kills_while_labels_are_saved_lose_none_that_was_reported(
+    readers: str, database: str, samples: Samples, tmp_path: Path
+) -> None:
+    """One server on SQLite, and two that submit labels of the same cases on one PostgreSQL."""
+    studies, conf, moment = samples("STS_025", "STS_008", labels=False), {}, random.Random(0)
+    with ExitStack() as server:
+        if database == "postgresql":
+            skip_without_postgresql()
+            conf["database_url"] = new_schema(server.enter_context(postgresql()))
+        again = open_datastore(studies, **conf)
+        files = {id: label_for(again.workspace, id, tmp_path / f"{id}.nii.gz") for id in again.list_images()}
+        stored = dict.fromkeys(readers, 0)
+        for _ in range(100):
+            running = {}
+            for reader in readers:
+                reading, writing = os.pipe()
+                if not (child := os.fork()):
+                    submit_for_ever(studies, reader, stored[reader], files, writing, conf)
+                os.close(writing)
+                running[reader] = (child, reading)
+            told = {reader: int.from_bytes(os.read(reading, 4)) for reader, (_, reading) in running.items()}
+            for child, _ in running.values():
+                time.sleep(moment.uniform(0.0, 0.03))
+                os.kill(child, signal.SIGKILL)
+            for reader, (child, reading) in running.items():
+                os.waitpid(child, 0)
+                while rest := os.read(reading, 4):
+                    told[reader] = int.from_bytes(rest)
+                os.close(reading)
+            again = open_datastore(studies, **conf)
+            versions = [version for id in files for version in again.labels.log.of_case(id)]
+            assert len({version.key for version in versions}) == len(versions)
+            for reader in readers:
+                numbers = {version.notes["number"] for version in versions if version.reader == reader}
+                stored[reader] = max(numbers)
+                assert told[reader] <= stored[reader] <= told[reader] + 1
+                assert numbers == set(range(1, stored[reader] + 1))
+            for id in again.get_labeled_images():
+                assert again.labels.read(again.workspace.pool.by_id[id]).array.any()
+            again.workspace.plan.close()
 
 
 def test_of_two_labels_saved_at_once_both_are_there_whole(store: LabelStore, case: Case, file: Path) -> None:
