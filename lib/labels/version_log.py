@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,6 +55,7 @@ class VersionLog:
         self._current: dict[str, dict[str, LabelVersion]] = {}
         self._sources: dict[str, tuple[int, int]] = {}
         self._changing = threading.Lock()
+        self._held = threading.local()
 
     @property
     def sources(self) -> Mapping[str, tuple[int, int]]:
@@ -64,6 +66,9 @@ class VersionLog:
     @property
     def current(self) -> Current:
         """Current version by case id and tag, removals among them; another object after each change."""
+        held: Current | None = getattr(self._held, "current", None)
+        if held is not None:
+            return held
         with self._changing:
             try:
                 if self._behind:
@@ -73,6 +78,15 @@ class VersionLog:
             except Unavailable as err:
                 logger.warning("labels stay as they were last read: %s", err)
             return self._current
+
+    @contextmanager
+    def one_state(self) -> Iterator[None]:
+        """Show this thread the labels as they are now until the block ends; the index is asked once."""
+        self._held.current = self.current
+        try:
+            yield
+        finally:
+            self._held.current = None
 
     def version(self, case_id: str, tag: str) -> LabelVersion | None:
         """Current label of a case and tag; None if there is none, or it was removed."""

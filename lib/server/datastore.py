@@ -210,14 +210,16 @@ class CaseDatastore(Datastore):
 
     def datalist(self) -> list[dict[str, Any]]:
         """Image and final label of each labelled case."""
-        return [
-            {"image": self.get_image_uri(id), "label": self.get_label_uri(id, FINAL)}
-            for id in self.get_labeled_images()
-        ]
+        with self.labels.log.one_state():
+            return [
+                {"image": self.get_image_uri(id), "label": self.get_label_uri(id, FINAL)}
+                for id in self.get_labeled_images()
+            ]
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """A ZIP of the labelled cases: every volume, every version of the labels, the register."""
-        cases = [case for case in self.workspace.verdicts.served if case.id in self.labelled()][:limit_cases]
+        labelled = self.labelled()
+        cases = [case for case in self.workspace.verdicts.served if case.id in labelled][:limit_cases]
         with new_file("dataset-", ".zip") as file, _client_errors():
             write_archive(file, self, cases)
         return str(file)
@@ -236,22 +238,22 @@ class CaseDatastore(Datastore):
 
     def json(self, cases: Sequence[Case] | None = None) -> dict[str, Any]:
         """Cases with their labels, in MONAI Label's form; by default every served case."""
-        objects = {}
-        for case in self.workspace.verdicts.served if cases is None else cases:
-            objects[case.id] = {
-                "image": {
-                    "ext": suffix_of(Path(self._image_files.name(case, self._reference(case)))),
-                    "info": self.get_image_info(case.id),
-                },
-                "labels": {
-                    tag: {
-                        "ext": suffix_of(path),
-                        "info": self.labels.notes(case, tag),
-                    }
-                    for tag, path in self.labels_of(case).items()
-                },
-            }
+        listed = self.workspace.verdicts.served if cases is None else cases
+        with self.labels.log.one_state():
+            objects = {case.id: self._json_of(case) for case in listed}
         return {"name": self.name(), "description": self.description(), "objects": objects}
+
+    def _json_of(self, case: Case) -> dict[str, Any]:
+        return {
+            "image": {
+                "ext": suffix_of(Path(self._image_files.name(case, self._reference(case)))),
+                "info": self.get_image_info(case.id),
+            },
+            "labels": {
+                tag: {"ext": suffix_of(path), "info": self.labels.notes(case, tag)}
+                for tag, path in self.labels_of(case).items()
+            },
+        }
 
     def _reference(self, case: Case) -> str:
         return self.workspace.preparation.reference_of(case)

@@ -23,6 +23,7 @@ from lib.cases.case import Case
 from lib.cases.formats.image import Volume
 from lib.labels.origin import Origin
 from lib.labels.store import LabelStore
+from lib.plan.label_index import LabelIndex
 from lib.runtime.errors import UserError
 from lib.server.datastore import CaseDatastore
 from lib.server.errors import ClientError
@@ -116,6 +117,19 @@ def test_images_that_were_replaced_after_a_label_was_drawn_are_named_until_someb
     assert sentence.startswith(f"the images of {CASE} changed after its label was drawn by Anna on 20")
     book.store.restore(case, "final", 1)
     assert book.notes() == []
+
+
+def test_a_listing_of_all_cases_asks_the_index_once(
+    datastore: CaseDatastore, store: LabelStore, case: Case, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(case, file, "final", {}, Origin(reader="ann"))
+    asked: list[int] = []
+    newest = LabelIndex.newest
+    monkeypatch.setattr(LabelIndex, "newest", lambda self: asked.append(newest(self)) or asked[-1])
+    assert datastore.json()["objects"][CASE]["labels"]["final"]["info"]["reader"] == "ann"
+    assert asked == [1]
+    store.remove(case, "final")
+    assert datastore.json()["objects"][CASE]["labels"] == {}
 
 
 def test_notes_make_a_version_with_the_same_voxels(store: LabelStore, case: Case, file: Path) -> None:
