@@ -21,8 +21,8 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _UNREACHABLE = "the plan's database must answer; it does not. Try again later; the server's log says more."
 _DAMAGED = (
     "the plan's database must be whole; it is damaged. Restore plan.sqlite from a backup. Move it away if "
-    "there is none, with plan.sqlite-wal and plan.sqlite-shm: the pool is then scored again, and the record of "
-    "offered cases is lost."
+    "there is none, with plan.sqlite-wal and plan.sqlite-shm: the pool is then scored again, and the record "
+    "of offered cases is lost."
 )
 _FULL = (
     "the disk of the plan's database must have room; it has none left. Nothing was stored. Make room there."

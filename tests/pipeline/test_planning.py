@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from lib.pipeline.disk import SHARES
 from lib.pipeline.planning import QUICK, SCORING_JOB, is_current, plan_pool
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
+from tests.conftest import SAMPLES
 from tests.support.trees import trained_models
 
 Samples = Callable[..., Path]
@@ -24,8 +26,26 @@ def workspace(samples: Samples) -> Workspace:
     return open_site(samples(*SEVEN))
 
 
-def test_every_strategy_orders_the_whole_pool_and_every_case_has_a_score(workspace: Workspace) -> None:
+@pytest.fixture(scope="module")
+def planned_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site with its first plan, which takes longest; tests change copies of it."""
+    studies = tmp_path_factory.mktemp("planned") / "studies"
+    for id in SEVEN:
+        shutil.copytree(SAMPLES / id, studies / id)
+    workspace = open_site(studies)
     plan_pool(workspace)
+    workspace.plan.close()
+    return studies
+
+
+@pytest.fixture
+def planned(planned_once: Path, tmp_path: Path) -> Workspace:
+    """A site with its first plan."""
+    return open_site(shutil.copytree(planned_once, tmp_path / "planned"))
+
+
+def test_every_strategy_orders_the_whole_pool_and_every_case_has_a_score(planned: Workspace) -> None:
+    workspace = planned
     for strategy in STRATEGIES:
         assert sorted(workspace.plan.order(strategy)) == list(SEVEN)
     current = workspace.plan.current()
@@ -51,60 +71,52 @@ def test_every_strategy_orders_the_whole_pool_and_every_case_has_a_score(workspa
     assert workspace.plan.progress(SCORING_JOB)["state"] == "done"
 
 
-def test_the_same_pool_settings_and_seed_give_the_same_plan(
-    workspace: Workspace, samples: Samples, tmp_path: Path
-) -> None:
-    plan_pool(workspace)
-    again = open_site(workspace.folders.studies, work_dir=str(tmp_path / "other"))
+def test_the_same_pool_settings_and_seed_give_the_same_plan(planned: Workspace, tmp_path: Path) -> None:
+    again = open_site(planned.folders.studies, work_dir=str(tmp_path / "other"))
     plan_pool(again)
-    assert again.plan.order("mdal") == workspace.plan.order("mdal")
-    assert again.plan.order("diversemd") == workspace.plan.order("diversemd")
+    assert again.plan.order("mdal") == planned.plan.order("mdal")
+    assert again.plan.order("diversemd") == planned.plan.order("diversemd")
 
 
-def test_nothing_changed_means_nothing_to_do(workspace: Workspace) -> None:
-    first, told = plan_pool(workspace), []
-    again = open_site(workspace.folders.studies)
-    assert plan_pool(again, on_progress=lambda done, message: told.append(message)) == first
+def test_nothing_changed_means_nothing_to_do(planned: Workspace) -> None:
+    first, told = plan_pool(planned), []
+    again = open_site(planned.folders.studies)
+    assert plan_pool(again, on_progress=lambda done, message: told.append(message)) == first == 1
     assert told == ["checking the pool"]
     assert again.plan.progress(SCORING_JOB)["message"] == "nothing changed"
 
 
-def test_a_changed_image_means_a_new_plan(workspace: Workspace) -> None:
-    first = plan_pool(workspace)
-    image = workspace.folders.studies / "STS_002" / "CT.nii.gz"
-    image.write_bytes((workspace.folders.studies / "STS_041" / "CT.nii.gz").read_bytes())
-    later = open_site(workspace.folders.studies)
-    assert plan_pool(later) == first + 1
+def test_a_changed_image_means_a_new_plan(planned: Workspace) -> None:
+    image = planned.folders.studies / "STS_002" / "CT.nii.gz"
+    image.write_bytes((planned.folders.studies / "STS_041" / "CT.nii.gz").read_bytes())
+    later = open_site(planned.folders.studies)
+    assert plan_pool(later) == 2
     assert "STS_002" in later.verdicts.quarantined  # another patient's CT
 
 
-def test_a_changed_budget_orders_again_without_training(workspace: Workspace) -> None:
-    first, trained = plan_pool(workspace), trained_models(workspace.folders.work)
-    assert plan_pool(open_site(workspace.folders.studies, budget="3")) == first + 1
+def test_a_changed_budget_orders_again_without_training(planned: Workspace) -> None:
+    trained = trained_models(planned.folders.work)
+    assert plan_pool(open_site(planned.folders.studies, budget="3")) == 2
     assert len(trained) == 2 * 2
-    assert trained_models(workspace.folders.work) == trained
+    assert trained_models(planned.folders.work) == trained
 
 
-def test_another_preparation_is_scored_anew(workspace: Workspace) -> None:
-    plan_pool(workspace)
-    before = workspace.plan.scores()
-    later = open_site(workspace.folders.studies, pet_ceiling=0.5)
+def test_another_preparation_is_scored_anew(planned: Workspace) -> None:
+    before = planned.plan.scores()
+    later = open_site(planned.folders.studies, pet_ceiling=0.5)
     plan_pool(later)
     assert any(score.difference != before[id].difference for id, score in later.plan.scores().items())
 
 
-def test_new_patients_are_scored_by_the_trained_models(samples: Samples, tmp_path: Path) -> None:
-    studies = samples(*SEVEN, "STS_035", "STS_047")
-    for name in ("STS_047", "STS_035"):
-        (studies / name).rename(tmp_path / name)
-    plan_pool(open_site(studies))
-    (tmp_path / "STS_047").rename(studies / "STS_047")
+def test_new_patients_are_scored_by_the_trained_models(planned: Workspace) -> None:
+    studies = planned.folders.studies
+    shutil.copytree(SAMPLES / "STS_047", studies / "STS_047")
     later = open_site(studies)
     trained = trained_models(later.folders.work)
     plan_pool(later)
     assert trained_models(later.folders.work) == trained
     assert "STS_047" in later.plan.order("mdal")
-    (tmp_path / "STS_035").rename(studies / "STS_035")
+    shutil.copytree(SAMPLES / "STS_035", studies / "STS_035")
     plan_pool(open_site(studies))  # two of nine are new
     assert len(trained_models(later.folders.work) - trained) == 2 * 2
 
@@ -121,8 +133,9 @@ def test_a_plan_stays_current_when_files_are_touched_and_hold_what_they_held(sam
     assert is_current(workspace, plan)
 
 
-def test_a_quarantined_case_is_in_no_order_until_it_is_released(samples: Samples) -> None:
-    studies = samples(*SEVEN, "STS_019")
+def test_a_quarantined_case_is_in_no_order_until_it_is_released(planned: Workspace) -> None:
+    studies = planned.folders.studies
+    shutil.copytree(SAMPLES / "STS_019", studies / "STS_019")
     workspace = open_site(studies)
     plan_pool(workspace)
     assert "STS_019" not in workspace.plan.order("mdal")
@@ -140,16 +153,16 @@ def test_a_pool_too_small_to_score_gets_a_plan_that_says_so(samples: Samples) ->
     assert sorted(workspace.plan.order("mdal")) == ["STS_002", "STS_008"]
 
 
-def test_a_file_that_vanished_costs_its_case_alone(workspace: Workspace) -> None:
+def test_a_file_that_vanished_costs_its_case_alone(planned: Workspace) -> None:
+    workspace = planned
     (workspace.folders.studies / "STS_002" / "CT.nii.gz").unlink()
     plan_pool(workspace)
     assert sorted(workspace.plan.order("mdal")) == list(SEVEN[1:])
     assert "CT.nii.gz" in workspace.verdicts.by_case["STS_002"].findings[0].sentence
 
 
-def test_a_scoring_that_fails_says_why_and_leaves_the_old_plan(workspace: Workspace) -> None:
-    plan_pool(workspace)
-    before, later = workspace.plan.order("mdal"), open_site(workspace.folders.studies, seed=1)
+def test_a_scoring_that_fails_says_why_and_leaves_the_old_plan(planned: Workspace) -> None:
+    before, later = planned.plan.order("mdal"), open_site(planned.folders.studies, seed=1)
     (later.folders.work / "views").rename(later.folders.work / "gone")
     (later.folders.work / "views").write_text("a file where the views should be")
     with pytest.raises(OSError, match="views"):
