@@ -138,7 +138,7 @@ def _prefetch(workspace: Workspace, names: Sequence[str]) -> None:
 
 
 def _write_summary(path: Path, figures: Sequence[dict[str, Any]]) -> None:
-    """One row a case: volumes, uncertainty and contributions, or why it failed."""
+    """One row a case: volumes, uncertainty and Shapley values, or why it failed."""
     rows = [_flat(row) for row in figures]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     with replacing(path) as part, part.open("w", newline="") as stream:
@@ -152,6 +152,5 @@ def _flat(figures: dict[str, Any]) -> dict[str, Any]:
     if "uncertainty_nats" in figures:
         row["uncertainty nats"] = round(figures["uncertainty_nats"], 5)
         row["modalities used"] = " ".join(figures["modalities_used"])
-    for subtask, shares in figures.get("contributions", {}).items():
-        row |= {f"{sender} to {subtask}": round(share, 4) for sender, share in shares.items()}
+    row |= {f"{name} Shapley": round(value, 4) for name, value in figures.get("shapley", {}).items()}
     return row

@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from lib.cases.case import Case
 from lib.cases.formats.image import Grid
+from lib.cases.preprocessing import PreparedCase
 from lib.ciml.checkpoint import load
 from lib.ciml.inference.predict import infer
+from lib.ciml.inference.shapley import sentence_of, shapley_of
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.tuning import lay_out
 from lib.pipeline.disk import disk_bytes
@@ -29,7 +31,7 @@ from lib.runtime.devices import device_of
 from lib.runtime.errors import UserError
 
 logger = logging.getLogger(__name__)
-SEGMENTATION_VERSION = 1  # raise when a segmentation of the same case by the same model changes
+SEGMENTATION_VERSION = 2  # raise when a segmentation of the same case by the same model changes
 
 
 class ModelMismatch(UserError):
@@ -56,7 +58,7 @@ class Segmented:
     Attributes:
         segmentation: The model's answer.
         seconds: Seconds by stage: `read` (files or cache), `pre` (preparing the box), `infer`, `post`
-            (storing the segmentation and drawing the label map).
+            (storing the segmentation and drawing the label map, and the Shapley values if they are made).
         cached: Whether the segmentation came from the cache.
     """
 
@@ -84,7 +86,7 @@ class Segmented:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Facts for the client: version, modalities used, uncertainty, contributions, fallback."""
+        """Facts for the client: version, modalities used, uncertainty, Shapley values, fallback."""
         about = dict(self.segmentation.about)
         return {**about, "cached": self.cached, "prefetched": self.cached and about["prefetched"]}
 
@@ -174,6 +176,8 @@ class Segmenter:
     def segment(self, case: Case, *, prefetching: bool = False) -> Segmented | None:
         """Segment a case with the current model; None before the first training.
 
+        While nobody waits, the Shapley values of the modalities are made too.
+
         Args:
             case: Case to segment.
             prefetching: Whether nobody has asked for the case yet; recorded with the segmentation.
@@ -196,6 +200,24 @@ class Segmenter:
             self.cache.put(model.key, case.id, key, made.segmentation)
             made.seconds["post"] += time.monotonic() - post
         return made
+
+    def explained(self, case: Case) -> Segmented:
+        """Segmentation of a case with the Shapley values of its modalities.
+
+        Raises:
+            UserError: As in `segment`, or if there is no model.
+        """
+        segmented = self.segment(case)
+        if segmented is None:
+            raise UserError("a model must have been trained; there is none. Label cases and train.")
+        if "shapley" in segmented.about:
+            return segmented
+        with self._working:
+            found, network = segmented.segmentation, self.network()
+            about = {**found.about, **self._shapley(network, self.workspace.cache.get(case), found)}
+            segmented = replace(segmented, segmentation=replace(found, about=about))
+            self.cache.put(about["model"], case.id, self.workspace.cache.key(case), segmented.segmentation)
+        return segmented
 
     def network(self) -> CimlNetwork:
         """The network of the current model, ready for use.
@@ -220,15 +242,25 @@ class Segmenter:
                 name for name, here in zip(prepared.modalities, prepared.present, strict=True) if here
             ],
             "uncertainty_nats": answer.uncertainty,
-            "contributions": answer.contributions,
             "device": answer.device,
             "precision": answer.precision,
             "fallback": answer.fallback,
             "prefetched": prefetching,
         }
         segmentation = Segmentation.of(answer, prepared.grid, network.decomposition, about)
+        if prefetching:
+            about |= self._shapley(network, prepared, segmentation)
         seconds = {"read": read - start, **answer.seconds, "post": time.monotonic() - post}
         return Segmented(segmentation, seconds, cached=False)
+
+    def _shapley(
+        self, network: CimlNetwork, prepared: PreparedCase, segmentation: Segmentation
+    ) -> dict[str, Any]:
+        """Shapley values of the modalities, and a sentence on them."""
+        values = shapley_of(network, prepared, segmentation.masks(), device=self.device)
+        used = zip(prepared.modalities, prepared.present, strict=True)
+        absent = [name for name, here in used if not here]
+        return {"shapley": values, "sentence": sentence_of(values, absent)}
 
     def _load(self, model: PublishedModel) -> tuple[CimlNetwork, dict[str, Any]]:
         if self._loaded is None or self._loaded[0] != model:

@@ -88,6 +88,13 @@ class Segmentation:
             return None
         return Volume(mask[inside].view(np.uint8), grid_of_box(self.grid, _shifted(inside, self.origin)))
 
+    def masks(self) -> NDArray[np.bool_]:
+        """Masks of the regions on the case's grid, shape (R, D, H, W)."""
+        masks = np.zeros((len(self.probabilities), *self.grid.shape), dtype=bool)
+        inside = _shifted(whole_box(self.probabilities.shape[1:]), self.origin)
+        masks[(slice(None), *inside)] = self.probabilities >= _STEPS // 2
+        return masks
+
     def _labels_of(self, probabilities: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return self.decomposition.labels_of(probabilities, threshold=_STEPS // 2)
 

@@ -1,4 +1,4 @@
-"""Explanation of one case: the contribution of each modality to each subtask, as maps, numbers and text.
+"""Explanation of one case: what each modality added to each subtask, as maps and numbers.
 
 CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670);
 `lib.ciml.inference.contribution_maps` has the equations of the maps.
@@ -45,7 +45,6 @@ class Explanation:
             is signed: the first-order estimate of the mean logit that the subtask's predicted region loses
             when the message is silenced. The other measures are the mean of their map in the predicted region
             of the subtask, or in the body if no region is predicted.
-        shares: Share of each modality in the segmentation; the shares sum to 1, or are 0 without one.
     """
 
     decomposition: Decomposition
@@ -53,23 +52,6 @@ class Explanation:
     probabilities: Volume
     maps: dict[str, dict[Link, Volume]]
     contributions: dict[str, dict[Link, float]]
-    shares: dict[str, float]
-
-    def sentence(self) -> str:
-        """Sentence that names the leading modality and the largest message."""
-        missing = f" {' and '.join(self.absent)} absent." if self.absent else ""
-        if not any(self.shares.values()):
-            return f"Nothing was outlined, so no modality led.{missing}"
-        ranked = sorted(self.shares, key=lambda name: (-self.shares[name], name))
-        ranked = [name for name in ranked if name not in self.absent]
-        rest = ", ".join(f"{name} {self.shares[name]:.0%}" for name in ranked[1:])
-        text = f"{ranked[0]} led with {self.shares[ranked[0]]:.0%} of what was read inside the outline"
-        text += f", then {rest}" if rest else ""
-        sizes = {link: self.contributions["addition"][link] for link in messages_of(self.decomposition)}
-        if any(sizes.values()):
-            sender, subtask = min(sizes, key=lambda link: (-sizes[link], link))
-            text += f"; the largest message is {sender}'s to the subtask {subtask}"
-        return f"{text}.{missing}"
 
 
 def messages_of(decomposition: Decomposition) -> list[Link]:
@@ -93,7 +75,7 @@ def explain(
     device: torch.device | str = "cpu",
     max_voxels: int | None = None,
 ) -> Explanation:
-    """Explain the segmentation of a case by maps, numbers and shares.
+    """Explain the segmentation of a case by maps and numbers.
 
     The box around the body passes through the network at once if memory suffices, and otherwise in
     overlapping windows. Measures relative to the box are then relative to a window.
@@ -101,7 +83,7 @@ def explain(
     Args:
         network: 3-D network; it is not changed.
         prepared: Case, or array (M, D, H, W) as for `predict`.
-        measures: Measures to compute, from `MEASURES`; `addition` is always added for the shares.
+        measures: Measures to compute, from `MEASURES`.
         present: Modalities to use, shape (M,), bool; None uses those of the case, or all of an array.
         silent: Messages that are not sent.
         device: Device to compute on.
@@ -115,13 +97,12 @@ def explain(
     array, body, here = _opened(network, prepared, present)
     box = body_box(body)
     x = torch.from_numpy(np.array(array[(slice(None), *box)], dtype=np.float32))[None]
-    chosen = tuple(dict.fromkeys((*measures, "addition")))
-    rows = _rows(network.decomposition, chosen)
+    rows = _rows(network.decomposition, measures)
     frozen = copy.deepcopy(network).to(device).eval().requires_grad_(False)  # the caller's may be in use
     limit = next(attempts(frozen, torch.device(device), "float32")).max_voxels // 2  # gradients take as much
     window = window_of(tuple(x.shape[2:]), network.settings.divisor, max_voxels or limit)
     inside = pass_through(
-        lambda part: _all_rows(frozen, part, here, rows=rows, measures=chosen, silent=silent),
+        lambda part: _all_rows(frozen, part, here, rows=rows, measures=measures, silent=silent),
         x,
         window,
         device=torch.device(device),
@@ -196,7 +177,7 @@ def _explanation(
     whole: Mapping[tuple[str, ...], Volume],
     body: NDArray[np.bool_],
 ) -> Explanation:
-    """Explanation with numbers and shares, from the rows on the whole grid."""
+    """Explanation with its numbers, from the rows on the whole grid."""
     by_region = {
         region.name: np.mean(
             [whole[task.name, region.name] for task in decomposition.subtasks if region.name in task.regions],
@@ -216,42 +197,9 @@ def _explanation(
         where = masks.any(axis=0) if masks.any() else body
         number = values.sum() / max(masks.sum(), 1) if measure == "gradient" else values[where].mean()
         numbers.setdefault(measure, {})[link] = float(number)
-    strength = {
-        task.name: float(
-            sum(
-                whole[task.name, region][mask].sum()
-                for region, mask in zip(task.regions, inside[task.name], strict=True)
-            )
-            / max(inside[task.name].sum(), 1)
-        )
-        for task in decomposition.subtasks
-    }
-    shares = _shares(decomposition, strength, numbers["addition"])
-    return Explanation(decomposition, absent, np.stack(list(by_region.values())), maps, numbers, shares)
+    return Explanation(decomposition, absent, np.stack(list(by_region.values())), maps, numbers)
 
 
 def _outlined(task: Subtask, by_region: Mapping[str, Volume]) -> NDArray[np.bool_]:
     """Predicted masks of the regions of a subtask, shape (R_s, D, H, W)."""
     return np.stack([by_region[region] >= 0.5 for region in task.regions])
-
-
-def _shares(
-    decomposition: Decomposition, strength: Mapping[str, float], sizes: Mapping[Link, float]
-) -> dict[str, float]:
-    """Share of each modality in the segmentation.
-
-    share_m = sum_s p_s size(m, s) / sum_m' size(m', s), scaled to sum to 1
-
-    Args:
-        decomposition: Decomposition of the network.
-        strength: Mean probability p_s of each subtask inside its predicted regions; 0 without any.
-        sizes: Contribution by `addition` of every link.
-    """
-    shares = dict.fromkeys(decomposition.modalities, 0.0)
-    for task in decomposition.subtasks:
-        names = (*task.primary, *task.auxiliary)
-        total = sum(sizes[name, task.name] for name in names)
-        for name in names:
-            shares[name] += strength[task.name] * sizes[name, task.name] / total if total > 0.0 else 0.0
-    total = sum(shares.values())
-    return {name: share / total if total > 0.0 else 0.0 for name, share in shares.items()}

@@ -1,12 +1,11 @@
-"""Prediction for a case: probabilities, their uncertainty, and the contribution of each modality."""
+"""Prediction for a case: probabilities and their uncertainty."""
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from lib.cases.preprocessing import PreparedCase
 from lib.ciml.decomposition.table import Decomposition
 from lib.ciml.inference.windows import Attempt, attempts, pass_through, window_of
 from lib.ciml.network.ciml_network import CimlNetwork, Output
-from lib.ciml.network.message import Message
 from lib.ciml.network.precision import Precision, autocast, precision_for
 
 MARGIN_VOXELS = 4  # voxels kept around the body
@@ -37,8 +35,6 @@ class Answer:
         shape: Shape (D, H, W) of the case's grid.
         uncertainty: Mean binary entropy of the regions' probabilities over the foreground, in nats: 0 is
             certain, 0.693 is a coin toss.
-        contributions: Share of each sender in the mean |addition| that a subtask received over all levels; 0
-            if every message was zero.
         seconds: Seconds of `pre`, preparing the box, and `infer`, running the network.
         device: Device of the computation.
         precision: Number format of the computation.
@@ -49,7 +45,6 @@ class Answer:
     box: Box
     shape: tuple[int, int, int]
     uncertainty: float
-    contributions: dict[str, dict[str, float]]
     seconds: dict[str, float]
     device: str
     precision: Precision
@@ -90,7 +85,7 @@ def infer(
     max_voxels: int | None = None,
     precision: Precision | None = None,
 ) -> Answer:
-    """Predict the regions of a case, with uncertainty and contributions.
+    """Predict the regions of a case, with uncertainty.
 
     The box around the body passes through the network at once if memory suffices, and otherwise in
     overlapping windows. If memory still runs out, smaller windows are tried, then the CPU. Subtasks that
@@ -113,7 +108,7 @@ def infer(
     x = torch.from_numpy(np.array(opened.array[(slice(None), *opened.box)], dtype=np.float32))[None]
     here = None if opened.present.all() else torch.from_numpy(np.array(opened.present))[None]
     ready = time.monotonic()
-    with _in_use(network), torch.inference_mode():
+    with in_use(network), torch.inference_mode():
         run = _run(network, x, here, torch.device(device), max_voxels, precision)
         inside = run.probabilities[0]
         foreground = (
@@ -125,7 +120,6 @@ def infer(
         opened.box,
         opened.shape,
         uncertainty,
-        run.tally.shares(),
         {"pre": ready - start, "infer": time.monotonic() - ready},
         str(run.attempt.device),
         run.precision,
@@ -156,29 +150,9 @@ def body_box(foreground: NDArray[np.bool_]) -> Box:
     return padded_box(box, (MARGIN_VOXELS,) * 3, foreground.shape)
 
 
-@dataclass
-class _ContributionTally:
-    """Mean |addition| of each sender to each subtask, summed over levels and windows."""
-
-    totals: dict[str, dict[str, float]] = field(default_factory=dict)
-
-    def record(self, messages: list[Message]) -> None:
-        for message in messages:
-            magnitude = float(message.addition.abs().mean(dtype=torch.float32))
-            of = self.totals.setdefault(message.subtask, defaultdict(float))
-            of[message.sender] += magnitude
-
-    def shares(self) -> dict[str, dict[str, float]]:
-        return {
-            subtask: {sender: magnitude / (sum(of.values()) or 1.0) for sender, magnitude in of.items()}
-            for subtask, of in self.totals.items()
-        }
-
-
 @dataclass(frozen=True)
 class _Run:
     probabilities: Tensor
-    tally: _ContributionTally
     attempt: Attempt
     precision: Precision
     fallback: str
@@ -198,19 +172,17 @@ def _run(
     for number, way in enumerate(ways):
         limit = way.max_voxels if max_voxels is None else min(way.max_voxels, max_voxels >> (2 * number))
         window = window_of(shape, divisor, limit)
-        tally, chosen = _ContributionTally(), precision or precision_for(way.device)
+        chosen = precision or precision_for(way.device)
         network.to(way.device)
 
-        def compute(part: Tensor, way: Attempt = way, tally: _ContributionTally = tally) -> Tensor:
+        def compute(part: Tensor, way: Attempt = way) -> Tensor:
             here = None if present is None else present.to(way.device).expand(len(part), -1)
-            output = network(part, here)
-            tally.record(output.messages)
-            return region_probabilities(output, network.decomposition)
+            return region_probabilities(network(part, here), network.decomposition)
 
         try:
             with autocast(way.device, chosen):
                 answer = pass_through(compute, x, window, device=way.device, overlap=OVERLAP)
-            return _Run(answer, tally, way, chosen, way.sentence(window) if number else "")
+            return _Run(answer, way, chosen, way.sentence(window) if number else "")
         except torch.OutOfMemoryError:
             if number == len(ways) - 1:
                 raise
@@ -228,7 +200,8 @@ def _entropy(probabilities: Tensor, foreground: Tensor | None) -> float:
 
 
 @contextmanager
-def _in_use(network: CimlNetwork) -> Iterator[None]:
+def in_use(network: CimlNetwork) -> Iterator[None]:
+    """Put a network into evaluation mode until the block ends."""
     training = network.training
     network.eval()
     try:

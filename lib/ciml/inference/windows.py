@@ -79,7 +79,7 @@ def window_of(shape: Window, divisor: Window, max_voxels: int) -> Window:
     The axes of the window are multiples of the divisor. Each axis has at least two bottleneck voxels, because
     a single voxel has no standard deviation for the normalisation.
     """
-    window = [_multiple(size, step) for size, step in zip(shape, divisor, strict=True)]
+    window = list(whole_window(shape, divisor))
     while prod(window) > max_voxels:
         halves = [_multiple(-(-size // 2), step) for size, step in zip(window, divisor, strict=True)]
         axis = max(range(len(window)), key=lambda axis: (window[axis] - halves[axis], window[axis]))
@@ -106,15 +106,24 @@ def pass_through(
     """
     shape = tuple(x.shape[2:])
     if all(size <= side for size, side in zip(shape, window, strict=True)):
-        padding = [side - size for size, side in zip(shape, window, strict=True)]
-        padded = functional.pad(x.to(device), [side for extra in reversed(padding) for side in (0, extra)])
-        return compute(padded)[..., : shape[0], : shape[1], : shape[2]].cpu()
+        return compute(padded_to(x.to(device), window))[..., : shape[0], : shape[1], : shape[2]].cpu()
     answer = sliding_window_inference(
         x, window, 1, compute, overlap=overlap, mode="gaussian", sw_device=device, device="cpu"
     )
     if not isinstance(answer, Tensor):
         raise TypeError(f"the windows' answer must be one tensor; got {type(answer).__name__}.")
     return answer
+
+
+def padded_to(x: Tensor, size: Window) -> Tensor:
+    """Images with zeros behind along each axis (D, H, W), up to a size."""
+    padding = [side - there for there, side in zip(x.shape[2:], size, strict=True)]
+    return functional.pad(x, [side for extra in reversed(padding) for side in (0, extra)])
+
+
+def whole_window(shape: Window, divisor: Window) -> Window:
+    """Smallest window that holds a whole shape (D, H, W)."""
+    return tuple(_multiple(size, step) for size, step in zip(shape, divisor, strict=True))
 
 
 def _multiple(size: int, step: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import torch
 from torch import Generator, Tensor, nn
 
 from lib.ciml.decomposition.table import Decomposition
@@ -16,6 +17,8 @@ from lib.ciml.network.backbone import Decoder, Encoder
 from lib.ciml.network.branch import Branch, present_in, where_present
 from lib.ciml.network.message import Message
 from lib.ciml.network.settings import NetworkSettings
+
+Features = dict[int, list[Tensor]]  # of each modality by its channel, finest level first
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +107,35 @@ class CimlNetwork(nn.Module):
         self._check(x, present)
         if present is not None and bool(present.all()):
             present = None  # masks cost a tenth of a step
-        features = {
+        features = self.encode(x, present)
+        return self.decode(features, present, x.shape[2:], generator=generator, silent=silent)
+
+    def encode(self, x: Tensor, present: Tensor | None = None) -> Features:
+        """Features of each modality that a sample has; they do not depend on the other modalities."""
+        return {
             channel: encoder(where_present(present_in(present, channel), x[:, channel : channel + 1]))
             for channel, encoder in enumerate(self.encoders)
             if present is None or present[:, channel].any()
         }
+
+    def decode(
+        self,
+        features: Features,
+        present: Tensor | None,
+        shape: torch.Size,
+        *,
+        generator: Generator | None = None,
+        silent: Collection[tuple[str, str]] = (),
+    ) -> Output:
+        """Logits of every subtask from features, whose channels are those that `present` names.
+
+        Args:
+            features: Features of `encode`, or some of them.
+            present: As for `forward`.
+            shape: Spatial size of the images.
+            generator: As for `forward`.
+            silent: As for `forward`.
+        """
         summaries: dict[Tensor, Tensor] = {}
         output = Output({}, [])
         for subtask, branch, decoder in zip(
@@ -117,7 +144,7 @@ class CimlNetwork(nn.Module):
             received, messages = branch(
                 features, present, generator=generator, silent=silent, summaries=summaries
             )
-            output.logits[subtask.name] = decoder(received, x.shape[2:])
+            output.logits[subtask.name] = decoder(received, shape)
             output.messages.extend(messages)
         return output
 

@@ -12,7 +12,6 @@ import torch
 
 from lib.cases.case import Case
 from lib.cases.quality.verdicts import Quarantined
-from lib.ciml.checkpoint import load
 from lib.ciml.inference.explanation import MEASURES, links_of
 from lib.pipeline.disk import disk_bytes
 from lib.pipeline.segmentation import Segmenter
@@ -23,7 +22,7 @@ from lib.server.errors import ClientError
 from lib.views.exports.explanation_files import NUMBERS, map_name, write_explanation
 
 logger = logging.getLogger(__name__)
-EXPLANATION_VERSION = 1  # raise when an explanation of the same case and model changes
+EXPLANATION_VERSION = 2  # raise when an explanation of the same case and model changes
 IN_USE_S = 60.0  # an explanation used so recently may still be sending its files
 PATIENCE_S = 120.0  # how long a request waits while another explanation is computed
 _BUSY = "Another explanation is being made and takes long. Ask again in a minute."
@@ -94,18 +93,14 @@ class Explanations:
                 raise ClientError(_BUSY, status=503)
             try:
                 if not (folder / NUMBERS).exists():  # another request may have computed it
-                    self._make(case, model.file, folder)
+                    self._make(case, folder)
             finally:
                 self._making.release()
         os.utime(folder)
         return folder
 
-    def _make(self, case: Case, model_file: Path, folder: Path) -> None:
-        network = self.segmenter.network()
-        if network is None:
-            raise UserError("the model was withdrawn. Train again.")
-        version = load(model_file)[1].get("version")
-        write_explanation(self.workspace, case, network, folder, version=version)
+    def _make(self, case: Case, folder: Path) -> None:
+        write_explanation(self.segmenter, case, folder)
         logger.info("explained %s", case.id)
         evict_least_recently_used(
             folder.parent.iterdir(), disk_bytes(self.workspace.settings, "explanations"), in_use_s=IN_USE_S

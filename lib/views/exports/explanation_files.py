@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +14,35 @@ from numpy.typing import NDArray
 from lib.cases.case import Case
 from lib.cases.formats.image import Volume, write_nifti
 from lib.ciml.inference.explanation import MEASURE_UNITS, MEASURES, Explanation, Link, explain
-from lib.ciml.network.ciml_network import CimlNetwork
-from lib.pipeline.workspace import Workspace
-from lib.runtime.devices import device_of
+from lib.pipeline.segmentation import Segmenter
 from lib.runtime.files import replacing
 from lib.views.pictures.montage import CIML_METHOD, write_montage
 
 MONTAGE, NUMBERS = "montage.png", "explanation.json"
 
 
-def explain_case(
-    workspace: Workspace, case: Case, network: CimlNetwork, folder: Path, *, version: int | None = None
-) -> list[Path]:
+def explain_case(segmenter: Segmenter, case: Case, folder: Path) -> list[Path]:
     """Explain a case into `folder`/CASE_explain: maps on the reference grid, a montage, the numbers.
 
     Args:
-        workspace: Workspace of the case.
+        segmenter: Segmenter with the model to explain.
         case: Case to explain.
-        network: Network trained for the workspace's modalities.
         folder: Parent of the case's folder.
-        version: Version of the network, shown in the picture and the numbers.
 
     Returns:
         The files written. The numbers come last: once they exist, the explanation is complete.
 
     Raises:
-        ValueError: If the case cannot be read or does not fit the network.
+        ValueError: If there is no model, or the case cannot be read or does not fit it.
         OSError: If the folder cannot be written.
     """
-    return write_explanation(workspace, case, network, folder / f"{case.id}_explain", version=version)
+    return write_explanation(segmenter, case, folder / f"{case.id}_explain")
 
 
-def write_explanation(
-    workspace: Workspace, case: Case, network: CimlNetwork, folder: Path, *, version: int | None
-) -> list[Path]:
+def write_explanation(segmenter: Segmenter, case: Case, folder: Path) -> list[Path]:
     """Write the files of `explain_case` directly into `folder`."""
-    prepared = workspace.cache.get(case)
-    explanation = explain(network, prepared, device=device_of(workspace.settings.device))
+    about, prepared = segmenter.explained(case).about, segmenter.workspace.cache.get(case)
+    explanation = explain(segmenter.network(), prepared, device=segmenter.device)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for measure, maps in explanation.maps.items():
@@ -57,9 +50,11 @@ def write_explanation(
             written.append(folder / map_name(link, measure))
             write_nifti(Volume(_rounded(values), prepared.grid), written[-1])
     written += [folder / MONTAGE, folder / NUMBERS]
-    write_montage(prepared, explanation, folder / MONTAGE, version=version)
+    write_montage(
+        prepared, explanation, folder / MONTAGE, sentence=about["sentence"], version=about["version"]
+    )
     with replacing(folder / NUMBERS) as part:
-        part.write_text(json.dumps(_numbers(case, explanation, version), indent=1, allow_nan=False))
+        part.write_text(json.dumps(_numbers(case, explanation, about), indent=1, allow_nan=False))
     return written
 
 
@@ -75,13 +70,13 @@ def _rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ldexp(np.round(fraction * 2048.0) / 2048.0, exponent).astype(np.float32)
 
 
-def _numbers(case: Case, explanation: Explanation, version: int | None) -> dict[str, Any]:
+def _numbers(case: Case, explanation: Explanation, about: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "case": case.id,
-        "model_version": version,
+        "model_version": about["version"],
         "method": CIML_METHOD,
-        "sentence": explanation.sentence(),
-        "shares": explanation.shares,
+        "sentence": about["sentence"],
+        "shapley": about["shapley"],
         "absent": list(explanation.absent),
         "units": {measure: MEASURE_UNITS[measure] for measure in MEASURES},
         "contributions": [

@@ -87,9 +87,7 @@ class LabelFiles:
 
     def _write(self, case: Case) -> None:
         exports = self._exports(case)
-        segmented = self.segmenter.segment(case)
-        if segmented is None:
-            raise UserError("a model must have been trained; it was removed meanwhile.")
+        segmented = self.segmenter.explained(case)
         grid = segmented.segmentation.grid
         label = segmented.label_on(grid)
         figures: dict[str, Any] = {
@@ -104,8 +102,7 @@ class LabelFiles:
         if self.explain:
             from lib.views.exports.explanation_files import explain_case  # with matplotlib, slow to import
 
-            version = figures["version"]
-            explain_case(self.workspace, case, self.segmenter.network(), self.output, version=version)
+            explain_case(self.segmenter, case, self.output)
         self._record(case, {**figures, "of": self._state(case)})
 
     def _state(self, case: Case) -> list[Any]:

@@ -84,24 +84,31 @@ def write_montage(
     explanation: Explanation,
     path: Path,
     *,
+    sentence: str = "",
     version: int | None = None,
     measure: str = "addition",
 ) -> None:
     """Draw a case and put it into a PNG file, atomically; the same input gives the same bytes."""
-    figure = draw_montage(case, explanation, version=version, measure=measure)
+    figure = draw_montage(case, explanation, sentence=sentence, version=version, measure=measure)
     with replacing(path) as part, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script shows boxes
         figure.savefig(part, format="png", metadata={"Software": None})
 
 
 def draw_montage(
-    case: PreparedCase, explanation: Explanation, *, version: int | None = None, measure: str = "addition"
+    case: PreparedCase,
+    explanation: Explanation,
+    *,
+    sentence: str = "",
+    version: int | None = None,
+    measure: str = "addition",
 ) -> Figure:
     """Draw a row per modality: the image with the outline, then the contribution map of each other modality.
 
     Args:
         case: Case on the grid of the explanation.
         explanation: Explanation with the maps of `measure`.
+        sentence: Sentence on what each modality accounts for, for the caption.
         version: Version of the model, for the caption.
         measure: Measure of the maps; all maps share one colour scale.
     """
@@ -129,7 +136,7 @@ def draw_montage(
             number = explanation.contributions[measure][link]
             _title(axes, f"{link[0]} → subtask {link[1]}: {number:.2f}")
     _draw_legend(figure, cells, scale, measure)
-    caption = _caption(case, explanation, plane, version)
+    caption = _caption(case, explanation, plane, sentence, version)
     lines = [textwrap.fill(line, int(_LETTERS_PER_INCH * size[0])) for line in caption.splitlines()]
     figure.suptitle("\n".join(lines), color="white", fontsize=11, parse_math=False)
     return figure
@@ -215,10 +222,12 @@ def _draw_legend(figure: Figure, cells: NDArray[Any], scale: ScalarMappable, mea
     )
 
 
-def _caption(case: PreparedCase, explanation: Explanation, plane: Plane, version: int | None) -> str:
+def _caption(
+    case: PreparedCase, explanation: Explanation, plane: Plane, sentence: str, version: int | None
+) -> str:
     model = "" if version is None else f", model version {version}"
     region = "the largest outline" if (explanation.probabilities >= 0.5).any() else "most of the body"
     return (
         f"{case.id}{model}: axial slice with {region}, z = {plane.height_mm:.0f} mm\n"
-        f"{explanation.sentence()}\n{CIML_METHOD}"
+        f"{sentence}\n{CIML_METHOD}"
     )

@@ -76,9 +76,6 @@ def test_maps_are_zero_from_a_modality_that_is_absent(
                 assert not values.any()
             elif measure != "grad_cam":  # whose negative evidence is cut
                 assert values.any()
-    assert found.shares[absent] == 0.0
-    assert sum(found.shares.values()) == pytest.approx(1.0)
-    assert found.sentence().endswith(f"{absent} absent.")
 
 
 def test_maps_are_zero_for_a_message_that_is_silenced(speaking: CimlNetwork, make_case: MakeCase) -> None:
@@ -142,8 +139,8 @@ def test_windows_give_what_one_pass_gives_where_they_see_alike(
     speaking: CimlNetwork, make_case: MakeCase
 ) -> None:
     case = make_case(shape=(16, 64, 64), radius=5.0).prepared
-    whole = explain(speaking, case, measures=())
-    parts = explain(speaking, case, measures=(), max_voxels=16 * 32 * 32)
+    whole = explain(speaking, case, measures=("addition",))
+    parts = explain(speaking, case, measures=("addition",), max_voxels=16 * 32 * 32)
     for link, values in whole.maps["addition"].items():
         assert np.corrcoef(values.ravel(), parts.maps["addition"][link].ravel())[0, 1] > 0.9
 
@@ -157,23 +154,14 @@ def test_explaining_leaves_the_network_as_it_was(speaking: CimlNetwork, make_cas
     assert all(weight.grad is None and weight.requires_grad for weight in speaking.parameters())
 
 
-def test_where_nothing_is_outlined_nobody_led(speaking: CimlNetwork, make_case: MakeCase) -> None:
+def test_where_nothing_is_outlined_nothing_is_added_to_an_outline(
+    speaking: CimlNetwork, make_case: MakeCase
+) -> None:
     with torch.no_grad():
         for decoder in speaking.decoders:
             decoder.head.bias.fill_(-50.0)
     found = explain(speaking, make_case().prepared)
-    assert found.sentence() == "Nothing was outlined, so no modality led."
-    assert not any(found.shares.values())
     assert not any(found.contributions["gradient"].values())
-
-
-def test_the_sentence_names_the_leader_and_the_largest_message(
-    speaking: CimlNetwork, make_case: MakeCase
-) -> None:
-    found = explain(only(speaking, PLANTED), make_case().prepared)
-    leader = max(found.shares, key=lambda name: found.shares[name])
-    assert found.sentence().startswith(f"{leader} led with ")
-    assert found.sentence().endswith("the largest message is PET's to the subtask CT.")
 
 
 def test_what_cannot_be_explained_is_refused(speaking: CimlNetwork, make_case: MakeCase) -> None:

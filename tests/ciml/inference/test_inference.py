@@ -46,24 +46,6 @@ def test_half_precision_moves_no_probability_by_more_than_a_hundredth(
     assert 0 < np.abs(exact - quick).max() < 0.01
 
 
-def test_the_share_of_a_sender_is_its_part_of_what_was_added(
-    network: CimlNetwork, make_case: MakeCase
-) -> None:
-    case = make_case().prepared
-    assert not any(sum(shares.values()) for shares in infer(network, case).contributions.values())
-    with torch.no_grad():
-        for branch in network.branches:
-            for (sender, _, _), channel in zip(branch.senders, branch.channels, strict=True):
-                channel.out.bias.fill_({"CT": 1.0, "PET": 3.0, "MR_T1": 0.0}[sender])
-    assert infer(network, case).contributions == {
-        "CT": {"PET": 1.0, "MR_T1": 0.0},
-        "PET": {"CT": 1.0, "MR_T1": 0.0},
-        "MR_T1": {"CT": pytest.approx(0.25, abs=1e-3), "PET": pytest.approx(0.75, abs=1e-3)},
-    }
-    in_windows = infer(network, case, max_voxels=0).contributions
-    assert in_windows["MR_T1"]["PET"] == pytest.approx(0.75, abs=1e-3)
-
-
 def test_an_undecided_network_has_the_uncertainty_of_a_coin_and_a_sure_one_none(
     network: CimlNetwork, make_case: MakeCase
 ) -> None:

@@ -34,7 +34,7 @@ def request(workspace: Workspace, **more: object) -> dict[str, object]:
     return {"case": workspace.pool.by_id["STS_008"], "modality": "CT", **more}
 
 
-def test_an_answer_tells_times_volumes_uncertainty_and_contributions(workspace: Workspace) -> None:
+def test_an_answer_tells_times_volumes_and_uncertainty(workspace: Workspace) -> None:
     publish(workspace)
     infer = CimlInfer(workspace)
     first, second = (infer(request(workspace)) for _ in range(2))
@@ -55,10 +55,20 @@ def test_an_answer_tells_times_volumes_uncertainty_and_contributions(workspace: 
             False,
         )
         assert told["modalities_used"] == ["MR_T1", "CT", "PET"]
-        assert set(told["contributions"]) == {"MR_T1", "CT", "PET"}
+        assert "shapley" not in told  # a reader who waits is not kept waiting for them
         assert 0.0 <= told["uncertainty_nats"] <= np.log(2) + 1e-6
         Path(file).unlink()
     assert first[1]["volumes_ml"] == second[1]["volumes_ml"]
+
+
+def test_an_answer_that_was_made_ahead_tells_what_each_modality_accounts_for(workspace: Workspace) -> None:
+    publish(workspace)
+    infer = CimlInfer(workspace)
+    infer.segmenter.segment(request(workspace)["case"], prefetching=True)
+    _, about = infer(request(workspace))
+    assert about["ciml"]["prefetched"]
+    assert set(about["ciml"]["shapley"]) in (set(), {"MR_T1", "CT", "PET"})
+    assert about["ciml"]["sentence"].endswith(("(Shapley values).", "no modality accounts for it."))
 
 
 def test_an_uncompressed_nrrd_for_ohif_is_the_same_label(workspace: Workspace) -> None:

@@ -34,14 +34,12 @@ def explained(region: np.ndarray, *, loud: Link = ("PET", "anatomy"), absent: st
     links = messages_of(decomposition)
     maps = {link: np.full(SHAPE, float(link == loud), np.float32) for link in links}
     numbers = {link: float(link == loud) for link in links}
-    shares = dict.fromkeys(MODALITIES, 1 / 3)
     return Explanation(
         decomposition,
         (absent,) if absent else (),
         region[None].astype(np.float32),
         {"addition": maps},
         {"addition": numbers},
-        shares,
     )
 
 
