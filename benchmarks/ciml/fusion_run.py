@@ -93,7 +93,7 @@ def carry_out(comparison: Comparison, run: Run) -> Finished:
     patients, start = comparison.patients(), time.monotonic()
     split, modalities = patients.split(comparison.split), patients.modalities(run.setting)
     network = build(run.method, modalities, comparison.network, seed=run.seed)
-    told = _trained(network, comparison, run, patients.load(split.learn, run.setting))
+    told = trained(network, comparison, run, patients.load(split.learn, run.setting))
     asked = patients.load(split.ask, run.setting)
     scores = {
         case.prepared.id: judge(outline(network, case), case, network.decomposition)
@@ -175,7 +175,7 @@ def oracle_row(comparison: Comparison) -> Finished:
     return Finished({RUNS: [{**identity, "dice": scores, **provenance(comparison)}]})
 
 
-def _trained(network: Any, comparison: Comparison, run: Run, cases: list[TrainingCase]) -> Row:
+def trained(network: Any, comparison: Comparison, run: Run, cases: list[TrainingCase]) -> Row:
     """Train in place, or load the weights that were kept; return the training's cells of the row."""
     kept = _kept_file(comparison, run, ".pt")
     if kept and kept.exists():

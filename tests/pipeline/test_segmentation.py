@@ -50,7 +50,7 @@ def made(
 ) -> Segmentation:
     shape = probabilities.shape[1:]
     answer = Answer(
-        probabilities.astype(np.float32), whole_box(shape), shape, 0.0, {}, {}, "cpu", "float32", ""
+        probabilities.astype(np.float32), whole_box(shape), shape, 0.0, {}, "cpu", "float32", ""
     )
     return Segmentation.of(answer, grid or Grid(shape, np.eye(4)), decomposition, {"prefetched": False})
 

@@ -61,7 +61,7 @@ def shapley_of(
     x = torch.from_numpy(np.array(prepared.array[(slice(None), *box)], dtype=np.float32))[None].to(device)
     with in_use(network.to(device)), torch.inference_mode(), autocast(device, precision):
         agreement = _agreements(network, x, masks, channels)
-    return {network.modalities[channel]: _value(channel, channels, agreement) for channel in channels}
+    return {network.modalities[channel]: value_of(channel, channels, agreement) for channel in channels}
 
 
 def sentence_of(values: Mapping[str, float], absent: Sequence[str] = ()) -> str:
@@ -76,6 +76,25 @@ def sentence_of(values: Mapping[str, float], absent: Sequence[str] = ()) -> str:
     if parts:
         text += ", " + " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
     return f"{text} (Shapley values).{missing}"
+
+
+def value_of(channel: int, channels: Sequence[int], agreement: Mapping[Choice, float]) -> float:
+    """Shapley value of a modality, from the value of every choice of the modalities, also of none.
+
+    Args:
+        channel: Channel of the modality.
+        channels: Channels of all modalities, ascending.
+        agreement: Value of each choice.
+    """
+    others, number = [other for other in channels if other != channel], len(channels)
+    return sum(
+        factorial(size)
+        * factorial(number - size - 1)
+        / factorial(number)
+        * (agreement[tuple(sorted((*choice, channel)))] - agreement[choice])
+        for size in range(number)
+        for choice in combinations(others, size)
+    )
 
 
 def _slices_around(box: Box, slices: NDArray[np.bool_], most: int, *, choices: int) -> Box:
@@ -111,15 +130,3 @@ def _agreements(
             both = (drawn & wanted).sum(dim=1)
             found[choice] = float((2.0 * both / (drawn.sum(dim=1) + wanted.sum(dim=1))).mean())
     return found
-
-
-def _value(channel: int, channels: Sequence[int], agreement: Mapping[Choice, float]) -> float:
-    others, number = [other for other in channels if other != channel], len(channels)
-    return sum(
-        factorial(size)
-        * factorial(number - size - 1)
-        / factorial(number)
-        * (agreement[tuple(sorted((*choice, channel)))] - agreement[choice])
-        for size in range(number)
-        for choice in combinations(others, size)
-    )

@@ -61,7 +61,7 @@ def test_all_slices_of_a_case_that_has_few_agree_wholly(
     monkeypatch.setattr(shapley, "SHARE", 100.0)
     case = make_case(0, SHAPE).prepared
     outlined = predict(network, case, precision="float32") >= 0.5
-    assert sum(shapley_of(network, case, outlined).values()) == pytest.approx(1.0)
+    assert sum(shapley_of(network, case, outlined).values()) == pytest.approx(1.0, abs=0.01)
 
 
 def test_one_modality_alone_accounts_for_all(halves: CimlNetwork, make_case: MakeCase) -> None:

@@ -77,7 +77,8 @@ def test_every_modality_has_a_row_and_every_message_to_it_a_picture() -> None:
 
 
 def test_a_modality_that_is_absent_is_not_drawn() -> None:
-    figure = draw_montage(case_of(RAS, absent="MR_T1"), explained(region_at(RIGHT_FRONT), absent="MR_T1"))
+    case, found = case_of(RAS, absent="MR_T1"), explained(region_at(RIGHT_FRONT), absent="MR_T1")
+    figure = draw_montage(case, found, sentence="PET accounts for all. MR_T1 absent.")
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert not any(title.startswith("MR_T1") for title in titles)
     assert "MR_T1 absent." in " ".join(figure.get_suptitle().split())

@@ -1,0 +1,169 @@
+"""Does what a modality accounts for foretell the Dice that is lost without it?
+
+    python -m benchmarks.ciml.shapley POOL --seeds 3 --jobs 2
+    python -m benchmarks.ciml.shapley
+
+CIML is trained as in `benchmarks.ciml.ciml_vs_fusion`. For every test patient and modality a row has the
+Shapley value, which needs no contour, and by the contour the Dice that is lost without the modality and the
+Shapley value of the Dice itself. Each finished training adds its rows, so an interrupted run resumes.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import as_completed
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from scipy.stats import spearmanr
+
+from benchmarks.ciml.ciml_vs_fusion import NETWORK, SCHEDULE
+from benchmarks.ciml.fusion_run import Comparison, Run, trained
+from benchmarks.ciml.methods import build
+from benchmarks.common.folders import RESULTS
+from benchmarks.common.patients import SETTINGS, dice, outline
+from benchmarks.common.revision import git_revision
+from benchmarks.common.tables import table_of, write_rows
+from lib.ciml.inference.predict import infer
+from lib.ciml.inference.shapley import shapley_of, value_of
+from lib.ciml.training.patches import TrainingCase
+from lib.runtime.processes import process_pool
+
+ROWS = RESULTS / "shapley.csv"
+DRAWS = 2000
+Row = dict[str, Any]
+console = Console(width=160)
+
+
+def main(
+    pool: Annotated[
+        Path | None, typer.Argument(help="Folder with one folder per patient; without it, report.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1 and so on.")] = 3,
+    jobs: Annotated[int, typer.Option(help="Processes, of one thread each.")] = 1,
+    without: Annotated[str, typer.Option(help="Ids to leave out, separated by commas.")] = "STS_019",
+    work: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
+    rows: Annotated[Path, typer.Option(help="File of the rows.")] = ROWS,
+) -> None:
+    """Train what has no rows yet, then report: python -m benchmarks.ciml.shapley POOL --jobs 2."""
+    found = _read(rows)
+    if pool is not None:
+        left_out = tuple(filter(None, without.split(",")))
+        comparison = Comparison(
+            pool.resolve(), work.resolve() if work else None, left_out, "test", SCHEDULE, NETWORK, None,
+            git_revision(),
+        )  # fmt: skip
+        done = {(row["setting"], int(row["seed"])) for row in found}
+        wanted = [Run(setting, "ciml", seed) for seed in range(seeds) for setting in SETTINGS]
+        for setting in SETTINGS:  # so that no two processes prepare the same case
+            comparison.patients().load(comparison.patients().cases, setting)
+        _carry_out(comparison, [each for each in wanted if (each.setting, each.seed) not in done], jobs, rows)
+    found = _read(rows)
+    console.print(table_of([_summary(setting, found) for setting in SETTINGS], "Test patients", digits=2))
+
+
+def rows_of(comparison: Comparison, run: Run) -> list[Row]:
+    """Train a network and judge the Shapley values of its test patients."""
+    torch.set_num_threads(1)
+    patients = comparison.patients()
+    split, modalities = patients.split(comparison.split), patients.modalities(run.setting)
+    network = build(run.method, modalities, comparison.network, seed=run.seed)
+    trained(network, comparison, run, patients.load(split.learn, run.setting))
+    identity = {"setting": run.setting, "seed": run.seed, "revision": comparison.revision}
+    asked = patients.load(split.ask, run.setting)
+    return [{**identity, **row} for case in asked for row in patient_rows(network, case)]
+
+
+def patient_rows(network: Any, case: TrainingCase) -> list[Row]:
+    """One row a modality; none if nothing is outlined."""
+    start = time.monotonic()
+    outlined = infer(network, case.prepared).whole() >= 0.5
+    segmented = time.monotonic()
+    values = shapley_of(network, case.prepared, outlined)
+    seconds = time.monotonic() - segmented
+    channels = range(len(network.modalities))
+    scores = {(): 0.0}
+    for size in range(1, len(channels) + 1):
+        for choice in combinations(channels, size):
+            present = np.isin(channels, choice)
+            scores[choice] = dice(outline(network, case, present), case, network.decomposition)
+    whole = tuple(channels)
+    return [
+        {
+            "patient": case.prepared.id,
+            "modality": name,
+            "shapley": round(values[name], 5),
+            "dice": round(scores[whole], 5),
+            "lost": round(scores[whole] - scores[tuple(c for c in whole if c != channel)], 5),
+            "shapley_of_dice": round(value_of(channel, channels, scores), 5),
+            "times_segmentation": round(seconds / (segmented - start), 2),
+        }
+        for channel, name in enumerate(network.modalities)
+        if values
+    ]
+
+
+def _carry_out(comparison: Comparison, runs: Sequence[Run], jobs: int, path: Path) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes that start below
+    console.print(f"{len(runs)} trainings of some minutes each, {jobs} at a time; a stopped run resumes")
+    start = time.monotonic()
+    with process_pool(jobs) as processes:
+        coming = [processes.submit(rows_of, comparison, run) for run in runs]
+        for number, future in enumerate(as_completed(coming), start=1):
+            write_rows(path, [*_read(path), *future.result()])
+            left = (time.monotonic() - start) / number * (len(runs) - number) / 60.0
+            console.print(f"{number} of {len(runs)}; {left:.0f} min left")
+
+
+def _read(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _summary(setting: str, rows: Sequence[Row]) -> Row:
+    """Spearman within each seed, averaged; intervals resample the patients."""
+    ours = [row for row in rows if row["setting"] == setting]
+    patients, rng = sorted({row["patient"] for row in ours}), np.random.default_rng(0)
+    draws = [rng.choice(patients, len(patients)) for _ in range(DRAWS)]
+
+    def with_interval(column: str) -> str:
+        drawn = [_spearman(ours, column, draw) for draw in draws]
+        low, high = np.nanquantile(drawn, [0.025, 0.975])
+        return f"{_spearman(ours, column, patients):+.2f} [{low:+.2f}, {high:+.2f}]"
+
+    times = [float(row["times_segmentation"]) for row in ours]
+    return {
+        "setting": setting,
+        "seeds": str(len({row["seed"] for row in ours})),
+        "patients": str(len(patients)),
+        "with the Dice lost without it": with_interval("lost"),
+        "with the Shapley value of Dice": with_interval("shapley_of_dice"),
+        "time, in segmentations": f"{np.mean(times):.1f}, at most {max(times):.1f}",
+    }
+
+
+def _spearman(rows: Sequence[Row], column: str, patients: Sequence[str]) -> float:
+    """Mean over the seeds of Spearman's correlation of the Shapley value with a column."""
+    by_seed: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for row in rows:
+        pairs = by_seed.setdefault(row["seed"], {}).setdefault(row["patient"], [])
+        pairs.append((float(row["shapley"]), float(row[column])))
+    found = []
+    for of_patient in by_seed.values():
+        pairs = [pair for patient in patients for pair in of_patient.get(patient, [])]
+        found.append(spearmanr(*zip(*pairs, strict=True)).statistic)
+    return float(np.mean(found))
+
+
+if __name__ == "__main__":
+    typer.run(main)
