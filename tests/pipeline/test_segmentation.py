@@ -49,9 +49,7 @@ def made(
     probabilities: np.ndarray, decomposition: Decomposition = GLIOMA, grid: Grid | None = None
 ) -> Segmentation:
     shape = probabilities.shape[1:]
-    answer = Answer(
-        probabilities.astype(np.float32), whole_box(shape), shape, 0.0, {}, "cpu", "float32", ""
-    )
+    answer = Answer(probabilities.astype(np.float32), whole_box(shape), shape, 0.0, {}, "cpu", "float32", "")
     return Segmentation.of(answer, grid or Grid(shape, np.eye(4)), decomposition, {"prefetched": False})
 
 
