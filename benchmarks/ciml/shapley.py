@@ -51,6 +51,7 @@ def main(
     jobs: Annotated[int, typer.Option(help="Processes, of one thread each.")] = 1,
     without: Annotated[str, typer.Option(help="Ids to leave out, separated by commas.")] = "STS_019",
     work: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder for trained networks.")] = None,
     rows: Annotated[Path, typer.Option(help="File of the rows.")] = ROWS,
 ) -> None:
     """Train what has no rows yet, then report: python -m benchmarks.ciml.shapley POOL --jobs 2."""
@@ -58,8 +59,8 @@ def main(
     if pool is not None:
         left_out = tuple(filter(None, without.split(",")))
         comparison = Comparison(
-            pool.resolve(), work.resolve() if work else None, left_out, "test", SCHEDULE, NETWORK, None,
-            git_revision(),
+            pool.resolve(), work.resolve() if work else None, left_out, "test", SCHEDULE, NETWORK,
+            keep.resolve() if keep else None, git_revision(),
         )  # fmt: skip
         done = {(row["setting"], int(row["seed"])) for row in found}
         wanted = [Run(setting, "ciml", seed) for seed in range(seeds) for setting in SETTINGS]
@@ -90,7 +91,7 @@ def patient_rows(network: Any, case: TrainingCase) -> list[Row]:
     values = shapley_of(network, case.prepared, outlined)
     seconds = time.monotonic() - segmented
     channels = range(len(network.modalities))
-    scores = {(): 0.0}
+    scores: dict[tuple[int, ...], float] = {(): 0.0}
     for size in range(1, len(channels) + 1):
         for choice in combinations(channels, size):
             present = np.isin(channels, choice)
@@ -134,7 +135,7 @@ def _summary(setting: str, rows: Sequence[Row]) -> Row:
     """Spearman within each seed, averaged; intervals resample the patients."""
     ours = [row for row in rows if row["setting"] == setting]
     patients, rng = sorted({row["patient"] for row in ours}), np.random.default_rng(0)
-    draws = [rng.choice(patients, len(patients)) for _ in range(DRAWS)]
+    draws = [list(rng.choice(patients, len(patients))) for _ in range(DRAWS)]
 
     def with_interval(column: str) -> str:
         drawn = [_spearman(ours, column, draw) for draw in draws]

@@ -70,9 +70,10 @@ def sentence_of(values: Mapping[str, float], absent: Sequence[str] = ()) -> str:
     total = sum(values.values())
     if total <= 0.0:
         return f"Nothing was outlined, so no modality accounts for it.{missing}"
+    share = {name: f"{round(100.0 * value / total)} %".replace("-", "−") for name, value in values.items()}
     first, *others = sorted(values, key=lambda name: (-values[name], name))
-    text = f"{first} accounts for {100.0 * values[first] / total:.0f} % of this outline"
-    parts = [f"{name} for {100.0 * values[name] / total:.0f} %" for name in others]
+    text = f"{first} accounts for {share[first]} of this outline"
+    parts = [f"{name} for {share[name]}" for name in others]
     if parts:
         text += ", " + " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
     return f"{text} (Shapley values).{missing}"

@@ -95,6 +95,11 @@ def test_the_network_is_left_as_it_was(network: CimlNetwork, make_case: MakeCase
             ("MR_T1",),
             "PET accounts for 75 % of this outline, CT for 25 % (Shapley values). MR_T1 absent.",
         ),
+        (
+            {"CT": -0.01, "PET": 1.0},
+            (),
+            "PET accounts for 101 % of this outline, CT for −1 % (Shapley values).",
+        ),
         ({"CT": 1.0}, (), "CT accounts for 100 % of this outline (Shapley values)."),
         ({}, ("PET",), "Nothing was outlined, so no modality accounts for it. PET absent."),
     ],
