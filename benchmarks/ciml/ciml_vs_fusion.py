@@ -97,6 +97,14 @@ def report(
     print_report(Rows(output), console, split=split)
 
 
+def comparison_of(pool: Path, *, work: Path | None, keep: Path | None, without: str) -> Comparison:
+    """The comparison's settings for another judgement of the same trainings, on the test patients."""
+    return Comparison(
+        pool.resolve(), work.resolve() if work else None, tuple(filter(None, without.split(","))), "test",
+        SCHEDULE, NETWORK, keep.resolve() if keep else None, git_revision(),
+    )  # fmt: skip
+
+
 def with_steps(schedule: TrainingSettings, steps: int) -> TrainingSettings:
     """The schedule with exactly this number of steps, in epochs of at most 50 steps."""
     each = math.gcd(steps, LONGEST_EPOCH)

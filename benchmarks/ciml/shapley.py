@@ -10,7 +10,6 @@ Shapley value of the Dice itself. Each finished training adds its rows, so an in
 
 from __future__ import annotations
 
-import csv
 import os
 import time
 from collections.abc import Sequence
@@ -25,13 +24,12 @@ import typer
 from rich.console import Console
 from scipy.stats import spearmanr
 
-from benchmarks.ciml.ciml_vs_fusion import NETWORK, SCHEDULE
+from benchmarks.ciml.ciml_vs_fusion import comparison_of
 from benchmarks.ciml.fusion_run import Comparison, Run, trained
 from benchmarks.ciml.methods import build
 from benchmarks.common.folders import RESULTS
 from benchmarks.common.patients import SETTINGS, dice, outline
-from benchmarks.common.revision import git_revision
-from benchmarks.common.tables import table_of, write_rows
+from benchmarks.common.tables import read_rows, table_of, write_rows
 from lib.ciml.inference.predict import infer
 from lib.ciml.inference.shapley import shapley_of, value_of
 from lib.ciml.training.patches import TrainingCase
@@ -55,19 +53,15 @@ def main(
     rows: Annotated[Path, typer.Option(help="File of the rows.")] = ROWS,
 ) -> None:
     """Train what has no rows yet, then report: python -m benchmarks.ciml.shapley POOL --jobs 2."""
-    found = _read(rows)
+    found = read_rows(rows)
     if pool is not None:
-        left_out = tuple(filter(None, without.split(",")))
-        comparison = Comparison(
-            pool.resolve(), work.resolve() if work else None, left_out, "test", SCHEDULE, NETWORK,
-            keep.resolve() if keep else None, git_revision(),
-        )  # fmt: skip
+        comparison = comparison_of(pool, work=work, keep=keep, without=without)
         done = {(row["setting"], int(row["seed"])) for row in found}
         wanted = [Run(setting, "ciml", seed) for seed in range(seeds) for setting in SETTINGS]
         for setting in SETTINGS:  # so that no two processes prepare the same case
             comparison.patients().load(comparison.patients().cases, setting)
         _carry_out(comparison, [each for each in wanted if (each.setting, each.seed) not in done], jobs, rows)
-    found = _read(rows)
+    found = read_rows(rows)
     console.print(table_of([_summary(setting, found) for setting in SETTINGS], "Test patients", digits=2))
 
 
@@ -119,16 +113,9 @@ def _carry_out(comparison: Comparison, runs: Sequence[Run], jobs: int, path: Pat
     with process_pool(jobs) as processes:
         coming = [processes.submit(rows_of, comparison, run) for run in runs]
         for number, future in enumerate(as_completed(coming), start=1):
-            write_rows(path, [*_read(path), *future.result()])
+            write_rows(path, [*read_rows(path), *future.result()])
             left = (time.monotonic() - start) / number * (len(runs) - number) / 60.0
             console.print(f"{number} of {len(runs)}; {left:.0f} min left")
-
-
-def _read(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def _summary(setting: str, rows: Sequence[Row]) -> Row:

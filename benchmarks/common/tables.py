@@ -32,6 +32,14 @@ def table_of(rows: Sequence[Row], title: str, *, digits: int = 1, caption: str |
     return table
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a file that `write_rows` wrote; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write one row or more with the columns of the first row; an existing file is replaced."""
     with replacing(path) as part, part.open("w", newline="") as stream:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from lib.cases.boxes import Box, bounding_box, covered_box, grid_of_box, whole_box
 from lib.cases.formats.image import Grid, Volume, resample
@@ -70,15 +71,34 @@ class Segmentation:
             return label
         if grid.same_as(self.grid):
             label[_shifted(inside, self.origin)] = self._labels_of(self.probabilities[(slice(None), *inside)])
-            return label
-        own = grid_of_box(self.grid, _shifted(whole_box(self.probabilities.shape[1:]), self.origin))
+        elif found := self._moved_to(grid):
+            box, probabilities = found
+            label[box] = self._labels_of(probabilities)
+        return label
+
+    def uncertainty_on(self, grid: Grid) -> NDArray[np.float32]:
+        """Uncertainty (D, H, W) on a grid: binary entropy in nats, averaged over the regions.
+
+        0 is certain, and 0.693 a coin toss. The figure `uncertainty_nats` is its mean over the body.
+        """
+        uncertainty = np.zeros(grid.shape, dtype=np.float32)
+        if found := self._moved_to(grid):
+            box, steps = found
+            each = np.arange(_STEPS) / _STEPS
+            uncertainty[box] = (entr(each) + entr(1.0 - each)).astype(np.float32)[steps].mean(axis=0)
+        return uncertainty
+
+    def _moved_to(self, grid: Grid) -> tuple[Box, NDArray[np.uint8]] | None:
+        """Probabilities on the part of a grid that they cover; None if they cover none of it."""
+        part = _shifted(whole_box(self.probabilities.shape[1:]), self.origin)
+        if grid.same_as(self.grid):
+            return part, self.probabilities
+        own = grid_of_box(self.grid, part)
         box = covered_box(grid, by=own)
         if box is None:
-            return label
+            return None
         there = grid_of_box(grid, box)
-        moved = [resample(Volume(region, own), there).array for region in self.probabilities]
-        label[box] = self._labels_of(np.stack(moved))
-        return label
+        return box, np.stack([resample(Volume(region, own), there).array for region in self.probabilities])
 
     def outlined(self) -> Volume | None:
         """Mask (uint8) of all regions together, cut to the part that holds them; None if there is nothing."""

@@ -67,11 +67,27 @@ def test_a_kept_answer_gives_the_label_that_the_probabilities_gave(tmp_path: Pat
     assert kept.probabilities.shape[2] == 6  # what is 0 everywhere is not kept
 
 
-def test_nothing_found_is_an_empty_label() -> None:
+def test_nothing_found_is_an_empty_label_of_which_the_model_is_sure() -> None:
     segmentation = made(np.zeros((3, 5, 6, 7)))
     other = Grid((4, 4, 4), np.diag([2.0, 2.0, 2.0, 1.0]))
-    assert not segmentation.label_on(segmentation.grid).any()
-    assert not segmentation.label_on(other).any()
+    elsewhere = np.eye(4)
+    elsewhere[:3, 3] = 900.0
+    for grid in (segmentation.grid, other, Grid((4, 4, 4), elsewhere)):
+        assert not segmentation.label_on(grid).any()
+        assert not segmentation.uncertainty_on(grid).any()
+
+
+def test_the_model_is_least_sure_where_a_probability_is_a_half() -> None:
+    probabilities = np.zeros((3, 4, 5, 6))
+    probabilities[:, 1, 2, 3] = 0.5
+    probabilities[:, 1, 2, 4] = (0.5, 0.0, 1.0)
+    probabilities[:, 1, 3, 4] = 1.0
+    uncertainty = made(probabilities).uncertainty_on(Grid((4, 5, 6), np.eye(4)))
+    assert uncertainty.dtype == np.float32
+    assert uncertainty[1, 2, 3] == pytest.approx(np.log(2.0))
+    assert uncertainty[1, 2, 4] == pytest.approx(np.log(2.0) / 3, abs=0.01)  # probabilities are in 1/256
+    assert uncertainty[1, 3, 4] < 0.03
+    assert np.count_nonzero(uncertainty) == 3
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,6 +47,14 @@ def image(id: str, modality: str, request: Request) -> FileResponse:
 def segmentation(id: str, request: Request) -> FileResponse:
     """A NIfTI with the label values, on the grid of the case's reference."""
     return _file(id, request, CaseFiles.segmentation)
+
+
+@router.get("/uncertainty.nii.gz", summary="Where the model is unsure", response_class=FileResponse)
+def uncertainty(
+    id: str, request: Request, modality: Annotated[str, Query(max_length=160)] = ""
+) -> FileResponse:
+    """A NIfTI in nats, on the grid of a modality, or of the case's reference; 0.693 is a coin toss."""
+    return _file(id, request, lambda files, case: files.uncertainty(case, modality))
 
 
 @router.get("/labels/{tag}.nii.gz", summary="A reader's label", response_class=FileResponse)

@@ -8,13 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.cases.case import Case, Source
-from lib.cases.formats.image import MAX_VOXELS, Volume, read_grid, read_volume, suffix_of, write_nifti
+from lib.cases.formats.image import (
+    MAX_VOXELS,
+    Grid,
+    Volume,
+    read_grid,
+    read_volume,
+    suffix_of,
+    write_nifti,
+)
 from lib.labels.store import FINAL
 from lib.pipeline.disk import disk_bytes
 from lib.pipeline.place_differences import place_differences
 from lib.pipeline.segmentation import Segmenter
+from lib.pipeline.segmentation_cache import Segmentation
 from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
@@ -51,12 +61,7 @@ class CaseFiles:
             NotThere: If the case does not have the modality.
             UserError: If it cannot be read.
         """
-        source = case.modalities.get(modality)
-        if source is None:
-            raise NotThere(
-                f"modality must be one of {', '.join(case.modalities)}, which case {case.id} has; "
-                f"got {modality[:40]!r}."
-            )
+        source = self._source(case, modality)
         source.make_local()
         if source.channel is None and source.scale == 1.0 and suffix_of(source.path) == NIFTI:
             read_grid(source)  # refuses a file that is not a volume
@@ -73,21 +78,16 @@ class CaseFiles:
         Raises:
             UserError: If there is no model yet, or it does not fit the case.
         """
-        model = self.segmenter.published()
-        if model is None:
-            raise UserError(
-                "there is no trained model yet, so nothing is segmented. Label "
-                f"{LEAST_PATIENTS} cases and press Train."
-            )
+        return self._by_the_model("segmentation", case, "", Segmentation.label_on)
 
-        def make() -> Volume:
-            segmented = self.segmenter.segment(case)
-            if segmented is None:
-                raise UserError("the model was withdrawn. Train again.")
-            grid = segmented.segmentation.grid
-            return Volume(segmented.label_on(grid), grid)
+    def uncertainty(self, case: Case, modality: str = "") -> Path:
+        """Uncertainty of the current model at each voxel, on the grid of a modality or of the reference.
 
-        return self._volume(["segmentation", model.key, self.workspace.cache.key(case)], make)
+        Raises:
+            NotThere: If the case does not have the modality.
+            UserError: As in `segmentation`, or if the modality cannot be read.
+        """
+        return self._by_the_model("uncertainty", case, modality, Segmentation.uncertainty_on)
 
     def label(self, case: Case, tag: str) -> Path:
         """A reader's label, on the grid on which it was drawn.
@@ -165,6 +165,40 @@ class CaseFiles:
             return None
         box = differences.most_different(prepared, pair)
         return None if box is None else middle_of(prepared, box)
+
+    def _by_the_model(
+        self,
+        what: str,
+        case: Case,
+        modality: str,
+        on_grid: Callable[[Segmentation, Grid], NDArray[np.generic]],
+    ) -> Path:
+        """What the current model says of a case, on the grid of a modality, or of the reference if empty."""
+        model = self.segmenter.published()
+        if model is None:
+            raise UserError(
+                "there is no trained model yet, so nothing is segmented. Label "
+                f"{LEAST_PATIENTS} cases and press Train."
+            )
+        source = self._source(case, modality) if modality else None
+
+        def make() -> Volume:
+            segmented = self.segmenter.segment(case)
+            if segmented is None:
+                raise UserError("the model was withdrawn. Train again.")
+            grid = read_grid(source) if source else segmented.segmentation.grid
+            return Volume(on_grid(segmented.segmentation, grid), grid)
+
+        return self._volume([what, model.key, self.workspace.cache.key(case), modality], make)
+
+    def _source(self, case: Case, modality: str) -> Source:
+        source = case.modalities.get(modality)
+        if source is None:
+            raise NotThere(
+                f"modality must be one of {', '.join(case.modalities)}, which case {case.id} has; "
+                f"got {modality[:40]!r}."
+            )
+        return source
 
     def _volume(self, shown: list[object], make: Callable[[], Volume]) -> Path:
         return self._volumes.file(

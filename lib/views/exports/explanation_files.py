@@ -18,11 +18,13 @@ from lib.pipeline.segmentation import Segmenter
 from lib.runtime.files import replacing
 from lib.views.pictures.montage import CIML_METHOD, write_montage
 
-MONTAGE, NUMBERS = "montage.png", "explanation.json"
+MONTAGE, NUMBERS, UNCERTAINTY = "montage.png", "explanation.json", "uncertainty.nii.gz"
 
 
 def explain_case(segmenter: Segmenter, case: Case, folder: Path) -> list[Path]:
     """Explain a case into `folder`/CASE_explain: maps on the reference grid, a montage, the numbers.
+
+    One of the maps is the uncertainty of each voxel.
 
     Args:
         segmenter: Segmenter with the model to explain.
@@ -41,7 +43,8 @@ def explain_case(segmenter: Segmenter, case: Case, folder: Path) -> list[Path]:
 
 def write_explanation(segmenter: Segmenter, case: Case, folder: Path) -> list[Path]:
     """Write the files of `explain_case` directly into `folder`."""
-    about, prepared = segmenter.explained(case).about, segmenter.workspace.cache.get(case)
+    segmented, prepared = segmenter.explained(case), segmenter.workspace.cache.get(case)
+    about = segmented.about
     explanation = explain(segmenter.network(), prepared, device=segmenter.device)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -49,7 +52,9 @@ def write_explanation(segmenter: Segmenter, case: Case, folder: Path) -> list[Pa
         for link, values in maps.items():
             written.append(folder / map_name(link, measure))
             write_nifti(Volume(_rounded(values), prepared.grid), written[-1])
-    written += [folder / MONTAGE, folder / NUMBERS]
+    uncertainty = segmented.segmentation.uncertainty_on(prepared.grid)
+    write_nifti(Volume(_rounded(uncertainty), prepared.grid), folder / UNCERTAINTY)
+    written += [folder / UNCERTAINTY, folder / MONTAGE, folder / NUMBERS]
     write_montage(
         prepared, explanation, folder / MONTAGE, sentence=about["sentence"], version=about["version"]
     )

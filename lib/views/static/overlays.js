@@ -105,6 +105,11 @@ function found(about) {
       name: "Pre-segmentation by the model", tag: "model", path: `${folder}/segmentation.nii.gz`,
       note: about.model.version ? `By version ${about.model.version} of the model.` : "",
     },
+    about.model && {
+      name: "Where the model is unsure", path: `${folder}/uncertainty.nii.gz`,
+      scale: { low: 0.07, high: Math.LN2, unit: "nats" },
+      note: "Entropy of the model's probabilities: the brightest is a coin toss; what is nearly certain is not coloured.",
+    },
     ...about.labels.map(({ tag }) => ({
       name: `Label, ${tag}`, tag, path: `${folder}/labels/${encodeURIComponent(tag)}.nii.gz`,
     })),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.ciml import shapley
-from benchmarks.common.tables import write_rows
+from benchmarks.common.tables import read_rows, write_rows
 from lib.cases.formats.image import Grid
 from lib.cases.preprocessing import PreparedCase
 from lib.ciml.decomposition.table import decomposition_for
@@ -42,6 +42,6 @@ def test_the_report_correlates_within_each_seed(tmp_path: Path) -> None:
         for setting in shapley.SETTINGS for seed in (0, 100) for patient in range(5) for modality in range(3)
     ]  # fmt: skip
     write_rows(tmp_path / "rows.csv", rows)
-    found = shapley._summary("CT+MR", shapley._read(tmp_path / "rows.csv"))
+    found = shapley._summary("CT+MR", read_rows(tmp_path / "rows.csv"))
     assert found["with the Dice lost without it"] == "-1.00 [-1.00, -1.00]"
     assert found["with the Shapley value of Dice"] == "+1.00 [+1.00, +1.00]"

@@ -155,6 +155,16 @@ def test_the_model_outlines_once_there_is_one(workspace: Workspace, client: Test
     outline_uptake(workspace)
     outlined = volume(client, "segmentation").get_fdata()
     assert set(np.unique(outlined)) == {0.0, 1.0}
+    for query, modality in (("", "MR_T1"), ("?modality=PET", "PET")):
+        answer = client.get(f"/cases/STS_002/uncertainty.nii.gz{query}")
+        unsure = nib.Nifti1Image.from_bytes(gzip.decompress(answer.content))
+        asked = nib.load(workspace.pool.by_id["STS_002"].modalities[modality].path)
+        assert (unsure.shape, unsure.get_data_dtype()) == (asked.shape, np.float32)
+        assert np.allclose(unsure.affine, asked.affine, atol=1e-3)
+        assert 0.0 < unsure.get_fdata().max() <= np.log(2.0) + 1e-6
+    answer = client.get("/cases/STS_002/uncertainty.nii.gz?modality=FLAIR")
+    assert answer.status_code == 404
+    assert "must be one of CT, MR_T1, PET" in answer.json()["detail"]
     model = client.get("/cases/STS_002").json()["model"]
     assert model["version"] == 1
     assert {"measure": "kl", "unit": "nats", "sender": "PET", "subtask": "CT"} in model["maps"]
