@@ -3,7 +3,7 @@
     python -m benchmarks.ciml.calibration POOL --keep DIR
     python -m benchmarks.ciml.calibration
 
-CIML is trained as in `benchmarks.ciml.ciml_vs_fusion`; networks that are in DIR already are not trained again.
+CIML is trained as in `benchmarks.ciml.ciml_vs_fusion`; networks that lie in DIR already are not trained anew.
 Counted are the voxels of the test patients near the contour or the outline: elsewhere nearly every voxel is
 certain, and any network seems calibrated. Each finished network adds its rows; an interrupted run resumes.
 """
