@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -14,6 +15,7 @@ from filelock import FileLock
 from lib.cases.case import Case
 from lib.cases.pool import Pool, image_of, in_order, names_of
 from lib.cases.records import Records
+from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 from lib.runtime.own_files import Damaged, as_damaged, read_document
 
@@ -29,6 +31,7 @@ _OTHERS = (
     "and history again."
 )
 _SHOWN = 3  # images in a sentence
+_CHANNEL = re.compile(r"#\d+\Z")  # of a 4-D file, see `image_of`
 
 
 class CaseIds:
@@ -123,8 +126,13 @@ class CaseIds:
 
     def _same_content(self, root: Path, case: Case, images: Images) -> bool:
         """Whether a file of a case has the content that one of some images had when it was last read."""
-        known = self._records().last_hashes(root / image.partition("#")[0] for image in images)
-        return bool(known and known & {*self._records().file_hashes(case.modalities.values()).values()})
+        known = self._records().last_hashes(root / _CHANNEL.sub("", image) for image in images)
+        if not known:
+            return False
+        try:
+            return bool(known & {*self._records().file_hashes(case.modalities.values()).values()})
+        except UserError:  # a file that cannot be read; the pool check says so
+            return False
 
 
 def _images(pool: Pool, case: Case) -> Images:

@@ -62,13 +62,17 @@ class Records:
             for case in cases
         }
 
-    def readable_hashes(self, cases: Sequence[Case]) -> dict[str, str]:
-        """Content hash of each case by id, as above, without the cases that cannot be read."""
+    def image_hashes(self, cases: Sequence[Case]) -> dict[str, dict[str, str]]:
+        """Hash of each modality's file or folder, by case id; cases that cannot be read are left out."""
         try:
-            return self.content_hashes(cases)
+            known = self.file_hashes(source for case in cases for source in case.modalities.values())
         except UserError:
-            each = (self.readable_hashes([case]) for case in cases) if len(cases) > 1 else ()
+            each = (self.image_hashes([case]) for case in cases) if len(cases) > 1 else ()
             return {id: value for found in each for id, value in found.items()}
+        return {
+            case.id: {name: known[str(source.path)] for name, source in case.modalities.items()}
+            for case in cases
+        }
 
     def file_hashes(self, sources: Iterable[Source]) -> dict[str, str]:
         """Hash of the file or folder of each volume, by its path.

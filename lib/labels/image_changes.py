@@ -11,8 +11,9 @@ from lib.cases.discovery.found_pool import FoundPool
 from lib.labels.version_log import VersionLog
 from lib.labels.versions import LabelVersion
 
-ImageHashes = Callable[[Sequence[Case]], Mapping[str, str]]  # hash of the images of each case that has one
-IMAGES = "images"  # what `LabelVersion.about` calls the hash of the images that a label was drawn on
+Hashes = Mapping[str, str]  # of the image of each modality
+ImageHashes = Callable[[Sequence[Case]], Mapping[str, Hashes]]  # of the cases that can be read, by id
+IMAGES = "images"  # what `LabelVersion.about` calls the hashes of the images that a label was drawn on
 
 
 class ImageChanges:
@@ -38,10 +39,15 @@ class ImageChanges:
             self._sentences = [
                 _sentence(version)
                 for version in drawn
-                if now.get(version.case_id, version.about[IMAGES]) != version.about[IMAGES]
+                if _differ(version.about[IMAGES], now.get(version.case_id, {}))
             ]
             self._seen = pool, current
         return self._sentences
+
+
+def _differ(before: Hashes, now: Hashes) -> bool:
+    """Whether an image is another; one that came or went changes none of the others."""
+    return any(before[name] != now[name] for name in before.keys() & now.keys())
 
 
 def _sentence(version: LabelVersion) -> str:

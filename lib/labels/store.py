@@ -274,10 +274,10 @@ class LabelStore:
         about = {"of": version.number, **{key: version.about[key] for key in {IMAGES} & version.about.keys()}}
         self._again(version, "noted", about, notes=checked, segments=segments)
 
-    def _images(self, case: Case) -> dict[str, str]:
-        """Hash of the images of a case, for `LabelVersion.about`; empty if they cannot be read."""
+    def _images(self, case: Case) -> dict[str, Any]:
+        """Hashes of the images of a case, for `LabelVersion.about`; empty if they cannot be read."""
         found = self._image_hashes([case])
-        return {IMAGES: found[case.id]} if found else {}
+        return {IMAGES: dict(found[case.id])} if found else {}
 
     def _again(
         self, version: LabelVersion, kind: Kind, about: dict[str, Any], **changed: Any

@@ -48,7 +48,7 @@ class LabelVersion:
         reader: Name of the reader, of the model or of the SEG's author; empty if it is not known.
         client: Program or machine that sent the label.
         notes: Notes of the client.
-        about: What the label began from, the hash of its images then, the time that the reader took, the
+        about: What the label began from, the hashes of its images then, the time that the reader took, the
             version that it goes back to.
     """
 

@@ -64,7 +64,7 @@ def open_labels(workspace: Workspace) -> LabelBook:
     register = Register(folders.labels.with_name(REGISTER_FILE))
     log = VersionLog(VersionFiles(folders.labels), workspace.plan.labels)
     # Series of a PACS do not change, and are fetched only when they are read.
-    image_hashes: ImageHashes = (lambda cases: {}) if folders.in_pacs else workspace.records.readable_hashes
+    image_hashes: ImageHashes = (lambda cases: {}) if folders.in_pacs else workspace.records.image_hashes
     store = LabelStore(
         workspace.found,
         log,

@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lib.cases.case import Case
@@ -213,10 +215,13 @@ class Segmenter:
         if "shapley" in segmented.about:
             return segmented
         with self._working:
-            found, network = segmented.segmentation, self.network()
+            found, model = segmented.segmentation, self.published()
+            if model is None or model.key != found.about["model"]:
+                raise UserError("the model changed meanwhile. Ask again.")
+            network = self._load(model)[0]
             about = {**found.about, **self._shapley(network, self.workspace.cache.get(case), found)}
             segmented = replace(segmented, segmentation=replace(found, about=about))
-            self.cache.put(about["model"], case.id, self.workspace.cache.key(case), segmented.segmentation)
+            self.cache.put(model.key, case.id, self.workspace.cache.key(case), segmented.segmentation)
         return segmented
 
     def network(self) -> CimlNetwork:
@@ -249,7 +254,8 @@ class Segmenter:
         }
         segmentation = Segmentation.of(answer, prepared.grid, network.decomposition, about)
         if prefetching:
-            about |= self._shapley(network, prepared, segmentation)
+            with suppress(torch.OutOfMemoryError):  # they are made later if somebody asks
+                about |= self._shapley(network, prepared, segmentation)
         seconds = {"read": read - start, **answer.seconds, "post": time.monotonic() - post}
         return Segmented(segmentation, seconds, cached=False)
 

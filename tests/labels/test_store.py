@@ -109,7 +109,11 @@ def test_images_that_were_replaced_after_a_label_was_drawn_are_named_until_someb
     book.store.save(case, file, "final", {}, Origin(reader="Anna"))
     book.store.note(case, "final", {"comment": "as drawn"})
     assert book.notes() == []
-    image = case.modalities["CT"].path
+    pet, image = case.modalities["PET"].path, case.modalities["CT"].path
+    away = pet.rename(pet.with_name("PET.gone"))  # one that comes or goes changes none of the others
+    datastore.workspace.refresh()
+    assert book.notes() == []
+    away.rename(pet)
     volume = sitk.ReadImage(str(image)) + 1
     sitk.WriteImage(volume, str(image))
     datastore.workspace.refresh()

@@ -39,8 +39,8 @@ def shapley_of(
 ) -> dict[str, float]:
     """Shapley value of each modality that the case has; empty if nothing is outlined.
 
-    Every modality is encoded once, and each choice is decoded from these features. Only slices around the
-    middle of the outline are used where all slices would take longer than two segmentations.
+    Every modality is encoded once, and each choice is decoded from these features. Where all
+    slices would take longer than two segmentations, those that hold most of the outline are used.
 
     Args:
         network: 3-D network on any device; its mode is restored afterwards.
@@ -49,14 +49,13 @@ def shapley_of(
         device: Device to compute on.
     """
     channels = [number for number, there in enumerate(prepared.present) if there]
-    slices = outlined.any(axis=(0, 2, 3))
-    if not slices.any():
+    if not outlined.any():
         return {}
     device = torch.device(device)
     precision = precision_for(device)
     box = body_box(np.asarray(prepared.foreground))
     most = next(attempts(network, device, precision)).max_voxels
-    box = _slices_around(box, slices, most, choices=2 ** len(channels) - 1)
+    box = _slices_with_most(box, outlined, most, choices=2 ** len(channels) - 1)
     masks = torch.from_numpy(np.ascontiguousarray(outlined[(slice(None), *box)])).to(device)
     x = torch.from_numpy(np.array(prepared.array[(slice(None), *box)], dtype=np.float32))[None].to(device)
     with in_use(network.to(device)), torch.inference_mode(), autocast(device, precision):
@@ -98,14 +97,14 @@ def value_of(channel: int, channels: Sequence[int], agreement: Mapping[Choice, f
     )
 
 
-def _slices_around(box: Box, slices: NDArray[np.bool_], most: int, *, choices: int) -> Box:
-    """Part of a box with its slices around the middle of the outline."""
+def _slices_with_most(box: Box, outlined: NDArray[np.bool_], most: int, *, choices: int) -> Box:
+    """Part of a box with the neighbouring slices that hold most of an outline, shape (R, D, H, W)."""
     depth, height, width = box
     of_slice = (height.stop - height.start) * (width.stop - width.start)
     all_slices = depth.stop - depth.start
     number = min(all_slices, max(1, min(int(SHARE * all_slices / choices), most // of_slice)))
-    middle = int(np.mean(np.flatnonzero(slices)))
-    start = min(max(depth.start, middle - number // 2), depth.stop - number)
+    voxels = outlined[(slice(None), *box)].sum(axis=(0, 2, 3))
+    start = depth.start + int(np.argmax(np.convolve(voxels, np.ones(number), mode="valid")))
     return slice(start, start + number), height, width
 
 

@@ -64,6 +64,17 @@ def test_all_slices_of_a_case_that_has_few_agree_wholly(
     assert sum(shapley_of(network, case, outlined).values()) == pytest.approx(1.0, abs=0.01)
 
 
+def test_of_two_outlines_far_apart_the_slices_of_the_larger_are_used(
+    halves: CimlNetwork, make_case: MakeCase
+) -> None:
+    outlined = np.zeros((1, *SHAPE), dtype=bool)
+    outlined[:, 0, :2, :2] = True
+    outlined[:, -2:] = True
+    values = shapley_of(halves, make_case(0, SHAPE).prepared, outlined)
+    assert values["CT"] > 0.1
+    assert values["CT"] == pytest.approx(values["PET"], abs=0.01)
+
+
 def test_one_modality_alone_accounts_for_all(halves: CimlNetwork, make_case: MakeCase) -> None:
     case = make_case(0, SHAPE).prepared
     alone = replace(case, present=np.array([name == "CT" for name in halves.modalities]))
