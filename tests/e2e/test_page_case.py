@@ -147,6 +147,12 @@ def test_presets_and_overlays_change_what_is_drawn(page: Page) -> None:
     assert outlined(pixels(ct)) == 0
     assert np.abs(pixels(ct) - before).mean() > 1.0
     page.screenshot("case_difference")
+    before = pixels(ct)
+    tab.get_by_role("radio", name="Where the model is unsure").check()
+    expect(tab.locator(".overlays [role=status]")).to_contain_text("a coin toss")
+    assert "+0.69 nats" in tab.locator(".legend").inner_text()
+    assert np.abs(pixels(ct) - before).mean() > 1.0
+    page.screenshot("case_uncertainty")
     tab.get_by_role("radio", name="Nothing").check()
     tab.locator(".legend svg").wait_for(state="detached")
 
