@@ -7,6 +7,7 @@ const OUTLINED = { R: [0, 0], G: [0, 229], B: [0, 255] };
 const HEAT = {  // transparent below the coloured range
   R: [0, 150, 255, 255], G: [0, 0, 110, 240], B: [0, 60, 0, 120], A: [0, 110, 190, 230], I: [0, 1, 128, 255],
 };
+const TENTH = -(0.1 * Math.log(0.1) + 0.9 * Math.log(0.9));  // entropy of a probability of 10 % in nats
 const MEASURES = { attention: "attention to the sender", kl: "information in the message" };
 
 // Controls for the overlays of every screen; one is shown at a time.
@@ -107,8 +108,8 @@ function found(about) {
     },
     about.model && {
       name: "Where the model is unsure", path: `${folder}/uncertainty.nii.gz`,
-      scale: { low: 0.07, high: Math.LN2, unit: "nats" },
-      note: "Entropy of the model's probabilities: the brightest is a coin toss; what is nearly certain is not coloured.",
+      scale: { low: TENTH, high: Math.LN2, unit: "nats" },
+      note: "Coloured where the model gives a voxel between 10 and 90 %; the brightest is a coin toss.",
     },
     ...about.labels.map(({ tag }) => ({
       name: `Label, ${tag}`, tag, path: `${folder}/labels/${encodeURIComponent(tag)}.nii.gz`,
