@@ -25,7 +25,7 @@ from lib.ciml.inference.windows import attempts, padded_to, whole_window
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.precision import autocast, precision_for
 
-SHARE = 2.7  # voxels of all choices over those of the body's box; a choice is decoded in half a pass
+SHARE = 2.4  # voxels of all choices over those of the body's box; a choice is decoded in half a pass
 
 Choice = tuple[int, ...]  # channels of the modalities, ascending
 
