@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy import ndimage
 
-from benchmarks.ciml.ciml_vs_fusion import comparison_of
-from benchmarks.ciml.fusion_run import Comparison, Run, trained
+from benchmarks.ciml.fusion_run import Comparison, Run, comparison_of, trained
 from benchmarks.ciml.methods import build
 from benchmarks.common.folders import RESULTS, ROOT
 from benchmarks.common.patients import SETTINGS, outline

@@ -6,7 +6,7 @@
 POOL holds at least 16 patients with CT, PET, MR and a contour of the tumour. Fourteen of them, the first by
 the SHA-256 of their id, are the test set and are not used before training has ended: the schedule is fixed,
 the last weights are taken, and there is no validation. `--split inner` divides the other patients in the same
-way; the schedule below was settled on that split. `benchmarks.ciml.methods` lists the networks that are
+way; `fusion_run.SCHEDULE` was settled on that split. `benchmarks.ciml.methods` lists the networks that are
 compared. `lib.ciml.training.train` trains all of them and `lib.ciml.inference.predict` outlines with all of
 them. A seed gives every method the same patches, augmentations and dropped modalities.
 
@@ -30,25 +30,23 @@ from rich.console import Console
 
 from benchmarks.ciml.fusion_report import print_report
 from benchmarks.ciml.fusion_rows import RUNS, Rows
-from benchmarks.ciml.fusion_run import ORACLE, Comparison, Run, carry_out, oracle_row, runs_of
+from benchmarks.ciml.fusion_run import (
+    NETWORK,
+    ORACLE,
+    SCHEDULE,
+    Comparison,
+    Run,
+    carry_out,
+    oracle_row,
+    runs_of,
+)
 from benchmarks.ciml.methods import METHODS
 from benchmarks.common.folders import RESULTS
 from benchmarks.common.patients import SETTINGS
 from benchmarks.common.revision import git_revision
-from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.train import TrainingSettings
 from lib.runtime.processes import process_pool
 
-NETWORK = NetworkSettings.of_size("tiny")
-SCHEDULE = TrainingSettings(
-    epochs=8,
-    steps_per_epoch=50,
-    batch_size=2,
-    roi_size=(32, 64, 64),
-    learning_rate=3e-3,
-    weight_decay=1e-2,
-    beta=0.3,
-)
 LONGEST_EPOCH = 50  # steps
 console = Console(width=200)
 app = typer.Typer(help="CIML against fusion.", no_args_is_help=True)
@@ -95,14 +93,6 @@ def report(
 ) -> None:
     """Print the tables from the rows alone."""
     print_report(Rows(output), console, split=split)
-
-
-def comparison_of(pool: Path, *, work: Path | None, keep: Path | None, without: str) -> Comparison:
-    """The comparison's settings for another judgement of the same trainings, on the test patients."""
-    return Comparison(
-        pool.resolve(), work.resolve() if work else None, tuple(filter(None, without.split(","))), "test",
-        SCHEDULE, NETWORK, keep.resolve() if keep else None, git_revision(),
-    )  # fmt: skip
 
 
 def with_steps(schedule: TrainingSettings, steps: int) -> TrainingSettings:

@@ -18,6 +18,7 @@ from benchmarks.ciml.fusion_rows import CONTRIBUTION, MISSING, RUNS, Finished, R
 from benchmarks.ciml.methods import build, multiply_accumulates, parameters
 from benchmarks.ciml.silencing import ALL, dice_of_subsets, silenced
 from benchmarks.common.patients import Patients, judge, oracle_threshold, outline
+from benchmarks.common.revision import git_revision
 from lib.ciml.inference.explanation import MEASURES, explain
 from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.patches import TrainingCase
@@ -27,6 +28,16 @@ from lib.runtime.files import replacing
 WITH_SUBSETS = ("ciml", "segresnet", "dynunet")
 SAID = tuple(measure for measure in MEASURES if measure != "grad_cam")  # it takes ten times as long
 ORACLE = "oracle PET threshold"
+NETWORK = NetworkSettings.of_size("tiny")
+SCHEDULE = TrainingSettings(
+    epochs=8,
+    steps_per_epoch=50,
+    batch_size=2,
+    roi_size=(32, 64, 64),
+    learning_rate=3e-3,
+    weight_decay=1e-2,
+    beta=0.3,
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,14 @@ class Comparison:
     def patients(self) -> Patients:
         """Open the pool."""
         return Patients(self.pool, work=self.work, without=self.without)
+
+
+def comparison_of(pool: Path, *, work: Path | None, keep: Path | None, without: str) -> Comparison:
+    """The comparison's settings for another judgement of the same trainings, on the test patients."""
+    return Comparison(
+        pool.resolve(), work.resolve() if work else None, tuple(filter(None, without.split(","))), "test",
+        SCHEDULE, NETWORK, keep.resolve() if keep else None, git_revision(),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,7 @@ import typer
 from rich.console import Console
 from scipy.stats import spearmanr
 
-from benchmarks.ciml.ciml_vs_fusion import comparison_of
-from benchmarks.ciml.fusion_run import Comparison, Run, trained
+from benchmarks.ciml.fusion_run import Comparison, Run, comparison_of, trained
 from benchmarks.ciml.methods import build
 from benchmarks.common.folders import RESULTS
 from benchmarks.common.patients import SETTINGS, dice, outline

@@ -111,6 +111,7 @@ def test_the_explanation_is_written_beside_the_label(studies: Path, tmp_path: Pa
     assert ended.exit_code == 0, ended.output
     assert (tmp_path / "STS_008_explain" / "montage.png").exists()
     assert (tmp_path / "STS_008_explain" / "uncertainty.nii.gz").exists()
+    assert "sentence" in json.loads((tmp_path / "STS_008.json").read_text())
 
 
 def test_help_has_an_example(studies: Path) -> None:

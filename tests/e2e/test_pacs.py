@@ -86,7 +86,7 @@ def test_a_study_in_the_pacs_is_one_case_for_the_reader_in_slicer_and_in_ohif(tm
         study = {"StudyInstanceUID": generate_uid(), "StudyDate": "20300101", "FrameOfReferenceUID": "1.2.3"}
         for modality in ("CT", "PET", "MR_T1"):
             folder = SAMPLES / patient / modality
-            upload_changed(pacs, folder, tmp_path, **study, SeriesInstanceUID=generate_uid())
+            upload_changed(pacs, folder, tmp_path, brighter=1, **study, SeriesInstanceUID=generate_uid())
         wait_until(lambda: len(reader.datastore()["objects"]) == 3, seconds=120, what="the follow-up")
         assert reader.datastore()["objects"][sample["id"]] == before
         assert reader.next_sample("random", {})["id"] == study["StudyInstanceUID"]

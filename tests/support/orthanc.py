@@ -20,12 +20,16 @@ def skip_without_orthanc() -> None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(MISSING)
 
 
-def upload_changed(server: Orthanc, folder: Path, tmp_path: Path, **values: str) -> None:
-    """A series of the samples with other headers."""
+def upload_changed(
+    server: Orthanc, folder: Path, tmp_path: Path, *, brighter: int = 0, **values: str
+) -> None:
+    """A series of the samples with other headers, and with every stored value larger by `brighter`."""
     changed = tmp_path / generate_uid()
     changed.mkdir()
     for file in sorted(folder.glob("*.dcm")):
         slice_ = pydicom.dcmread(file)
+        stored = slice_.pixel_array
+        slice_.PixelData = (stored + brighter).astype(stored.dtype).tobytes()
         for name, value in values.items():
             setattr(slice_, name, value)
         slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = generate_uid()

@@ -87,7 +87,9 @@ class LabelFiles:
 
     def _write(self, case: Case) -> None:
         exports = self._exports(case)
-        segmented = self.segmenter.explained(case)
+        segmented = self.segmenter.explained(case) if self.explain else self.segmenter.segment(case)
+        if segmented is None:
+            raise UserError("a model must have been trained; it was removed meanwhile.")
         grid = segmented.segmentation.grid
         label = segmented.label_on(grid)
         figures: dict[str, Any] = {
