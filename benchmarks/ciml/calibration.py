@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy import ndimage
 
-from benchmarks.ciml.fusion_run import Comparison, Run, comparison_of, trained
+from benchmarks.ciml.fusion_run import Comparison, Run, comparison_of, runs_of, trained
 from benchmarks.ciml.methods import build
 from benchmarks.common.folders import RESULTS, ROOT
 from benchmarks.common.patients import SETTINGS, outline
@@ -51,7 +51,7 @@ def main(
     if pool is not None:
         comparison = comparison_of(pool, work=work, keep=keep, without=without)
         done = {(row["setting"], int(row["seed"])) for row in read_rows(rows)}
-        wanted = [Run(setting, "ciml", seed) for seed in range(seeds) for setting in SETTINGS]
+        wanted = runs_of(("ciml",), tuple(SETTINGS), seeds)
         for run in wanted:
             if (run.setting, run.seed) not in done:
                 write_rows(rows, [*read_rows(rows), *rows_of(comparison, run)])

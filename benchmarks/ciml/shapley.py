@@ -24,7 +24,7 @@ import typer
 from rich.console import Console
 from scipy.stats import spearmanr
 
-from benchmarks.ciml.fusion_run import Comparison, Run, comparison_of, trained
+from benchmarks.ciml.fusion_run import Comparison, Run, comparison_of, runs_of, trained
 from benchmarks.ciml.methods import build
 from benchmarks.common.folders import RESULTS
 from benchmarks.common.patients import SETTINGS, dice, outline
@@ -56,7 +56,7 @@ def main(
     if pool is not None:
         comparison = comparison_of(pool, work=work, keep=keep, without=without)
         done = {(row["setting"], int(row["seed"])) for row in found}
-        wanted = [Run(setting, "ciml", seed) for seed in range(seeds) for setting in SETTINGS]
+        wanted = runs_of(("ciml",), tuple(SETTINGS), seeds)
         for setting in SETTINGS:  # so that no two processes prepare the same case
             comparison.patients().load(comparison.patients().cases, setting)
         _carry_out(comparison, [each for each in wanted if (each.setting, each.seed) not in done], jobs, rows)

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,27 +50,24 @@ class CaseIds:
         """
         self.file, self._records = file, records
 
-    def images(self) -> frozenset[str]:
-        """All images that have an id.
-
-        Raises:
-            Damaged: If the book cannot be read.
-        """
-        return frozenset(image for images in self._read().values() for image in images)
-
     def begin(self, pool: Pool) -> None:
         """Begin the book with the ids of a pool; if there is a book, they are added."""
         self._change(lambda book: (pool, _with_images(book, pool)))
 
-    def hold(self, pool: Pool) -> Pool:
-        """A pool as listed, with each case under the id that its images have in the book.
+    def hold(self, listing: Callable[[Set[str]], Pool]) -> Pool:
+        """List the cases, each under the id that its images have in the book.
 
         Other cases get an id that no case had before. Images that were moved within the studies keep theirs.
+
+        Args:
+            listing: Lists the cases; images that it is given are taken before others of their modality.
 
         Raises:
             Damaged: If the book cannot be read.
         """
-        if not (book := self._read()):
+        book = self._read()
+        pool = listing({image for images in book.values() for image in images})
+        if not book:
             return pool
         held = self._held(pool, book)
         if _with_images(book, held) == book:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -266,9 +266,9 @@ class Workspace:
         Raises:
             UserError: As in the constructor, or if the book of ids is damaged.
         """
-        return self.case_ids.hold(self._listed(self.case_ids.images()))
+        return self.case_ids.hold(self._listed)
 
-    def _listed(self, used: frozenset[str]) -> Pool:
+    def _listed(self, used: Set[str]) -> Pool:
         settings, rules = self.settings, rules_for(self.settings.series_rules)
         if self.folders.in_pacs:
             mirror = Mirror(

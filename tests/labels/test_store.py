@@ -91,6 +91,7 @@ def test_an_earlier_version_is_made_current_again_and_no_version_is_lost(
     store.save(case, larger(file), "final", {}, Origin(reader="bob"))
     back = store.restore(case, "final", 1, reader="lead")
     assert (back.number, back.kind, back.reader, back.about["of"]) == (3, "restored", "lead", 1)
+    assert back.about == {"of": 1, "images": store.log.of_case(CASE)[0].about["images"]}
     assert store.read(case).array.sum() == 400
     assert [each.number for each in store.log.of_case(CASE)] == [1, 2, 3]
     store.remove(case, "final", reader="lead")
@@ -239,7 +240,7 @@ def test_a_hundred_kills_while_labels_are_saved_lose_none_that_was_reported(
     readers: str, database: str, samples: Samples, tmp_path: Path
 ) -> None:
     """One server on SQLite, and two that submit labels of the same cases on one PostgreSQL."""
-    studies, conf, moment = samples("STS_025", "STS_008", labels=False), {}, random.Random(0)
+    studies, conf, moment = samples("STS_025", "STS_008", "STS_042", labels=False), {}, random.Random(0)
     with ExitStack() as server:
         if database == "postgresql":
             skip_without_postgresql()

@@ -83,9 +83,7 @@ def record(
     parts: dict[Link, dict[int, Tensor]] = {}
     with torch.no_grad():
         features = {
-            name: encoder(x[:, channel : channel + 1])
-            for channel, (name, encoder) in enumerate(zip(network.modalities, network.encoders, strict=True))
-            if present[0, channel]
+            network.modalities[channel]: levels for channel, levels in network.encode(x, present).items()
         }
         for task, branch, decoder in zip(
             network.decomposition.subtasks, network.branches, network.decoders, strict=True
