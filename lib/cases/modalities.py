@@ -72,6 +72,11 @@ def kind(modality: str) -> str:
     return "PET" if upper.startswith("PET") else "MR"
 
 
+def has_units(modality: str) -> bool:
+    """Whether the values of a modality mean the same in every patient, as HU and SUV do."""
+    return kind(modality) != "MR"
+
+
 def default_reference(modalities: tuple[str, ...]) -> str:
     """Reference modality if the settings name none."""
     for name in REFERENCE_ORDER:

@@ -75,7 +75,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> tuple[CimlNetwork, d
             tuple(header["modalities"]),
             NetworkSettings.from_dict(header["settings"]),
         )
-        network.load_state_dict(weights)
+        network.load_state_dict({"reliability": network.reliability, **weights})  # not in earlier releases
         metadata = dict(header["metadata"])
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as err:
         raise ValueError(f"{path} must describe the network it holds; {err}. Train again.") from err

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from lib import VERSION
+from lib.cases.modalities import has_units
 from lib.ciml.checkpoint import load
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.precision import precision_for
@@ -223,10 +224,20 @@ def _starting_point(workspace: Workspace, cases: LabelledCases) -> StartingPoint
             "now on the validation side."
         )
         return StartingPoint(new, 0, number, found, len(learned), why)
-    if size != "auto" and network.settings != new.settings:
-        why = f"Training started from scratch: the published model is not of the size {size}."
+    if why := _outgrown(network, new, size):
+        why = f"Training started from scratch: the published model {why}."
         return StartingPoint(new, 0, number, found, len(learned), why)
     return StartingPoint(network, number, number, found, len(learned))
+
+
+def _outgrown(network: CimlNetwork, new: CimlNetwork, size: str) -> str:
+    """Why a published network is not trained further although it fits the pool; empty if it is."""
+    now = network.settings
+    if size != "auto" and replace(now, absolute_values=new.settings.absolute_values) != new.settings:
+        return f"is not of the size {size}"
+    if not now.absolute_values and (blind := list(filter(has_units, network.modalities))):
+        return f"was made before CIML could see the values of {' and '.join(blind)} themselves"
+    return ""
 
 
 def _publish(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,24 @@ def test_a_network_comes_back_from_its_file_alone(network: CimlNetwork, tmp_path
     for name, logits in network(x).logits.items():
         assert torch.equal(logits, loaded(x).logits[name])
     assert [file.name for file in (tmp_path / "models").iterdir()] == ["ciml.pt"]
+
+
+def test_a_network_of_an_earlier_release_answers_as_it_did(network: CimlNetwork, tmp_path: Path) -> None:
+    """Earlier releases knew neither `absolute_values` nor `reliability`."""
+    earlier = CimlNetwork(
+        network.decomposition, network.modalities, replace(network.settings, absolute_values=False)
+    ).eval()
+    path, x = tmp_path / "ciml.pt", torch.randn(1, 3, 4, 16, 16)
+    checkpoint.save(path, earlier, {})
+    content = torch.load(path, weights_only=True)
+    header, weights = json.loads(content["header"]), content["weights"]
+    del header["settings"]["absolute_values"], weights["reliability"]
+    header = json.dumps(header)
+    torch.save({"header": header, "weights": weights, "digest": checkpoint._digest(header, weights)}, path)
+    loaded, _ = checkpoint.load(path)
+    assert loaded.settings == earlier.settings
+    for name, logits in earlier(x).logits.items():
+        assert torch.equal(logits, loaded(x).logits[name])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.999])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,16 @@ def test_a_size_that_nobody_asked_for_is_kept(workspace: Workspace) -> None:
     stats = train_workspace(workspace, stop=lambda: True)
     assert stats["state"] == "stopped"
     assert not stats["warnings"]
+
+
+def test_a_model_that_cannot_see_hounsfield_units_is_trained_anew_and_it_is_said(
+    workspace: Workspace,
+) -> None:
+    earlier = replace(NetworkSettings.of_size("tiny"), absolute_values=False)
+    network = CimlNetwork(workspace.decomposition, workspace.preparation.modalities, earlier)
+    workspace.models.publish(network, {"trained_on": []})
+    stats = train_workspace(workspace, stop=lambda: True)
+    assert "made before CIML could see the values of CT and PET themselves" in stats["warnings"][0]
 
 
 def test_a_model_that_learned_from_a_validation_patient_is_not_gone_on_from(

@@ -7,22 +7,40 @@ from itertools import pairwise
 
 import torch
 from monai.networks.blocks.convolutions import Convolution
-from monai.networks.layers.factories import Conv
+from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 from torch.nn import functional
 
+_ACTIVATION = ("leakyrelu", {"negative_slope": 0.01, "inplace": True})
+
 
 class Encoder(nn.Module):
-    """Features of one modality at every level."""
+    """Features of one modality at every level.
+
+    Normalisation over space erases the scale of the values. For a modality whose values have units, the mean
+    value of the voxels under each feature is therefore added after it, through a convolution of size 1 and a
+    nonlinearity without normalisation.
+    """
 
     def __init__(
-        self, channels: Sequence[int], strides: Sequence[tuple[int, ...]], *, spatial_dims: int
+        self,
+        channels: Sequence[int],
+        strides: Sequence[tuple[int, ...]],
+        *,
+        spatial_dims: int,
+        absolute_values: bool = False,
     ) -> None:
-        """Build one stage per level, each downsampling by its stride."""
+        """Build one stage per level, each downsampling by its stride; `absolute_values` adds the values."""
         super().__init__()
         self.stages = nn.ModuleList(
             _stage(before, after, stride, spatial_dims)
             for before, after, stride in zip((1, *channels), channels, strides, strict=False)
+        )
+        self.pools = nn.ModuleList(Pool[Pool.AVG, spatial_dims](stride) for stride in strides)
+        self.values = nn.ModuleList(
+            Convolution(spatial_dims, 1, size, kernel_size=1, adn_ordering="A", act=_ACTIVATION)
+            for size in channels
+            if absolute_values
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -31,9 +49,12 @@ class Encoder(nn.Module):
         Args:
             x: Images of one modality, shape (B, 1, D, H, W).
         """
-        features = []
-        for stage in self.stages:
+        features, value = [], x
+        for level, stage in enumerate(self.stages):
             x = stage(x)
+            if self.values:
+                value = self.pools[level](value)
+                x = x + self.values[level](value)
             features.append(x)
         return features
 
@@ -74,8 +95,10 @@ class Decoder(nn.Module):
 
 def _stage(before: int, after: int, stride: tuple[int, ...], spatial_dims: int) -> nn.Sequential:
     """Two convolutions with instance normalisation; the first downsamples."""
-    norm, act = ("instance", {"affine": True}), ("leakyrelu", {"negative_slope": 0.01, "inplace": True})
+    norm = ("instance", {"affine": True})
     return nn.Sequential(
-        Convolution(spatial_dims, before, after, strides=stride, adn_ordering="NA", norm=norm, act=act),
-        Convolution(spatial_dims, after, after, adn_ordering="NA", norm=norm, act=act),
+        Convolution(
+            spatial_dims, before, after, strides=stride, adn_ordering="NA", norm=norm, act=_ACTIVATION
+        ),
+        Convolution(spatial_dims, after, after, adn_ordering="NA", norm=norm, act=_ACTIVATION),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
+from lib.cases.modalities import has_units
 from lib.ciml.decomposition.table import Decomposition
 from lib.ciml.network.backbone import Decoder, Encoder
 from lib.ciml.network.branch import Branch, present_in, where_present
@@ -28,14 +29,21 @@ class Output:
     Attributes:
         logits: Logits of each subtask, shape (B, R_s, D, H, W).
         messages: All messages that were sent.
+        reliability: Weight of each subtask where several outline the same region, shape (B or 1, S, R), from
+            0 to 1; None weighs them alike.
     """
 
     logits: dict[str, Tensor]
     messages: list[Message]
+    reliability: Tensor | None = None
 
 
 class CimlNetwork(nn.Module):
     """Encoders, messages and decoders for one decomposition.
+
+    The buffer `reliability`, shape (2, S, R), weighs the subtasks that outline the same region: row 1 where
+    a primary modality of the subtask is present, row 0 where none is. It is not trained; after a training
+    `lib.ciml.training.reliability` sets it.
 
     An absent modality sends no message. A subtask that lacks all its primary modalities is decoded from
     learned null features (one vector per level) and the messages it receives.
@@ -68,8 +76,13 @@ class CimlNetwork(nn.Module):
         self.settings = settings or NetworkSettings()
         strides = [stride[-self.settings.spatial_dims :] for stride in self.settings.strides]
         self.encoders = nn.ModuleList(
-            Encoder(self.settings.channels, strides, spatial_dims=self.settings.spatial_dims)
-            for _ in modalities
+            Encoder(
+                self.settings.channels,
+                strides,
+                spatial_dims=self.settings.spatial_dims,
+                absolute_values=self.settings.absolute_values and has_units(name),
+            )
+            for name in modalities
         )
         self.branches = nn.ModuleList(
             Branch(subtask, modalities, self.settings) for subtask in decomposition.subtasks
@@ -82,6 +95,9 @@ class CimlNetwork(nn.Module):
             )
             for subtask in decomposition.subtasks
         )
+        alike = torch.ones(2, len(decomposition.subtasks), len(decomposition.regions))
+        self.reliability: Tensor
+        self.register_buffer("reliability", alike)
 
     def forward(
         self,
@@ -137,7 +153,7 @@ class CimlNetwork(nn.Module):
             silent: As for `forward`.
         """
         summaries: dict[Tensor, Tensor] = {}
-        output = Output({}, [])
+        output = Output({}, [], self.reliability_with(present))
         for subtask, branch, decoder in zip(
             self.decomposition.subtasks, self.branches, self.decoders, strict=True
         ):
@@ -147,6 +163,20 @@ class CimlNetwork(nn.Module):
             output.logits[subtask.name] = decoder(received, shape)
             output.messages.extend(messages)
         return output
+
+    def reliability_with(self, present: Tensor | None) -> Tensor:
+        """Weights of the subtasks for samples with these modalities, shape (B or 1, S, R)."""
+        if present is None:
+            return self.reliability[1:]
+        return torch.where(self.led(present)[:, :, None], self.reliability[1], self.reliability[0])
+
+    def led(self, present: Tensor) -> Tensor:
+        """Whether a primary modality of each subtask is present in each sample, shape (B, S), bool."""
+        primary = [
+            [self.modalities.index(name) for name in subtask.primary]
+            for subtask in self.decomposition.subtasks
+        ]
+        return torch.stack([present[:, channels].any(dim=1) for channels in primary], dim=1)
 
     def _check(self, x: Tensor, present: Tensor | None) -> None:
         axes, divisor = tuple(x.shape[2:]), self.settings.divisor

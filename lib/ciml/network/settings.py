@@ -34,6 +34,8 @@ class NetworkSettings:
             slices are thicker than pixels. A 2-D network uses (H, W).
         message_channels: Channels of z.
         message_levels: Number of levels with messages: the bottleneck and the deepest skips.
+        absolute_values: Whether the encoders of modalities with units (CT, PET) see the values themselves,
+            which normalisation erases. Checkpoints of earlier releases say nothing; theirs do not.
     """
 
     spatial_dims: int = 3
@@ -41,6 +43,7 @@ class NetworkSettings:
     strides: tuple[tuple[int, int, int], ...] = SIZES["tiny"]["strides"]
     message_channels: int = SIZES["tiny"]["message_channels"]
     message_levels: int = 3
+    absolute_values: bool = True
 
     def __post_init__(self) -> None:
         """Refuse settings from which no network can be built."""
@@ -92,6 +95,7 @@ class NetworkSettings:
             raise ValueError(f"{gone[0]} is no longer part of the network")
         return cls(
             **{
+                "absolute_values": False,
                 **{key: value for key, value in values.items() if key not in _GONE},
                 "channels": tuple(values["channels"]),
                 "strides": tuple(tuple(stride) for stride in values["strides"]),

@@ -104,6 +104,45 @@ def test_a_case_is_answered_alike_alone_and_in_a_mixed_batch() -> None:
         torch.testing.assert_close(together[name][:1], alone[name])
 
 
+@pytest.mark.parametrize("absolute_values", [True, False])
+@pytest.mark.parametrize("modality", SETS[3])
+def test_the_scale_of_a_modality_with_units_reaches_the_answer_and_no_other(
+    modality: str, absolute_values: bool
+) -> None:
+    network = _build(SETS[3], absolute_values=absolute_values).eval()
+    _open_messages(network)
+    x = torch.randn(1, 3, 8, 32, 32)
+    louder = x.clone()
+    louder[:, SETS[3].index(modality)] *= 5
+    before, after = network(x).logits[modality], network(louder).logits[modality]
+    moved = float((after - before).abs().max() / before.std())
+    if absolute_values and modality in ("CT", "PET"):
+        assert moved > 0.5
+    else:
+        assert moved < 1e-3
+
+
+def test_a_shift_of_hounsfield_units_reaches_the_answer() -> None:
+    network = _build(SETS[3]).eval()
+    x = torch.randn(1, 3, 8, 32, 32)
+    denser = x.clone()
+    denser[:, 0] += 1.0
+    before, after = network(x).logits["CT"], network(denser).logits["CT"]
+    assert (after - before).abs().max() > 0.5 * before.std()
+
+
+def test_the_reliability_of_a_subtask_depends_on_whether_its_modality_is_there() -> None:
+    network = _build(SETS[3])
+    network.reliability[1, 0], network.reliability[0, 2] = 0.25, 0.5
+    x, present = torch.randn(2, 3, 8, 16, 16), torch.tensor([[True, True, True], [True, True, False]])
+    weights = network(x, present).reliability
+    assert weights is not None
+    assert weights[:, :, 0].tolist() == [[0.25, 1.0, 1.0], [0.25, 1.0, 0.5]]
+    whole = network(x).reliability
+    assert whole is not None
+    assert whole[:, :, 0].tolist() == [[0.25, 1.0, 1.0]]
+
+
 def test_messages_are_noisy_in_training_and_still_in_use() -> None:
     network = _build(SETS[2])
     _open_messages(network)
