@@ -8,7 +8,14 @@ from torch.distributions import Normal, kl_divergence
 
 from lib.ciml.network.ciml_network import CimlNetwork, Output
 from lib.ciml.network.message import Message
-from lib.ciml.training.loss import beta_at, mean_kl, message_kl, objective, segmentation_loss
+from lib.ciml.training.loss import (
+    beta_at,
+    mean_kl,
+    message_kl,
+    near_voxels,
+    objective,
+    segmentation_loss,
+)
 
 
 def _message(seed: int = 0, *, level: int = 0, present: tuple[bool, ...] = (True, True)) -> Message:
@@ -38,12 +45,55 @@ def test_kl_is_computed_in_float32_from_half_precision() -> None:
 def test_the_kl_weighs_messages_alike_and_leaves_out_who_was_absent(network: CimlNetwork) -> None:
     whole, half, none = _message(1), _message(2, present=(True, False)), _message(3, present=(False, False))
     first, second = message_kl(whole).mean(), message_kl(half)[0].mean()
-    assert mean_kl(none) is None
+    assert mean_kl(none, torch.zeros(2, 1, 2, 2, 2, dtype=torch.bool)) is None
     logits = {task.name: torch.zeros(2, 1, 2, 2, 2) for task in network.decomposition.subtasks}
     regions = torch.zeros(2, 1, 2, 2, 2)
     for messages, expected in (([whole, half, none], (first + second) / 2), ([], torch.tensor(0.0))):
         loss = objective(Output(logits, messages), regions, decomposition=network.decomposition, beta=1.0)
         torch.testing.assert_close(loss.kl, expected)
+
+
+def test_half_of_the_price_is_paid_near_the_lesion_however_small_it_is() -> None:
+    mu = torch.zeros(2, 1, 1, 8, 8)
+    mu[0, 0, 0, 2, 2] = 4.0  # 8 nats at one voxel of 128
+    said = Message("CT", "PET", 0, mu, torch.zeros_like(mu), mu, mu, None)
+    near = torch.zeros(2, 1, 1, 8, 8, dtype=torch.bool)
+    assert mean_kl(said, near).item() == pytest.approx(8 / 128)
+    assert mean_kl(said, ~near).item() == pytest.approx(8 / 128)
+    near[0, 0, 0, 2, 2:4] = True
+    assert mean_kl(said, near).item() == pytest.approx(8 / 2 / 2)
+    near[0, 0, 0, 2, 2] = False
+    assert mean_kl(said, near).item() == pytest.approx(8 / 127 / 2)
+
+
+@pytest.mark.parametrize("axes", [(8, 8), (4, 8, 8)])
+def test_a_voxel_of_a_coarse_level_is_near_if_it_holds_or_touches_the_lesion(axes: tuple[int, ...]) -> None:
+    lesion = torch.zeros(2, 1, *axes, dtype=torch.bool)
+    lesion[0, ..., 1, 7] = True
+    coarse = tuple(size // 2 for size in axes)
+    near = near_voxels(lesion, coarse)
+    assert near.shape == (2, 1, *coarse)
+    expected = torch.zeros(4, 4, dtype=torch.bool)
+    expected[0:2, 2:4] = True
+    assert torch.equal(near[0, 0].reshape(-1, 4, 4).any(dim=0), expected)
+    assert not near[1].any()
+
+
+def test_the_price_rises_with_beta_and_the_messages_say_less(network: CimlNetwork) -> None:
+    """Steps against the price alone: the higher beta is, the fewer nats the messages keep."""
+    kept = []
+    for beta in (0.0, 0.01, 1.0):
+        torch.manual_seed(0)
+        trained = CimlNetwork(network.decomposition, network.modalities, network.settings).train()
+        optimiser = torch.optim.SGD(trained.parameters(), lr=0.5)
+        x, regions = torch.randn(2, 3, 8, 16, 16), (torch.rand(2, 1, 8, 16, 16) < 0.1).to(torch.uint8)
+        for _ in range(8):
+            optimiser.zero_grad()
+            loss = objective(trained(x), regions, decomposition=network.decomposition, beta=beta)
+            loss.total.backward()
+            optimiser.step()
+        kept.append(float(loss.kl))
+    assert kept[0] > kept[1] > kept[2] > 0.0
 
 
 def test_the_segmentation_loss_is_dice_plus_cross_entropy() -> None:
