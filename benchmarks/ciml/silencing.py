@@ -50,9 +50,9 @@ class Apart(nn.Module):
     def forward(
         self, x: Tensor, present: Tensor | None = None, *, generator: Generator | None = None
     ) -> Output:
-        """The network's output without the messages of the silent sender."""
+        """The network's output without the messages of the silent sender; its regions are the subtasks."""
         output: Output = self.network(x, present, generator=generator, silent=self.silent)
-        return output
+        return replace(output, reliability=None)
 
 
 def subsets(modalities: Sequence[str]) -> Iterator[tuple[str, ...]]:

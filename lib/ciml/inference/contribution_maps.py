@@ -79,7 +79,7 @@ def record(
         present: Modalities that the case has, shape (1, M), bool.
         silent: Messages (sender, subtask) that are not sent.
     """
-    output, received = Output({}, []), {}
+    output, received = Output({}, [], network.reliability_with(present)), {}
     parts: dict[Link, dict[int, Tensor]] = {}
     with torch.no_grad():
         features = {

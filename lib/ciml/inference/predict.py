@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from lib.ciml.network.ciml_network import CimlNetwork, Output
 from lib.ciml.network.precision import Precision, autocast, precision_for
 
 MARGIN_VOXELS = 4  # voxels kept around the body
+Read = Callable[[Output, Decomposition], Tensor]  # probabilities (B, R, D, H, W) from an output
 OVERLAP = 0.25  # share of a window that its neighbour repeats
 
 
@@ -65,6 +66,7 @@ def predict(
     device: torch.device | str = "cpu",
     max_voxels: int | None = None,
     precision: Precision | None = None,
+    read: Read | None = None,
 ) -> NDArray[np.float32]:
     """Probability of each region at each voxel; 0 outside the body. Arguments as for `infer`.
 
@@ -72,7 +74,13 @@ def predict(
         Probabilities on the case's grid, shape (R, D, H, W).
     """
     return infer(
-        network, prepared, present=present, device=device, max_voxels=max_voxels, precision=precision
+        network,
+        prepared,
+        present=present,
+        device=device,
+        max_voxels=max_voxels,
+        precision=precision,
+        read=read,
     ).whole()
 
 
@@ -84,12 +92,13 @@ def infer(
     device: torch.device | str = "cpu",
     max_voxels: int | None = None,
     precision: Precision | None = None,
+    read: Read | None = None,
 ) -> Answer:
     """Predict the regions of a case, with uncertainty.
 
     The box around the body passes through the network at once if memory suffices, and otherwise in
-    overlapping windows. If memory still runs out, smaller windows are tried, then the CPU. Subtasks that
-    outline the same region are averaged.
+    overlapping windows. If memory still runs out, smaller windows are tried, then the CPU.
+    `region_probabilities` merges subtasks that outline the same region.
 
     Args:
         network: 3-D network; its mode is restored afterwards.
@@ -98,6 +107,8 @@ def infer(
         device: Device to compute on.
         max_voxels: Largest number of voxels in one pass; None derives it from the device's memory.
         precision: Number format; None uses the fastest format of the device.
+        read: Function that turns the network's output into probabilities, (B, R, D, H, W); None takes
+            `region_probabilities`.
 
     Raises:
         ValueError: If the channels do not fit the network, or no modality is present.
@@ -109,7 +120,9 @@ def infer(
     here = None if opened.present.all() else torch.from_numpy(np.array(opened.present))[None]
     ready = time.monotonic()
     with in_use(network), torch.inference_mode():
-        run = _run(network, x, here, torch.device(device), max_voxels, precision)
+        run = _run(
+            network, x, here, torch.device(device), max_voxels, precision, read or region_probabilities
+        )
         inside = run.probabilities[0]
         foreground = (
             None if opened.foreground is None else torch.from_numpy(np.array(opened.foreground[opened.box]))
@@ -128,20 +141,41 @@ def infer(
 
 
 def region_probabilities(output: Output, decomposition: Decomposition) -> Tensor:
-    """Probability of each region, averaged over the subtasks that outline it.
+    """Probability of each region, averaged over the subtasks that outline it, weighted by reliability.
 
     Returns:
         Probabilities, shape (B, R, D, H, W), regions in the decomposition's order.
     """
-    found: dict[str, list[Tensor]] = {region.name: [] for region in decomposition.regions}
-    for subtask in decomposition.subtasks:
+    found: dict[str, dict[int, Tensor]] = {region.name: {} for region in decomposition.regions}
+    for number, subtask in enumerate(decomposition.subtasks):
         probabilities = torch.sigmoid(output.logits[subtask.name].float())
         for channel, name in enumerate(subtask.regions):
-            found[name].append(probabilities[:, channel])
-    means = (
-        several[0] if len(several) == 1 else torch.stack(several).mean(dim=0) for several in found.values()
+            found[name][number] = probabilities[:, channel]
+    merged = (
+        _mean(several, None if output.reliability is None else output.reliability[:, :, region])
+        for region, several in enumerate(found.values())
     )
-    return torch.stack(list(means), dim=1)
+    return torch.stack(list(merged), dim=1)
+
+
+def subtask_probabilities(output: Output, decomposition: Decomposition) -> Tensor:
+    """Probability of every region of every subtask, without merging.
+
+    Returns:
+        Probabilities, shape (B, K, D, H, W), ordered by subtask and then by its regions.
+    """
+    logits = [output.logits[subtask.name].float() for subtask in decomposition.subtasks]
+    return torch.sigmoid(torch.cat(logits, dim=1))
+
+
+def _mean(several: dict[int, Tensor], reliability: Tensor | None) -> Tensor:
+    """Mean of the probabilities of a region by subtask, weighted by `reliability`, shape (B or 1, S)."""
+    stacked = torch.stack(list(several.values()), dim=1)  # (B, K, D, H, W)
+    if reliability is None or stacked.shape[1] == 1:
+        return stacked.mean(dim=1)
+    weights = reliability[:, list(several)]
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    return (stacked * weights[:, :, None, None, None]).sum(dim=1)
 
 
 def body_box(foreground: NDArray[np.bool_]) -> Box:
@@ -165,6 +199,7 @@ def _run(
     device: torch.device,
     max_voxels: int | None,
     precision: Precision | None,
+    read: Read,
 ) -> _Run:
     """Run the attempts in turn until memory suffices."""
     ways = list(attempts(network, device, precision or precision_for(device)))
@@ -177,7 +212,7 @@ def _run(
 
         def compute(part: Tensor, way: Attempt = way) -> Tensor:
             here = None if present is None else present.to(way.device).expand(len(part), -1)
-            return region_probabilities(network(part, here), network.decomposition)
+            return read(network(part, here), network.decomposition)
 
         try:
             with autocast(way.device, chosen):

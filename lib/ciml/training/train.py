@@ -22,6 +22,7 @@ from lib.ciml.network.tuning import keep_freed_memory, lay_out
 from lib.ciml.training.loss import Loss
 from lib.ciml.training.optimisation import Optimisation, TrainingError
 from lib.ciml.training.patches import TrainingCase
+from lib.ciml.training.reliability import reliability_of
 from lib.ciml.training.settings import TrainingSettings
 from lib.ciml.training.validation import Validation, validate
 from lib.runtime.distributed import broadcast
@@ -153,7 +154,29 @@ def train(
     if progress.weights is not None:
         network.load_state_dict(progress.weights)
     network.eval()
+    if progress.result.validation and not progress.result.stopped:
+        progress.result = _weighed(network, validation, progress.result, device=device)
     return progress.result
+
+
+def _weighed(
+    network: CimlNetwork,
+    cases: Sequence[TrainingCase],
+    result: TrainingResult,
+    *,
+    device: torch.device,
+) -> TrainingResult:
+    """Weigh the subtasks by their reliability, unless the validation cases are then outlined worse."""
+    weights = reliability_of(network, cases, device=device)
+    if weights is None:
+        return result
+    before = network.reliability.clone()
+    network.reliability.copy_(weights)
+    found = validate(network, cases, device=device)
+    if result.dice is None or found.dice >= result.dice:
+        return replace(result, validation=found)
+    network.reliability.copy_(before)
+    return result
 
 
 class _Progress:

@@ -139,6 +139,20 @@ def test_subtasks_that_outline_the_same_region_are_averaged() -> None:
     assert region_probabilities(Output(logits, []), decomposition).item() == pytest.approx(0.75)
 
 
+@pytest.mark.parametrize(
+    ("reliability", "expected"),
+    [((1.0, 1.0), 0.75), ((0.2, 0.2), 0.75), ((1.0, 0.0), 0.5), ((0.5, 1.0), 5 / 6)],
+)
+def test_the_mean_is_weighted_by_reliability_and_plain_where_the_weights_are_equal(
+    reliability: tuple[float, float], expected: float
+) -> None:
+    decomposition = decomposition_for(("CT", "PET"))
+    logits = {"uptake": torch.zeros(1, 1, 1, 1, 1), "anatomy": torch.full((1, 1, 1, 1, 1), 100.0)}
+    weights = torch.tensor(reliability).view(1, 2, 1)
+    merged = region_probabilities(Output(logits, [], weights), decomposition)
+    assert merged.item() == pytest.approx(expected)
+
+
 def test_regions_stand_in_the_order_of_the_table() -> None:
     decomposition = decomposition_for(("T1", "T1ce", "T2", "FLAIR"))
     logits = {
