@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from scipy.stats import t as student
 from statsmodels.stats.multitest import multipletests
 
 DRAWS = 10_000
@@ -87,6 +88,31 @@ def difference(first: Values, second: Values, *, draws: int = DRAWS, seed: int =
     side = min((resampled <= 0).sum(), (resampled >= 0).sum())
     p = min(1.0, 2 * (int(side) + 1) / (draws + 1))
     return Difference(Interval(float(first.mean() - second.mean()), float(low), float(high)), p)
+
+
+def over_splits(values: Values, *, overlap: float) -> Difference:
+    """Mean of one value for each random division of a pool, by the corrected resampled t-test.
+
+    The divisions share patients, so their values vary less than those of new pools would. The variance of
+    the mean is therefore taken as (1 / K + overlap) times that of the values, instead of 1 / K times.
+
+    Args:
+        values: Value of each division, shape (K,), such as the difference of two strategies.
+        overlap: Test patients of a division per candidate.
+
+    Returns:
+        Mean, interval and p, by Student's distribution of K - 1 degrees of freedom.
+
+    Source: Nadeau & Bengio 2003.
+    """
+    mean, freedom = float(values.mean()), len(values) - 1
+    error = float(values.std(ddof=1)) * math.sqrt(1 / len(values) + overlap)
+    if error == 0:
+        return Difference(Interval(mean, mean, mean), 1.0 if mean == 0 else 0.0)
+    low, high = student.interval(LEVEL, freedom, mean, error)
+    return Difference(
+        Interval(mean, float(low), float(high)), float(2 * student.sf(abs(mean) / error, freedom))
+    )
 
 
 def holm(p: Mapping[Name, float]) -> dict[Name, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,12 @@ def table_of(rows: Sequence[Row], title: str, *, digits: int = 1, caption: str |
         cells = [f"{value:.{digits}f}" if isinstance(value, float) else str(value) for value in row.values()]
         table.add_row(*cells)
     return table
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others numbers."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows)) + "\n"
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

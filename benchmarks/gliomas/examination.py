@@ -25,12 +25,14 @@ class Made:
     Attributes:
         images: Images in the order of `MODALITIES`, int16, shape (M, D, H, W).
         label: Lesion as 1, uint8, shape (D, H, W).
+        regions: Regions of the lesion as 1 to 3, uint8, shape (D, H, W).
         unique: Part of the lesion that only one modality shows, bool, shape (D, H, W).
         truth: Row of `truth.csv`.
     """
 
     images: NDArray[np.int16]
     label: NDArray[np.uint8]
+    regions: NDArray[np.uint8]
     unique: NDArray[np.bool_]
     truth: dict[str, object]
 
@@ -43,13 +45,15 @@ def make(patient: Patient) -> Made:
         channel = MODALITIES.index(patient.damaged)
         images[channel] = damage(patient.damage, images[channel], _stranger(patient)[channel], rng)
     stored = np.rint(np.clip(STORED * images, 0, np.iinfo(np.int16).max)).astype(np.int16)
-    return Made(stored, lesion.label.astype(np.uint8), lesion.unique_label, _truth(patient, lesion))
+    return Made(
+        stored, lesion.label.astype(np.uint8), lesion.regions, lesion.unique_label, _truth(patient, lesion)
+    )
 
 
 def _examined(patient: Patient, rng: np.random.Generator) -> tuple[Array, Grown]:
     """Images as the scanner makes them, shape (M, D, H, W), and the lesion."""
     head = draw_head(rng, age=patient.age)
-    lesion = grow(patient.lesion, head, rng, unique=bool(patient.unique))
+    lesion = grow(patient.lesion, head, rng, unique=patient.unique)
     seen = signals(head, lesion, contrast=patient.lesion.contrast, unique=patient.unique, rng=rng)
     return scan(seen, SCANNERS[patient.scanner], rng), lesion
 
@@ -58,7 +62,7 @@ def _stranger(patient: Patient) -> Array:
     """Images of a patient outside the pool from the same scanner, shape (M, D, H, W)."""
     rng = np.random.default_rng([*patient.seed, 1])
     head = draw_head(rng, age=float(rng.beta(2.0, 2.0)))
-    lesion = grow(draw_lesion(rng, "ring"), head, rng, unique=False)
+    lesion = grow(draw_lesion(rng, "ring"), head, rng, unique="")
     seen = signals(head, lesion, contrast=1.0, unique="", rng=rng)
     return scan(seen, SCANNERS[patient.scanner], rng)
 

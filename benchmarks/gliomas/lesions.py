@@ -16,7 +16,8 @@ Assumptions, listed for others to judge:
   modality shows: a nodule that enhances and is otherwise invisible (T1ce), or infiltration that only FLAIR or
   only T2 shows. The lobe belongs to the label. T1 has no such lobe, since T1ce would show it too.
 
-The label is the whole lesion with oedema. There is no mass effect.
+The label is the whole lesion with oedema, or its regions as BraTS has them since 2023: necrotic core 1 (also
+cyst and blood), oedema 2 (also infiltration), enhancing 3 (also dense tumour). There is no mass effect.
 """
 
 from __future__ import annotations
@@ -78,6 +79,10 @@ RARE: Mapping[str, Kind] = {
     "multifocal": Kind("enhancing", "", "oedema", (0.6, 0.75), volume=0.5),
 }
 KINDS: Mapping[str, Kind] = {**COMMON, **RARE}
+REGION_OF = {  # label of each component
+    "necrosis": 1, "cyst": 1, "blood": 1, "oedema": 2, "infiltration": 2, "enhancing": 3, "dense": 3,
+}  # fmt: skip
+LOBE_REGION = {"T1ce": 3}  # of a lobe that one modality shows; 2 for the other modalities
 COMMON_KINDS = {"ring": 0.5, "solid": 0.25, "infiltrating": 0.25}  # glioblastoma is the most frequent kind
 
 
@@ -108,12 +113,14 @@ class Grown:
         components: Share of each voxel by component, shape (D, H, W), to be laid on the tissue in this order.
         unique: Share of the lobe that one modality shows, shape (D, H, W); 0 everywhere without a lobe.
         label: Whole lesion, bool, shape (D, H, W).
+        regions: Label of the region of each voxel, uint8, shape (D, H, W); 0 outside the lesion.
         unique_label: Part of the lesion that only the lobe covers, bool, shape (D, H, W).
     """
 
     components: Mapping[str, Array]
     unique: Array
     label: NDArray[np.bool_]
+    regions: NDArray[np.uint8]
     unique_label: NDArray[np.bool_]
 
 
@@ -169,14 +176,14 @@ def near(prototype: Lesion, rng: np.random.Generator) -> Lesion:
     )
 
 
-def grow(lesion: Lesion, head: Head, rng: np.random.Generator, *, unique: bool) -> Grown:
+def grow(lesion: Lesion, head: Head, rng: np.random.Generator, *, unique: str) -> Grown:
     """Grow a lesion's voxels in a head.
 
     Args:
         lesion: Lesion to grow.
         head: Head to grow it in.
         rng: Source of place, shape and lobe.
-        unique: Whether the lesion gets a lobe that only one modality shows.
+        unique: Modality that alone shows a lobe of the lesion; without a lobe when empty.
     """
     centre = _settle(head, np.array(lesion.place) * head.axes + head.centre, rng)
     brain = np.asarray(head.tissues["grey"] + head.tissues["white"], dtype=np.float32)
@@ -204,7 +211,23 @@ def grow(lesion: Lesion, head: Head, rng: np.random.Generator, *, unique: bool) 
     if unique:
         lobe = brain * inside(_lobe(at, spots[0], head, rng) + 3.0 * rough) * (1.0 - plain)
     label = np.maximum(plain, lobe) >= 0.5
-    return Grown(components, np.asarray(lobe, dtype=np.float32), label, label & (plain < 0.5))
+    alone = label & (plain < 0.5)
+    regions = _regions(components, label)
+    regions[alone] = LOBE_REGION.get(unique, 2)
+    return Grown(components, np.asarray(lobe, dtype=np.float32), label, regions, alone)
+
+
+def _regions(components: Mapping[str, Array], label: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Region of each voxel: that of the last component that covers half of it, else of the largest."""
+    names = list(components)
+    if not names:
+        return np.zeros(label.shape, dtype=np.uint8)
+    shares = np.stack(list(components.values()))
+    over = shares >= 0.5
+    last = len(names) - 1 - np.argmax(over[::-1], axis=0)
+    chosen = np.where(over.any(axis=0), last, shares.argmax(axis=0))
+    table = np.array([REGION_OF[name] for name in names], dtype=np.uint8)
+    return np.where(label, table[chosen], 0).astype(np.uint8)
 
 
 def _spots(

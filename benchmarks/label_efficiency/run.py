@@ -33,6 +33,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from benchmarks.common.divided_pool import by_hash
 from benchmarks.common.revision import git_revision
 from benchmarks.label_efficiency.evidence.cells import Cell, Training, cells_of, trainings_of
 from benchmarks.label_efficiency.evidence.figure import draw
@@ -42,7 +43,7 @@ from benchmarks.label_efficiency.evidence.plan import (
     rows_of_cases,
     rows_of_cells,
 )
-from benchmarks.label_efficiency.evidence.pool import LabelledPool, by_hash
+from benchmarks.label_efficiency.evidence.pool import LabelledPool
 from benchmarks.label_efficiency.evidence.protocol import Protocol
 from benchmarks.label_efficiency.evidence.report import markdown
 from benchmarks.label_efficiency.evidence.results import Results
@@ -101,7 +102,7 @@ def run(
     wanted = [cell for cell in cells if _asked(cell, strategies, budgets)]
     digests = tuple(opened.digest for opened in pools)
     study = Study(pool.resolve(), settings, work, digests, revision or git_revision(), device)
-    ordered, done = trainings_of(wanted, order_seed=settings.order_seed), rows.done()
+    ordered, done = trainings_of(wanted, order_seed=settings.order_seed), rows.finished()
     waiting = [training for training in ordered if study.key(training) not in done]
     console.print(f"{len(wanted)} cells, {len(waiting)} trainings to run")
     failed = 0 if plan_only else _carry_out_all(study, waiting, rows, jobs)
@@ -206,7 +207,7 @@ def _carry_out_all(study: Study, trainings: Sequence[Training], rows: Rows, jobs
         start = time.monotonic()
         for number, (training, finished) in enumerate(_finished(study, trainings, jobs), start=1):
             if isinstance(finished, Finished):
-                rows.add(finished.run, finished.patients)
+                rows.finish(finished.run, finished.patients)
                 said = f"Dice {finished.run['dice']:.3f}, {finished.run['seconds']:.0f} s"
             else:
                 failed += 1

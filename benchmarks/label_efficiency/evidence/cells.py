@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from benchmarks.common.protocols import digest_of
 from benchmarks.common.rival_orders import WITHDRAWN
-from benchmarks.label_efficiency.evidence.protocol import Protocol, digest_of
+from benchmarks.label_efficiency.evidence.protocol import Protocol
 from benchmarks.label_efficiency.evidence.scores import Knowledge
 from benchmarks.label_efficiency.evidence.strategies import EQUAL, FULL, choose
 

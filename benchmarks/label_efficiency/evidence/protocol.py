@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from benchmarks.ciml.methods import METHODS, SLICES
+from benchmarks.ciml.methods import METHODS, RIGHT, SLICES
+from benchmarks.common.protocols import Part, digest_of, read_protocol, with_steps
 from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.train import TrainingSettings
 from lib.mdal.scoring.score_pool import ScoringSettings
 from lib.pipeline.scoring import CONTRASTIVE
 
-LONGEST_EPOCH = 50  # steps
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Segmenter(_Part):
+class Segmenter(Part):
     """The network that is trained on every chosen set: from scratch, without validation, the last weights.
 
     Attributes:
@@ -53,8 +44,8 @@ class Segmenter(_Part):
     @field_validator("method")
     @classmethod
     def _is_known(cls, method: str) -> str:
-        if method not in (*METHODS, SLICES):
-            raise ValueError(f"must be one of {', '.join((*METHODS, SLICES))}")
+        if method not in (*METHODS, RIGHT, SLICES):
+            raise ValueError(f"must be one of {', '.join((*METHODS, RIGHT, SLICES))}")
         return method
 
     @property
@@ -65,10 +56,7 @@ class Segmenter(_Part):
     @property
     def schedule(self) -> TrainingSettings:
         """Training settings, with the steps in epochs of at most 50 steps."""
-        each = math.gcd(self.steps, LONGEST_EPOCH)
-        return TrainingSettings(
-            epochs=self.steps // each,
-            steps_per_epoch=each,
+        usual = TrainingSettings(
             batch_size=self.batch_size,
             roi_size=self.roi_size,
             learning_rate=self.learning_rate,
@@ -76,9 +64,10 @@ class Segmenter(_Part):
             modality_dropout=self.modality_dropout,
             beta=0.0 if self.method == "ciml_beta0" else self.beta,
         )
+        return with_steps(usual, self.steps)
 
 
-class Scoring(_Part):
+class Scoring(Part):
     """Settings of the scoring, which is done once for all strategies; `ScoringSettings` explains them."""
 
     folds: int = 5
@@ -98,7 +87,7 @@ class Scoring(_Part):
         )
 
 
-class Arm(_Part):
+class Arm(Part):
     """Strategies that choose from the same candidates.
 
     Attributes:
@@ -110,7 +99,7 @@ class Arm(_Part):
     seeds: dict[str, int]
 
 
-class Headroom(_Part):
+class Headroom(Part):
     """Trainings that settle the schedule, among the candidates alone and before any strategy is looked at.
 
     Attributes:
@@ -124,7 +113,7 @@ class Headroom(_Part):
     seeds: int = 2
 
 
-class Protocol(_Part):
+class Protocol(Part):
     """One comparison.
 
     Attributes:
@@ -159,7 +148,7 @@ class Protocol(_Part):
     name: str
     modalities: tuple[str, ...] = Field(min_length=2)
     layout: str = "auto"
-    without: dict[str, str] = {}
+    without: dict[str, str] = Field(default_factory=dict)
     frozen: date | None = None
     test: Literal["truth"] | int | tuple[str, ...]
     splits: int = Field(1, ge=1)
@@ -198,16 +187,7 @@ class Protocol(_Part):
         Raises:
             ValueError: If the file does not fit the protocol.
         """
-        content: Any = yaml.safe_load(path.read_text())
-        try:
-            return cls.model_validate(content)
-        except ValidationError as err:
-            first = err.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ValueError(
-                f"{place} of {path.name} must fit the protocol: {first['msg']}; got {first['input']!r}. "
-                "See benchmarks/label_efficiency/evidence/protocol.py."
-            ) from err
+        return read_protocol(cls, path)
 
     def training_digest(self, contents: dict[str, str], tested: tuple[str, ...]) -> str:
         """Hash of everything that a training's result depends on apart from the chosen cases and the seed.
@@ -218,8 +198,3 @@ class Protocol(_Part):
         """
         values = [self.segmenter.model_dump(mode="json"), self.modalities, sorted(contents.items()), tested]
         return digest_of(values)
-
-
-def digest_of(value: object) -> str:
-    """Short hash of plain values."""
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()

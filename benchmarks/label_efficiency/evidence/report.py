@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.common.tables import markdown_table
 from benchmarks.label_efficiency.evidence.cells import title
 from benchmarks.label_efficiency.evidence.results import Results
 from benchmarks.label_efficiency.evidence.strategies import TITLES
@@ -13,7 +14,6 @@ from benchmarks.label_efficiency.evidence.tables import (
     full_table,
     labels_table,
     question_table,
-    table,
 )
 from benchmarks.label_efficiency.evidence.tables_of_choices import (
     cost_table,
@@ -91,7 +91,7 @@ def run_table(results: Results) -> str:
     budgets = (*results.protocol.budgets, results.everyone)
     names = dict.fromkeys(name for name, _ in results.by_place)
     rows = [[name, *(_finished(results, name, each) for each in budgets)] for name in names]
-    return table(["strategy", *(f"{each} cases" for each in budgets)], rows)
+    return markdown_table(["strategy", *(f"{each} cases" for each in budgets)], rows)
 
 
 def _finished(results: Results, name: str, budget: int) -> str:

@@ -9,11 +9,10 @@ from functools import cached_property
 
 import numpy as np
 
-from benchmarks.common.paired import Difference, Interval, Values, difference, mean_interval
+from benchmarks.common.paired import Difference, Interval, Values, difference, mean_interval, over_splits
 from benchmarks.label_efficiency.evidence.cells import title
 from benchmarks.label_efficiency.evidence.protocol import Protocol
 from benchmarks.label_efficiency.evidence.rows import CASES, CELLS, PATIENTS, RUNS, Read, Rows
-from benchmarks.label_efficiency.evidence.statistics import over_splits
 from benchmarks.label_efficiency.evidence.strategies import FULL
 
 Key = tuple[str, str, str]

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from benchmarks.ciml.methods import build
-from benchmarks.common.patients import Scores, judge
+from benchmarks.common.outlines import Scores, judge
 from benchmarks.label_efficiency.evidence.cells import Training
 from benchmarks.label_efficiency.evidence.pool import LabelledPool
 from benchmarks.label_efficiency.evidence.protocol import Protocol
 from benchmarks.label_efficiency.evidence.rows import Row
+from lib.ciml.decomposition.table import decomposition_for
 from lib.ciml.inference.predict import predict
 from lib.ciml.training.train import train
 
@@ -105,7 +106,9 @@ def carry_out(study: Study, training: Training) -> Finished:
 def trained(pool: LabelledPool, ids: tuple[str, ...], *, seed: int, device: str = "cpu") -> tuple[Any, float]:
     """A network trained on these cases, and the loss of its last epoch."""
     segmenter = pool.protocol.segmenter
-    network = build(segmenter.method, pool.workspace.pool.modalities, segmenter.network, seed=seed)
+    modalities = pool.workspace.pool.modalities
+    lesion = decomposition_for(modalities, labels=("lesion",))
+    network = build(segmenter.method, lesion, modalities, segmenter.network, seed=seed)
     result = train(network, pool.load(ids), [], segmenter.schedule, seed=seed, device=device)
     return network, result.reports[-1].loss
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.common.divided_pool import PartialWorkspace
 from benchmarks.label_efficiency.evidence.control_scores import CONTROL_SCORES
-from benchmarks.label_efficiency.evidence.pool import PartialWorkspace
 from lib.mdal.representation.views import case_view, gather_views
 from lib.mdal.scoring.score_pool import ScoringSettings
 from lib.mdal.selection.candidates import Candidates, Rows

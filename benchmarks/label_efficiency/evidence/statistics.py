@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.integrate import trapezoid
-from scipy.stats import t as student
 from statsmodels.api import OLS, add_constant
 
-from benchmarks.common.paired import LEVEL, Difference, Interval, Values, probability
+from benchmarks.common.paired import LEVEL, Values, probability
 
 
 @dataclass(frozen=True)
@@ -40,31 +39,6 @@ def area(curve: Values, budgets: Sequence[int]) -> Values:
     """
     place = np.log2(np.array(budgets, dtype=float))
     return np.asarray(trapezoid(curve, place, axis=1) / (place[-1] - place[0]))
-
-
-def over_splits(values: Values, *, overlap: float) -> Difference:
-    """Mean of one value for each random division of a pool, by the corrected resampled t-test.
-
-    The divisions share patients, so their values vary less than those of new pools would. The variance of
-    the mean is therefore taken as (1 / K + overlap) times that of the values, instead of 1 / K times.
-
-    Args:
-        values: Value of each division, shape (K,), such as the difference of two strategies.
-        overlap: Test patients of a division per candidate.
-
-    Returns:
-        Mean, interval and p, by Student's distribution of K - 1 degrees of freedom.
-
-    Source: Nadeau & Bengio 2003.
-    """
-    mean, freedom = float(values.mean()), len(values) - 1
-    error = float(values.std(ddof=1)) * math.sqrt(1 / len(values) + overlap)
-    if error == 0:
-        return Difference(Interval(mean, mean, mean), 1.0 if mean == 0 else 0.0)
-    low, high = student.interval(LEVEL, freedom, mean, error)
-    return Difference(
-        Interval(mean, float(low), float(high)), float(2 * student.sf(abs(mean) / error, freedom))
-    )
 
 
 def labels_needed(budgets: Sequence[int], means: Sequence[float], level: float) -> float:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from benchmarks.common.paired import Difference, Values, holm, probability
+from benchmarks.common.tables import markdown_table
 from benchmarks.label_efficiency.evidence.results import Results, key_of
 from benchmarks.label_efficiency.evidence.statistics import area, labels_needed
 from benchmarks.label_efficiency.evidence.strategies import FULL
 
 MISSING = "-"  # where a figure would stand
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others numbers."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows)) + "\n"
 
 
 def area_table(results: Results) -> str:
@@ -39,7 +34,7 @@ def area_table(results: Results) -> str:
         ]
         for name, values in _best_first(areas)
     ]
-    return table(header, rows)
+    return markdown_table(header, rows)
 
 
 def dice_table(results: Results) -> str:
@@ -58,7 +53,7 @@ def dice_table(results: Results) -> str:
             place = f" P{100 * (subsets <= values.mean()).mean():.0f}" if len(subsets) else ""
             cells.append(f"{results.interval(values)}{place} ({len(values)})")
         rows.append([name, *cells])
-    return table(["strategy", *(f"{each} cases" for each in budgets)], rows)
+    return markdown_table(["strategy", *(f"{each} cases" for each in budgets)], rows)
 
 
 def difference_table(results: Results, reference: str) -> str:
@@ -72,7 +67,7 @@ def difference_table(results: Results, reference: str) -> str:
         for name in results.strategies
         if name != reference
     ]
-    return table(["strategy", *(f"{each} cases" for each in budgets)], rows)
+    return markdown_table(["strategy", *(f"{each} cases" for each in budgets)], rows)
 
 
 def full_table(results: Results) -> str:
@@ -87,7 +82,7 @@ def full_table(results: Results) -> str:
         if len(values):
             share, headroom = values.mean() / everyone.mean(), results.difference(everyone, values)
             rows.append([str(budget), str(results.interval(values)), f"{share:.3f}", str(headroom)])
-    return table(["cases", f"Dice ({reference})", "share of all", "headroom"], rows)
+    return markdown_table(["cases", f"Dice ({reference})", "share of all", "headroom"], rows)
 
 
 def distance_table(results: Results) -> str:
@@ -101,7 +96,7 @@ def distance_table(results: Results) -> str:
             empty = np.mean([int(count) for count in runs])
             cells.append(f"{values.mean():.1f} ({empty:.1f})" if len(values) else MISSING)
         rows.append([name, *cells])
-    return table(["strategy", *(f"{each} cases" for each in results.protocol.budgets)], rows)
+    return markdown_table(["strategy", *(f"{each} cases" for each in results.protocol.budgets)], rows)
 
 
 def labels_table(results: Results) -> str:
@@ -119,7 +114,7 @@ def labels_table(results: Results) -> str:
         for name, curve in means.items()
         if len(curve) == len(budgets)
     ]
-    return table(["strategy", *(f"as {each} by chance" for each in budgets)], rows)
+    return markdown_table(["strategy", *(f"as {each} by chance" for each in budgets)], rows)
 
 
 def question_table(results: Results) -> str:
@@ -135,7 +130,7 @@ def question_table(results: Results) -> str:
         [name, str(each), probability(adjusted[name]), _verdict(each, adjusted[name])]
         for name, each in found.items()
     ]
-    return table(["is", "by, in area", "Holm", "answer"], rows)
+    return markdown_table(["is", "by, in area", "Holm", "answer"], rows)
 
 
 def _against(

@@ -6,10 +6,11 @@ import numpy as np
 from scipy.stats import rankdata, spearmanr
 
 from benchmarks.common.paired import Difference, holm
+from benchmarks.common.tables import markdown_table
 from benchmarks.label_efficiency.evidence.results import Results, split_of
 from benchmarks.label_efficiency.evidence.statistics import slope
 from benchmarks.label_efficiency.evidence.strategies import EQUAL, FULL
-from benchmarks.label_efficiency.evidence.tables import MISSING, said, table
+from benchmarks.label_efficiency.evidence.tables import MISSING, said
 from lib.mdal.scoring.difference import extreme
 
 
@@ -26,7 +27,7 @@ def cost_table(results: Results, column: str, *, digits: int) -> str:
         ]
         for name in names
     ]
-    return table(["strategy", *(f"{each} cases" for each in results.protocol.budgets)], rows)
+    return markdown_table(["strategy", *(f"{each} cases" for each in results.protocol.budgets)], rows)
 
 
 def equal_foreground_table(results: Results) -> str:
@@ -55,7 +56,7 @@ def equal_foreground_table(results: Results) -> str:
             cells.append(f"{values.mean() - usual:+.3f}" if known else MISSING)
         if name != chance and not name.startswith(EQUAL):
             rows.append([name, *cells])
-    return table(["strategy", *(f"{each} cases" for each in budgets)], rows)
+    return markdown_table(["strategy", *(f"{each} cases" for each in budgets)], rows)
 
 
 def same_foreground_table(results: Results) -> str:
@@ -73,7 +74,7 @@ def same_foreground_table(results: Results) -> str:
         places = [(name, budget) for budget in budgets]
         cells = (said(found[place], adjusted[place]) if place in found else MISSING for place in places)
         rows.append([name, *cells])
-    return table(["strategy", *(f"{each} cases" for each in budgets)], rows)
+    return markdown_table(["strategy", *(f"{each} cases" for each in budgets)], rows)
 
 
 def hypothesis_table(results: Results) -> str:
@@ -95,7 +96,7 @@ def hypothesis_table(results: Results) -> str:
         found = slope(results.outcomes(name, budget), difference, np.log(volume), damaged, *divisions)
         mark = " (named before the runs)" if budget == results.protocol.hypothesis_budget else ""
         rows.append([f"{budget}{mark}", str(len(cells)), str(found) if found else MISSING])
-    return table(["cases", "subsets", "change of Dice per SD of the subset's mean MD"], rows)
+    return markdown_table(["cases", "subsets", "change of Dice per SD of the subset's mean MD"], rows)
 
 
 def difference_group_table(results: Results) -> str:
@@ -127,7 +128,7 @@ def difference_group_table(results: Results) -> str:
         for name, of in groups.items()
         if of.any()
     ]
-    return table(["candidates", "cases", "mean percentile", "extreme"], rows) + (
+    return markdown_table(["candidates", "cases", "mean percentile", "extreme"], rows) + (
         f"\nSpearman of the difference and the lesion's volume: {np.mean(volume):+.2f}.\n"
     )
 

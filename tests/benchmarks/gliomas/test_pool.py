@@ -47,11 +47,28 @@ def head() -> Head:
 
 
 def rendered(head: Head, kind: str, *, unique: str = "") -> tuple[dict[str, Array], Grown]:
-    lesion = grow(
-        draw_lesion(np.random.default_rng(1), kind), head, np.random.default_rng(2), unique=bool(unique)
-    )
+    lesion = grow(draw_lesion(np.random.default_rng(1), kind), head, np.random.default_rng(2), unique=unique)
     images = signals(head, lesion, contrast=1.0, unique=unique, rng=np.random.default_rng(3))
     return dict(zip(MODALITIES, images, strict=True)), lesion
+
+
+@pytest.mark.parametrize(
+    ("kind", "unique", "expected"),
+    [
+        ("ring", "", {1, 2, 3}),
+        ("solid", "", {2, 3}),
+        ("infiltrating", "T1ce", {2, 3}),
+        ("cystic", "T2", {1, 2}),
+    ],
+)
+def test_regions_cover_the_lesion_and_are_those_of_its_kind(
+    head: Head, kind: str, unique: str, expected: set[int]
+) -> None:
+    _, lesion = rendered(head, kind, unique=unique)
+    assert np.array_equal(lesion.regions > 0, lesion.label)
+    assert set(np.unique(lesion.regions)) - {0} == expected
+    if unique:
+        assert set(lesion.regions[lesion.unique_label]) == {3 if unique == "T1ce" else 2}
 
 
 def test_tissues_fill_every_voxel_and_no_voxel_twice(head: Head) -> None:
@@ -104,7 +121,7 @@ def test_the_unique_part_is_labelled_and_changes_no_other_modality(head: Head, m
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_grows_a_lesion_of_about_its_size_inside_the_head(head: Head, kind: str) -> None:
     wanted = replace(draw_lesion(np.random.default_rng(0), kind), volume_ml=40.0, place=(0.2, 0.1, 0.45))
-    lesion = grow(wanted, head, np.random.default_rng(4), unique=False)
+    lesion = grow(wanted, head, np.random.default_rng(4), unique="")
     assert 15.0 < lesion.label.sum() * 0.045 < 60.0
     assert (head.depth[lesion.label] > -3.0).all()
 

@@ -72,7 +72,7 @@ def write_rows(folder: Path, settings: Protocol, *, missing: tuple[str, ...] = (
     for name, digest, subset, seed, dice in runs:
         if name not in missing:
             identity = {"digest": digest, "subset": subset, "seed": seed}
-            rows.add(
+            rows.finish(
                 {**identity, "dice": dice.mean(), "empty": 1},
                 [
                     {**identity, "patient": f"t{row}", "dice": value, "surface_distance": 4.0}
@@ -168,6 +168,6 @@ def test_rows_of_other_settings_are_not_reported(tmp_path: Path) -> None:
     results = write_rows(tmp_path, protocol())
     rows = Rows(tmp_path)
     identity = {"digest": "older", "subset": "mdal2", "seed": 0}
-    rows.add({**identity, "dice": 0.0}, [{**identity, "patient": "t0", "dice": 0.0}])
+    rows.finish({**identity, "dice": 0.0}, [{**identity, "patient": "t0", "dice": 0.0}])
     again = Results.read(rows, protocol())
     assert np.array_equal(again.dice("mdal", 2), results.dice("mdal", 2))

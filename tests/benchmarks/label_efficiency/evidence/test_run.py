@@ -27,7 +27,7 @@ def test_a_run_leaves_a_row_and_one_for_each_test_patient(folder: Path, tmp_path
     other = carry_out(study, replace(training, cases=opened.candidates[2:4]))
     assert other.patients != first.patients
     rows = Rows(tmp_path / "rows")
-    rows.add(first.run, first.patients)
-    rows.add(first.run, first.patients)
-    assert rows.done() == {study.key(training)} == {(opened.digest, training.subset, "0")}
+    rows.finish(first.run, first.patients)
+    rows.finish(first.run, first.patients)
+    assert rows.finished() == {study.key(training)} == {(opened.digest, training.subset, "0")}
     assert (len(rows.read(RUNS)), len(rows.read(PATIENTS))) == (1, 2)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from benchmarks.label_efficiency.evidence.statistics import area, labels_needed, over_splits, slope
+from benchmarks.common.paired import over_splits
+from benchmarks.label_efficiency.evidence.statistics import area, labels_needed, slope
 
 
 def test_the_area_is_the_mean_height_over_doublings_of_the_budget() -> None:

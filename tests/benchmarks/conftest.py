@@ -1,4 +1,4 @@
-"""A pool for a study of label efficiency."""
+"""A small pool for the studies that divide one."""
 
 from __future__ import annotations
 
