@@ -1,9 +1,10 @@
 """Are the probabilities calibrated: is a voxel with probability 0.7 part of the lesion in 7 of 10 cases?
 
-    python -m benchmarks.ciml.calibration POOL --keep DIR
+    python -m benchmarks.ciml.calibration POOL PROTOCOL --keep DIR
     python -m benchmarks.ciml.calibration
 
-CIML is trained as in `benchmarks.ciml.ciml_vs_fusion`; networks that lie in DIR already are not trained anew.
+CIML is trained as PROTOCOL says, a file of `benchmarks.ciml.fusion`, with its largest number of labels;
+networks that lie in DIR already are not trained anew. Probabilities are those of the outermost region.
 Counted are the voxels of the test patients near the contour or the outline: elsewhere nearly every voxel is
 certain, and any network seems calibrated. Each finished network adds its rows; an interrupted run resumes.
 """
@@ -16,17 +17,15 @@ from typing import Annotated, Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from scipy import ndimage
 
-from benchmarks.ciml.fusion_run import Comparison, Run, comparison_of, runs_of, trained
-from benchmarks.ciml.methods import build
+from benchmarks.ciml.fusion.run import Study, ciml_of, study_of
 from benchmarks.common.folders import RESULTS, ROOT
-from benchmarks.common.patients import SETTINGS, outline
 from benchmarks.common.tables import read_rows, table_of, write_rows
+from lib.ciml.inference.predict import predict
 from lib.ciml.training.patches import TrainingCase
 
 ROWS, PICTURE = RESULTS / "calibration.csv", ROOT / "docs" / "images" / "calibration.png"
@@ -37,40 +36,40 @@ console = Console(width=160)
 
 
 def main(
-    pool: Annotated[
-        Path | None, typer.Argument(help="Folder with one folder per patient; without it, report.")
-    ] = None,
+    pool: Annotated[Path | None, typer.Argument(help="Folder of the cases; without it, report.")] = None,
+    protocol: Annotated[Path | None, typer.Argument(help="The protocol, a YAML file.")] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1 and so on.")] = 3,
-    without: Annotated[str, typer.Option(help="Ids to leave out, separated by commas.")] = "STS_019",
-    work: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
+    work: Annotated[Path, typer.Option(help="Folder for prepared cases.")] = Path("work"),
     keep: Annotated[Path | None, typer.Option(help="Folder for trained networks.")] = None,
     rows: Annotated[Path, typer.Option(help="File of the rows.")] = ROWS,
     picture: Annotated[Path, typer.Option(help="The reliability diagram.")] = PICTURE,
 ) -> None:
-    """Train what has no rows yet, then report: python -m benchmarks.ciml.calibration POOL."""
-    if pool is not None:
-        comparison = comparison_of(pool, work=work, keep=keep, without=without)
-        done = {(row["setting"], int(row["seed"])) for row in read_rows(rows)}
-        wanted = runs_of(("ciml",), tuple(SETTINGS), seeds)
-        for run in wanted:
-            if (run.setting, run.seed) not in done:
-                write_rows(rows, [*read_rows(rows), *rows_of(comparison, run)])
-                console.print(f"{run.setting}, seed {run.seed}: done")
+    """Train what has no rows yet, then report.
+
+    Example: python -m benchmarks.ciml.calibration POOL benchmarks/ciml/fusion/brats18.yaml
+    """
+    if pool is not None and protocol is not None:
+        study = study_of(pool, protocol, work=work, keep=keep)
+        done = {(row["pool"], int(row["seed"])) for row in read_rows(rows)}
+        for seed in range(seeds):
+            if (study.protocol.name, seed) not in done:
+                write_rows(rows, [*read_rows(rows), *rows_of(study, seed)])
+                console.print(f"{study.protocol.name}, seed {seed}: done")
     found = read_rows(rows)
-    console.print(table_of([_summary(setting, found) for setting in SETTINGS], "Test patients", digits=3))
+    pools = list(dict.fromkeys(row["pool"] for row in found))
+    console.print(table_of([_summary(name, found) for name in pools], "Test patients", digits=3))
     draw(found, picture)
     console.print(f"drawn: {picture}")
 
 
-def rows_of(comparison: Comparison, run: Run) -> list[Row]:
+def rows_of(study: Study, seed: int) -> list[Row]:
     """Train a network, or load it, and count its test patients' voxels by probability."""
-    patients = comparison.patients()
-    split, modalities = patients.split(comparison.split), patients.modalities(run.setting)
-    network = build(run.method, modalities, comparison.network, seed=run.seed)
-    trained(network, comparison, run, patients.load(split.learn, run.setting))
-    torch.set_num_threads(1)
-    counted = sum(counts(outline(network, case)[0], case) for case in patients.load(split.ask, run.setting))
-    identity = {"setting": run.setting, "seed": run.seed, "revision": comparison.revision}
+    network, opened = ciml_of(study, seed)
+    counted = sum(
+        counts(predict(network, case.prepared, precision="float32")[0], case)
+        for case in opened.load(opened.tested)
+    )
+    identity = {"pool": study.protocol.name, "seed": seed, "revision": study.revision}
     return [
         {
             **identity,
@@ -106,25 +105,29 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, len(SETTINGS), figsize=(7, 3.4), sharey=True, layout="constrained")
-    for axis, setting in zip(axes, SETTINGS, strict=True):
+    pools = list(dict.fromkeys(row["pool"] for row in rows))
+    size = (3.5 * len(pools), 3.4)
+    figure, (axes,) = plt.subplots(
+        1, len(pools), figsize=size, sharey=True, layout="constrained", squeeze=False
+    )
+    for axis, pool in zip(axes, pools, strict=True):
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-        for of_seed in _by_seed(setting, rows):
+        for of_seed in _by_seed(pool, rows):
             points = [
                 (float(row["probability"]), float(row["lesion"])) for row in of_seed if int(row["voxels"])
             ]
             axis.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1)
-        axis.set(title=setting, xlabel="probability of the model", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axis.set(title=pool, xlabel="probability of the model", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes[0].set_ylabel("share of voxels in the lesion")
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
 
 
-def _summary(setting: str, rows: Sequence[Row]) -> Row:
-    seeds = _by_seed(setting, rows)
+def _summary(pool: str, rows: Sequence[Row]) -> Row:
+    seeds = _by_seed(pool, rows)
     errors = [expected_error(of_seed) for of_seed in seeds]
     return {
-        "setting": setting,
+        "pool": pool,
         "networks": str(len(seeds)),
         "expected calibration error": f"{np.mean(errors):.3f} ({min(errors):.3f} to {max(errors):.3f})",
         **{
@@ -141,8 +144,8 @@ def _mean(rows: Sequence[Row], column: str) -> float:
     )
 
 
-def _by_seed(setting: str, rows: Sequence[Row]) -> list[list[Row]]:
-    ours = [row for row in rows if row["setting"] == setting]
+def _by_seed(pool: str, rows: Sequence[Row]) -> list[list[Row]]:
+    ours = [row for row in rows if row["pool"] == pool]
     return [[row for row in ours if row["seed"] == seed] for seed in sorted({row["seed"] for row in ours})]
 
 

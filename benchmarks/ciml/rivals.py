@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,8 +13,10 @@ from torch import Generator, Tensor, nn
 
 from lib.ciml.decomposition.subtask import Subtask
 from lib.ciml.decomposition.table import Decomposition
-from lib.ciml.network.backbone import Decoder, Encoder
-from lib.ciml.network.ciml_network import CimlNetwork, Output
+from lib.ciml.network.backbone import Decoder
+from lib.ciml.network.branch import Branch, present_in, where_present
+from lib.ciml.network.ciml_network import CimlNetwork, Output, encoders_of
+from lib.ciml.network.message import Message
 from lib.ciml.network.settings import NetworkSettings
 
 
@@ -40,9 +42,7 @@ class EarlyFusion(nn.Module):
         """Wrap a network that maps (B, M, D, H, W) to the logits of every region."""
         super().__init__()
         self.body, self.modalities = body, modalities
-        regions = tuple(region.name for region in decomposition.regions)
-        everything = Subtask("fusion", modalities, (), regions)
-        self.decomposition = replace(decomposition, name="fusion", subtasks=(everything,))
+        self.decomposition = _fused(decomposition, modalities)
         self.settings = Shape(divisor)
 
     def forward(
@@ -85,7 +85,7 @@ class OneModality(nn.Module):
         return output
 
 
-class Concatenation(nn.Module):
+class Concatenation(CimlNetwork):
     """CIML's branches with F_p' = conv([F_p, F_a, ...]) at the levels where CIML adds messages.
 
     An absent sender's features are zero; an absent primary's are learned null features, as in CIML.
@@ -94,60 +94,92 @@ class Concatenation(nn.Module):
     def __init__(
         self, decomposition: Decomposition, modalities: tuple[str, ...], settings: NetworkSettings
     ) -> None:
-        """Build the network; each subtask must have one primary modality."""
-        super().__init__()
-        self.modalities, self.decomposition, self.settings = modalities, decomposition, settings
-        self.encoders = nn.ModuleDict(
-            {name: Encoder(settings.channels, settings.strides, spatial_dims=3) for name in modalities}
+        """Build the network with CIML's encoders and decoders."""
+        super().__init__(decomposition, modalities, settings)
+        self.branches = nn.ModuleList(
+            _Mixing(subtask, modalities, settings) for subtask in decomposition.subtasks
         )
-        self.branches = nn.ModuleList(_Mixing(subtask, settings) for subtask in decomposition.subtasks)
+
+
+class _Mixing(Branch):
+    """One subtask of `Concatenation`; there are no messages, so the loss adds no KL."""
+
+    def __init__(self, subtask: Subtask, modalities: tuple[str, ...], settings: NetworkSettings) -> None:
+        super().__init__(replace(subtask, auxiliary=()), modalities, settings)
+        self.auxiliary = [modalities.index(name) for name in subtask.auxiliary]
+        self.mixing = nn.ModuleDict(
+            {
+                str(level): nn.Conv3d(
+                    (1 + len(self.auxiliary)) * settings.channels[level], settings.channels[level], 1
+                )
+                for level in settings.levels_of_messages
+            }
+        )
+
+    def forward(
+        self,
+        features: Mapping[int, list[Tensor]],
+        present: Tensor | None,
+        *,
+        generator: Generator | None,
+        silent: Collection[tuple[str, str]],
+        summaries: dict[Tensor, Tensor] | None = None,
+    ) -> tuple[list[Tensor], list[Message]]:
+        """Primary features, mixed with those of the senders at the levels of CIML's messages."""
+        received, _ = super().forward(
+            features, present, generator=generator, silent=silent, summaries=summaries
+        )
+        for level, mixing in self.mixing.items():
+            own = received[int(level)]
+            senders = [
+                where_present(present_in(present, sender), features[sender][int(level)])
+                if sender in features
+                else torch.zeros_like(own)
+                for sender in self.auxiliary
+            ]
+            received[int(level)] = mixing(torch.cat([own, *senders], dim=1))
+        return received, []
+
+
+class MeanAndVariance(nn.Module):
+    """Mean and variance of the present modalities' features at every level, and one decoder.
+
+    After HeMIS (Havaei et al., MICCAI 2016), with CIML's encoders and decoder instead of its plain layers.
+    """
+
+    def __init__(
+        self, decomposition: Decomposition, modalities: tuple[str, ...], settings: NetworkSettings
+    ) -> None:
+        """Build the network; one subtask outlines every region."""
+        super().__init__()
+        self.modalities, self.settings = modalities, settings
+        self.decomposition = _fused(decomposition, modalities)
+        self.encoders = encoders_of(modalities, settings)
+        self.fusion = nn.ModuleList(nn.Conv3d(2 * size, size, 1) for size in settings.channels)
+        self.decoder = Decoder(len(decomposition.regions), settings.channels, spatial_dims=3)
 
     def forward(
         self, x: Tensor, present: Tensor | None = None, *, generator: Generator | None = None
     ) -> Output:
-        """Logits of every subtask; there are no messages, so the loss adds no KL."""
-        present = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if present is None else present
+        """Logits of the one subtask; there are no messages."""
         x = _kept(x, present)
-        here = {
-            name: present[:, channel].view(-1, 1, 1, 1, 1) for channel, name in enumerate(self.modalities)
-        }
-        features = {
-            name: self.encoders[name](x[:, channel : channel + 1])
-            for channel, name in enumerate(self.modalities)
-        }
-        output = Output({}, [])
-        for subtask, branch in zip(self.decomposition.subtasks, self.branches, strict=True):
-            output.logits[subtask.name] = branch(features, here, x.shape[2:])
-        return output
+        here = torch.ones(x.shape[:2], device=x.device) if present is None else present.float()
+        weights = (here / here.sum(dim=1, keepdim=True))[:, :, None, None, None, None]  # (B, M, 1, 1, 1, 1)
+        encoded = [encoder(x[:, [channel]]) for channel, encoder in enumerate(self.encoders)]
+        fused = []
+        for level, fusion in enumerate(self.fusion):
+            features = torch.stack([each[level] for each in encoded], dim=1)  # (B, M, C, D, H, W)
+            mean = (weights * features).sum(dim=1)
+            variance = (weights * (features - mean[:, None]).square()).sum(dim=1)
+            fused.append(fusion(torch.cat([mean, variance], dim=1)))
+        return Output({"fusion": self.decoder(fused, x.shape[2:])}, [])
 
 
-class _Mixing(nn.Module):
-    """One subtask of `Concatenation`."""
-
-    def __init__(self, subtask: Subtask, settings: NetworkSettings) -> None:
-        super().__init__()
-        self.subtask, channels = subtask, settings.channels
-        self.null = nn.ParameterList(nn.Parameter(torch.zeros(1, size, 1, 1, 1)) for size in channels)
-        self.plain = len(channels) - settings.message_levels  # the finest levels carry no messages
-        sources = 1 + len(subtask.auxiliary)
-        self.mixing = nn.ModuleList(nn.Conv3d(sources * size, size, 1) for size in channels[self.plain :])
-        self.decoder = Decoder(len(subtask.regions), channels, spatial_dims=3)
-
-    def forward(
-        self, features: Mapping[str, list[Tensor]], here: Mapping[str, Tensor], shape: torch.Size
-    ) -> Tensor:
-        (lead,), mixed = self.subtask.primary, []
-        for level, null in enumerate(self.null):
-            own = features[lead][level]
-            primary = torch.where(here[lead], own, null.to(own.dtype))
-            if level >= self.plain:
-                senders = [
-                    torch.where(here[name], features[name][level], 0.0) for name in self.subtask.auxiliary
-                ]
-                primary = self.mixing[level - self.plain](torch.cat([primary, *senders], dim=1))
-            mixed.append(primary)
-        logits: Tensor = self.decoder(mixed, shape)
-        return logits
+def _fused(decomposition: Decomposition, modalities: tuple[str, ...]) -> Decomposition:
+    """The same regions, outlined by one subtask from all modalities."""
+    regions = tuple(region.name for region in decomposition.regions)
+    everything = Subtask("fusion", modalities, (), regions)
+    return replace(decomposition, name="fusion", subtasks=(everything,))
 
 
 def _kept(x: Tensor, present: Tensor | None) -> Tensor:

@@ -1,16 +1,16 @@
 """Does what a modality accounts for foretell the Dice that is lost without it?
 
-    python -m benchmarks.ciml.shapley POOL --seeds 3 --jobs 2
+    python -m benchmarks.ciml.shapley POOL PROTOCOL --keep DIR --jobs 2
     python -m benchmarks.ciml.shapley
 
-CIML is trained as in `benchmarks.ciml.ciml_vs_fusion`. For every test patient and modality a row has the
+CIML is trained as PROTOCOL says, a file of `benchmarks.ciml.fusion`, with its largest number of labels;
+networks that lie in DIR already are not trained anew. For every test patient and modality a row has the
 Shapley value, which needs no contour, and by the contour the Dice that is lost without the modality and the
 Shapley value of the Dice itself. Each finished training adds its rows, so an interrupted run resumes.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import as_completed
@@ -19,17 +19,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from rich.console import Console
 from scipy.stats import spearmanr
 
-from benchmarks.ciml.fusion_run import Comparison, Run, comparison_of, runs_of, trained
-from benchmarks.ciml.methods import build
+from benchmarks.ciml.fusion.run import Study, ciml_of, study_of
 from benchmarks.common.folders import RESULTS
-from benchmarks.common.patients import SETTINGS, dice, outline
+from benchmarks.common.outlines import dice_by_region
 from benchmarks.common.tables import read_rows, table_of, write_rows
-from lib.ciml.inference.predict import infer
+from lib.ciml.inference.predict import infer, predict
 from lib.ciml.inference.shapley import shapley_of, value_of
 from lib.ciml.training.patches import TrainingCase
 from lib.runtime.processes import process_pool
@@ -41,39 +39,33 @@ console = Console(width=160)
 
 
 def main(
-    pool: Annotated[
-        Path | None, typer.Argument(help="Folder with one folder per patient; without it, report.")
-    ] = None,
+    pool: Annotated[Path | None, typer.Argument(help="Folder of the cases; without it, report.")] = None,
+    protocol: Annotated[Path | None, typer.Argument(help="The protocol, a YAML file.")] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1 and so on.")] = 3,
     jobs: Annotated[int, typer.Option(help="Processes, of one thread each.")] = 1,
-    without: Annotated[str, typer.Option(help="Ids to leave out, separated by commas.")] = "STS_019",
-    work: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
+    work: Annotated[Path, typer.Option(help="Folder for prepared cases.")] = Path("work"),
     keep: Annotated[Path | None, typer.Option(help="Folder for trained networks.")] = None,
     rows: Annotated[Path, typer.Option(help="File of the rows.")] = ROWS,
 ) -> None:
-    """Train what has no rows yet, then report: python -m benchmarks.ciml.shapley POOL --jobs 2."""
+    """Train what has no rows yet, then report.
+
+    Example: python -m benchmarks.ciml.shapley POOL benchmarks/ciml/fusion/brats18.yaml --jobs 2
+    """
+    if pool is not None and protocol is not None:
+        study = study_of(pool, protocol, work=work, keep=keep)
+        done = {(row["pool"], int(row["seed"])) for row in read_rows(rows)}
+        wanted = [seed for seed in range(seeds) if (study.protocol.name, seed) not in done]
+        _carry_out(study, wanted, jobs, rows)
     found = read_rows(rows)
-    if pool is not None:
-        comparison = comparison_of(pool, work=work, keep=keep, without=without)
-        done = {(row["setting"], int(row["seed"])) for row in found}
-        wanted = runs_of(("ciml",), tuple(SETTINGS), seeds)
-        for setting in SETTINGS:  # so that no two processes prepare the same case
-            comparison.patients().load(comparison.patients().cases, setting)
-        _carry_out(comparison, [each for each in wanted if (each.setting, each.seed) not in done], jobs, rows)
-    found = read_rows(rows)
-    console.print(table_of([_summary(setting, found) for setting in SETTINGS], "Test patients", digits=2))
+    pools = dict.fromkeys(row["pool"] for row in found)
+    console.print(table_of([_summary(name, found) for name in pools], "Test patients", digits=2))
 
 
-def rows_of(comparison: Comparison, run: Run) -> list[Row]:
+def rows_of(study: Study, seed: int) -> list[Row]:
     """Train a network and judge the Shapley values of its test patients."""
-    torch.set_num_threads(1)
-    patients = comparison.patients()
-    split, modalities = patients.split(comparison.split), patients.modalities(run.setting)
-    network = build(run.method, modalities, comparison.network, seed=run.seed)
-    trained(network, comparison, run, patients.load(split.learn, run.setting))
-    identity = {"setting": run.setting, "seed": run.seed, "revision": comparison.revision}
-    asked = patients.load(split.ask, run.setting)
-    return [{**identity, **row} for case in asked for row in patient_rows(network, case)]
+    network, opened = ciml_of(study, seed)
+    identity = {"pool": study.protocol.name, "seed": seed, "revision": study.revision}
+    return [{**identity, **row} for case in opened.load(opened.tested) for row in patient_rows(network, case)]
 
 
 def patient_rows(network: Any, case: TrainingCase) -> list[Row]:
@@ -88,7 +80,8 @@ def patient_rows(network: Any, case: TrainingCase) -> list[Row]:
     for size in range(1, len(channels) + 1):
         for choice in combinations(channels, size):
             present = np.isin(channels, choice)
-            scores[choice] = dice(outline(network, case, present), case, network.decomposition)
+            probabilities = predict(network, case.prepared, present=present, precision="float32")
+            scores[choice] = float(dice_by_region(probabilities, case, network.decomposition).mean())
     whole = tuple(channels)
     return [
         {
@@ -105,21 +98,20 @@ def patient_rows(network: Any, case: TrainingCase) -> list[Row]:
     ]
 
 
-def _carry_out(comparison: Comparison, runs: Sequence[Run], jobs: int, path: Path) -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes that start below
+def _carry_out(study: Study, runs: Sequence[int], jobs: int, path: Path) -> None:
     console.print(f"{len(runs)} trainings of some minutes each, {jobs} at a time; a stopped run resumes")
     start = time.monotonic()
     with process_pool(jobs) as processes:
-        coming = [processes.submit(rows_of, comparison, run) for run in runs]
+        coming = [processes.submit(rows_of, study, seed) for seed in runs]
         for number, future in enumerate(as_completed(coming), start=1):
             write_rows(path, [*read_rows(path), *future.result()])
             left = (time.monotonic() - start) / number * (len(runs) - number) / 60.0
             console.print(f"{number} of {len(runs)}; {left:.0f} min left")
 
 
-def _summary(setting: str, rows: Sequence[Row]) -> Row:
+def _summary(pool: str, rows: Sequence[Row]) -> Row:
     """Spearman within each seed, averaged; intervals resample the patients."""
-    ours = [row for row in rows if row["setting"] == setting]
+    ours = [row for row in rows if row["pool"] == pool]
     patients, rng = sorted({row["patient"] for row in ours}), np.random.default_rng(0)
     draws = [list(rng.choice(patients, len(patients))) for _ in range(DRAWS)]
 
@@ -130,7 +122,7 @@ def _summary(setting: str, rows: Sequence[Row]) -> Row:
 
     times = [float(row["times_segmentation"]) for row in ours]
     return {
-        "setting": setting,
+        "pool": pool,
         "seeds": str(len({row["seed"] for row in ours})),
         "patients": str(len(patients)),
         "with the Dice lost without it": with_interval("lost"),

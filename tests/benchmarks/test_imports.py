@@ -24,11 +24,11 @@ def trees(sources: Mapping[str, str]) -> dict[str, ast.Module]:
 
 
 def modules() -> dict[str, str]:
-    """The source of every module by its dotted name; a package has that of its folder."""
+    """The source of every module by its dotted name; a package has that of its folder, or of its command."""
     found = {}
     for file in sorted(BENCHMARKS.rglob("*.py")):
         parts = file.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file.read_text()
+        found[".".join(parts[:-1] if parts[-1] in ("__init__", "__main__") else parts)] = file.read_text()
     return found
 
 

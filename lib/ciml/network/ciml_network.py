@@ -74,16 +74,7 @@ class CimlNetwork(nn.Module):
             )
         self.modalities, self.decomposition = modalities, decomposition
         self.settings = settings or NetworkSettings()
-        strides = [stride[-self.settings.spatial_dims :] for stride in self.settings.strides]
-        self.encoders = nn.ModuleList(
-            Encoder(
-                self.settings.channels,
-                strides,
-                spatial_dims=self.settings.spatial_dims,
-                absolute_values=self.settings.absolute_values and has_units(name),
-            )
-            for name in modalities
-        )
+        self.encoders = encoders_of(modalities, self.settings)
         self.branches = nn.ModuleList(
             Branch(subtask, modalities, self.settings) for subtask in decomposition.subtasks
         )
@@ -194,3 +185,17 @@ class CimlNetwork(nn.Module):
                 f"present must be {tuple(x.shape[:2])} with at least one modality a row; "
                 f"got {present.tolist()}."
             )
+
+
+def encoders_of(modalities: tuple[str, ...], settings: NetworkSettings) -> nn.ModuleList:
+    """One encoder for each modality, in this order."""
+    strides = [stride[-settings.spatial_dims :] for stride in settings.strides]
+    return nn.ModuleList(
+        Encoder(
+            settings.channels,
+            strides,
+            spatial_dims=settings.spatial_dims,
+            absolute_values=settings.absolute_values and has_units(name),
+        )
+        for name in modalities
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.ciml.calibration import BINS, SETTINGS, counts, draw, expected_error
+from benchmarks.ciml.calibration import BINS, counts, draw, expected_error
 from lib.cases.formats.image import Grid
 from lib.cases.preprocessing import PreparedCase
 from lib.ciml.training.patches import TrainingCase
@@ -50,8 +50,8 @@ def test_only_voxels_near_the_lesion_or_the_outline_count() -> None:
 
 def test_the_diagram_is_drawn(tmp_path: Path) -> None:
     rows = [
-        {"setting": setting, "seed": "0", "voxels": "9", "probability": f"{p}", "lesion": f"{p / 2}"}
-        for setting in SETTINGS
+        {"pool": pool, "seed": "0", "voxels": "9", "probability": f"{p}", "lesion": f"{p / 2}"}
+        for pool in ("brains", "legs")
         for p in (0.1, 0.5, 0.9)
     ]
     draw(rows, tmp_path / "calibration.png")

@@ -35,13 +35,13 @@ def test_a_patients_rows_sum_to_its_dice() -> None:
 def test_the_report_correlates_within_each_seed(tmp_path: Path) -> None:
     rows = [
         {
-            "setting": setting, "seed": seed, "patient": f"p{patient}", "modality": f"m{modality}",
+            "pool": pool, "seed": seed, "patient": f"p{patient}", "modality": f"m{modality}",
             "shapley": patient + 0.1 * modality + seed, "dice": 0.5, "lost": -patient - 0.1 * modality,
             "shapley_of_dice": patient + 0.1 * modality, "times_segmentation": 1.5,
         }
-        for setting in shapley.SETTINGS for seed in (0, 100) for patient in range(5) for modality in range(3)
+        for pool in ("brains", "legs") for seed in (0, 100) for patient in range(5) for modality in range(3)
     ]  # fmt: skip
     write_rows(tmp_path / "rows.csv", rows)
-    found = shapley._summary("CT+MR", read_rows(tmp_path / "rows.csv"))
+    found = shapley._summary("legs", read_rows(tmp_path / "rows.csv"))
     assert found["with the Dice lost without it"] == "-1.00 [-1.00, -1.00]"
     assert found["with the Shapley value of Dice"] == "+1.00 [+1.00, +1.00]"
