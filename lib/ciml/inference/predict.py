@@ -19,6 +19,7 @@ from lib.ciml.decomposition.table import Decomposition
 from lib.ciml.inference.windows import Attempt, attempts, pass_through, window_of
 from lib.ciml.network.ciml_network import CimlNetwork, Output
 from lib.ciml.network.precision import Precision, autocast, precision_for
+from lib.ciml.network.tuning import laid_out
 
 MARGIN_VOXELS = 4  # voxels kept around the body
 Read = Callable[[Output, Decomposition], Tensor]  # probabilities (B, R, D, H, W) from an output
@@ -210,9 +211,9 @@ def _run(
         chosen = precision or precision_for(way.device)
         network.to(way.device)
 
-        def compute(part: Tensor, way: Attempt = way) -> Tensor:
+        def compute(part: Tensor, way: Attempt = way, chosen: Precision = chosen) -> Tensor:
             here = None if present is None else present.to(way.device).expand(len(part), -1)
-            return read(network(part, here), network.decomposition)
+            return read(network(laid_out(part, network, chosen), here), network.decomposition)
 
         try:
             with autocast(way.device, chosen):

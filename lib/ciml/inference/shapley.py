@@ -24,6 +24,7 @@ from lib.ciml.inference.predict import body_box, in_use, region_probabilities
 from lib.ciml.inference.windows import attempts, padded_to, whole_window
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.precision import autocast, precision_for
+from lib.ciml.network.tuning import laid_out
 
 SHARE = 2.4  # voxels of all choices over those of the body's box; a choice is decoded in half a pass
 
@@ -59,7 +60,8 @@ def shapley_of(
     masks = torch.from_numpy(np.ascontiguousarray(outlined[(slice(None), *box)])).to(device)
     x = torch.from_numpy(np.array(prepared.array[(slice(None), *box)], dtype=np.float32))[None].to(device)
     with in_use(network.to(device)), torch.inference_mode(), autocast(device, precision):
-        agreement = _agreements(network, x, masks, channels)
+        x = padded_to(x, whole_window(tuple(x.shape[2:]), network.settings.divisor))
+        agreement = _agreements(network, laid_out(x, network, precision), masks, channels)
     return {network.modalities[channel]: value_of(channel, channels, agreement) for channel in channels}
 
 
@@ -117,7 +119,6 @@ def _agreements(
     wanted = masks[regions].flatten(1)
     present = torch.zeros(1, len(network.modalities), dtype=torch.bool, device=x.device)
     present[0, list(channels)] = True
-    x = padded_to(x, whole_window(tuple(x.shape[2:]), network.settings.divisor))
     features = network.encode(x, present)
     found: dict[Choice, float] = {(): 0.0}
     for size in range(1, len(channels) + 1):

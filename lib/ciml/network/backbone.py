@@ -94,8 +94,8 @@ class Decoder(nn.Module):
 
 
 def _stage(before: int, after: int, stride: tuple[int, ...], spatial_dims: int) -> nn.Sequential:
-    """Two convolutions with instance normalisation; the first downsamples."""
-    norm = ("instance", {"affine": True})
+    """Two convolutions, each with instance normalisation; the first downsamples."""
+    norm = ("group", {"num_groups": after})  # instance normalisation; torch's own is slow in channels-last
     return nn.Sequential(
         Convolution(
             spatial_dims, before, after, strides=stride, adn_ordering="NA", norm=norm, act=_ACTIVATION
