@@ -171,8 +171,10 @@ def subtask_probabilities(output: Output, decomposition: Decomposition) -> Tenso
 
 def _mean(several: dict[int, Tensor], reliability: Tensor | None) -> Tensor:
     """Mean of the probabilities of a region by subtask, weighted by `reliability`, shape (B or 1, S)."""
+    if len(several) == 1:
+        return next(iter(several.values()))
     stacked = torch.stack(list(several.values()), dim=1)  # (B, K, D, H, W)
-    if reliability is None or stacked.shape[1] == 1:
+    if reliability is None:
         return stacked.mean(dim=1)
     weights = reliability[:, list(several)]
     weights = weights / weights.sum(dim=1, keepdim=True)
