@@ -21,7 +21,7 @@ from lib.ciml.network.ciml_network import CimlNetwork, Output
 from lib.ciml.network.precision import Precision, autocast, precision_for
 from lib.ciml.network.tuning import laid_out
 
-MARGIN_VOXELS = 4  # voxels kept around the body
+MARGIN_VOXELS = 2  # voxels kept around the body
 Read = Callable[[Output, Decomposition], Tensor]  # probabilities (B, R, D, H, W) from an output
 OVERLAP = 0.25  # share of a window that its neighbour repeats
 

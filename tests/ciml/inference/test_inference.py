@@ -121,8 +121,8 @@ def test_outside_the_body_is_zero_and_not_computed(network: CimlNetwork, make_ca
     foreground = np.zeros(case.foreground.shape, dtype=bool)
     foreground[:, 20:40, 20:40] = True
     probabilities = predict(network, replace(case, foreground=foreground))
-    assert not probabilities[0, :, :16].any()
-    assert (probabilities[0, :, 16:44, 16:44] > 0).all()
+    assert not probabilities[0, :, :18].any()
+    assert (probabilities[0, :, 18:42, 18:42] > 0).all()
     assert (predict(network, replace(case, foreground=np.zeros_like(foreground))) > 0).all()
 
 
