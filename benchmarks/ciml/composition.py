@@ -18,7 +18,8 @@ almost nothing; its accuracy is reported separately as `mu`. There are two contr
 probe on the sender's own features, from which the messages are made; the shared content must be readable
 there. With the dial at 1 the mark is not private any more.
 
-beta is the price of the KL, averaged over voxels, channels, levels and messages.
+beta is the price of the KL, averaged over channels, levels and messages, and over voxels, near and far from
+the shapes alike.
 """
 
 from __future__ import annotations
