@@ -22,8 +22,8 @@ from lib.ciml.network.precision import Precision, autocast, precision_for
 from lib.ciml.network.tuning import laid_out
 
 MARGIN_VOXELS = 2  # voxels kept around the body
-Read = Callable[[Output, Decomposition], Tensor]  # probabilities (B, R, D, H, W) from an output
 OVERLAP = 0.25  # share of a window that its neighbour repeats
+Read = Callable[[Output, Decomposition], Tensor]  # probabilities (B, R, D, H, W) from an output
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +178,7 @@ def _mean(several: dict[int, Tensor], reliability: Tensor | None) -> Tensor:
         return stacked.mean(dim=1)
     weights = reliability[:, list(several)]
     weights = weights / weights.sum(dim=1, keepdim=True)
-    return (stacked * weights[:, :, None, None, None]).sum(dim=1)
+    return (stacked * weights.view(*weights.shape, *(1,) * (stacked.ndim - 2))).sum(dim=1)
 
 
 def body_box(foreground: NDArray[np.bool_]) -> Box:

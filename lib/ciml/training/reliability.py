@@ -10,6 +10,7 @@ without, so every validation case also counts with each of its modalities left o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -46,75 +47,92 @@ def reliability_of(
     """
     decomposition = network.decomposition
     outlined = [region for task in decomposition.subtasks for region in decomposition.region_indices(task)]
-    shared = sorted({region for region in outlined if outlined.count(region) > 1})
+    shared = [region for region in range(len(decomposition.regions)) if outlined.count(region) > 1]
     if not shared or len(cases) < MIN_CASES:
         return None
-    seen = [evidence for case in cases for evidence in _evidence(network, case, device=device)]
+    samples: dict[int, list[Sample]] = {region: [] for region in shared}
+    for case in cases:
+        for probabilities, led in _outlines(network, case, device=device):
+            for region, of in samples.items():
+                of.extend(_sampled(network, region, probabilities, case.label, led))
     weights = torch.ones_like(network.reliability)
-    for region in shared:
-        weights[:, :, region] = _fitted(network, region, seen, cases=len(cases))
+    for region, of in samples.items():
+        _, rows = _channels(network, region)
+        weights[:, rows, region] = _fitted(of, subtasks=len(rows), cases=len(cases)).to(weights)
     return weights
 
 
-Evidence = tuple[
-    NDArray[np.float32], NDArray[np.uint8], Tensor
-]  # by subtask and region, regions, whether led
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Voxels of a case with a choice of its modalities, where the K subtasks of a region may disagree.
+
+    Attributes:
+        given: Probability of each subtask, shape (P, K).
+        inside: Whether the voxel is in the region, shape (P,), bool.
+        led: Whether each subtask has a primary modality, shape (K,), 0 or 1.
+    """
+
+    given: Tensor
+    inside: Tensor
+    led: Tensor
 
 
-def _evidence(network: CimlNetwork, case: TrainingCase, *, device: torch.device | str) -> Iterator[Evidence]:
+def _outlines(
+    network: CimlNetwork, case: TrainingCase, *, device: torch.device | str
+) -> Iterator[tuple[NDArray[np.float32], Tensor]]:
     """Probabilities of a case's subtasks with all its modalities, then with each of them left out."""
     there = np.array(case.prepared.present)
-    regions = network.decomposition.regions_of(case.label)
-    regions[:, case.label == IGNORED] = IGNORED
     for absent in (None, *(np.flatnonzero(there) if there.sum() > 1 else ())):
         present = there.copy()
         if absent is not None:
             present[absent] = False
-        (led,) = network.led(torch.from_numpy(present)[None])
-        yield (
-            predict(network, case.prepared, present=present, device=device, read=subtask_probabilities),
-            regions,
-            led,
+        found = predict(network, case.prepared, present=present, device=device, read=subtask_probabilities)
+        yield found, network.led(torch.from_numpy(present)[None])[0]
+
+
+def _sampled(
+    network: CimlNetwork,
+    region: int,
+    probabilities: NDArray[np.float32],
+    label: NDArray[np.uint8],
+    led: Tensor,
+) -> Iterator[Sample]:
+    """Some of the voxels in a region or in an outline of it; nothing if there are none."""
+    channels, rows = _channels(network, region)
+    of_region = probabilities[channels]
+    inside = np.isin(label, network.decomposition.regions[region].labels)
+    counts = (label != IGNORED) & (inside | (of_region >= DISPUTED).any(axis=0))
+    places = np.flatnonzero(counts)
+    places = places[:: max(1, len(places) // VOXELS)]
+    if len(places):
+        given = of_region.reshape(len(channels), -1)[:, places].T
+        yield Sample(
+            torch.from_numpy(np.ascontiguousarray(given)),
+            torch.from_numpy(inside.ravel()[places]),
+            led[rows].long(),
         )
 
 
-def _fitted(network: CimlNetwork, region: int, seen: Sequence[Evidence], *, cases: int) -> Tensor:
-    """Weights of the subtasks for a region, shape (2, S), largest 1; row 1 is with a primary modality."""
-    channels, rows = _channels(network, region)
-    samples = [
-        (*_disputed(probabilities[channels], regions[region]), led[rows].long())
-        for probabilities, regions, led in seen
-    ]
-    samples = [sample for sample in samples if len(sample[1])]
-    logarithms = torch.zeros(2, len(rows), requires_grad=True)
+def _fitted(samples: Sequence[Sample], *, subtasks: int, cases: int) -> Tensor:
+    """Weights of the K subtasks of a region, shape (2, K), largest 1; row 1 is with a primary modality."""
+    logarithms, each = torch.zeros(2, subtasks, requires_grad=True), torch.arange(subtasks)
     optimiser = torch.optim.Adam([logarithms], lr=RATE)
     for _ in range(STEPS if samples else 0):
         optimiser.zero_grad()
         scores = [
-            _log_score(torch.softmax(logarithms[led, torch.arange(len(rows))], dim=0), given, inside)
-            for given, inside, led in samples
+            _log_score(torch.softmax(logarithms[sample.led, each], dim=0), sample) for sample in samples
         ]
         loss = logarithms.square().mean() / cases - torch.stack(scores).mean()
         loss.backward()
         optimiser.step()
-    weights = torch.ones(2, len(network.branches))
-    weights[:, rows] = torch.exp(logarithms.detach() - logarithms.detach().max())
-    return weights
+    found = logarithms.detach()
+    return torch.exp(found - found.max())
 
 
-def _log_score(weights: Tensor, given: Tensor, inside: Tensor) -> Tensor:
+def _log_score(weights: Tensor, sample: Sample) -> Tensor:
     """Mean log probability of what the contour says, in nats a voxel."""
-    merged = (given @ weights).clamp(_TINY, 1.0 - _TINY)
-    return torch.where(inside, merged, 1.0 - merged).log().mean()
-
-
-def _disputed(probabilities: NDArray[np.float32], region: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-    """Voxels in the region or in a subtask's outline: probabilities (P, K), and whether inside, (P,)."""
-    counts = (region != IGNORED) & ((region == 1) | (probabilities >= DISPUTED).any(axis=0))
-    places = np.flatnonzero(counts)
-    places = places[:: max(1, len(places) // VOXELS)]
-    given = probabilities.reshape(len(probabilities), -1)[:, places].T
-    return torch.from_numpy(np.ascontiguousarray(given)), torch.from_numpy(region.ravel()[places] == 1)
+    merged = (sample.given @ weights).clamp(_TINY, 1.0 - _TINY)
+    return torch.where(sample.inside, merged, 1.0 - merged).log().mean()
 
 
 def _channels(network: CimlNetwork, region: int) -> tuple[list[int], list[int]]:
