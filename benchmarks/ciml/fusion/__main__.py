@@ -54,6 +54,11 @@ def tune(
 
     Example: python -m benchmarks.ciml.fusion tune POOL benchmarks/ciml/fusion/generated.yaml --output DIR
     """
+    settings = Protocol.read(protocol)
+    if settings.tuning.pool != settings.name:
+        raise typer.BadParameter(
+            f"trials for {settings.name} are made on another pool; give the protocol {settings.tuning.pool}."
+        )
     study, rows = _study(pool, protocol, output, work, device), Rows(output)
     opened, done = study.open(0), rows.done(TRIALS)
     opened.load(opened.candidates)  # so that no two processes prepare the same case

@@ -176,6 +176,15 @@ def test_the_report_pairs_methods_by_seed_and_patient(tmp_path: Path, splits: in
         assert "+0.100 [+0.100, +0.100]" in primary
 
 
+def test_a_pool_that_is_tuned_elsewhere_is_not_tuned_here(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(yaml.safe_dump({**SETTINGS, "tuning": {**SETTINGS["tuning"], "pool": "other"}}))
+    told = CliRunner().invoke(app, ["tune", str(folder), str(file), "--output", str(tmp_path / "out")])
+    assert told.exit_code != 0
+    assert "protocol other" in told.output
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_the_command_line_tunes_runs_and_goes_on_after_a_cut(folder: Path, tmp_path: Path) -> None:
     file, output = tmp_path / "p.yaml", tmp_path / "out"
