@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,11 +140,15 @@ class Ohif:
         self.page.get_by_text(f"{case.patient}_{modality}_image").first.dblclick()
         self.wait_for_series(case.modalities[modality].series)
 
-    def segment(self, voxels: int) -> str:
-        """Press Run under Auto-Segmentation, wait for a label of so many; the series that was asked for."""
+    def segment(self, voxels: int, size: Sequence[int]) -> str:
+        """Press Run under Auto-Segmentation, wait for such a label; the series that was asked for."""
         with self.page.expect_request("**/infer/ciml?*") as asked:
             self.page.get_by_title("Run Segmentation", exact=True).click()
-        self.page.wait_for_function(f"voxels => ({LABEL})()?.voxels === voxels", arg=voxels)
+        same = "label?.voxels === voxels && String(label.size) === String(size)"
+        wanted = {"voxels": voxels, "size": list(size)}
+        self.page.wait_for_function(
+            f"({{ voxels, size }}) => {{ const label = ({LABEL})(); return {same}; }}", arg=wanted
+        )
         return asked.value.url.split("image=")[1].split("&")[0]
 
     def open_segmentation(self, case: Case) -> None:
@@ -310,7 +314,7 @@ def test_a_segmentation_lies_where_the_label_is_on_whichever_series_is_shown(
         ohif.page.evaluate(JUMP, here)
         axial = ohif.page.evaluate(AXIAL, [here, beside])
         without = settled(ohif.page, axial["box"])
-        assert ohif.segment(voxels) == case.modalities[modality].series
+        assert ohif.segment(voxels, expected.GetSize()) == case.modalities[modality].series
 
         label = ohif.page.evaluate(LABEL)
         assert label["size"] == list(expected.GetSize())
@@ -338,7 +342,7 @@ def test_a_segmentation_lies_on_the_slices_of_a_tilted_gantry(ohif: Ohif, tmp_pa
     ohif.show(case, "CT")
     ohif.connect()
     expected = places.on_slices(straight)
-    assert ohif.segment(int(expected.sum())) == series
+    assert ohif.segment(int(expected.sum()), places.shape[::-1]) == series
     label = ohif.page.evaluate(LABEL)
     assert label["size"] == list(places.shape[::-1])
     np.testing.assert_allclose(label["index"], np.argwhere(expected).mean(axis=0)[::-1], atol=1e-6)
