@@ -93,12 +93,33 @@ class Decoder(nn.Module):
         return logits
 
 
+class InstanceNorm(nn.GroupNorm):
+    """Instance normalisation by the faster of torch's two ways to compute it.
+
+    Groups of one channel are the same as instances. With channels-last images, as in inference, torch's group
+    norm takes a third of the time of its instance norm; in training its gradient takes twice as long.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel of each sample over space."""
+        if self.training:
+            return functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        return super().forward(x)
+
+
 def _stage(before: int, after: int, stride: tuple[int, ...], spatial_dims: int) -> nn.Sequential:
     """Two convolutions, each with instance normalisation; the first downsamples."""
-    norm = ("group", {"num_groups": after})  # instance normalisation; torch's own is slow in channels-last
-    return nn.Sequential(
-        Convolution(
-            spatial_dims, before, after, strides=stride, adn_ordering="NA", norm=norm, act=_ACTIVATION
-        ),
-        Convolution(spatial_dims, after, after, adn_ordering="NA", norm=norm, act=_ACTIVATION),
-    )
+    stage = nn.Sequential()
+    for channels, step in ((before, stride), (after, (1,) * spatial_dims)):
+        convolution = Convolution(
+            spatial_dims,
+            channels,
+            after,
+            strides=step,
+            adn_ordering="NA",
+            norm=("group", {"num_groups": after}),
+            act=_ACTIVATION,
+        )
+        convolution.get_submodule("adn").add_module("N", InstanceNorm(after, after))
+        stage.append(convolution)
+    return stage
