@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lib.ciml.decomposition.table import decomposition_for
+from lib.ciml.network.backbone import InstanceNorm
 from lib.ciml.network.ciml_network import CimlNetwork
 from lib.ciml.network.message import MessageChannel
 from lib.ciml.network.settings import NetworkSettings
@@ -120,6 +121,14 @@ def test_the_scale_of_a_modality_with_units_reaches_the_answer_and_no_other(
         assert moved > 0.5
     else:
         assert moved < 1e-3
+
+
+@pytest.mark.parametrize("axes", [(8, 8), (4, 8, 8)])
+def test_training_and_inference_normalise_alike(axes: tuple[int, ...]) -> None:
+    norm, x = InstanceNorm(3, 3), torch.randn(2, 3, *axes)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    torch.testing.assert_close(norm.train()(x), norm.eval()(x))
 
 
 def test_a_shift_of_hounsfield_units_reaches_the_answer() -> None:
