@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
 
 import numpy as np
 
+from benchmarks.common.protocols import PoolProtocol
 from lib.cases.formats.image import resample
 from lib.cases.pool import Pool
 from lib.cases.preprocessing import VolumeCache
@@ -22,31 +22,6 @@ from lib.pipeline.workspace import Workspace
 TRUTH = "truth.csv"
 _NO_BOUND = 2**62  # bytes
 Truth = dict[str, dict[str, str]]
-
-
-class Division(Protocol):
-    """What a protocol says about the cases of its pool.
-
-    Attributes:
-        modalities: Modalities that are seen, by the pool's names.
-        layout: Layout of the pool.
-        without: Reason for each case that is left out, by id.
-        test: Test patients, who are used for nothing else: `truth` takes those of the pool's truth.csv, a
-            number takes the first so many by the SHA-256 of their id, and a list names their ids.
-        splits: Number of divisions into candidates and test patients. With more than one, `test` is a number,
-            and each division takes the first by the SHA-256 of its own number and the id.
-    """
-
-    @property
-    def modalities(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def layout(self) -> str: ...  # noqa: D102
-    @property
-    def without(self) -> Mapping[str, str]: ...  # noqa: D102
-    @property
-    def test(self) -> Literal["truth"] | int | tuple[str, ...]: ...  # noqa: D102
-    @property
-    def splits(self) -> int: ...  # noqa: D102
 
 
 class PartialWorkspace(Workspace):
@@ -95,7 +70,7 @@ class PartialWorkspace(Workspace):
 class DividedPool:
     """A pool divided by a protocol; opening it reads only file names and the truth."""
 
-    def __init__(self, folder: Path, protocol: Division, work: Path, split: int = 0) -> None:
+    def __init__(self, folder: Path, protocol: PoolProtocol, work: Path, split: int = 0) -> None:
         """Find the cases.
 
         Args:

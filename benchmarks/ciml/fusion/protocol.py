@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date
 from itertools import product
-from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, model_validator
 
-from benchmarks.common.protocols import Part, read_protocol, with_steps
+from benchmarks.common.protocols import Part, PoolProtocol, with_steps
 from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.train import TrainingSettings
 
@@ -48,12 +45,10 @@ class Tuning(Part):
         ]
 
 
-class Protocol(Part):
-    """One comparison; `benchmarks.common.divided_pool.Division` has the attributes that divide the pool.
+class Protocol(PoolProtocol):
+    """One comparison; `PoolProtocol` has the attributes that divide the pool.
 
     Attributes:
-        name: Name of the pool.
-        frozen: Date on which everything that decides the outcome was settled, before the first run.
         seeds: Number of trainings of each method and number of labels. A seed draws the labelled candidates,
             the same for every method, and the weights and patches. With several divisions it is also the
             number of the division.
@@ -70,17 +65,8 @@ class Protocol(Part):
         weight_decay: Weight decay of AdamW.
         beta: Price per nat of a message.
         modality_dropout: Probability that a patch lacks a modality, for every method.
-        primary_end_point: Primary end point in words; it is the first table of the report.
-        notes: Further remarks for the report.
     """
 
-    name: str
-    frozen: date | None = None
-    modalities: tuple[str, ...] = Field(min_length=2)
-    layout: str = "auto"
-    without: dict[str, str] = Field(default_factory=dict)
-    test: Literal["truth"] | int | tuple[str, ...]
-    splits: int = Field(1, ge=1)
     seeds: int = Field(5, ge=2)
     labels: tuple[int, ...] = Field(min_length=1)
     primary_labels: int
@@ -93,25 +79,14 @@ class Protocol(Part):
     weight_decay: float = 1e-2
     beta: float = 0.3
     modality_dropout: float = TrainingSettings.modality_dropout
-    primary_end_point: str
-    notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Protocol:
-        if self.splits > 1 and (not isinstance(self.test, int) or self.seeds != self.splits):
-            raise ValueError("with several splits, test must be a number, and seeds as many as splits")
+        if self.splits > 1 and self.seeds != self.splits:
+            raise ValueError("with several splits there must be seeds as many as splits")
         if self.primary_labels not in self.labels:
             raise ValueError("primary_labels must be one of labels")
         return self
-
-    @classmethod
-    def read(cls, path: Path) -> Protocol:
-        """Read a YAML file.
-
-        Raises:
-            ValueError: If the file does not fit the protocol.
-        """
-        return read_protocol(cls, path)
 
     @property
     def network(self) -> NetworkSettings:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
-from pathlib import Path
-from typing import Literal
-
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from benchmarks.ciml.methods import METHODS, RIGHT, SLICES
-from benchmarks.common.protocols import Part, digest_of, read_protocol, with_steps
+from benchmarks.common.protocols import Part, PoolProtocol, digest_of, with_steps
 from lib.ciml.network.settings import NetworkSettings
 from lib.ciml.training.train import TrainingSettings
 from lib.mdal.scoring.score_pool import ScoringSettings
@@ -113,19 +109,10 @@ class Headroom(Part):
     seeds: int = 2
 
 
-class Protocol(Part):
-    """One comparison.
+class Protocol(PoolProtocol):
+    """One comparison; `PoolProtocol` has the attributes that divide the pool.
 
     Attributes:
-        name: Name of the pool.
-        modalities: Modalities that the scoring and the segmenter see, by the pool's names.
-        layout: Layout of the pool.
-        without: Reason for each case that is left out, by id.
-        frozen: Date on which everything that decides the outcome was settled, before the first run.
-        test: Test patients, who are used for nothing else: `truth` takes those of the pool's truth.csv, a
-            number takes the first so many by the SHA-256 of their id, and a list names their ids.
-        splits: Number of divisions into candidates and test patients. With more than one, `test` is a number,
-            and each division takes the first by the SHA-256 of its own number and the id.
         budgets: Numbers of cases to label.
         pool_share: Share of the candidates that a seed may choose from. It is the same candidates for every
             strategy, and it makes the seeds differ even for an order without random draws.
@@ -140,18 +127,9 @@ class Protocol(Part):
         segmenter: Network of every run.
         scoring: Scoring of the candidates for every strategy.
         headroom: Trainings that settled the segmenter's schedule.
-        primary_end_point: Primary end point in words; it is the first table of the report.
-        notes: Further remarks for the report.
         order_seed: Seed of the order of the runs, which is shuffled so that an interruption is unbiased.
     """
 
-    name: str
-    modalities: tuple[str, ...] = Field(min_length=2)
-    layout: str = "auto"
-    without: dict[str, str] = Field(default_factory=dict)
-    frozen: date | None = None
-    test: Literal["truth"] | int | tuple[str, ...]
-    splits: int = Field(1, ge=1)
     budgets: tuple[int, ...] = Field(min_length=2)
     pool_share: float = Field(0.9, gt=0, le=1)
     full_seeds: int = 3
@@ -163,8 +141,6 @@ class Protocol(Part):
     segmenter: Segmenter
     scoring: Scoring = Scoring()
     headroom: Headroom
-    primary_end_point: str
-    notes: tuple[str, ...] = ()
     order_seed: int = 0
 
     @field_validator("budgets")
@@ -173,21 +149,6 @@ class Protocol(Part):
         if list(budgets) != sorted(set(budgets)) or budgets[0] < 1:
             raise ValueError("must rise, from 1 on")
         return budgets
-
-    @model_validator(mode="after")
-    def _divides_at_random(self) -> Protocol:
-        if self.splits > 1 and not isinstance(self.test, int):
-            raise ValueError("test must be a number with more than one split")
-        return self
-
-    @classmethod
-    def read(cls, path: Path) -> Protocol:
-        """Read a YAML file.
-
-        Raises:
-            ValueError: If the file does not fit the protocol.
-        """
-        return read_protocol(cls, path)
 
     def training_digest(self, contents: dict[str, str], tested: tuple[str, ...]) -> str:
         """Hash of everything that a training's result depends on apart from the chosen cases and the seed.
