@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from lib.cases.formats.image import Grid
 
-Array = NDArray[np.float32]
+Array = NDArray[np.float64]  # doubles, so that rounding to int16 gives the same image on every machine
 
 SHAPE = (24, 64, 64)  # a patch of the app's smallest network
 SPACING = (5.0, 3.0, 3.0)  # mm along D, H, W: thick slices, as in clinical 2-D series
@@ -78,19 +78,19 @@ def grid() -> Grid:
 def places() -> Array:
     """Offset of each voxel from the grid's centre in mm, up, forward, right, shape (3, D, H, W)."""
     axes = [(np.arange(size) - (size - 1) / 2) * step for size, step in zip(SHAPE, SPACING, strict=True)]
-    return np.asarray(np.stack(np.meshgrid(*axes, indexing="ij")), dtype=np.float32)
+    return np.asarray(np.stack(np.meshgrid(*axes, indexing="ij")))
 
 
 def smooth_field(rng: np.random.Generator, width_mm: float) -> Array:
     """Noise smoothed over `width_mm`, of mean 0 and deviation 1, shape (D, H, W)."""
-    noise = rng.standard_normal(SHAPE, dtype=np.float32)
+    noise = rng.standard_normal(SHAPE, dtype=np.float32).astype(np.float64)
     field = ndimage.gaussian_filter(noise, [width_mm / step for step in SPACING], mode="wrap", truncate=3.0)
-    return np.asarray((field - field.mean()) / field.std(), dtype=np.float32)
+    return np.asarray((field - field.mean()) / field.std())
 
 
 def inside(distance: Array) -> Array:
     """Share of each voxel within a border, from its signed distance to the border in mm, positive inside."""
-    return np.asarray(np.clip(0.5 + distance / EDGE_MM, 0.0, 1.0), dtype=np.float32)
+    return np.clip(0.5 + distance / EDGE_MM, 0.0, 1.0)
 
 
 def ellipsoid(centre: NDArray[np.float64], axes: NDArray[np.float64], at: Array) -> Array:
@@ -102,7 +102,7 @@ def ellipsoid(centre: NDArray[np.float64], axes: NDArray[np.float64], at: Array)
         at: Places in mm, shape (3, D, H, W).
     """
     radius = np.sqrt((((at - centre[:, None, None, None]) / axes[:, None, None, None]) ** 2).sum(axis=0))
-    return np.asarray((1.0 - radius) * axes.min(), dtype=np.float32)
+    return np.asarray((1.0 - radius) * axes.min())
 
 
 def draw_head(rng: np.random.Generator, *, age: float) -> Head:
@@ -114,10 +114,10 @@ def draw_head(rng: np.random.Generator, *, age: float) -> Head:
     """
     centre = np.array(CENTRE_MM) + rng.normal(0.0, 2.0, 3)
     axes = np.array(BRAIN_MM) * rng.normal(1.0, SIZE_DEVIATION, 3)
-    at = places() - centre[:, None, None, None].astype(np.float32)
+    at = places() - centre[:, None, None, None]
     origin = np.zeros(3)
     radius = 1.0 - ellipsoid(origin, axes, at) / axes.min() + WAVES * smooth_field(rng, WAVE_MM)
-    depth = np.asarray((1.0 - radius) * axes.mean(), dtype=np.float32)
+    depth = (1.0 - radius) * axes.mean()
     to_ventricle = _ventricles(at, VENTRICLE[0] + age * (VENTRICLE[1] - VENTRICLE[0]))
     fluid, cerebellum = _sulci(rng, at, depth, age)
     csf = np.maximum(inside(-fluid), inside(to_ventricle))
@@ -144,9 +144,9 @@ def _shells(depth: Array) -> dict[str, Array]:
     for name, thickness in zip(("csf", "bone", "scalp"), LAYERS_MM, strict=True):
         border += thickness
         reached = inside(depth + border)
-        shares[name] = np.asarray(reached - within, dtype=np.float32)
+        shares[name] = reached - within
         within = reached
-    return {**shares, "air": np.asarray(1.0 - within, dtype=np.float32)}
+    return {**shares, "air": 1.0 - within}
 
 
 def _sulci(rng: np.random.Generator, at: Array, depth: Array, age: float) -> tuple[Array, Array]:
@@ -162,7 +162,7 @@ def _sulci(rng: np.random.Generator, at: Array, depth: Array, age: float) -> tup
     width = SULCUS_MM[0] + age * (SULCUS_MM[1] - SULCUS_MM[0])
     nearest = np.minimum(np.minimum(sheet, fissure), tentorium) - width
     below = inside(TENTORIUM_MM + 0.3 * (at[1] + 40.0) - at[0]) * inside(-20.0 - at[1])
-    return np.minimum(nearest, depth).astype(np.float32), below
+    return np.minimum(nearest, depth), below
 
 
 def _ventricles(at: Array, size: float) -> Array:
@@ -175,7 +175,7 @@ def _ventricles(at: Array, size: float) -> Array:
     wide, high = 5.0 * size, 8.0 * size
     lateral = (np.sqrt(length) - np.sqrt((aside / wide) ** 2 + (height / high) ** 2)) * wide
     third = ellipsoid(np.zeros(3), np.array([11.0, 14.0, 2.0 * size]), at)
-    return np.asarray(np.maximum(lateral, third), dtype=np.float32)
+    return np.maximum(lateral, third)
 
 
 def _deep_grey(at: Array) -> Array:
@@ -189,7 +189,7 @@ def _hyperintensity(rng: np.random.Generator, to_ventricle: Array, white: Array,
     """White matter hyperintensities around the ventricles, 0 to 1; they grow in number and size with age."""
     near = np.clip(1.0 + to_ventricle / HYPERINTENSITY_REACH_MM, 0.0, 1.0)
     patches = inside(4.0 * (smooth_field(rng, 5.0) + 2.0 * near + 1.2 * age - 3.5))
-    return np.asarray(white * patches, dtype=np.float32)
+    return white * patches
 
 
 def _enhancing(rng: np.random.Generator, at: Array, depth: Array, to_ventricle: Array, csf: Array) -> Array:
@@ -198,4 +198,4 @@ def _enhancing(rng: np.random.Generator, at: Array, depth: Array, to_ventricle: 
     field = smooth_field(rng, 3.0)
     vessels = csf * (field > np.quantile(field, 1.0 - VESSELS_SHARE)) * (depth > -3.0)
     plexus = inside(to_ventricle - 1.0) * inside(8.0 - np.abs(at[1] + 26.0))
-    return np.asarray(np.maximum.reduce([sinus, vessels, plexus]), dtype=np.float32)
+    return np.asarray(np.maximum.reduce([sinus, vessels, plexus]))

@@ -186,7 +186,7 @@ def grow(lesion: Lesion, head: Head, rng: np.random.Generator, *, unique: str) -
         unique: Modality that alone shows a lobe of the lesion; without a lobe when empty.
     """
     centre = _settle(head, np.array(lesion.place) * head.axes + head.centre, rng)
-    brain = np.asarray(head.tissues["grey"] + head.tissues["white"], dtype=np.float32)
+    brain = head.tissues["grey"] + head.tissues["white"]
     within = inside(head.depth)
     at, rough = places(), ROUGHNESS * smooth_field(rng, 9.0)
     kind = KINDS[lesion.kind]
@@ -214,7 +214,7 @@ def grow(lesion: Lesion, head: Head, rng: np.random.Generator, *, unique: str) -
     alone = label & (plain < 0.5)
     regions = _regions(components, label)
     regions[alone] = LOBE_REGION.get(unique, 2)
-    return Grown(components, np.asarray(lobe, dtype=np.float32), label, regions, alone)
+    return Grown(components, lobe, label, regions, alone)
 
 
 def _regions(components: Mapping[str, Array], label: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -249,9 +249,9 @@ def _settle(head: Head, wanted: NDArray[np.float64], rng: np.random.Generator) -
     nearness = np.exp(-0.5 * (_distance(at, wanted) / PROTOTYPE_SCATTER["place"]) ** 2)
     far = np.exp(-_distance(at, wanted) / REGION_MM)  # so that a place is found wherever one is wanted
     weight = head.tissues["white"] * np.clip(head.depth / 20.0, 0.05, 1.0) * (nearness + 1e-3 * far)
-    flat = weight.ravel().astype(np.float64)
+    flat = weight.ravel()
     chosen = int(rng.choice(flat.size, p=flat / flat.sum()))
-    return np.asarray(at.reshape(3, -1)[:, chosen], dtype=np.float64)
+    return at.reshape(3, -1)[:, chosen]
 
 
 def _lobe(at: Array, spot: tuple[NDArray[np.float64], float], head: Head, rng: np.random.Generator) -> Array:
@@ -260,9 +260,9 @@ def _lobe(at: Array, spot: tuple[NDArray[np.float64], float], head: Head, rng: n
     size = max(UNIQUE_LEAST_MM, radius * float(rng.uniform(*UNIQUE_RADIUS)))
     towards = head.centre - centre + rng.normal(0.0, 20.0, 3)  # towards brain, away from the skull
     middle = centre + towards / (np.linalg.norm(towards) + 1e-9) * (radius + 0.3 * size)
-    return np.asarray(size - _distance(at, middle), dtype=np.float32)
+    return size - _distance(at, middle)
 
 
 def _distance(at: Array, centre: NDArray[np.float64]) -> Array:
-    offset = at - centre[:, None, None, None].astype(np.float32)
-    return np.asarray(np.sqrt((offset**2).sum(axis=0)), dtype=np.float32)
+    offset = at - centre[:, None, None, None]
+    return np.asarray(np.sqrt((offset**2).sum(axis=0)))

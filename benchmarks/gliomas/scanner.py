@@ -91,7 +91,7 @@ def signals(head: Head, lesion: Grown, *, contrast: float, unique: str, rng: np.
         Signals in the order of `MODALITIES`, shape (M, D, H, W).
     """
     texture = 1.0 + TEXTURE * smooth_field(rng, EDGE_MM)
-    images = np.zeros((len(MODALITIES), *texture.shape), dtype=np.float32)
+    images = np.zeros((len(MODALITIES), *texture.shape))
     for channel, modality in enumerate(MODALITIES):
         image = sum(head.tissues[name] * SIGNAL[name][channel] for name in TISSUES) * texture
         image = _laid_on(image, head.hyperintensity, SIGNAL["hyperintensity"][channel])
@@ -141,7 +141,7 @@ def damage(kind: str, image: Array, other: Array, rng: np.random.Generator) -> A
         case "ghosting":
             step = image.shape[1] // GHOSTS
             ghosts = sum((-1.0) ** copy * np.roll(image, copy * step, axis=1) for copy in range(1, GHOSTS))
-            return np.asarray(np.abs(image + GHOST * ghosts), dtype=np.float32)
+            return np.abs(image + GHOST * ghosts)
         case "noise":
             return noisy(image, DAMAGED_NOISE * top, rng)
         case "shifted":
@@ -154,15 +154,15 @@ def damage(kind: str, image: Array, other: Array, rng: np.random.Generator) -> A
 
 def noisy(image: Array, deviation: float, rng: np.random.Generator) -> Array:
     """Magnitude of the image with complex noise, which is Rician as in MR."""
-    real, imaginary = deviation * rng.standard_normal((2, *image.shape), dtype=np.float32)
-    return np.asarray(np.hypot(image + real, imaginary), dtype=np.float32)
+    drawn = rng.standard_normal((2, *image.shape), dtype=np.float32)
+    real, imaginary = deviation * drawn.astype(np.float64)
+    return np.asarray(np.hypot(image + real, imaginary))
 
 
 def moved(image: Array, by_mm: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Array:
     """The image shifted along D, H, W; voxels that come in mirror the border, with the noise of the image."""
-    shifted = ndimage.shift(image, by_mm / SPACING, order=1, mode="reflect")
-    return np.asarray(shifted, dtype=np.float32)
+    return np.asarray(ndimage.shift(image, by_mm / SPACING, order=1, mode="reflect"))
 
 
 def _laid_on(image: Array, share: Array, signal: Array | float) -> Array:
-    return np.asarray((1.0 - share) * image + share * signal, dtype=np.float32)
+    return (1.0 - share) * image + share * signal
