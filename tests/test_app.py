@@ -58,7 +58,7 @@ def test_the_default_order_is_offered_first_as_slicer_asks_for_the_first(
     samples: Samples, tmp_path: Path
 ) -> None:
     studies = str(samples("STS_025"))
-    for conf, first in (({}, "paced"), ({"strategy": "kmeans"}, "kmeans")):
+    for conf, first in (({}, "representative"), ({"strategy": "kmeans"}, "kmeans")):
         strategies = MdalCimlApp(str(tmp_path), studies, conf).info()["strategies"]
         assert next(iter(strategies)) == first
         assert strategies["random"] == strategies[first]

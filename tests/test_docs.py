@@ -67,8 +67,10 @@ def test_the_readme_has_at_most_900_words() -> None:
 
 def test_an_anchor_is_what_github_makes_of_a_heading(tmp_path: Path) -> None:
     document = tmp_path / "document.md"
-    document.write_text("# How `paced` was settled?\n\n```\n# no heading\n```\n\n## Twice\n\n## Twice\n")
-    assert _anchors(document) == {"how-paced-was-settled", "twice", "twice-1"}
+    document.write_text(
+        "# How `representative` was settled?\n\n```\n# no heading\n```\n\n## Twice\n\n## Twice\n"
+    )
+    assert _anchors(document) == {"how-representative-was-settled", "twice", "twice-1"}
 
 
 def test_a_link_to_a_file_that_is_not_there_is_found(tmp_path: Path) -> None:

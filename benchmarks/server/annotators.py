@@ -105,14 +105,14 @@ def main(
 def ours(folder: Path, cases: int) -> Iterator[tuple[list[str], str]]:
     """Start one server with its plan beside the studies."""
     with _planned(folder, cases, servers=1) as addresses:
-        yield addresses, "paced"
+        yield addresses, "representative"
 
 
 @contextmanager
 def ours_on_postgresql(folder: Path, cases: int) -> Iterator[tuple[list[str], str]]:
     """Start two servers of the same studies that share a database."""
     with postgresql() as url, _planned(folder, cases, servers=2, database_url=url) as addresses:
-        yield addresses, "paced"
+        yield addresses, "representative"
 
 
 @contextmanager
@@ -192,7 +192,7 @@ def _planned(folder: Path, cases: int, *, servers: int, **conf: str) -> Iterator
     generator = np.random.default_rng(0)
     order = [ids[place] for place in generator.permutation(cases)]
     scores = {id: CaseScore(float(generator.normal()), float(generator.uniform(0, 100))) for id in ids}
-    store.write(content="benchmark", seed=0, about={}, orders={"paced": order}, scores=scores)
+    store.write(content="benchmark", seed=0, about={}, orders={"representative": order}, scores=scores)
     store.close()
     with ExitStack() as stack:
         yield [

@@ -40,7 +40,7 @@ def main(
         app.mkdir()
         (app / "main.py").write_text(RIVAL)
         console.print("measuring …")
-        rows.append(measure("MDAL-CIML, paced", ours, APP, "paced", calls))
+        rows.append(measure("MDAL-CIML, representative", ours, APP, "representative", calls))
         rows.append(measure("MONAI Label, random", theirs, app, "random", calls))
     console.print(table_of(rows, f"{cases} cases, {calls} Next Samples over HTTP"))
     write_rows(ROWS, rows)
@@ -55,7 +55,7 @@ def write_plan(studies: Path, ids: list[str]) -> None:
         content="benchmark",
         seed=0,
         about={},
-        orders={"paced": order, "mdal": order, "uniform": order},
+        orders={"representative": order, "mdal": order, "uniform": order},
         scores={id: CaseScore(float(rng.normal()), float(rng.uniform(0, 100)), details) for id in ids},
     )
 

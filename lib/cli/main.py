@@ -114,13 +114,13 @@ def check(
 
 @app.command(
     cls=SelectCommand,
-    epilog="Example: python main.py select samples/sts --strategy paced --budget 20% "
+    epilog="Example: python main.py select samples/sts --strategy representative --budget 20% "
     "--output plan.csv\n\nOn several GPUs or processes: torchrun --nproc_per_node=4 main.py select …",
 )
 def select(
     studies: Studies,
     strategy: Annotated[
-        str | None, typer.Option(help="Whose order; the names are below.", show_default="paced")
+        str | None, typer.Option(help="Whose order; the names are below.", show_default="representative")
     ] = None,
     budget: Annotated[
         str | None,

@@ -93,7 +93,7 @@ class AppSettings(BaseModel):
     model_upload: bool = _key(False, "Administrators may send a trained model (PUT /model/ciml), which becomes the newest version")
 
     # which case next
-    strategy: str = _key("paced", "Order that answers under the name random, the only one that OHIF asks for: mdal, diversemd, paced, kmeans, stratified or uniform")
+    strategy: str = _key("representative", "Order that answers under the name random, the only one that OHIF asks for: mdal, diversemd, representative, kmeans, stratified or uniform")
     budget: str = _key("", "When Next Sample stops: 20 cases, a share such as 20% or 0.2, plateau (coverage hardly grows); empty: never", "cases or share", of_plan=True)
     lease_minutes: float = _key(120.0, "How long a case offered to one reader is kept from the others", "min", gt=0, le=525_600)
     database_url: str = _key("", "Database of the plan, postgresql://USER@HOST/NAME where several servers share it; empty: SQLite in work_dir")

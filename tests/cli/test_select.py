@@ -62,7 +62,7 @@ def test_every_case_of_the_pool_is_in_the_table_once(
         assert row["most_different_pair"] == max(by_pair, key=by_pair.__getitem__)
     assert not (tmp_path / "plan.png").exists()
     told = said(capsys.readouterr().out)
-    assert "2 of 7 cases by paced, budget 2" in told
+    assert "2 of 7 cases by representative, budget 2" in told
     assert "as reconstructed from its abstract" in told
     assert "Gates" in told
     assert "1 case is in quarantine" in told
@@ -85,7 +85,7 @@ def test_the_document_says_how_the_plan_came_to_be_and_agrees_with_the_table(
     assert document["settings"]["scoring"] == "quick"
     assert {"torch", "monai"} <= document["software"].keys()
     assert {gate["name"] for gate in document["gates"]} > {"retrieval", "seed_agreement"}
-    assert len(document["coverage"]["paced"]) == len(document["coverage"]["at"])
+    assert len(document["coverage"]["representative"]) == len(document["coverage"]["at"])
 
 
 @pytest.mark.slow
@@ -121,14 +121,14 @@ def test_the_rule_plateau_chooses_as_many_as_the_strategys_plateau(studies: Path
     file = tmp_path / "plan.json"
     assert select(studies, "--budget", "plateau", "--output", file, "--no-figure") == 0
     document = json.loads(file.read_text())
-    assert document["budget"]["cases"] == document["plateau"]["paced"]
-    assert sum(case["chosen"] for case in document["cases"]) == document["plateau"]["paced"]
+    assert document["budget"]["cases"] == document["plateau"]["representative"]
+    assert sum(case["chosen"] for case in document["cases"]) == document["plateau"]["representative"]
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--strategy", "best"), "strategy must be one of mdal, diversemd, paced"),
+        (("--strategy", "best"), "strategy must be one of mdal, diversemd, representative"),
         (("--budget", "130%"), "budget must be a number of cases (20)"),
         (("--budget", "0"), "budget must be a number of cases (20)"),
         (("--seed", "-1"), "seed must be"),

@@ -226,7 +226,9 @@ def test_studies_that_are_copied_into_the_folder_are_planned_without_a_restart(
         shutil.copytree(SAMPLES / "STS_008", studies / "STS_008")
         plan = PlanStore.beside(studies / ".mdal")
         wait_until(
-            lambda: sorted(plan.order("paced")) == ["STS_002", "STS_008"], seconds=120, what="a new plan"
+            lambda: sorted(plan.order("representative")) == ["STS_002", "STS_008"],
+            seconds=120,
+            what="a new plan",
         )
         shutil.move(studies / "STS_002", studies.parent / "away")
         shutil.move(studies / "STS_008", studies.parent / "away too")  # as a disk that is cut off

@@ -66,7 +66,7 @@ def test_the_default_strategy_is_one_of_those_that_are_offered() -> None:
     assert AppSettings().strategy in STRATEGIES
     assert read_settings({"strategy": "kmeans"}).strategy == "kmeans"
     with pytest.raises(
-        UserError, match="--conf strategy must be one of mdal, diversemd, paced, kmeans, strat"
+        UserError, match="--conf strategy must be one of mdal, diversemd, representative, kmeans, strat"
     ) as caught:
         read_settings({"strategy": "typiclust"})
     assert "got 'typiclust'" in str(caught.value)

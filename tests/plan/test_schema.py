@@ -69,6 +69,27 @@ def test_the_scripts_make_the_tables_that_the_store_works_with(database: str) ->
     engine.dispose()
 
 
+def test_an_order_that_was_renamed_is_found_under_its_new_name(database: str) -> None:
+    make_as_the_first_release(database)
+    engine = create_engine(database)
+    about = '{"gates": {}, "plateau": {"paced": 2, "mdal": 3}, "coverage": {"at": [1], "paced": [0.5]}}'
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE plan SET about = :about"), {"about": about})
+        connection.execute(text("INSERT INTO rank VALUES (1, 'paced', 1, 'c'), (1, 'paced', 2, 'a')"))
+    engine.dispose()
+    store = PlanStore(database, now=lambda: NOW)
+    plan = store.current()
+    assert plan is not None
+    assert store.order("representative") == ("c", "a")
+    assert store.order("paced") == ()
+    assert plan.about == {
+        "gates": {},
+        "plateau": {"representative": 2, "mdal": 3},
+        "coverage": {"at": [1], "representative": [0.5]},
+    }
+    store.close()
+
+
 def test_a_database_of_the_first_release_keeps_its_plan_leases_and_events(database: str) -> None:
     make_as_the_first_release(database)
     store = PlanStore(database, now=lambda: NOW)

@@ -32,7 +32,7 @@ def plan(workspace: Workspace) -> None:
         content="test",
         seed=0,
         about={},
-        orders={"paced": list(ORDER)},
+        orders={"representative": list(ORDER)},
         scores={id: CaseScore() for id in ORDER},
     )
 

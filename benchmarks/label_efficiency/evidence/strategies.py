@@ -15,7 +15,7 @@ from benchmarks.common.rival_orders import TITLES as ORDER_TITLES
 from benchmarks.label_efficiency.evidence.scores import Knowledge
 from lib.mdal.selection.candidates import Candidates, damage_last, planned, turns
 from lib.mdal.selection.clusters import find_clusters
-from lib.mdal.selection.facility_location import paced
+from lib.mdal.selection.facility_location import representative
 from lib.mdal.selection.strategies import diverse_md, max_md
 
 Strategy = Callable[[Knowledge, int, Generator], list[str]]
@@ -87,25 +87,27 @@ def kmeans_of_look(knowledge: Knowledge, budget: int, generator: Generator) -> l
     return ORDERS["kmeans"](replace(knowledge.candidates, features=look), budget, generator)
 
 
-def paced_everywhere(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """Paced as settled on generated gliomas, even if a place is another part of the body in each case."""
-    return damage_last(paced)(replace(knowledge.candidates, aligned=True), budget, generator)
+def representative_everywhere(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """`representative` as first settled, even if a place is another part of the body in each case."""
+    return damage_last(representative)(replace(knowledge.candidates, aligned=True), budget, generator)
 
 
 def facility(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
     """Cases that represent many others by the features of the scans, without any weights."""
     candidates = replace(knowledge.candidates, aligned=True, saliency_features=None)
-    return damage_last(partial(paced, salient=0.0, atypical=0.0))(candidates, budget, generator)
+    return damage_last(partial(representative, salient=0.0, atypical=0.0))(candidates, budget, generator)
 
 
-def paced_by_features(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
-    """Paced by the features of the scans instead of the appearance of the conspicuous places."""
-    return damage_last(paced)(replace(knowledge.candidates, saliency_features=None), budget, generator)
+def representative_by_features(knowledge: Knowledge, budget: int, generator: Generator) -> list[str]:
+    """`representative` by the features of the scans instead of the appearance of the conspicuous places."""
+    return damage_last(representative)(
+        replace(knowledge.candidates, saliency_features=None), budget, generator
+    )
 
 
-def _paced(knowledge: Knowledge, budget: int, generator: Generator, **weights: float) -> list[str]:
+def _representative(knowledge: Knowledge, budget: int, generator: Generator, **weights: float) -> list[str]:
     def order(candidates: Candidates, budget: int, generator: Generator) -> list[str]:
-        return paced(candidates, budget, generator, **weights)
+        return representative(candidates, budget, generator, **weights)
 
     return damage_last(order)(knowledge.candidates, budget, generator)
 
@@ -136,12 +138,12 @@ CONTROLS: dict[str, Strategy] = {
     "diversemd_random": diverse_random,
     "diversemd_min": diverse_min,
     "kmeans_look": kmeans_of_look,
-    "paced_everywhere": paced_everywhere,
+    "representative_everywhere": representative_everywhere,
     "facility": facility,
-    "paced_features": paced_by_features,
-    "paced_no_striking": partial(_paced, salient=0.0),
-    "paced_no_unusual": partial(_paced, atypical=0.0),
-    "paced_md": partial(_paced, difference=0.5),
+    "representative_features": representative_by_features,
+    "representative_no_striking": partial(_representative, salient=0.0),
+    "representative_no_unusual": partial(_representative, atypical=0.0),
+    "representative_md": partial(_representative, difference=0.5),
     "oracle": oracle,
 }
 NEEDED_SCORES = {
@@ -160,12 +162,12 @@ TITLES: dict[str, str] = {
     "mdal_usual": "MaxMD, cases of extreme difference last",
     "diversemd_usual": "DiverseMD, cases of extreme difference last",
     "kmeans_look": "k-means centres by how the conspicuous places look, cases of extreme difference last",
-    "paced_everywhere": "paced as first settled: weighted also where the place tells nothing",
+    "representative_everywhere": "`representative` as first settled: weighted also where places tell nothing",
     "facility": "cases that stand for many others, by the features, cases of extreme difference last",
-    "paced_features": "paced by the features of the scans",
-    "paced_no_striking": "paced without weighing how much is striking",
-    "paced_no_unusual": "paced without weighing how unusual a case looks",
-    "paced_md": "paced, also weighing the difference",
+    "representative_features": "`representative` by the features of the scans",
+    "representative_no_striking": "`representative` without weighing how much is striking",
+    "representative_no_unusual": "`representative` without weighing how unusual a case looks",
+    "representative_md": "`representative`, also weighing the difference",
     "oracle": "One of each kind of lesion in turn, none damaged, by the truth: out of reach",
 }
 

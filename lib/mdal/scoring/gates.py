@@ -144,7 +144,7 @@ def place_gate(explained: float) -> Gate:
         "place_tells", explained, explained >= PLACE_EXPLAINS, f"at least {PLACE_EXPLAINS:.0%}",
         f"{figure}: what is unlike the same place in others is conspicuous.",
         f"{figure}: cases show different parts of the body, so what is conspicuous in them cannot be told, "
-        "and paced is a random order with likely damaged scans last.",
+        "and the order `representative` is a random one, with likely damaged scans last.",
     )  # fmt: skip
     return replace(gate, of_the_order=False)
 

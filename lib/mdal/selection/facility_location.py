@@ -1,4 +1,4 @@
-"""Paced order: representative cases with conspicuous or atypical findings first, for any budget."""
+"""The order `representative`: cases that stand for many others and have much to see first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_DEVIATIONS = 2.0  # normal scores are clipped to this
 MOST_COMPARED = 4_000  # cases that are ordered jointly; their distances take 128 MB
 
 
-def paced(
+def representative(
     candidates: Candidates,
     budget: int,
     generator: Generator,

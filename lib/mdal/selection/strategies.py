@@ -20,7 +20,7 @@ from lib.mdal.selection.candidates import (
     planned,
 )
 from lib.mdal.selection.clusters import cluster_tree
-from lib.mdal.selection.facility_location import paced
+from lib.mdal.selection.facility_location import representative
 
 SOUND_SHARE = 0.8  # of the pool, by the difference of the case as a whole: DiverseMD prefers these
 
@@ -159,7 +159,7 @@ def _explain_chance(standing: Standing) -> str:
     return f" in a uniform order: {standing.differs}."
 
 
-def _explain_paced(standing: Standing) -> str:
+def _explain_representative(standing: Standing) -> str:
     if standing.salient_percentile is None:
         return f", drawn at random as cases here show different parts of the body: {standing.differs}."
     return (
@@ -182,12 +182,12 @@ STRATEGIES: dict[str, Strategy] = {
             _explain_rank,
         ),
         Strategy(
-            "paced",
-            "Paced: cases that stand for many others and have much to see first, likely damaged scans last; "
-            "random where cases show different parts of the body",
-            damage_last(paced),
+            "representative",
+            "Representative: cases that stand for many others and have much to see first, likely damaged "
+            "scans last; random where cases show different parts of the body",
+            damage_last(representative),
             False,
-            _explain_paced,
+            _explain_representative,
         ),
         Strategy(
             "kmeans",

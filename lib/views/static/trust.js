@@ -37,7 +37,7 @@ function gates(every) {
     [light(gate.light), gate.title, gate.value === null ? "\u2013" : figure(gate.value), gate.limit, gate.sentence]);
   const tables = [
     { caption: "Checks that an order by the difference depends on", rows: rows(true) },
-    { caption: "Checks on how to read single figures, and on what the strategy paced uses", rows: rows(false) },
+    { caption: "Checks on how to read single figures, and on what the order `representative` uses", rows: rows(false) },
   ];
   return [
     h("h2", {}, "Checks of the scoring"),

@@ -70,7 +70,7 @@ def test_nats_are_nats_only_where_the_mean_ratio_is_near_one():
 def test_cases_of_different_parts_of_the_body_are_not_compared_by_place():
     brains, anywhere = place_gate(0.67), place_gate(0.07)
     assert (brains.passed, anywhere.passed, place_gate(math.nan).passed) == (True, False, None)
-    assert "paced is a random order" in anywhere.sentence
+    assert "the order `representative` is a random one" in anywhere.sentence
     assert not anywhere.of_the_order
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from lib.mdal.selection.candidates import Candidates
-from lib.mdal.selection.facility_location import paced
+from lib.mdal.selection.facility_location import representative
 
 
 def pool(count: int = 200, seed: int = 0) -> Candidates:
@@ -20,7 +20,7 @@ def rows(order: list[str]) -> np.ndarray:
 
 
 def order_of(candidates: Candidates, budget: int = 20) -> list[str]:
-    return paced(candidates, budget, np.random.default_rng(0))
+    return representative(candidates, budget, np.random.default_rng(0))
 
 
 def test_every_case_comes_once_and_the_budget_changes_nothing() -> None:
@@ -40,14 +40,15 @@ def test_without_weights_the_first_case_is_the_one_nearest_to_all() -> None:
     candidates = pool()
     apart = np.linalg.norm(candidates.features[:, None] - candidates.features[None], axis=2)
     assert (
-        rows(paced(candidates, 20, np.random.default_rng(0), atypical=0.0))[0] == apart.sum(axis=1).argmin()
+        rows(representative(candidates, 20, np.random.default_rng(0), atypical=0.0))[0]
+        == apart.sum(axis=1).argmin()
     )
 
 
 def test_unusual_cases_come_earlier_than_without_their_weight() -> None:
     candidates = pool(count=400)
     far = np.linalg.norm(candidates.features - candidates.features.mean(axis=0), axis=1)
-    without = rows(paced(candidates, 20, np.random.default_rng(0), atypical=0.0))
+    without = rows(representative(candidates, 20, np.random.default_rng(0), atypical=0.0))
     assert far[rows(order_of(candidates))[:40]].mean() > far[without[:40]].mean() + 0.3
 
 
@@ -55,7 +56,7 @@ def test_the_difference_counts_only_where_it_is_weighed() -> None:
     candidates = pool(count=400)
     other = replace(candidates, difference=candidates.difference[::-1])
     assert order_of(other) == order_of(candidates)
-    order = rows(paced(candidates, 20, np.random.default_rng(0), difference=0.5))
+    order = rows(representative(candidates, 20, np.random.default_rng(0), difference=0.5))
     assert candidates.difference[order][:80].mean() > candidates.difference[order].mean() + 0.3
 
 
@@ -83,7 +84,7 @@ def test_where_the_place_tells_nothing_the_order_is_random() -> None:
     order = order_of(unknown)
     assert sorted(order) == sorted(unknown.ids)
     assert order == order_of(unknown.take(rng.permutation(200)))
-    chosen = [rows(paced(unknown, 20, np.random.default_rng(seed)))[:20] for seed in range(200)]
+    chosen = [rows(representative(unknown, 20, np.random.default_rng(seed)))[:20] for seed in range(200)]
     assert abs(salient[np.array(chosen)].mean() - salient.mean()) < 0.02
     assert salient[rows(order_of(known))[:20]].mean() > salient.mean() + 0.1
 

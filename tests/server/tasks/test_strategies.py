@@ -58,7 +58,7 @@ def write_plan(workspace: Workspace, **about: object) -> None:
         id: CaseScore(np.float32(1.5), 66.7, details, 2.25, place, np.array([float(place), 0.0]))
         for place, id in enumerate(order)
     }
-    orders = {name: order for name in ("paced", "mdal", "diversemd", "uniform")}
+    orders = {name: order for name in ("representative", "mdal", "diversemd", "uniform")}
     workspace.plan.write(content="x", seed=0, scores=scores, orders=orders, about=about)
 
 
@@ -115,19 +115,21 @@ def test_failed_gates_are_said_only_where_the_order_follows_the_difference(works
     failed = ["The difference follows foreground volume (correlation -0.6): it may measure that instead."]
     write_plan(workspace, warnings=failed, gates=[{"name": "follows foreground volume", "passed": False}])
     assert facts_of(ask(workspace, "mdal"))["warnings"] == failed
-    assert facts_of(ask(workspace, "paced"))["warnings"] == []
+    assert facts_of(ask(workspace, "representative"))["warnings"] == []
     write_plan(workspace, warnings=["Cases are offered in uniform order: too few."])
-    assert facts_of(ask(workspace, "paced"))["warnings"] == ["Cases are offered in uniform order: too few."]
+    assert facts_of(ask(workspace, "representative"))["warnings"] == [
+        "Cases are offered in uniform order: too few."
+    ]
 
 
-def test_a_paced_order_says_what_there_is_to_see_and_why_a_case_is_kept_for_last() -> None:
+def test_a_representative_order_says_what_there_is_to_see_and_why_a_case_is_kept_for_last() -> None:
     seen = CaseScore(0.5, 40.0, {"salient_percentile": 77.8, "most_different_pair": "CT/PET"})
-    assert reason(seen, 3, 60, strategy="paced") == (
+    assert reason(seen, 3, 60, strategy="representative") == (
         "Case 3 of 60: it represents similar cases, it has more conspicuous places than 78 % of the other "
         "cases, and its modalities differ more than those of 40 % of the other cases, CT/PET most."
     )
     anywhere = replace(seen, details={})
-    assert reason(anywhere, 3, 60, strategy="paced") == (
+    assert reason(anywhere, 3, 60, strategy="representative") == (
         "Case 3 of 60, drawn at random as cases here show different parts of the body: its modalities differ "
         "more than those of 40 % of the other cases."
     )
@@ -169,7 +171,7 @@ def test_what_may_mislead_is_said_with_the_case(workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("budget", "plateau", "given"), [("", 1, 3), ("2", 1, 2), ("34%", 1, 1), ("plateau", 2, 2)]
 )
-@pytest.mark.parametrize("strategy", ["paced", "mdal", "diversemd", "uniform"])
+@pytest.mark.parametrize("strategy", ["representative", "mdal", "diversemd", "uniform"])
 def test_nothing_is_offered_once_the_budget_is_labelled_or_in_hands(
     workspace: Workspace, strategy: str, budget: str, plateau: int, given: int
 ) -> None:

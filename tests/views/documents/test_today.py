@@ -30,13 +30,13 @@ def plan(workspace: Workspace, order: tuple[str, ...] = ("STS_025", "STS_008", "
         "warnings": ["The order is partly chance."],
     }
     workspace.plan.write(
-        content="x", seed=0, scores=dict.fromkeys(order, score), orders={"paced": order}, about=about
+        content="x", seed=0, scores=dict.fromkeys(order, score), orders={"representative": order}, about=about
     )
 
 
 def take(workspace: Workspace, annotator: str) -> None:
     workspace.plan.lease_next(
-        workspace.plan.order("paced"),
+        workspace.plan.order("representative"),
         annotator=annotator,
         read_pool=lambda: PoolState(set(CASES), set()),
         lease=timedelta(hours=1),

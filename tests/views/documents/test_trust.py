@@ -88,7 +88,7 @@ def test_what_the_order_hangs_on_comes_first_and_of_that_what_failed(workspace: 
         ("nats calibrated", "failed"),
     ]
     assert told["headline"].startswith("1 of 3 checks failed")
-    assert told["headline"].endswith("The order in use, paced, does not rank by the difference.")
+    assert told["headline"].endswith("The order in use, representative, does not rank by the difference.")
     by_difference = Workspace(workspace.folders.studies, AppSettings(**{**QUICK, "strategy": "diversemd"}))
     assert "The order in use" not in trust(by_difference)["headline"]
 
@@ -140,8 +140,8 @@ def test_protocols_are_told_apart_by_voxel_size(workspace: Workspace) -> None:
 
 
 def test_the_budget_and_the_stop_rule_are_told_in_cases(workspace: Workspace) -> None:
-    curves = {"at": [1, 2, 4], "paced": [0.1, 0.5, 1.0]}
-    write(workspace, [gate("retrieval", True)], coverage=curves, plateau={"paced": 2})
+    curves = {"at": [1, 2, 4], "representative": [0.1, 0.5, 1.0]}
+    write(workspace, [gate("retrieval", True)], coverage=curves, plateau={"representative": 2})
     coverage = trust(workspace)["coverage"]
     assert coverage["curves"][0]["plateau"] == 2
     assert coverage["budget"] == {"rule": "", "cases": 4}

@@ -58,7 +58,7 @@ def test_controls_of_the_scores_rank_by_the_other_difference() -> None:
     assert choose("in_sample", known, budget=3, seed=0) != choose("mdal", known, budget=3, seed=0)
 
 
-@pytest.mark.parametrize("name", ["mdal", "diversemd", "stratified", "kmeans_look", "paced"])
+@pytest.mark.parametrize("name", ["mdal", "diversemd", "stratified", "kmeans_look", "representative"])
 def test_likely_damaged_cases_are_chosen_last_but_by_the_unguarded_order(name: str) -> None:
     known = knowledge()
     damage = np.random.default_rng(5).standard_normal(len(known.candidates))
