@@ -1,4 +1,4 @@
-"""Names of structures: their code, their colour, and the spellings that count as the same name."""
+"""Names of structures: their code, and the spellings that count as the same name."""
 
 from __future__ import annotations
 
@@ -28,25 +28,11 @@ _CODE_OF_WORD = {
     "cyst": Code("367643001", "SCT", "Cyst"),
 }
 _GENERIC = {"segment", "segmentation", "label", "mask", "untitled"}  # default names in viewers
-_COLOURS = (  # CIELab (L*, a*, b*); distinct for colour-blind readers as well
-    (54.2, 43.3, 63.3),  # vermilion
-    (69.8, -12.0, -34.8),  # sky blue
-    (89.1, -13.3, 75.5),  # yellow
-    (57.7, -45.7, 12.8),  # green
-    (61.0, 38.5, -10.6),  # purple
-    (46.0, -2.7, -41.4),  # blue
-    (70.6, 16.5, 74.7),  # orange
-)
 
 
 def type_of(name: str) -> Code:
     """Coded type of a structure; a lesion if its name is not more specific."""
     return next((code for word, code in _CODE_OF_WORD.items() if word in _key(name)), LESION)
-
-
-def colour_of(value: int) -> tuple[float, float, float]:
-    """Colour of a label value (1 or more) in CIELab (L*, a*, b*)."""
-    return _COLOURS[(value - 1) % len(_COLOURS)]
 
 
 def values_of(segments: Sequence[str], labels: Mapping[str, int]) -> list[int]:

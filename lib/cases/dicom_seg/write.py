@@ -19,13 +19,13 @@ from lib.cases.dicom_seg.terms import (
     ABNORMAL_STRUCTURE,
     ARTIFICIAL_INTELLIGENCE,
     LONG_STRING,
-    colour_of,
     type_of,
 )
 from lib.cases.dicom_seg.timestamps import write_moment
 from lib.cases.formats.dicom import Series
 from lib.cases.formats.dicom_file import read_frames_header
 from lib.cases.formats.image import Volume, resample
+from lib.cases.structure_colours import cielab_of
 
 MANUFACTURER = "MDAL-CIML"
 SHORT_STRING = 16  # longest StudyID in DICOM (SH), in characters
@@ -201,7 +201,7 @@ def _describe(name: str, *, number: int, series: Series, author: Author) -> hd.s
         tracking_id=f"{series.patient} {name}".strip(),
         tracking_uid=generate_uid(entropy_srcs=[series.study, name]),
     )
-    segment.RecommendedDisplayCIELabValue = list(hd.color.CIELabColor(*colour_of(number)).value)
+    segment.RecommendedDisplayCIELabValue = list(hd.color.CIELabColor(*cielab_of(number)).value)
     return segment
 
 

@@ -32,7 +32,7 @@ from lib.views.pictures.difference_map import colour_range, difference_map, midd
 from lib.views.pictures.picture_cache import PictureCache
 from lib.views.pictures.planes import DrawnDifference, readable_case, write_planes
 
-CASE_FILES_VERSION = 2  # raise when a file of the same case changes
+CASE_FILES_VERSION = 3  # raise when a file of the same case changes
 NIFTI = ".nii.gz"
 PatientPoint = tuple[float, float, float]  # RAS mm
 
@@ -142,10 +142,13 @@ class CaseFiles:
             if differences.falling(case.id).size:
                 found = difference_map(prepared, differences)
                 drawn = DrawnDifference(found, colour_range(differences))
-            write_planes(path, prepared, through=through, label=volume, difference=drawn)
+            write_planes(
+                path, prepared, through=through, label=volume, structures=structures, difference=drawn
+            )
 
         stamps = [source.stamp() for source in case.modalities.values() if source.path.exists()]
-        shown = ["planes", CASE_FILES_VERSION, case.id, list(prepared.modalities), stamps]
+        structures = dict(self.workspace.decomposition.labels)
+        shown = ["planes", CASE_FILES_VERSION, case.id, list(prepared.modalities), stamps, structures]
         places = differences.falling(case.id)[:3].tolist()
         return self._pictures.file(*shown, through, places, label and label.name, suffix=".jpg", make=make)
 

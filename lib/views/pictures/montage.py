@@ -16,18 +16,20 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from lib.cases.formats.image import Volume
 from lib.cases.preprocessing import PreparedCase
 from lib.ciml.inference.contribution_maps import MEASURE_UNITS, Link
 from lib.ciml.inference.explanation import Explanation
 from lib.ciml.inference.predict import body_box
 from lib.runtime.files import replacing
+from lib.views.pictures.outlines import draw_outlines, draw_structures, volumes_of
 from lib.views.pictures.reorientation import Reorientation
 from lib.views.pictures.thumbnails import displayed
 
 CIML_METHOD = "CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670)"
 _CELL_INCHES, _DPI = 3.1, 120
 _LETTERS_PER_INCH = 11  # in the caption
-_OUTLINE, _GREY = "#00e5ff", "#9aa5b1"
+_GREY = "#9aa5b1"
 _FOR, _AGAINST = "#ff6d00", "#2962ff"
 LEGENDS = {
     "attention": "attention A to the sender",
@@ -112,8 +114,8 @@ def draw_montage(
         version: Version of the model, for the caption.
         measure: Measure of the maps; all maps share one colour scale.
     """
-    region = (explanation.probabilities >= 0.5).any(axis=0)
-    plane, links = Plane.through(case, region), _links_by_row(case, explanation)
+    label = explanation.decomposition.labels_of(explanation.probabilities)
+    plane, links = Plane.through(case, label > 0), _links_by_row(case, explanation)
     maps = explanation.maps[measure]
     shown = {link: plane.of(maps[link]) for row in links.values() for link in row}
     scale = _scale(list(shown.values()), signed=measure == "gradient")
@@ -127,15 +129,17 @@ def draw_montage(
         for axes in line:
             axes.axis("off")
         _draw_image(line[0], image, plane)
-        _draw_outline(line[0], plane.of(region), plane)
+        draw_outlines(line[0], plane.of(label), size_mm=plane.size_mm)
         _title(line[0], f"{name}, outline of all subtasks")
         for axes, link in zip(line[1:], row, strict=False):
             _draw_image(axes, image, plane)
             _draw_map(axes, shown[link], scale, plane)
-            _draw_outline(axes, plane.of(region), plane)
+            draw_outlines(axes, plane.of(label), size_mm=plane.size_mm)
             number = explanation.contributions[measure][link]
             _title(axes, f"{link[0]} → subtask {link[1]}: {number:.2f}")
     _draw_legend(figure, cells, scale, measure)
+    structures = explanation.decomposition.labels
+    draw_structures(figure, volumes_of(Volume(label, case.grid)), structures)
     caption = _caption(case, explanation, plane, sentence, version)
     lines = [textwrap.fill(line, int(_LETTERS_PER_INCH * size[0])) for line in caption.splitlines()]
     figure.suptitle("\n".join(lines), color="white", fontsize=11, parse_math=False)
@@ -195,15 +199,6 @@ def _draw_map(axes: Axes, values: NDArray[Any], scale: ScalarMappable, plane: Pl
         extent=(0.0, width, height, 0.0),
         interpolation="bilinear",
     )
-
-
-def _draw_outline(axes: Axes, region: NDArray[np.bool_], plane: Plane) -> None:
-    if region.any():
-        height, width = plane.size_mm
-        rows, columns = region.shape
-        down = (np.arange(rows) + 0.5) * height / rows
-        across = (np.arange(columns) + 0.5) * width / columns
-        axes.contour(across, down, region, [0.5], colors=_OUTLINE, linewidths=1.1)
 
 
 def _title(axes: Axes, text: str) -> None:

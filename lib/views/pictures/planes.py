@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +23,12 @@ from lib.mdal.representation.views import view_box
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.views.pictures.difference_map import ColourRange
+from lib.views.pictures.outlines import draw_outlines, draw_structures, volumes_of
 from lib.views.pictures.reorientation import Reorientation
 from lib.views.pictures.thumbnails import displayed
 
 _CELL_INCHES, _DPI, _QUALITY = 2.6, 100, 80
-_CROSS, _OUTLINE = "#ffc24b", "#00e5ff"
+_CROSS = "#ffc24b"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,7 @@ def write_planes(
     *,
     through: tuple[float, float, float] | None = None,
     label: Volume | None = None,
+    structures: Mapping[str, int] | None = None,
     difference: DrawnDifference | None = None,
 ) -> None:
     """Write a JPEG with a row per modality and a column per plane.
@@ -96,10 +99,11 @@ def write_planes(
         path: File to write.
         case: Prepared case.
         through: Point in RAS mm; None for the middle of the label, or of the body without a label.
-        label: Label to draw as an outline.
+        label: Label to draw as outlines.
+        structures: Value of each structure's name, for the legend.
         difference: Where the modalities differ, in a row of its own; None for no such row.
     """
-    figure = draw_planes(case, through=through, label=label, difference=difference)
+    figure = draw_planes(case, through=through, label=label, structures=structures, difference=difference)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script shows boxes
         figure.savefig(path, format="jpeg", pil_kwargs={"quality": _QUALITY, "optimize": True})
@@ -110,12 +114,13 @@ def draw_planes(
     *,
     through: tuple[float, float, float] | None = None,
     label: Volume | None = None,
+    structures: Mapping[str, int] | None = None,
     difference: DrawnDifference | None = None,
 ) -> Figure:
     """Draw the figure that `write_planes` saves."""
-    region = None if label is None else resample(label, case.grid, nearest=True).array > 0
+    outlined = None if label is None else resample(label, case.grid, nearest=True).array
     patient = Reorientation.to("LPI", case.grid)
-    place = patient.index(_voxel(case, through, region))
+    place = patient.index(_voxel(case, through, None if outlined is None else outlined > 0))
     body = patient.volume(case.foreground)
     window, step = patient.box(view_box(case.foreground)), patient.spacing
     names = [name for name, here in zip(case.modalities, case.present, strict=True) if here]
@@ -130,7 +135,7 @@ def draw_planes(
         facecolor="black",
     )
     cells = figure.subplots(count, len(_VIEWS), squeeze=False, width_ratios=widths)
-    outline = None if region is None else patient.volume(region)
+    outline = None if outlined is None else patient.volume(outlined)
     cuts = [_Cut(view, place, window, step) for view in _VIEWS]
     shown = {
         name: _images(patient.volume(case.array[case.modalities.index(name)]), body, name, cuts)
@@ -146,6 +151,8 @@ def draw_planes(
             _draw(axes, cut, image, None if outline is None else cut.of(outline))
             _colour(axes, cut, cut.of(departure), difference.range)
             _name(axes, f"where the modalities differ, {cut.view.name}")
+    if label is not None and structures:
+        draw_structures(figure, volumes_of(label), structures)
     return figure
 
 
@@ -208,7 +215,7 @@ def _images(
     return [part.reshape(plane.shape) for part, plane in zip(np.split(shown, ends), planes, strict=True)]
 
 
-def _draw(axes: Axes, cut: _Cut, image: NDArray[np.float32], outline: NDArray[np.bool_] | None) -> None:
+def _draw(axes: Axes, cut: _Cut, image: NDArray[np.float32], outline: NDArray[Any] | None) -> None:
     height, width = cut.size_mm
     axes.axis("off")
     axes.imshow(
@@ -217,10 +224,8 @@ def _draw(axes: Axes, cut: _Cut, image: NDArray[np.float32], outline: NDArray[np
     down, across = cut.cross_mm
     axes.axhline(down, color=_CROSS, linewidth=0.6, alpha=0.7)
     axes.axvline(across, color=_CROSS, linewidth=0.6, alpha=0.7)
-    if outline is not None and outline.any() and not outline.all():
-        rows, columns = outline.shape
-        y, x = (np.arange(rows) + 0.5) * height / rows, (np.arange(columns) + 0.5) * width / columns
-        axes.contour(x, y, outline, [0.5], colors=_OUTLINE, linewidths=1.1)
+    if outline is not None:
+        draw_outlines(axes, outline, size_mm=cut.size_mm)
     for place, side in zip((0.03, 0.97), cut.view.sides, strict=True):
         mark = axes.text(
             place, 0.5, side, color="white", fontsize=8, ha="center", va="center", transform=axes.transAxes

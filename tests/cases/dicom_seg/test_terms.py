@@ -1,7 +1,7 @@
 import pytest
 
 from lib.cases.case import CaseError
-from lib.cases.dicom_seg.terms import colour_of, type_of, values_of
+from lib.cases.dicom_seg.terms import type_of, values_of
 
 GLIOMA = {"necrotic core": 1, "oedema": 2, "enhancing tumour": 3}
 
@@ -22,10 +22,6 @@ GLIOMA = {"necrotic core": 1, "oedema": 2, "enhancing tumour": 3}
 )
 def test_a_name_says_the_code_of_its_structure(name: str, code: str) -> None:
     assert type_of(name).value == code
-
-
-def test_neighbouring_labels_have_different_colours_and_there_is_one_for_any_value() -> None:
-    assert all(colour_of(value) != colour_of(value + 1) for value in range(1, 255))
 
 
 def test_case_separators_and_british_or_american_spelling_do_not_matter() -> None:

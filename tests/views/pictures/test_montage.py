@@ -11,6 +11,7 @@ from PIL import Image
 
 from lib.cases.formats.image import Grid
 from lib.cases.preprocessing import PreparedCase
+from lib.cases.structure_colours import colour_of
 from lib.ciml.decomposition.table import decomposition_for
 from lib.ciml.inference.explanation import Explanation, Link, messages_of
 from lib.views.pictures.montage import Plane, draw_montage, write_montage
@@ -100,7 +101,7 @@ def test_the_same_case_gives_the_same_png(tmp_path: Path) -> None:
         write_montage(case_of(RAS), explained(region_at(RIGHT_FRONT)), tmp_path / name)
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
     pixels = np.asarray(Image.open(tmp_path / "first.png").convert("RGB"), dtype=float) / 255
-    outline = np.abs(pixels - to_rgb("#00e5ff")).max(axis=-1) < 0.05
+    outline = np.abs(pixels - to_rgb(colour_of(1))).max(axis=-1) < 0.05
     assert outline.sum() > 100
 
 

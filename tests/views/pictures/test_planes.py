@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.image import AxesImage
 
 from lib.cases.formats.image import Volume
+from lib.cases.structure_colours import colour_of
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.workspace import Workspace
 from lib.views.pictures.difference_map import colour_range, difference_map, middle_of
@@ -51,6 +53,24 @@ def test_a_labelled_case_is_cut_through_its_label(tmp_path: Path) -> None:
     assert all((picture == 1.0).any() for picture in drawn(draw_planes(case, label=bright))[:3])
     write_planes(tmp_path / "planes.jpg", case, label=bright)
     assert (tmp_path / "planes.jpg").read_bytes().startswith(b"\xff\xd8")
+
+
+def test_each_structure_has_its_colour_and_the_legend_says_its_volume() -> None:
+    case = prepared(*affines()["ras"])
+    values = np.zeros(case.grid.shape, np.uint8)
+    values[2:8, 4:12, 4:12] = 2
+    values[4:6, 6:10, 6:10] = 1
+    shown = draw_planes(case, label=Volume(values, case.grid), structures={"core": 1, "oedema": 2, "rim": 3})
+    colours = {
+        to_hex(colour)
+        for axes in shown.axes
+        for lines in axes.collections
+        for colour in lines.get_edgecolor()
+    }
+    assert colours == {colour_of(1), colour_of(2)}
+    millilitres = np.bincount(values.ravel())[1:] * np.prod(case.grid.spacing) / 1000.0
+    legend = [text.get_text() for text in shown.legends[0].get_texts()]
+    assert legend == [f"core, {millilitres[0]:.1f} ml", f"oedema, {millilitres[1]:.1f} ml"]
 
 
 def test_a_case_with_a_damaged_image_is_shown_with_the_others(tmp_path: Path) -> None:
