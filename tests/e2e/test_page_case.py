@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SAMPLE = ROOT / "samples" / "sts" / "STS_002"
 VOXEL_MM = 3.3  # the largest of the samples' voxel sizes
 MARKUP = "<img src=x onerror=alert(1)>"
-OUTLINE = np.array((0, 229, 255))
+OUTLINE = np.array((86, 180, 233))  # of the first structure
+SECOND = np.array((213, 94, 0))
 
 
 def tilted(grid: Grid) -> Grid:
@@ -38,7 +39,8 @@ def tilted(grid: Grid) -> Grid:
 
 
 def wait_until_loaded(page: Page) -> None:
-    page.window.page.get_by_role("group", name="Shown over the images").wait_for()
+    page.window.page.get_by_role("combobox", name="Outline").wait_for()
+    expect(page.window.page.locator(".legends [role=status]")).not_to_contain_text("Loading")
 
 
 def places(page: Page) -> np.ndarray:
@@ -56,9 +58,15 @@ def pixels(canvas: Locator) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")).astype(int)
 
 
-def outlined(picture: np.ndarray) -> int:
+def outlined(picture: np.ndarray, colour: np.ndarray = OUTLINE) -> int:
     """Pixels in about the colour of an outline."""
-    return int((np.abs(picture - OUTLINE).sum(axis=2) < 150).sum())
+    return int((np.abs(picture - colour).sum(axis=2) < 60).sum())
+
+
+def choose(page: Page, select: str, option: str) -> None:
+    """Choose what is drawn over the images, and wait until it is."""
+    page.window.page.get_by_role("combobox", name=select).select_option(label=option)
+    expect(page.window.page.locator(".legends [role=status]")).not_to_contain_text("Loading")
 
 
 def test_every_modality_is_shown_at_the_same_place_whatever_its_grid(page: Page, tmp_path: Path) -> None:
@@ -94,8 +102,8 @@ def test_every_modality_is_shown_at_the_same_place_whatever_its_grid(page: Page,
         moved()
     tab.get_by_role("button", name="Slice up").click()
     moved()
-    tab.get_by_role("button", name="Go to the segmentation").click()
-    expect(tab.locator(".overlays [role=status]")).to_have_text("")
+    tab.get_by_role("button", name="To the lesion").click()
+    expect(tab.locator(".legends [role=status]")).to_have_text("")
     here = moved()
     ct = nib.load(SAMPLE / "CT.nii.gz")
     i, j, k = (np.linalg.inv(ct.affine) @ [*here, 1.0])[:3].round().astype(int)
@@ -130,31 +138,62 @@ def test_presets_and_overlays_change_what_is_drawn(page: Page) -> None:
     tab.mouse.move(box["x"] + 100, box["y"] + 90, steps=4)
     tab.mouse.up(button="right")
     expect(tab.locator(".screen select").nth(names.index("CT"))).to_have_value("by hand")
-    tab.get_by_role("button", name="Go to the segmentation").click()
-    expect(tab.locator(".overlays [role=status]")).to_have_text("")
-    assert outlined(pixels(ct)) == 0
-    tab.get_by_role("radio", name="Label, final").check()
-    expect(tab.locator(".overlays [role=status]")).to_have_text("")
-    tab.get_by_role("slider", name="Opacity").fill("1")
-    assert outlined(pixels(ct)) > 100
+    tab.get_by_role("button", name="To the lesion").click()
+    assert outlined(pixels(ct)) > 100, "a reader's label is shown at once"
     assert outlined(pixels(pet)) > 100
     about = json.loads(tab.evaluate("fetch('api/cases/STS_002').then(answer => answer.text())"))
     before = pixels(ct)
-    tab.get_by_role("radio", name="Where MR_T1/CT differ").check()
-    tab.locator(".legend svg").wait_for()
+    choose(page, "Colour", "MR_T1/CT")
     scale = next(known for known in about["differences"] if known["pair"] == "MR_T1/CT")
     assert f"{scale['high']:.2f} deviations" in tab.locator(".legend").inner_text()
-    assert outlined(pixels(ct)) == 0
     assert np.abs(pixels(ct) - before).mean() > 1.0
+    assert outlined(pixels(ct)) > 100, "the label stays above the map"
     page.screenshot("case_difference")
+    choose(page, "Outline", "none")
+    assert outlined(pixels(ct)) == 0
     before = pixels(ct)
-    tab.get_by_role("radio", name="Where the model is unsure").check()
-    expect(tab.locator(".overlays [role=status]")).to_contain_text("a coin toss")
+    choose(page, "Colour", "where it is unsure")
+    expect(tab.locator(".legends [role=status]")).to_contain_text("a coin toss")
     assert "+0.69 nats" in tab.locator(".legend").inner_text()
     assert np.abs(pixels(ct) - before).mean() > 1.0
     page.screenshot("case_uncertainty")
-    tab.get_by_role("radio", name="Nothing").check()
+    choose(page, "Colour", "none")
     tab.locator(".legend svg").wait_for(state="detached")
+    before = pixels(ct)
+    tab.get_by_role("checkbox", name="Three planes").check()
+    assert np.abs(pixels(ct) - before).mean() > 1.0
+
+
+def test_each_structure_has_its_colour_name_volume_and_switch(page: Page, tmp_path: Path) -> None:
+    tab = page.window.page
+    gtv = read_volume(Source(SAMPLE / "GTV.nii.gz"))
+    halves = (gtv.array > 0).astype(np.uint8)
+    halves[:, :, int(np.argwhere(halves)[:, 2].mean()) :] *= 2
+    write_nifti(Volume(halves, gtv.grid), tmp_path / "label.nii.gz", durable=False)
+    names = [
+        {"name": MARKUP, "value": 1, "colour": "#56b4e9"},
+        {"name": "oedema", "value": 2, "colour": "#d55e00"},
+        {"name": "absent", "value": 3, "colour": "#f0e442"},
+    ]
+    tab.route(
+        "**/api/cases/STS_002",
+        lambda route: route.fulfill(json=route.fetch().json() | {"structures": names}),
+    )
+    tab.route("**/labels/final.nii.gz", lambda route: route.fulfill(path=tmp_path / "label.nii.gz"))
+    page.open("case/STS_002")
+    wait_until_loaded(page)
+    ml = np.bincount(halves.ravel())[1:] * np.prod(gtv.grid.spacing) / 1000.0
+    switches = tab.locator(".legend label")
+    expect(switches).to_have_text([f"{MARKUP}, {ml[0]:.1f} ml", f"oedema, {ml[1]:.1f} ml"])
+    ct = tab.locator(".screen canvas").first
+    assert min(outlined(pixels(ct)), outlined(pixels(ct), SECOND)) > 50
+    page.screenshot("case_structures")
+    tab.get_by_role("checkbox", name="oedema").uncheck()
+    expect(tab.locator(".legends [role=status]")).not_to_contain_text("Loading")
+    assert outlined(pixels(ct)) > 50
+    assert outlined(pixels(ct), SECOND) == 0
+    expect(switches).to_have_text([f"{MARKUP}, {ml[0]:.1f} ml", f"oedema, {ml[1]:.1f} ml"])
+    assert tab.locator("img[src=x]").count() == 0
 
 
 def test_what_comes_from_files_and_people_is_text(page: Page) -> None:

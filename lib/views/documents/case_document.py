@@ -7,6 +7,7 @@ from typing import Any
 from lib.cases.case import Case, Source
 from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.formats.image import read_grid
+from lib.cases.structure_colours import colour_of
 from lib.ciml.inference.explanation import MEASURE_UNITS, MEASURES, links_of
 from lib.pipeline.place_differences import place_differences
 from lib.pipeline.plan_document import PlannedCase, budgeted, reason
@@ -49,7 +50,10 @@ def case_document(files: CaseFiles, case: Case) -> dict[str, Any]:
         "reference": workspace.preparation.reference_of(case),
         "labels": [{"tag": tag, **_written_at(files, case, tag)} for tag in sorted(labels)],
         "versions": _versions(files, case),
-        "label_names": dict(workspace.decomposition.labels),
+        "structures": [
+            {"name": name, "value": value, "colour": colour_of(value)}
+            for name, value in workspace.decomposition.labels.items()
+        ],
         "differences": _differences(files, case),
         "model": _model(files),
         "history": [_event(event) for event in workspace.plan.history(case.id)],

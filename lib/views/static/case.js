@@ -22,8 +22,10 @@ export async function view(source, id) {
     title: `Case ${about.id}`,
     node: [
       ...why(about),
-      source.live && h("section", { "aria-label": "Open this case" }, opening(about)),
+      source.live && about.study && h("section", { "aria-label": "Open this case" }, opening(about)),
       images.node,
+      facts(about),
+      source.live && !about.study && h("section", { "aria-label": "Open this case" }, opening(about)),
       pairs(about),
       check(about),
       source.live && about.model && contributions(source, about),
@@ -36,17 +38,20 @@ export async function view(source, id) {
 
 function why(about) {
   const warnings = [...about.findings.map(found => found.sentence), ...(about.warnings ?? [])];
-  const facts = [
+  return [
+    h("p", { class: "reason" }, about.reason),
+    ...warnings.map(sentence => h("p", { class: about.status === "quarantined" ? "problem" : "warning" }, sentence)),
+  ];
+}
+
+function facts(about) {
+  const all = [
     about.difference !== null && `Modality difference ${signed(about.difference)}, standardised over the pool.`,
     about.rank !== null && (about.chosen ? "Within the budget of the plan." : "Beyond the budget of the plan."),
     about.cluster !== null && `In group ${about.cluster} of similar cases.`,
     about.labels.length > 0 && `Labelled: ${about.labels.map(label => label.tag).join(", ")}.`,
   ].filter(Boolean);
-  return [
-    h("p", { class: "reason" }, about.reason),
-    h("p", { class: "quiet" }, facts.join(" "), nearest(about)),
-    ...warnings.map(sentence => h("p", { class: about.status === "quarantined" ? "problem" : "warning" }, sentence)),
-  ];
+  return h("p", { class: "quiet" }, all.join(" "), nearest(about));
 }
 
 function nearest({ nearest_labelled: found }) {

@@ -1,31 +1,32 @@
-// Overlays on the images: labels, maps of where modalities differ, contributions of the modalities.
+// Overlays on the images: the outlines of a label, and one coloured map.
 
 import { h, s } from "mdal/dom.js";
 import { signed } from "mdal/format.js";
+import { colours, middleOf, structuresOf, volumesOf } from "mdal/structures.js";
 
-const OUTLINED = { R: [0, 0], G: [0, 229], B: [0, 255] };
 const HEAT = {  // transparent below the coloured range
   R: [0, 150, 255, 255], G: [0, 0, 110, 240], B: [0, 60, 0, 120], A: [0, 110, 190, 230], I: [0, 1, 128, 255],
 };
 const TENTH = -(0.1 * Math.log(0.1) + 0.9 * Math.log(0.9));  // entropy of a probability of 10 % in nats
 const MEASURES = { attention: "attention to the sender", kl: "information in the message" };
+const NONE = { name: "none" };
 
-// Controls for the overlays of every screen; one is shown at a time.
+// Controls for the overlays of every screen, and what explains them.
 export function overlays({ source, about, screens, goTo, kit }) {
   const files = new Map();  // path -> promise of its bytes
   const message = h("p", { role: "status", class: "quiet" });
   const legend = h("div", { class: "legend" });
-  const opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.6, oninput: () => draw() });
-  const outlined = h("input", { type: "checkbox", checked: true, onchange: () => choose(chosen) });
-  const choices = found(about);
-  const maps = choices.filter(({ map }) => map);
+  const opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.6, oninput: () => fade() });
+  const filled = h("input", { type: "checkbox", onchange: () => draw() });
+  const outlines = [...outlinesOf(about), NONE];
+  const maps = [NONE, ...mapsOf(about)];
+  const outline = choice("Outline", outlines, () => { hidden.clear(); draw(); });
+  const map = choice("Colour", maps, () => draw());
+  const hidden = new Set();  // values of the structures that are switched off
   kit.cmapper.addColormap("heat", HEAT);
-  let chosen = null;
   let asked = 0;
 
-  function draw() {
-    for (const screen of screens) screen.opacity(Number(opacity.value));
-  }
+  const fade = () => { for (const screen of screens) screen.fade(Number(opacity.value)); };
 
   const bytes = path => {
     if (!files.has(path)) {
@@ -36,93 +37,108 @@ export function overlays({ source, about, screens, goTo, kit }) {
     return files.get(path);
   };
 
-  async function choose(choice) {
+  const labelVolume = async file => {
+    const volume = await kit.NVImage.loadFromUrl({ url: file.slice(0), name: "label.nii.gz", opacity: 0.6 });
+    volume.hdr.intent_code = 1002;  // a label volume, for which NiiVue draws outlines
+    volume.setColormapLabel(colours(about.structures, filled.checked));
+    return volume;
+  };
+
+  async function draw() {
     const number = ++asked;
-    chosen = choice;
-    legend.replaceChildren();
-    message.textContent = choice?.path ? `Loading ${choice.name} …` : "";
+    const [drawn, coloured] = [outline.chosen(), map.chosen()];
+    const wanted = [drawn, coloured].filter(({ path }) => path);
+    message.textContent = wanted.length ? `Loading ${wanted.map(({ name }) => name).join(" and ")} …` : "";
+    let volumes = null;
     try {
-      const file = choice?.path ? await bytes(choice.path) : null;
+      const [labelFile, mapFile] = await Promise.all([drawn, coloured].map(({ path }) => path && bytes(path)));
       for (const screen of screens) {
-        const volume = file && await volumeOf(kit, choice, file, outlined.checked);
+        const heat = mapFile ? await mapVolume(kit, coloured, mapFile) : null;
+        const label = labelFile ? await labelVolume(labelFile) : null;
         if (number !== asked) return;
-        screen.outline(outlined.checked ? 1 : 0);
-        screen.overlay(volume);
+        if (label) volumes ??= volumesOf(label);
+        screen.overlay(heat, label && without(label, hidden), filled.checked);
       }
     } catch (error) {
       if (number === asked) message.textContent = error.message;
       return;
     }
-    if (number !== asked) return;
-    draw();
-    message.textContent = choice?.note ?? "";
-    if (choice?.scale) legend.replaceChildren(...scaleOf(choice.scale));
+    fade();
+    message.textContent = [drawn.note, coloured.note].filter(Boolean).join(" ");
+    legend.replaceChildren(
+      ...structuresOf(about.structures, volumes ?? new Map(), hidden, draw),
+      ...(coloured.scale ? [scaleOf(coloured.scale)] : []));
   }
 
-  async function toRegion() {
-    const choice = choices.find(({ tag }) => tag);
-    if (!choice) return;
-    message.textContent = `Loading ${choice.name} …`;
+  async function toLesion() {
+    const { path, name } = outline.chosen();
+    if (!path) return;
     try {
-      const middle = middleOf(await volumeOf(kit, choice, await bytes(choice.path), false));
-      message.textContent = middle ? "" : `${choice.name}: it is empty.`;
+      const middle = middleOf(await labelVolume(await bytes(path)));
       if (middle) goTo(middle);
+      else message.textContent = `${name}: it is empty.`;
     } catch (error) {
       message.textContent = error.message;
     }
   }
 
-  const radio = choice => h("label", {}, h("input", {
-    type: "radio", name: "overlay", checked: !choice.path, onchange: () => choose(choice),
-  }), choice.name);
-
-  const contribution = () => {
-    const show = () => { one.checked = true; choose(maps[select.selectedIndex]); };
-    const select = h("select", { "aria-label": "Which contribution", onchange: show },
-      maps.map(({ name }) => h("option", {}, name)));
-    const one = h("input", { type: "radio", name: "overlay", onchange: show });
-    return [h("label", {}, one, "Contribution of a modality"), select];
+  const mostDifferent = () => {
+    const pair = map.chosen().pair ?? about.most_different_pair;
+    return about.differences.find(known => known.pair === pair)?.most_mm ?? null;
   };
 
-  return h("div", { class: "overlays" },
-    h("fieldset", {}, h("legend", {}, "Shown over the images"),
-      choices.filter(({ map }) => !map).map(radio), maps.length > 0 && contribution()),
-    h("div", {},
-      h("label", {}, "Opacity", opacity),
-      h("label", {}, outlined, "Labels as outlines")),
-    h("div", {},
-      about.differences.filter(({ most_mm: mm }) => mm).map(({ pair, most_mm: mm }) =>
-        h("button", { type: "button", onclick: () => goTo(mm) }, `Go to where ${pair} differ most`)),
-      choices.some(({ tag }) => tag) && h("button", { type: "button", onclick: toRegion }, "Go to the segmentation")),
-    legend, message);
+  return {
+    controls: [
+      outline.node, h("label", {}, filled, "Filled"), map.node, h("label", {}, "Opacity", opacity),
+      outlines.length > 1 && h("button", { type: "button", onclick: toLesion }, "To the lesion"),
+      mostDifferent() && h("button", { type: "button", onclick: () => goTo(mostDifferent()) },
+        "To the largest difference"),
+    ].filter(Boolean),
+    legend: h("div", { class: "legends" }, legend, message),
+    mostDifferent,
+    start: () => Promise.all([draw(), toLesion()]),
+  };
 }
 
-function found(about) {
+// A select of named choices, in groups where they have one; the first is chosen.
+function choice(label, all, onchange) {
+  const option = ({ name }) => h("option", { value: all.findIndex(one => one.name === name) }, name);
+  const groups = [...new Set(all.map(({ group }) => group))];
+  const select = h("select", { onchange }, groups.map(group => {
+    const options = all.filter(one => one.group === group).map(option);
+    return group ? h("optgroup", { label: group }, options) : options;
+  }));
+  return { node: h("label", {}, label, select), chosen: () => all[Number(select.value)] };
+}
+
+function outlinesOf(about) {
   const folder = `cases/${encodeURIComponent(about.id)}`;
-  const maps = about.model?.maps ?? [];
+  const tags = about.labels.map(({ tag }) => tag).sort((a, b) => (b === "final") - (a === "final"));
+  const labels = tags.map(tag => ({ name: `label, ${tag}`, path: `${folder}/labels/${encodeURIComponent(tag)}.nii.gz` }));
+  const model = about.model && {
+    name: "pre-segmentation", path: `${folder}/segmentation.nii.gz`,
+    note: about.model.version ? `By version ${about.model.version} of the model.` : "",
+  };
+  const first = tags.includes("final") ? 1 : 0;  // a reader's label is shown before the model's, an original after
+  return [...labels.slice(0, first), ...(model ? [model] : []), ...labels.slice(first)];
+}
+
+function mapsOf(about) {
+  const folder = `cases/${encodeURIComponent(about.id)}`;
   return [
-    { name: "Nothing" },
-    about.model && {
-      name: "Pre-segmentation by the model", tag: "model", path: `${folder}/segmentation.nii.gz`,
-      note: about.model.version ? `By version ${about.model.version} of the model.` : "",
-    },
-    about.model && {
-      name: "Where the model is unsure", path: `${folder}/uncertainty.nii.gz`,
-      scale: { low: TENTH, high: Math.LN2, unit: "nats" },
-      note: "Coloured where the model gives a voxel between 10 and 90 %; the brightest is a coin toss.",
-    },
-    ...about.labels.map(({ tag }) => ({
-      name: `Label, ${tag}`, tag, path: `${folder}/labels/${encodeURIComponent(tag)}.nii.gz`,
-    })),
     ...about.differences.map(({ pair, low, high }) => ({
-      name: `Where ${pair} differ`,
+      group: "How much the modalities differ", name: pair, pair,
       path: `${folder}/difference/${pair.split("/").map(encodeURIComponent).join("/")}.nii.gz`,
       scale: { low, high, unit: "deviations" },
       note: "How far each place departs from what is usual there, in standard deviations; what is below the pool’s median is not coloured.",
     })),
-    ...maps.map(({ measure, unit, sender, subtask }) => ({
-      map: true,
-      name: `${sender} → ${subtask}, ${MEASURES[measure] ?? measure}`,
+    about.model && {
+      group: "The model", name: "where it is unsure", path: `${folder}/uncertainty.nii.gz`,
+      scale: { low: TENTH, high: Math.LN2, unit: "nats" },
+      note: "Coloured where the model gives a voxel between 10 and 90 %; the brightest is a coin toss.",
+    },
+    ...(about.model?.maps ?? []).map(({ measure, unit, sender, subtask }) => ({
+      group: "What a modality added", name: `${sender} → ${subtask}, ${MEASURES[measure] ?? measure}`,
       path: `/mdal/explanation/${[about.id, sender, subtask, measure].map(encodeURIComponent).join("/")}.nii.gz`,
       scale: { low: null, high: null, unit },
       note: `Contribution of ${sender} to the subtask ${subtask}.`,
@@ -130,18 +146,11 @@ function found(about) {
   ].filter(Boolean);
 }
 
-async function volumeOf({ NVImage }, choice, file, outlined) {
-  const volume = await NVImage.loadFromUrl({ url: file.slice(0), name: "overlay.nii.gz", opacity: 0.6 });
-  if (choice.tag) {
-    const filled = outlined ? 0 : 255;
-    volume.hdr.intent_code = 1002;  // a label volume, for which NiiVue draws outlines
-    volume.setColormapLabel({ ...OUTLINED, A: [0, filled], I: [0, 1], labels: ["", "outlined"] });
-  } else {
-    const { scale } = choice;
-    if (scale.high === null) [scale.low, scale.high] = strongest(volume);
-    volume.colormap = "heat";
-    [volume.cal_min, volume.cal_max] = [scale.low, scale.high];
-  }
+async function mapVolume({ NVImage }, { scale }, file) {
+  const volume = await NVImage.loadFromUrl({ url: file.slice(0), name: "map.nii.gz", opacity: 0.6 });
+  if (scale.high === null) [scale.low, scale.high] = strongest(volume);
+  volume.colormap = "heat";
+  [volume.cal_min, volume.cal_max] = [scale.low, scale.high];
   return volume;
 }
 
@@ -152,26 +161,17 @@ function strongest(volume) {
   return [most / 20, most || 1];
 }
 
-// RAS mm of the labelled voxel nearest to the centre of all labelled voxels; null if there is none.
-function middleOf(volume) {
-  const [, width, height] = volume.hdr.dims;
-  const at = place => [place % width, Math.floor(place / width) % height, Math.floor(place / (width * height))];
-  const places = [];
-  volume.img.forEach((value, place) => { if (value) places.push(place); });
-  if (places.length === 0) return null;
-  const mean = [0, 0, 0];
-  for (const place of places) at(place).forEach((index, axis) => { mean[axis] += index / places.length; });
-  const off = place => at(place).reduce((sum, index, axis) => sum + (index - mean[axis]) ** 2, 0);
-  const best = at(places.reduce((nearest, place) => (off(place) < off(nearest) ? place : nearest)));
-  return volume.hdr.affine.slice(0, 3).map(row => row[0] * best[0] + row[1] * best[1] + row[2] * best[2] + row[3]);
+function without(label, hidden) {
+  if (hidden.size) label.img.forEach((value, place) => { if (hidden.has(value)) label.img[place] = 0; });
+  return label;
 }
 
 function scaleOf({ low, high, unit }) {
   const stops = [1, 2, 3].map(row =>
     s("stop", { offset: HEAT.I[row] / 255, "stop-color": `rgb(${HEAT.R[row]}, ${HEAT.G[row]}, ${HEAT.B[row]})` }));
-  return [signed(low),
+  return h("div", { class: "scale" }, signed(low),
     s("svg", { viewBox: "0 0 120 10", role: "img", "aria-label": "from dark red over orange to yellow" },
       s("linearGradient", { id: "heat" }, stops),
       s("rect", { width: 120, height: 10, fill: "url(#heat)" })),
-    `${signed(high)} ${unit}`];
+    `${signed(high)} ${unit}`);
 }

@@ -1,4 +1,4 @@
-// One modality on a canvas of its own: three planes, a window, overlays.
+// One modality on a canvas of its own: axial slices or three planes, a window, overlays.
 
 import { h } from "mdal/dom.js";
 
@@ -10,31 +10,33 @@ export class Screen {
   #windows = [];  // low and high of each preset, in the image's numbers
   #move;
   #settled = false;
+  #sliceTypes;
 
   // `moved(mm)` is called when a person moves the cross on this screen.
   constructor({ Niivue, NVImage, SLICE_TYPE, DRAG_MODE, MULTIPLANAR_TYPE }, modality, moved) {
     this.modality = modality;
     this.#NVImage = NVImage;
+    this.#sliceTypes = SLICE_TYPE;
     this.#move = moved;
     const look = () => this.#look();  // NiiVue has no event for dragging
     this.canvas = h("canvas", {
       onmousemove: look,
       onmouseup: look,
-      "aria-label": `${modality.name} in three planes; arrow keys and Page Up, Page Down move the cross`,
+      "aria-label": `${modality.name}; arrow keys and Page Up, Page Down move the cross`,
     });
-    this.select = h("select", { onchange: () => this.window(this.select.selectedIndex) },
+    const choose = () => this.window(this.select.selectedIndex);
+    this.select = h("select", { "aria-label": `Window of ${modality.name}`, onchange: choose },
       modality.presets.map(preset => h("option", {}, preset.name)), h("option", { hidden: true }, BY_HAND));
     this.range = h("span", { class: "quiet" });
     this.read = h("output", { "aria-label": `${modality.name} at the cross` });
     this.node = h("figure", { class: "screen" },
-      h("figcaption", {}, h("strong", {}, modality.name), h("label", {}, "Window", this.select), this.range,
-        this.read),
+      h("figcaption", {}, h("strong", {}, modality.name), this.select, this.range, this.read),
       h("div", { class: "canvas" }, this.canvas));
     this.#nv = new Niivue({
       isRadiologicalConvention: true,
       sagittalNoseLeft: true,
       isSliceMM: true,  // planes along the patient's axes, however the voxels lie
-      sliceType: SLICE_TYPE.MULTIPLANAR,
+      sliceType: SLICE_TYPE.AXIAL,
       multiplanarLayout: MULTIPLANAR_TYPE.AUTO,
       multiplanarShowRender: 0,
       dragMode: DRAG_MODE.windowing,
@@ -43,7 +45,9 @@ export class Screen {
       loadingText: "",
       logLevel: "error",
       crosshairColor: [1, 0.76, 0.29, 0.8],
-      crosshairWidth: 0.4,
+      crosshairWidthUnit: "percent",
+      crosshairWidth: 0.5,
+      crosshairGap: 8,  // mm: the cross does not cover what it points at
       fontColor: modality.inverted ? [0.1, 0.2, 0.5, 1] : [0.91, 0.93, 0.96, 1],
       fontMinPx: 18,
     });
@@ -90,7 +94,7 @@ export class Screen {
   readOut() {
     const value = this.value;
     const number = Number.isFinite(value) ? minus(value.toFixed(Math.abs(value) < 20 ? 1 : 0)) : "no value";
-    this.read.textContent = `at the cross ${number} ${this.modality.unit}`;
+    this.read.textContent = `cross: ${number} ${this.modality.unit}`;
   }
 
   #moved(mm) {
@@ -106,20 +110,23 @@ export class Screen {
     this.#say(image.cal_min, image.cal_max, this.modality.presets[place].name);
   }
 
-  // Show only this overlay; null for no overlay.
-  overlay(volume) {
+  // Show these overlays alone, the label above the map; null for none.
+  overlay(map, label, filled) {
     const nv = this.#nv;
     for (const old of nv.volumes.slice(1)) nv.removeVolume(old);
-    if (volume) nv.addVolume(volume);
+    nv.opts.atlasOutline = filled ? 0 : 1;
+    for (const volume of [map, label]) if (volume) nv.addVolume(volume);
     nv.updateGLVolume();
   }
 
-  opacity(value) {
-    if (this.#nv.volumes.length > 1) this.#nv.setOpacity(1, value);
+  // Opacity of the overlays; an outline is always opaque.
+  fade(value) {
+    this.#nv.volumes.slice(1).forEach((_, place) => this.#nv.setOpacity(place + 1, value));
   }
 
-  outline(width) {
-    this.#nv.setAtlasOutline(width);
+  // Show axial slices, or all three planes.
+  planes(three) {
+    this.#nv.setSliceType(three ? this.#sliceTypes.MULTIPLANAR : this.#sliceTypes.AXIAL);
   }
 
   say(sentence) {

@@ -1,4 +1,4 @@
-// The images of a case: every modality in three planes, all at the same position in mm.
+// The images of a case: every modality side by side, all at the same position in mm.
 
 import { h } from "mdal/dom.js";
 import { overlays } from "mdal/overlays.js";
@@ -37,10 +37,12 @@ export function viewer(source, about) {
   }
   const place = h("output", { class: "place" }, "Loading …");
   const progress = h("p", { role: "status", class: "quiet" }, "Loading the viewer …");
-  const grid = h("div", { class: "screens" });
-  const controls = h("div", {});
+  const grid = h("div", { class: "screens axial" });
+  const controls = h("div", { class: "controls" });
+  const legends = h("div", { class: "legends" });
+  const hint = h("p", { class: "quiet" }, HINT);
   const node = h("section", { class: "viewer" },
-    h("h2", {}, "Images"), progress, h("div", { class: "places" }, place, buttons()), grid, controls);
+    h("h2", { class: "spoken" }, "Images"), controls, legends, progress, grid, hint);
   node.addEventListener("keydown", byKey, true);  // before NiiVue, which uses the keys differently
   const screens = [];
   let closed = false;
@@ -66,13 +68,18 @@ export function viewer(source, about) {
     if (here) goTo(here.map((mm, axis) => mm + step[axis] * screens[0].stepMm[axis]));
   }
 
-  function buttons() {
-    const moves = [
-      ["Slice up", [0, 0, 1]], ["Slice down", [0, 0, -1]],
-      ["Anterior", [0, 1, 0]], ["Posterior", [0, -1, 0]],
-      ["Patient's left", [-1, 0, 0]], ["Patient's right", [1, 0, 0]],
-    ];
-    return moves.map(([name, step]) => h("button", { type: "button", onclick: () => move(step) }, name));
+  function moves() {
+    const steps = [["Slice down", "▼", [0, 0, -1]], ["Slice up", "▲", [0, 0, 1]]];
+    return steps.map(([name, sign, step]) =>
+      h("button", { type: "button", "aria-label": name, title: name, onclick: () => move(step) }, sign));
+  }
+
+  function layout() {
+    const three = h("input", { type: "checkbox", onchange: () => {
+      grid.classList.toggle("axial", !three.checked);
+      for (const screen of screens) screen.planes(three.checked);
+    } });
+    return h("label", {}, three, "Three planes");
   }
 
   async function load() {
@@ -98,10 +105,12 @@ export function viewer(source, about) {
       progress.textContent = "No image of this case can be shown.";
       return;
     }
-    progress.textContent = HINT;
-    controls.replaceChildren(overlays({ source, about, screens, goTo, kit }));
-    const most = about.differences.find(({ pair }) => pair === about.most_different_pair);
-    goTo(most?.most_mm ?? screens[0].middle);
+    progress.textContent = "";
+    const over = overlays({ source, about, screens, goTo, kit });
+    controls.replaceChildren(...over.controls, layout(), ...moves());
+    legends.replaceChildren(over.legend, place);
+    goTo(over.mostDifferent() ?? screens[0].middle);
+    await over.start();
   }
 
   load().catch(error => { progress.textContent = `The viewer cannot be shown: ${error.message}`; });
