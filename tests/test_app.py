@@ -94,7 +94,7 @@ def test_a_pool_of_one_modality_is_served_in_uniform_order(tmp_path: Path) -> No
     app = MdalCimlApp(str(tmp_path), str(studies), {})
     app.scoring({"method": "mdal"})
     answer = app.next_sample({"strategy": "mdal"})
-    assert answer["mdal"]["reason"] == "Case 1 of 3 in a uniform order."
+    assert answer["mdal"]["reason"] == "Case 1 of 3 in random order."
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lib.mdal import pair_names
+from lib.mdal.scoring.gates import PLACE_GATE
 from lib.mdal.selection.strategies import STRATEGIES, Standing
 from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
@@ -35,11 +36,20 @@ def plan_warnings(plan: PlanRow, strategy: str) -> list[str]:
     return [str(sentence) for sentence in plan.about.get("warnings", [])]
 
 
+def is_random(plan: PlanRow | None, strategy: str) -> bool:
+    """Whether a strategy's order is a random one; without a plan or a scored pool it is."""
+    gates = plan.about.get("gates") if plan else None
+    if not gates:
+        return True
+    aligned = any(gate["name"] == PLACE_GATE and gate["passed"] for gate in gates)
+    return STRATEGIES[strategy].is_random(aligned=aligned)
+
+
 def reason(score: CaseScore, rank: int, of: int, *, strategy: str) -> str:
     """One sentence that explains the rank of a case in a strategy's order."""
     place = f"Case {rank} of {of}"
     if score.difference is None or score.percentile is None:
-        return f"{place} in a uniform order."
+        return f"{place} in random order."
     details = score.details
     standing = Standing(
         score.percentile,

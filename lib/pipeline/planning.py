@@ -34,7 +34,9 @@ logger = logging.getLogger(__name__)
 
 SCORING_JOB = "mdal"
 _CONFIRMED = "mdal files"  # files touched since the plan was made, whose content is unchanged
-QUICK = "The pool was scored quickly, to try the program out; the order means nothing: --conf scoring=full."
+QUICK = (
+    "The pool was scored quickly, to try the program out; the order means nothing. Use --conf scoring=full."
+)
 _CHECKED = 0.1  # share of the work done after the check
 
 
@@ -42,7 +44,7 @@ def plan_pool(workspace: Workspace, *, processes: int = 1, on_progress: OnProgre
     """Bring the workspace's plan up to date.
 
     Where content and settings are unchanged, the existing plan stays. A pool too small to be scored gets a
-    plan in uniform order, with a warning that says so.
+    plan in random order, with a warning that says so.
 
     Args:
         workspace: Workspace whose pool is planned.
@@ -66,9 +68,17 @@ def plan_pool(workspace: Workspace, *, processes: int = 1, on_progress: OnProgre
 
 def is_current(workspace: Workspace, plan: PlanRow) -> bool:
     """Whether the plan was made from the files and settings as they are now."""
-    now = workspace.fingerprint()
+    now = workspace.fingerprint(settings_that_matter(workspace, plan))
     confirmed = workspace.plan.progress(_CONFIRMED).get("message")
     return plan.about.get("fingerprint") == now or confirmed == f"plan {plan.id} {now}"
+
+
+def settings_that_matter(workspace: Workspace, plan: PlanRow) -> dict[str, object]:
+    """Current settings that the plan depends on; the plan's own budget if that does not change the order."""
+    settings, then = dict(workspace.scoring_settings), plan.about.get("settings", {})
+    if "budget" in then and not STRATEGIES[workspace.settings.strategy].by_budget:
+        settings["budget"] = then["budget"]
+    return settings
 
 
 @lru_cache(maxsize=4)
@@ -112,7 +122,7 @@ def _make_plan(workspace: Workspace, content: str, processes: int, report_progre
         )
     except PoolTooSmall as err:
         logger.warning("the pool could not be scored: %s", err)
-        about["warnings"] = [f"Cases are offered in uniform order: {err}"]
+        about["warnings"] = [f"Cases are offered in random order: {err}"]
         order = uniform_order(tuple(case.id for case in workspace.verdicts.served), settings.seed)
         return workspace.plan.write(
             scores={id: CaseScore() for id in order},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -247,9 +247,13 @@ class Workspace:
         """Load the result of the last check, and return whether it holds for the current pool."""
         return self.verdicts.recall() == self._checked_state(FileStamps.of(self.pool))
 
-    def fingerprint(self) -> str:
-        """Hash of the settings and of the files' names, sizes and times; cheap, changes when a plan may."""
-        return digest([FileStamps.of(self.pool).images, self.scoring_settings])
+    def fingerprint(self, settings: Mapping[str, object] | None = None) -> str:
+        """Hash of the settings and of the files' names, sizes and times; cheap, changes when a plan may.
+
+        Args:
+            settings: Settings that a plan depends on; None for the current ones.
+        """
+        return digest([FileStamps.of(self.pool).images, settings or self.scoring_settings])
 
     def content(self) -> str:
         """Hash of the content of the served cases and of the settings that their scores depend on."""

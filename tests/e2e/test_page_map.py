@@ -29,7 +29,7 @@ def test_a_case_is_found_by_mouse_keyboard_and_name_and_opened(page: Page) -> No
     window.keyboard.press("ArrowRight")
     window.keyboard.press("ArrowRight")
     assert card.locator("strong").inner_text() == ids[1]
-    assert f"{ids[1]}; rank 2 of {len(ids)}, chosen by the budget; MD" in spoken.inner_text()
+    assert f"{ids[1]}; 2 of {len(ids)} in random order, within the budget; MD" in spoken.inner_text()
     strip = card.locator("img")
     strip.wait_for()
     shape = strip.evaluate("picture => [picture.naturalWidth, picture.naturalHeight]")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from lib.pipeline.workspace import Workspace
@@ -10,7 +13,7 @@ from lib.plan.scores import CaseScore
 IDS = ("STS_008", "STS_002", "STS_025")  # in the order of the plan
 
 
-def write_plan(workspace: Workspace, *, scored: bool = True) -> None:
+def write_plan(workspace: Workspace, *, scored: bool = True, gates: Sequence[dict[str, Any]] = ()) -> None:
     def score(row: int) -> CaseScore:
         pairs = {"MR_T1/CT": 1.0 - row, "MR_T1/PET": 0.5} if row < 2 else {"MR_T1/CT": -1.0}
         nats = dict.fromkeys(pairs, 0.25)
@@ -28,5 +31,6 @@ def write_plan(workspace: Workspace, *, scored: bool = True) -> None:
             "fingerprint": workspace.fingerprint(),
             "settings": workspace.scoring_settings,
             "warnings": [] if scored else ["At least 6 are needed."],
+            "gates": list(gates),
         },
     )

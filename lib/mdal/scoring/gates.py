@@ -18,6 +18,7 @@ SEEDS_AGREE = 0.6
 RISE = {"exchanged": 0.8, "shifted": 0.6, "erased": 0.6}  # share of cases whose difference must rise
 FOLLOWS = 0.5  # correlation above which the modality difference may measure the other quantity
 PLACE_EXPLAINS = 0.3  # of the variance; generated gliomas have 0.67, sarcomas of any part 0.06 to 0.17
+PLACE_GATE = "place_tells"
 RATIO_NATS = 0.7  # a log mean ratio beyond a factor of 2: scores in nats are only ranks
 
 
@@ -141,7 +142,7 @@ def place_gate(explained: float) -> Gate:
     """Check that a place is the same part of the body in every case, so that cases compare by place."""
     figure = f"The place explains {explained:.0%} of how bright an image is there"
     gate = make_gate(
-        "place_tells", explained, explained >= PLACE_EXPLAINS, f"at least {PLACE_EXPLAINS:.0%}",
+        PLACE_GATE, explained, explained >= PLACE_EXPLAINS, f"at least {PLACE_EXPLAINS:.0%}",
         f"{figure}: what is unlike the same place in others is conspicuous.",
         f"{figure}: cases show different parts of the body, so what is conspicuous in them cannot be told, "
         "and the order `representative` is a random one, with likely damaged scans last.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
@@ -48,7 +49,9 @@ class Standing:
         pair = f", {self.pair} most" if self.pair else ""
         if self.percentile in (0.0, 100.0):
             return f"its modalities differ {'most' if self.percentile else 'least'} of all{pair}"
-        return f"its modalities differ more than those of {self.percentile:.0f} % of the other cases{pair}"
+        return (
+            f"its modalities differ more than those of {_percent(self.percentile)} of the other cases{pair}"
+        )
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Strategy:
         select: Selector that orders the candidates.
         by_difference: Whether the order uses the modality difference, so that it depends on the gates.
         explain_usual: Function that explains the rank of a case that is not likely damaged.
+        random: When the order is a random one; `by place` if scans show different parts of the body.
+        by_budget: Whether another budget gives another order.
     """
 
     name: str
@@ -68,6 +73,16 @@ class Strategy:
     select: Selector
     by_difference: bool
     explain_usual: Callable[[Standing], str]
+    random: Literal["always", "by place", "never"] = "never"
+    by_budget: bool = False
+
+    def is_random(self, *, aligned: bool) -> bool:
+        """Whether the order of a pool is a random one.
+
+        Args:
+            aligned: Whether a place is the same part of the body in every case of the pool.
+        """
+        return self.random == "always" or (self.random == "by place" and not aligned)
 
     def explain(self, standing: Standing) -> str:
         """Why a case has its rank; the text follows "Case 3 of 20"."""
@@ -156,16 +171,32 @@ def _explain_rank(standing: Standing) -> str:
 
 
 def _explain_chance(standing: Standing) -> str:
-    return f" in a uniform order: {standing.differs}."
+    return " in random order."
+
+
+def _explain_group(standing: Standing) -> str:
+    return ", near the centre of its group of similar cases."
+
+
+def _explain_strata(standing: Standing) -> str:
+    return ", drawn at random from the cases with about as many conspicuous places."
 
 
 def _explain_representative(standing: Standing) -> str:
     if standing.salient_percentile is None:
-        return f", drawn at random as cases here show different parts of the body: {standing.differs}."
-    return (
-        ": it represents similar cases, it has more conspicuous places than "
-        f"{standing.salient_percentile:.0f} % of the other cases, and {standing.differs}."
-    )
+        return " in random order, as the scans here show different parts of the body."
+    return f": it stands for many similar cases and has {_conspicuous(standing.salient_percentile)}."
+
+
+def _conspicuous(percentile: float) -> str:
+    if percentile in (0.0, 100.0):
+        return f"the {'most' if percentile else 'fewest'} conspicuous places of all"
+    return f"more conspicuous places than {_percent(percentile)} of the other cases"
+
+
+def _percent(percentile: float) -> str:
+    """A share of the other cases that is neither none nor all of them."""
+    return f"{min(99, max(1, round(percentile)))} %"
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -188,22 +219,32 @@ STRATEGIES: dict[str, Strategy] = {
             damage_last(representative),
             False,
             _explain_representative,
+            random="by place",
         ),
         Strategy(
             "kmeans",
             "k-means centres: the most central case of each group",
             damage_last(k_means_centres),
             False,
-            _explain_rank,
+            _explain_group,
+            by_budget=True,
         ),
         Strategy(
             "stratified",
             "Equally likely within strata of how conspicuous a lesion may be, found without labels",
             damage_last(stratified),
             False,
-            _explain_rank,
+            _explain_strata,
+            random="by place",
         ),
-        Strategy("uniform", "Every case equally likely", damage_last(uniform), False, _explain_chance),
+        Strategy(
+            "uniform",
+            "Every case equally likely",
+            damage_last(uniform),
+            False,
+            _explain_chance,
+            random="always",
+        ),
     )
 }
 """All strategies by name; clients show the first one first."""

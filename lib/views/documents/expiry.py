@@ -7,19 +7,19 @@ import time
 from functools import lru_cache
 from typing import Any
 
-from lib.pipeline.planning import is_current
+from lib.pipeline.planning import SCORING_JOB, is_current, settings_that_matter
 from lib.pipeline.workspace import Workspace
 from lib.plan.orm import PlanRow
 
 _LOOK_S = 5  # interval between two looks at the files
-SCORE_AGAIN = "Score the pool again: restart the server, or run `python main.py select` on the studies."
+SCORE_AGAIN = "Score the pool: restart the server, or run `python main.py select` on the studies."
 
 
-def expiry(workspace: Workspace, plan: PlanRow) -> list[str]:
-    """Reason why a plan no longer fits the pool and the settings, and what to do; empty if it fits."""
+def expiry(workspace: Workspace, plan: PlanRow) -> str:
+    """Reason why a plan no longer fits the pool and the settings; empty if it fits."""
     if _is_current(workspace, plan, int(time.monotonic() / _LOOK_S)):
-        return []
-    now = json.loads(json.dumps(workspace.scoring_settings))
+        return ""
+    now = json.loads(json.dumps(settings_that_matter(workspace, plan)))
     then = plan.about.get("settings", {})
     changed = [
         f"{key} was {_word(then.get(key))}, now {_word(value)}"
@@ -34,7 +34,15 @@ def expiry(workspace: Workspace, plan: PlanRow) -> list[str]:
         if ids and planned
     ]
     why = "; ".join([*changed, *counts]) or "files of the studies changed since"
-    return [f"This plan has expired: {why}.", SCORE_AGAIN]
+    return f"This plan has expired: {why}."
+
+
+def what_to_do(workspace: Workspace) -> str:
+    """What to do about a plan that is missing or has expired."""
+    scoring = workspace.plan.progress(SCORING_JOB)
+    if scoring.get("state") == "running":
+        return "The pool is being scored; a new plan follows by itself."
+    return SCORE_AGAIN
 
 
 @lru_cache(maxsize=1)

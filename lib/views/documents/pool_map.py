@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from lib.mdal.representation.projection import projected
 from lib.mdal.selection.strategies import STRATEGIES
-from lib.pipeline.plan_document import PlanDocument, PlannedCase
+from lib.pipeline.plan_document import PlanDocument, PlannedCase, is_random
 from lib.pipeline.planning import SCORING_JOB
 from lib.pipeline.workspace import Workspace
-from lib.views.documents.expiry import expiry
+from lib.views.documents.expiry import SCORE_AGAIN, expiry, what_to_do
 
 NOTE = (
     "The map is a 2-D projection, so distances are approximate: cases that lie far apart differ, "
@@ -28,7 +28,8 @@ def pool_map(workspace: Workspace) -> dict[str, Any]:
     Returns:
         `plan`, the version or None; `sentence`, a message to read first, or "". With a plan also `id`, `x`,
         `y`, `difference`, `percentile`, `cluster` and `by_pair`, each with one entry per case (None where not
-        known); `chosen`, the number of cases within the budget; and `lacking`, the missing modalities by id.
+        known); `chosen`, the number of cases within the budget; `random`, whether the order is a random one;
+        and `lacking`, the missing modalities by id.
     """
     plan = workspace.plan.current()
     if plan is None or not workspace.plan.order(workspace.settings.strategy, plan=plan.id):
@@ -42,6 +43,7 @@ def pool_map(workspace: Workspace) -> dict[str, Any]:
         "note": NOTE,
         "strategy": document.strategy,
         "order": STRATEGIES[document.strategy].title,
+        "random": is_random(plan, document.strategy),
         "budget": str(document.budget),
         "chosen": len(document.chosen),
         "scored": document.scored,
@@ -64,6 +66,7 @@ def pool_states(workspace: Workspace, labelled: Set[str]) -> dict[str, Any]:
     """
     plan = workspace.plan.current()
     order = set(workspace.plan.order(workspace.settings.strategy, plan=plan.id)) if plan else set()
+    expired = expiry(workspace, plan) if plan and order else ""
     return {
         "plan": plan.id if plan and order else None,
         "labelled": sorted(labelled & order),
@@ -73,7 +76,7 @@ def pool_states(workspace: Workspace, labelled: Set[str]) -> dict[str, Any]:
             if id not in labelled
         },
         "quarantined": sorted(workspace.verdicts.quarantined),
-        "expired": expiry(workspace, plan) if plan and order else [],
+        "expired": [expired, what_to_do(workspace)] if expired else [],
     }
 
 
@@ -90,10 +93,7 @@ def _why_none(workspace: Workspace) -> str:
                 f"No plan: the scoring failed. {progress['message']} Correct this, then score the pool again."
             )
         case _:
-            return (
-                "No plan yet: the modality difference of the cases is not known. Score the pool: restart the "
-                "server, or run `python main.py select` on the studies."
-            )
+            return f"No plan yet: the modality difference of the cases is not known. {SCORE_AGAIN}"
 
 
 def _why_unscored(document: PlanDocument) -> str:

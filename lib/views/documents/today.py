@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from lib.pipeline.checking import CHECK_JOB
-from lib.pipeline.plan_document import MDAL_METHOD, budgeted, plan_warnings, reason
+from lib.pipeline.plan_document import MDAL_METHOD, budgeted, reason
 from lib.pipeline.planning import SCORING_JOB, uniform_order
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
 from lib.plan.leases import Assignments, PoolState, first_free
 from lib.plan.orm import PlanRow
-from lib.views.documents.expiry import expiry
+from lib.views.documents.verdict import verdict_of
 from lib.views.documents.viewer_links import viewer_links
 
 
@@ -32,7 +32,8 @@ def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
     return {
         "method": MDAL_METHOD,
         "empty": empty_sentence(workspace),
-        "warnings": [*_plan_warnings(workspace, plan, jobs), *_check_warnings(workspace)],
+        "verdict": verdict_of(workspace, plan).to_dict(),
+        "warnings": [*_scoring_warnings(jobs), *_check_warnings(workspace)],
         "next": None if spent >= budget else _next(workspace, plan, assignments, pool, annotator),
         "counts": {
             "cases": len(served),
@@ -123,20 +124,11 @@ def _training(stats: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _plan_warnings(workspace: Workspace, plan: PlanRow | None, jobs: list[dict[str, Any]]) -> list[str]:
+def _scoring_warnings(jobs: list[dict[str, Any]]) -> list[str]:
     scoring = next((job for job in jobs if job["name"] == "Scoring"), {})
-    if plan is None:
-        if scoring.get("state") == "running":
-            return ["There is no plan yet: until the scoring is done, cases are offered in random order."]
-        return ["There is no plan: cases are offered in random order. Score the pool."]
-    sentences = plan_warnings(plan, workspace.settings.strategy)
-    if reasons := expiry(workspace, plan):
-        if scoring.get("state") == "running":
-            reasons[1:] = ["A new plan is being made."]
-        sentences.insert(0, " ".join(reasons))
-    if scoring.get("state") in ("failed", "interrupted"):
-        sentences.insert(0, f"Last scoring {scoring['state']}: {scoring['message']}")
-    return sentences
+    if scoring.get("state") not in ("failed", "interrupted"):
+        return []
+    return [f"Last scoring {scoring['state']}: {scoring['message']}"]
 
 
 def _check_warnings(workspace: Workspace) -> list[str]:

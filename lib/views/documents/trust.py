@@ -16,7 +16,8 @@ from lib.pipeline.workspace import Workspace
 from lib.plan.budget import Budget
 from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore
-from lib.views.documents.expiry import SCORE_AGAIN, expiry
+from lib.views.documents.expiry import expiry
+from lib.views.documents.verdict import verdict_of
 
 DRAWN_CASES = 500  # most cases drawn as dots; the figures are of all cases
 GROUPS = 12  # protocols shown; the rest are only counted
@@ -29,29 +30,27 @@ def trust(workspace: Workspace) -> dict[str, Any]:
     """Checks by which to judge the newest plan; JSON.
 
     Returns:
-        `state`: none, unscored (the pool was too small), expired or current; `sentences` on what the state
-        means and what to do; if there is a plan, also the data of the charts and tables.
+        `state`: none, unscored (the pool was too small), expired or current; `verdict`: its level, a sentence
+        and what to do; if there is a plan, also the data of the charts and tables.
     """
     plan = workspace.plan.current()
-    progress = workspace.plan.progress(SCORING_JOB)
+    told = {
+        "verdict": verdict_of(workspace, plan).to_dict(),
+        "progress": workspace.plan.progress(SCORING_JOB),
+    }
     if plan is None:
-        sentence = "No plan yet: the pool has not been scored, and cases are offered in random order."
-        return {"state": "none", "sentences": [sentence, SCORE_AGAIN], "progress": progress}
-    expired = expiry(workspace, plan)
+        return {"state": "none", **told}
     gates = _gates(plan.about.get("gates", []))
     known = {
+        **told,
         "plan": {"version": plan.id, "created": plan.created.isoformat(), "budget": plan.budget or ""},
-        "progress": progress,
         "coverage": _coverage(workspace, plan),
     }
     if not gates:
-        reasons = plan.about.get("warnings") or ["The pool was not scored."]
-        return {"state": "unscored", "sentences": [*reasons, *expired], **known}
+        return {"state": "unscored", **known}
     return {
-        "state": "expired" if expired else "current",
-        "sentences": expired,
+        "state": "expired" if expiry(workspace, plan) else "current",
         **known,
-        "headline": _headline(gates, workspace.settings.strategy),
         "gates": gates,
         **_case_charts(workspace, plan),
     }
@@ -81,19 +80,6 @@ def _title(name: str) -> str:
     if name.startswith("follows "):
         return name
     return name.replace("_nats", " (nats)").replace("_", " ")
-
-
-def _headline(gates: Sequence[Mapping[str, Any]], strategy: str) -> str:
-    asked = [gate["passed"] for gate in gates if gate["of_the_order"]]
-    failed, unknown = asked.count(False), asked.count(None)
-    sentence = f"All {len(asked)} checks of the difference passed."
-    if failed:
-        sentence = f"{failed} of {len(asked)} checks failed: read them before you label by the difference."
-    elif unknown:
-        sentence = f"No check failed, but {unknown} of {len(asked)} could not be computed on this pool."
-    if STRATEGIES[strategy].by_difference:
-        return sentence
-    return f"{sentence} The order in use, {strategy}, does not rank by the difference."
 
 
 def _coverage(workspace: Workspace, plan: PlanRow) -> dict[str, Any] | None:

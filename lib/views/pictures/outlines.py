@@ -21,7 +21,7 @@ def draw_outlines(axes: Axes, label: NDArray[Any], *, size_mm: tuple[float, floa
     rows, columns = label.shape
     down = (np.arange(rows) + 0.5) * height / rows
     across = (np.arange(columns) + 0.5) * width / columns
-    for value in np.unique(label[label > 0]).tolist():
+    for value in np.unique(label[label > 0]).astype(int).tolist():
         region = label == value
         if not region.all():
             axes.contour(across, down, region, [0.5], colors=colour_of(value), linewidths=1.1)

@@ -64,8 +64,8 @@ const again = () => dispatchEvent(new Event("hashchange"));
 function summary({ id, chosen: number, budget, order, explained, note }) {
   const all = id.length.toLocaleString("en");
   const rule = budget
-    ? `The budget ${budget} chooses ${count(number, "case")} of ${all}`
-    : `No budget: all ${all} cases are chosen`;
+    ? `The budget ${budget} is ${count(number, "case")} of ${all}`
+    : `All ${all} cases, without a budget`;
   const [first, second] = explained.map(percent);
   return `${rule}, in this order: ${order}. ` +
     `The horizontal axis shows ${first} of the variance, the vertical axis ${second}. ${note}`;
@@ -93,9 +93,10 @@ class ChosenCases {
     const left = cases.columns.chosen - places.length;
     this.#states = places.map(() => h("span"));
     this.nodes = [
-      h("h2", {}, "The chosen cases"),
+      h("h2", {}, cases.columns.budget ? "The cases within the budget" : "The cases in their order"),
       table({
-        caption: left ? `The first ${LISTED} of ${cases.columns.chosen}` : `All ${places.length}, best first`,
+        caption: `${left ? `The first ${LISTED} of ${cases.columns.chosen}` : `All ${places.length}`}, `
+          + (cases.columns.random ? "in random order" : "in the order of the plan"),
         columns: ["Rank", "Case", "MD", "Compared with the pool", "Most different pair", "State"],
         right: ["Rank", "MD"],
         rows: places.map(place => [

@@ -4,7 +4,7 @@ import { interpolateViridis, quadtree, scaleLinear, select, zoom, zoomIdentity }
 
 const DRAWN = "map drawn";
 const LEVELS = 24;  // number of colours; dots of one colour are drawn together
-const NUMBERED = 20;  // chosen cases with their rank on the map
+const NUMBERED = 20;  // first cases of the order, with their rank on the map
 const DARKEST = 0.28;  // start of viridis; darker colours look like the background
 const REACH = 1.2;  // em around a dot in which the pointer selects it
 
@@ -137,7 +137,7 @@ export class MapChart {
     context.strokeStyle = style.getPropertyValue("--back");
     context.lineWidth = 3;
     for (const [place, x, y] of shown) {
-      if (place >= NUMBERED || !this.#cases.isChosen(place)) continue;
+      if (place >= NUMBERED) continue;
       context.strokeText(place + 1, x + 1.8 * radius, y - 1.2 * radius);
       context.fillText(place + 1, x + 1.8 * radius, y - 1.2 * radius);
     }

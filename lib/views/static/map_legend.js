@@ -12,12 +12,12 @@ export function legend(cases) {
   return [
     h("h2", {}, "Legend"),
     h("p", {}, "One dot is one case. The colour is the modality difference (MD): how far the most different ",
-      "places of the case depart from what is usual in the pool."),
+      "places of the case depart from what is usual in the pool. A number is the place in the order."),
     bar(end),
     h("ul", { class: "signs" },
       sign("labelled", dot({ fill: true })),
       sign("not labelled", dot({})),
-      sign("chosen by the budget; the first show their rank", dot({ ring: "chosen" })),
+      cases.columns.budget && sign("within the budget", dot({ ring: "chosen" })),
       sign("held by a reader", dot({ ring: "leased" }))),
   ];
 }

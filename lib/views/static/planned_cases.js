@@ -23,7 +23,7 @@ export class PlannedCases {
   address(place) { return `#case/${encodeURIComponent(this.id(place))}`; }
   difference(place) { return this.columns.difference[place]; }
   isMapped(place) { return this.columns.x[place] !== null; }
-  isChosen(place) { return place < this.columns.chosen; }
+  isChosen(place) { return this.columns.budget !== "" && place < this.columns.chosen; }
   isLabelled(place) { return this.#labelled.has(this.id(place)); }
   isLeased(place) { return this.id(place) in this.#leased; }
   lacks(place, modality) { return (this.columns.lacking[this.id(place)] ?? []).includes(modality); }
@@ -39,7 +39,8 @@ export class PlannedCases {
   }
 
   rank(place) {
-    return `rank ${place + 1} of ${this.count}${this.isChosen(place) ? ", chosen by the budget" : ""}`;
+    const chosen = this.isChosen(place) ? ", within the budget" : "";
+    return `${place + 1} of ${this.count}${this.columns.random ? " in random order" : " in the order"}${chosen}`;
   }
 
   // The modality difference of a case compared with the pool.
@@ -47,7 +48,8 @@ export class PlannedCases {
     const percentile = this.columns.percentile[place];
     if (percentile === null) return "not known";
     if (percentile === 100) return "differs more than all others";
-    return `differs more than ${Math.floor(percentile)} % of the pool`;
+    if (percentile === 0) return "differs less than all others";
+    return `differs more than ${Math.min(99, Math.max(1, Math.round(percentile)))} % of the pool`;
   }
 
   words(place) {

@@ -3,6 +3,7 @@
 import { h, table } from "mdal/dom.js";
 import { count, duration, percent, when } from "mdal/format.js";
 import { opening } from "mdal/opening.js";
+import { verdict } from "mdal/verdict.js";
 
 export const label = "Today";
 
@@ -10,7 +11,7 @@ const POLL_MS = 5000;
 export const NAME = "mdal-annotator";  // key of the reader's name on this computer
 
 export async function view(source) {
-  const parts = Object.fromEntries(["warnings", "next", "counts", "jobs", "readers"].map(name => [name, h("div")]));
+  const parts = Object.fromEntries(["warnings", "next", "verdict", "counts", "jobs", "readers"].map(name => [name, h("div")]));
   const name = h("input", { value: localStorage.getItem(NAME) ?? "", maxlength: 160, autocomplete: "nickname" });
   const message = h("div", { "aria-live": "polite" });
   const picture = h("div");
@@ -29,6 +30,7 @@ export async function view(source) {
       picture.replaceChildren(...await strip(source, today.next));
     }
     picture.hidden = !today.next;
+    parts.verdict.replaceChildren(verdict(today.verdict, [" ", h("a", { href: "#trust" }, "The checks")]));
     parts.counts.replaceChildren(...counts(today.counts));
     parts.jobs.replaceChildren(...jobs(today.jobs));
     parts.readers.replaceChildren(...readers(today.readers, source.live ? name.value || "anonymous" : null, giveBack));
@@ -72,7 +74,7 @@ export async function view(source) {
         h("section", { class: "card" }, h("h2", {}, "The next case"),
           source.live ? h("label", { class: "above" }, "Your name", name) : null,
           parts.next, message, picture),
-        h("section", { class: "card" }, h("h2", {}, "The plan so far"), parts.counts),
+        h("section", { class: "card" }, h("h2", {}, "The plan"), parts.verdict, parts.counts),
         h("section", { class: "card" }, h("h2", {}, "Running jobs"), parts.jobs),
         h("section", { class: "card" }, h("h2", {}, "Cases held by readers"), parts.readers)),
     ],
@@ -114,7 +116,8 @@ async function strip(source, { id, modalities }) {
   try {
     const address = await source.picture(`cases/${encodeURIComponent(id)}/strip.jpg`);
     return [h("figure", { class: "strip" }, h("img", { src: address, alt: `${id} in ${modalities.join(", ")}` }),
-      h("figcaption", {}, modalities.map(name => h("span", {}, name))))];
+      h("figcaption", {}, modalities.map(name => h("span", {}, name)))),
+    h("p", { class: "quiet" }, "A box marks where the modalities differ most.")];
   } catch (error) {
     return [h("p", { class: "quiet" }, error.message)];
   }

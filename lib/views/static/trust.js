@@ -4,17 +4,17 @@ import { Chart, lineSample } from "mdal/chart.js";
 import { h, table } from "mdal/dom.js";
 import { count, when } from "mdal/format.js";
 import { agreement, properties, protocols } from "mdal/trust_charts.js";
+import { verdict } from "mdal/verdict.js";
 
 export const label = "Trust";
 const TITLE = "Can the plan be trusted?";
 
 export async function view(source) {
   const trust = await source.json("trust");
-  const node = trust.sentences.map(sentence => h("p", { class: "problem" }, sentence));
+  const node = [verdict(trust.verdict)];
   if (trust.progress.state === "running") {
     node.push(h("p", { role: "status" }, `Scoring is running: ${trust.progress.message}.`));
   }
-  if (trust.headline) node.push(h("p", { class: "headline" }, trust.headline));
   if (trust.plan) {
     node.push(h("p", { class: "quiet" }, `Plan ${trust.plan.version}, made ${when(trust.plan.created)}.`));
   }

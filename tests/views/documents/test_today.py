@@ -55,7 +55,7 @@ def test_the_next_case_is_the_one_that_next_sample_would_give_and_nothing_is_lea
     assert today["counts"] == {
         "cases": 3, "labelled": 0, "leased": 0, "set_aside": 0, "left": 3, "quarantined": 0, "budget": 2
     }  # fmt: skip
-    assert "The order is partly chance." in today["warnings"]
+    assert today["verdict"]["sentence"] == "The order is partly chance."  # a plan without checks
 
 
 def test_a_case_in_a_readers_hands_is_his_and_nobody_elses(workspace: Workspace) -> None:
@@ -89,14 +89,15 @@ def test_a_spent_budget_offers_nothing_though_cases_are_left(workspace: Workspac
 
 def test_without_a_plan_a_random_case_says_so(workspace: Workspace) -> None:
     today = today_document(workspace, "ann")
-    assert today["next"]["reason"].endswith("in a uniform order.")
-    assert any("There is no plan" in sentence for sentence in today["warnings"])
+    assert today["next"]["reason"].endswith("in random order.")
+    assert today["verdict"]["level"] == "none"
+    assert today["verdict"]["sentence"].startswith("There is no plan yet")
 
 
 def test_a_plan_of_other_settings_has_expired(workspace: Workspace) -> None:
     plan(workspace)
     other = Workspace(workspace.folders.studies, read_settings({"budget": "2", "seed": "7"}))
-    assert "This plan has expired: seed was 0, now 7" in today_document(other, "ann")["warnings"][0]
+    assert "This plan has expired: seed was 0, now 7" in today_document(other, "ann")["verdict"]["sentence"]
 
 
 def test_a_pool_that_is_held_back_as_a_whole_says_what_to_do(tmp_path: Path) -> None:
