@@ -28,7 +28,7 @@ export async function view(source) {
   const stop = follow(source, "states", show);
   const close = () => { stop(); map?.close(); };
   if (!map) return { title: TITLE, node: [news, h("p", { class: "warning" }, columns.sentence), ...list.nodes], close };
-  const node = [news, h("p", {}, summary(columns)), map.node, ...list.nodes];
+  const node = [news, ...summary(columns), map.node, ...list.nodes];
   return { title: TITLE, node, close };
 }
 
@@ -61,14 +61,17 @@ function follow(source, path, show) {
 
 const again = () => dispatchEvent(new Event("hashchange"));
 
-function summary({ id, chosen: number, budget, order, explained, note }) {
+function summary({ id, chosen: number, budget, order, random, explained, note }) {
   const all = id.length.toLocaleString("en");
   const rule = budget
     ? `The budget ${budget} is ${count(number, "case")} of ${all}`
     : `All ${all} cases, without a budget`;
   const [first, second] = explained.map(percent);
-  return `${rule}, in this order: ${order}. ` +
-    `The horizontal axis shows ${first} of the variance, the vertical axis ${second}. ${note}`;
+  return [
+    h("p", {}, `${rule}. ${random ? "The order is a random one, with likely damaged scans last" : order}.`),
+    h("details", {}, h("summary", {}, "How to read the map"),
+      h("p", {}, `The horizontal axis shows ${first} of the variance, the vertical axis ${second}. ${note}`)),
+  ];
 }
 
 function messages({ expired, quarantined, plan }, columns) {

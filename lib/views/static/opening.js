@@ -7,10 +7,8 @@ export function opening({ study, ids }) {
     const address = `/ohif/monai-label?StudyInstanceUIDs=${encodeURIComponent(study)}`;
     return [h("p", {}, h("a", { class: "button", href: address, target: "_blank", rel: "noopener" }, "Open in OHIF"))];
   }
-  return [
-    h("p", {}, "Names of this case for 3D Slicer and other clients:"),
-    h("ul", { class: "ids" }, ids.map(id => h("li", {}, h("code", {}, id), " ", copying(id)))),
-  ];
+  return [h("details", {}, h("summary", {}, "Names of this case for 3D Slicer and other clients"),
+    h("ul", { class: "ids" }, ids.map(id => h("li", {}, h("code", {}, id), " ", copying(id)))))];
 }
 
 function copying(text) {

@@ -11,7 +11,7 @@ const POLL_MS = 5000;
 export const NAME = "mdal-annotator";  // key of the reader's name on this computer
 
 export async function view(source) {
-  const parts = Object.fromEntries(["warnings", "next", "verdict", "counts", "jobs", "readers"].map(name => [name, h("div")]));
+  const parts = Object.fromEntries(["warnings", "why", "next", "verdict", "counts", "jobs", "readers"].map(name => [name, h("div")]));
   const name = h("input", { value: localStorage.getItem(NAME) ?? "", maxlength: 160, autocomplete: "nickname" });
   const message = h("div", { "aria-live": "polite" });
   const picture = h("div");
@@ -24,7 +24,8 @@ export async function view(source) {
     if (state === drawn) return;  // no redraw while a reader is typing or clicking
     drawn = state;
     parts.warnings.replaceChildren(...warnings(today));
-    parts.next.replaceChildren(...next(today, source.live ? take : null, name.value));
+    parts.why.replaceChildren(...why(today));
+    parts.next.replaceChildren(...(today.next ? next(today.next, source.live ? take : null, name.value) : []));
     if (today.next && today.next.id !== pictured) {
       pictured = today.next.id;
       picture.replaceChildren(...await strip(source, today.next));
@@ -73,7 +74,7 @@ export async function view(source) {
       h("div", { class: "cards" },
         h("section", { class: "card" }, h("h2", {}, "The next case"),
           source.live ? h("label", { class: "above" }, "Your name", name) : null,
-          parts.next, message, picture),
+          parts.why, picture, parts.next, message),
         h("section", { class: "card" }, h("h2", {}, "The plan"), parts.verdict, parts.counts),
         h("section", { class: "card" }, h("h2", {}, "Running jobs"), parts.jobs),
         h("section", { class: "card" }, h("h2", {}, "Cases held by readers"), parts.readers)),
@@ -86,16 +87,22 @@ function warnings({ empty, warnings: sentences }) {
   return all.map(sentence => h("p", { class: sentence === empty ? "problem" : "warning" }, sentence));
 }
 
-function next({ next: found, counts: { labelled, left, budget, cases } }, take, reader) {
+function why({ next: found, counts: { labelled, left, budget, cases } }) {
   if (!found) {
     const done = labelled < cases && labelled >= budget ? `The budget of ${count(budget, "case")} is spent.`
       : left ? "The budget is spent, or other readers hold its last cases." : "No case is left to label.";
     return [h("p", {}, done)];
   }
-  const { yours_until: until, study, reason, warnings: sentences } = found;
+  const { yours_until: until, reason, warnings: sentences } = found;
   return [
     h("p", {}, until ? `Yours until ${when(until)}: ` : null, link(found.id), `. ${reason}`),
-    sentences.map(sentence => h("p", { class: "warning" }, sentence)),
+    ...sentences.map(sentence => h("p", { class: "warning" }, sentence)),
+  ];
+}
+
+function next(found, take, reader) {
+  const { yours_until: until, study } = found;
+  return [
     until || !study ? opening(found) : [],
     until || study ? [] : [h("p", {}, "In 3D Slicer, Next Sample offers this case if you use the same name.")],
     take ? button(found, take, reader) : [],

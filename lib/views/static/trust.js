@@ -20,7 +20,10 @@ export async function view(source) {
   }
   if (trust.gates) node.push(...gates(trust.gates));
   if (trust.coverage) node.push(...coverage(trust.coverage));
-  if (trust.gates) node.push(...agreement(trust.seeds), ...properties(trust.follows), ...protocols(trust.protocols));
+  if (trust.gates) {
+    node.push(folded("What the difference follows, and whether trainings agree: charts",
+      ...agreement(trust.seeds), ...properties(trust.follows), ...protocols(trust.protocols)));
+  }
   return { title: TITLE, node };
 }
 
@@ -32,18 +35,34 @@ function light(word) {
 }
 
 function gates(every) {
-  const columns = ["Result", "Check", "Value", "Limit", "Meaning"];
-  const rows = of => every.filter(gate => gate.of_the_order === of).map(gate =>
-    [light(gate.light), gate.title, gate.value === null ? "\u2013" : figure(gate.value), gate.limit, gate.sentence]);
-  const tables = [
-    { caption: "Checks that an order by the difference depends on", rows: rows(true) },
-    { caption: "Checks on how to read single figures, and on what the order `representative` uses", rows: rows(false) },
-  ];
+  const [order, reading] = [every.filter(gate => gate.of_the_order), every.filter(gate => !gate.of_the_order)];
+  const passed = order.filter(gate => gate.light === "passed");
+  const open = order.filter(gate => gate.light !== "passed");
   return [
     h("h2", {}, "Checks of the scoring"),
-    ...tables.filter(part => part.rows.length).map(part => table({ ...part, columns, right: ["Value"] })),
-  ];
+    h("p", {}, `Of the ${count(order.length, "check")} that an order by the difference depends on, ${tally(order)}.`),
+    open.length > 0 && checks("Failed or not known", open),
+    passed.length > 0 && folded("The checks that passed", checks("Passed", passed)),
+    reading.length > 0 && folded(`How to read single figures: ${count(reading.length, "check")}, ${tally(reading)}`,
+      checks("Checks on single figures, and on what the order `representative` uses", reading)),
+  ].filter(Boolean);
 }
+
+const checks = (caption, rows) => table({
+  caption,
+  columns: ["Result", "Check", "Value", "Limit", "Meaning"],
+  right: ["Value"],
+  rows: rows.map(gate => [light(gate.light), gate.title, gate.value === null ? "\u2013" : figure(gate.value),
+    gate.limit, gate.sentence]),
+});
+
+function tally(gates) {
+  const number = light => gates.filter(gate => gate.light === light).length;
+  const parts = [[number("failed"), "failed"], [number("not known"), "could not be computed"], [number("passed"), "passed"]];
+  return parts.filter(([found]) => found).map(([found, what]) => `${found} ${what}`).join(", ");
+}
+
+const folded = (summary, ...children) => h("details", {}, h("summary", {}, summary), children);
 
 const figure = value => value.toFixed(2).replace("-", "\u2212");
 
