@@ -77,6 +77,7 @@ class Case:
     Attributes:
         id: Id of the case, unique in the pool and safe as a file name.
         modalities: Source of each modality of the case, in the pool's order.
+        study_title: Patient, date and description of a study in a PACS; empty elsewhere.
         label: Reference contour found beside the images, if any.
         patient: Group for cross-validation; cases of one patient are never split.
         layout: Name of the layout that found the case.
@@ -88,6 +89,7 @@ class Case:
     id: str
     modalities: Mapping[str, Source]
     label: Path | None = None
+    study_title: str = ""
     patient: str = ""
     layout: str = ""
     ignored: int | None = None
@@ -103,6 +105,11 @@ class Case:
         if not self.modalities:
             raise CaseError(f"case {self.id} must have at least one modality; got none.")
         object.__setattr__(self, "patient", self.patient or self.id)
+
+    @property
+    def title(self) -> str:
+        """What people call the case: the title of its study, or else its id."""
+        return self.study_title or self.id
 
 
 def is_unicode(name: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import requests
 from pydicom.uid import generate_uid
 
-from tests.e2e.conftest import SCREENSHOTS, Page
+from tests.e2e.conftest import LABELLED, SCREENSHOTS, Page
 from tests.support.axe import serious_findings
 from tests.support.chromium import chromium, skip_without_chromium
 from tests.support.images import write_image, write_series
@@ -17,7 +17,7 @@ from tests.support.server import serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-VIEWS = ("today", "map", "case/STS_025", "trust", "model", "check")
+VIEWS = ("today", "map", "case/STS_025", "trust", "model", "check", "cases")
 NAME, PATIENT = "<script>document.title='taken over'</script>", "SECRET-7"
 # Everything that a mouse can use and that is shown; then what Tab has reached of it.
 REACHABLE = """() => {
@@ -57,11 +57,34 @@ def test_no_view_keeps_people_out_and_all_fit_small_and_large_screens(page: Page
     for view in VIEWS:
         settled(page, view)
         assert serious_findings(browser) == [], view
-        for width, height in ((1280, 900), (3840, 2160)):
+        for width, height in ((400, 800), (1280, 900), (3840, 2160)):
             browser.set_viewport_size({"width": width, "height": height})
             assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), (view, width)
             page.screenshot(f"{view.partition('/')[0]}_{width}")
         browser.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_all_cases_are_listed_sorted_and_filtered(page: Page) -> None:
+    browser = page.window.page
+    settled(page, "cases")
+    rows = browser.locator("tbody tr")
+    ids = rows.get_by_role("link").all_inner_texts()
+    assert len(ids) == 16
+    browser.get_by_role("button", name="Difference").click()
+    differences = [
+        float(text.replace("\u2212", "-")) for text in rows.locator("td:nth-child(5)").all_inner_texts()[:15]
+    ]
+    assert differences == sorted(differences)
+    assert rows.get_by_role("link").last.inner_text() == "STS_019", "what is not known comes last"
+    browser.get_by_role("button", name="Difference").click()
+    assert browser.get_by_role("columnheader", name="Difference").get_attribute("aria-sort") == "descending"
+    assert rows.get_by_role("link").last.inner_text() == "STS_019"
+    browser.get_by_role("combobox", name="State").select_option("labelled")
+    assert set(rows.get_by_role("link").all_inner_texts()) >= set(LABELLED)
+    browser.get_by_role("combobox", name="Reader").select_option("found with the images")
+    browser.get_by_role("searchbox", name="Find").fill("sts_02")
+    assert rows.get_by_role("link").all_inner_texts() == ["STS_024"]
+    browser.get_by_text("1 of 16 cases").wait_for()
 
 
 def test_the_keyboard_alone_reaches_everything(page: Page) -> None:

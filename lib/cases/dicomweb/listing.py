@@ -18,6 +18,7 @@ SERIES_FIELDS = (
     "FrameOfReferenceUID",
     "PatientID",
     "StudyDate",
+    "StudyDescription",
     "StudyTime",
     "SeriesDate",
     "SeriesTime",
@@ -40,6 +41,7 @@ class FoundSeries:
         patient: PatientID.
         study_date: StudyDate, YYYYMMDD.
         study_time: StudyTime, HHMMSS.
+        study_description: StudyDescription; empty if the PACS gives none.
         made: SeriesDate and SeriesTime, or those of the study; sorts by age.
     """
 
@@ -52,6 +54,7 @@ class FoundSeries:
     patient: str = ""
     study_date: str = ""
     study_time: str = ""
+    study_description: str = ""
     made: str = ""
 
     @property
@@ -59,6 +62,14 @@ class FoundSeries:
         """Hash that changes when the PACS lists other instances of the series."""
         mark = f"{self.uid} {self.instances} {self.made}"
         return hashlib.blake2b(mark.encode(), digest_size=8).hexdigest()
+
+    @property
+    def study_title(self) -> str:
+        """What people call the study: PatientID, date and description, as far as the PACS gives them."""
+        date = self.study_date
+        if re.fullmatch(r"\d{8}", date):
+            date = f"{date[:4]}-{date[4:6]}-{date[6:]}"
+        return ", ".join(filter(None, [self.patient, date, self.study_description]))
 
     def __str__(self) -> str:
         """Name of the series in errors and tables."""
@@ -133,6 +144,7 @@ def _series(row: Row) -> FoundSeries:
         patient=text["PatientID"],
         study_date=text["StudyDate"],
         study_time=text["StudyTime"],
+        study_description=text["StudyDescription"],
         made=made,
     )
 

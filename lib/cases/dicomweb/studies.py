@@ -71,8 +71,7 @@ def find_studies(mirror: Mirror, rules: SeriesRules, used: Set[str] = frozenset(
                 for name, several in frames[frame].items()
             }
             try:
-                id = study if number == 1 else f"{study}_{number}"
-                cases.append(_case(id, chosen, mirror, rules, tuple(notes)))
+                cases.append(_case(study, number, chosen, mirror, rules, tuple(notes)))
             except UserError as err:
                 skipped.append(_skip(next(iter(chosen.values())), str(err)))
     return make_pool(mirror.folder, "dicomweb", with_patients(cases), skipped, used)
@@ -100,13 +99,20 @@ def _known_frames(file: Path, found: Mapping[str, Mapping[str, Sized]]) -> dict[
 
 
 def _case(
-    id: str, chosen: dict[str, FoundSeries], mirror: Mirror, rules: SeriesRules, notes: tuple[str, ...]
+    study: str,
+    number: int,
+    chosen: dict[str, FoundSeries],
+    mirror: Mirror,
+    rules: SeriesRules,
+    notes: tuple[str, ...],
 ) -> Case:
-    patient = next(iter(chosen.values())).patient
+    """Case of the first, second, ... frame of reference of a study."""
+    first = next(iter(chosen.values()))
     return Case(
-        id,
+        study if number == 1 else f"{study}_{number}",
         {name: RemoteSeries.of(series, mirror, name, rules) for name, series in chosen.items()},
-        patient=patient,
+        study_title=first.study_title if number == 1 else f"{first.study_title} ({number})",
+        patient=first.patient,
         layout="dicomweb",
         notes=notes,
     )

@@ -203,7 +203,7 @@ def case_or_skip(
 ) -> Case | None:
     """Case, or None if its name or files are invalid; each of its files is recorded as skipped."""
     try:
-        return Case(id, modalities, label, patient, layout, notes=notes)
+        return Case(id, modalities, label, patient=patient, layout=layout, notes=notes)
     except UserError as err:
         for path in files_of(modalities, label):
             studies.skip(path, str(err))

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from lib.server.endpoints.case import router as case_router
+from lib.server.endpoints.case_list import router as case_list_router
 from lib.server.endpoints.check import router as check_router
 from lib.server.endpoints.context import Served
 from lib.server.endpoints.explanation import router as explanation_router
@@ -25,6 +26,7 @@ _TYPES = {".js": "text/javascript", ".css": "text/css"}
 # The shell holds no data, because a browser must load it before the login.
 shell = APIRouter(prefix="/mdal", include_in_schema=False)
 api = APIRouter(prefix="/mdal/api", tags=["MDAL"])
+api.include_router(case_list_router)
 api.include_router(case_router)
 api.include_router(map_router)
 api.include_router(today_router)

@@ -27,13 +27,14 @@ _SHOWN_OF_A_VERSION = ("of", "model_version", "seconds_since_offer")
 
 
 def case_document(files: CaseFiles, case: Case) -> dict[str, Any]:
-    """Facts about a case as JSON; only the id identifies the patient."""
+    """Facts about a case as JSON; only the id and the title identify the patient."""
     workspace = files.workspace
     score = workspace.plan.score(case.id)
     labels = files.workspace.labels.files_of(case)
     nearest = workspace.plan.nearest(case.id, files.workspace.labels.labelled() - {case.id})
     return {
         "id": case.id,
+        "title": case.title,
         **_verdict(workspace, case),
         **_rank(workspace, case, score),
         "difference": score.difference,

@@ -97,6 +97,7 @@ def _row(workspace: Workspace, case: Case, verdict: Verdict) -> dict[str, Any]:
     quarantined = verdict.status == "quarantined"
     return {
         "case": case.id,
+        "title": case.title,
         "status": verdict.status,
         "released": quarantined and case.id not in workspace.verdicts.quarantined,
         "kinds": sorted({FINDING_NAMES.get(finding.code, finding.code) for finding in verdict.findings}),

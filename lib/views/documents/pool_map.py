@@ -29,7 +29,7 @@ def pool_map(workspace: Workspace) -> dict[str, Any]:
         `plan`, the version or None; `sentence`, a message to read first, or "". With a plan also `id`, `x`,
         `y`, `difference`, `percentile`, `cluster` and `by_pair`, each with one entry per case (None where not
         known); `chosen`, the number of cases within the budget; `random`, whether the order is a random one;
-        and `lacking`, the missing modalities by id.
+        `lacking`, the missing modalities by id; and `titles`, by id where they differ from it.
     """
     plan = workspace.plan.current()
     if plan is None or not workspace.plan.order(workspace.settings.strategy, plan=plan.id):
@@ -54,6 +54,7 @@ def pool_map(workspace: Workspace) -> dict[str, Any]:
         "y": [point[1] for point in points],
         **_columns(document),
         "lacking": _lacking(workspace, document.cases),
+        "titles": {case.id: case.title for case in workspace.pool.cases if case.title != case.id},
     }
 
 

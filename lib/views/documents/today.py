@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lib.labels.store import FINAL
 from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.plan_document import MDAL_METHOD, budgeted, reason
 from lib.pipeline.planning import SCORING_JOB, uniform_order
@@ -38,6 +39,7 @@ def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
         "counts": {
             "cases": len(served),
             "labelled": len(pool.labelled),
+            "found": sum(workspace.labels.log.version(id, FINAL) is None for id in pool.labelled),
             "leased": len(held),
             "set_aside": len(assignments.aside & (served - pool.labelled)),
             "left": len(served) - len(pool.labelled) - len(held),
@@ -49,6 +51,7 @@ def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
             {
                 "annotator": who,
                 "case": id,
+                "title": workspace.pool.by_id[id].title if id in workspace.pool.by_id else id,
                 "until": until.isoformat(timespec="seconds"),
                 "passed_over": id not in assignments.at_work,
             }
@@ -90,6 +93,7 @@ def _next(
     score, case = workspace.plan.score(id), workspace.pool.by_id[id]
     return {
         "id": id,
+        "title": case.title,
         "reason": reason(score, rank, len(order), strategy=strategy if planned else "uniform"),
         "warnings": [*workspace.verdicts.findings(id), *score.warnings()],
         "yours_until": until,

@@ -19,6 +19,7 @@ from lib.runtime.files import replacing
 from lib.runtime.progress import OnProgress
 from lib.views.documents.case_document import case_document
 from lib.views.documents.case_files import CaseFiles
+from lib.views.documents.case_list import case_list
 from lib.views.documents.learning_curve import learning_curve
 from lib.views.documents.pool_check import pool_check
 from lib.views.documents.pool_map import pool_map, pool_states
@@ -79,6 +80,7 @@ def gather(workspace: Workspace, on_progress: OnProgress) -> Report:
     report = Report(
         {
             "today": today_document(workspace, ""),
+            "cases": case_list(workspace),
             "map": pool_map(workspace),
             "states": pool_states(workspace, workspace.labels.labelled()),
             "trust": trust(workspace),

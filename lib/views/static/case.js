@@ -19,7 +19,7 @@ export async function view(source, id) {
   const images = source.live ? viewer(source, about) : placeholder(source, about);
   const events = history(about);
   return {
-    title: `Case ${about.id}`,
+    title: `Case ${about.title}`,
     node: [
       ...why(about),
       source.live && about.study && h("section", { "aria-label": "Open this case" }, opening(about)),

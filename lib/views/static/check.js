@@ -67,10 +67,10 @@ function state({ status, released }) {
 }
 
 function row(doubted, pictures) {
-  const { case: id, findings, pictured, release } = doubted;
+  const { case: id, title, findings, pictured, release } = doubted;
   return h("article", { class: "card doubted" },
     h("div", {},
-      h("h3", {}, h("a", { href: `#case/${encodeURIComponent(id)}` }, id), " ", state(doubted)),
+      h("h3", {}, h("a", { href: `#case/${encodeURIComponent(id)}` }, title), " ", state(doubted)),
       h("ul", {}, findings.map(({ severity, sentence }) => h("li", { class: severity }, sentence))),
       release ? h("label", { class: "release" }, `Setting that releases ${id}`,
         h("input", { readonly: true, value: release, onfocus: event => event.target.select() })) : null),

@@ -2,13 +2,14 @@
 
 import { h } from "mdal/dom.js";
 import * as caseView from "mdal/case.js";
+import * as cases from "mdal/cases.js";
 import * as check from "mdal/check.js";
 import * as map from "mdal/map.js";
 import * as model from "mdal/model.js";
 import * as today from "mdal/today.js";
 import * as trust from "mdal/trust.js";
 
-const VIEWS = { today, map, case: caseView, trust, model, check };
+const VIEWS = { today, map, cases, case: caseView, trust, model, check };
 
 export async function start(source) {
   const main = h("main", { id: "main", tabindex: -1 });

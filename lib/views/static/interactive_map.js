@@ -68,7 +68,7 @@ export class InteractiveMap {
   go(place) {
     if (this.#cases.isMapped(place)) this.chart.reveal(place);
     this.#look(place);
-    const parts = ["id", "rank", "words", "state"].map(what => this.#cases[what](place));
+    const parts = ["title", "rank", "words", "state"].map(what => this.#cases[what](place));
     this.#spoken.textContent = parts.join("; ");
   }
 
@@ -99,11 +99,11 @@ export class InteractiveMap {
     const field = h("input", { type: "search", list: "found-cases", autocomplete: "off", spellcheck: "false" });
     const problem = h("p", { role: "alert" });
     field.addEventListener("input", () => options.replaceChildren(
-      ...this.#cases.find(field.value, OFFERED).map(place => h("option", { value: this.#cases.id(place) }))));
+      ...this.#cases.find(field.value, OFFERED).map(place => h("option", { value: this.#cases.id(place) }, this.#cases.title(place)))));
     const find = event => {
       event.preventDefault();
       const [place] = this.#cases.find(field.value, 1);
-      problem.textContent = place === undefined ? `No case of this plan has "${field.value}" in its id.` : "";
+      problem.textContent = place === undefined ? `No case of this plan has "${field.value}" in its name.` : "";
       if (place === undefined) return;
       this.canvas.focus();
       this.go(place);

@@ -103,7 +103,7 @@ class ChosenCases {
         columns: ["Rank", "Case", "MD", "Compared with the pool", "Most different pair", "State"],
         right: ["Rank", "MD"],
         rows: places.map(place => [
-          place + 1, h("a", { href: cases.address(place) }, cases.id(place)), signed(cases.difference(place)),
+          place + 1, h("a", { href: cases.address(place) }, cases.title(place)), signed(cases.difference(place)),
           cases.comparison(place), cases.mostDifferentPair(place), this.#states[place],
         ]),
       }),

@@ -48,7 +48,7 @@ export class MapCard {
     const strip = h("div", { class: "strip" }, h("p", { class: "quiet" }, "Loading the picture …"));
     const modalities = cases.columns.modalities;
     this.node.replaceChildren(...[
-      h("strong", {}, cases.id(place)),
+      h("strong", {}, cases.title(place)),
       h("p", {}, cases.words(place)),
       h("p", { class: "quiet" }, `${cases.rank(place)}; ${cases.state(place)}`),
       h("figure", {}, strip, h("figcaption", {}, modalities.map(name =>

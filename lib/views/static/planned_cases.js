@@ -20,6 +20,7 @@ export class PlannedCases {
   }
 
   id(place) { return this.columns.id[place]; }
+  title(place) { return this.columns.titles[this.id(place)] ?? this.id(place); }
   address(place) { return `#case/${encodeURIComponent(this.id(place))}`; }
   difference(place) { return this.columns.difference[place]; }
   isMapped(place) { return this.columns.x[place] !== null; }
@@ -64,14 +65,15 @@ export class PlannedCases {
     return lease ? `held by ${lease.who || "a reader"} until ${when(lease.until)}` : "not labelled";
   }
 
-  // Places of the first cases whose id contains a text; an exact match comes first.
+  // Places of the first cases whose title or id contains a text; an exact id comes first.
   find(text, most) {
     const wanted = text.trim().toLowerCase();
     if (!wanted) return [];
     const exact = this.#places.get(text.trim());
     const found = exact === undefined ? [] : [exact];
     for (let place = 0; place < this.count && found.length < most; place++) {
-      if (place !== exact && this.id(place).toLowerCase().includes(wanted)) found.push(place);
+      const names = `${this.title(place)} ${this.id(place)}`.toLowerCase();
+      if (place !== exact && names.includes(wanted)) found.push(place);
     }
     return found;
   }

@@ -95,7 +95,7 @@ function why({ next: found, counts: { labelled, left, budget, cases } }) {
   }
   const { yours_until: until, reason, warnings: sentences } = found;
   return [
-    h("p", {}, until ? `Yours until ${when(until)}: ` : null, link(found.id), `. ${reason}`),
+    h("p", {}, until ? `Yours until ${when(until)}: ` : null, link(found), `. ${reason}`),
     ...sentences.map(sentence => h("p", { class: "warning" }, sentence)),
   ];
 }
@@ -130,20 +130,23 @@ async function strip(source, { id, modalities }) {
   }
 }
 
-function link(id) {
-  return h("a", { href: `#case/${encodeURIComponent(id)}` }, h("strong", {}, id));
+function link({ id, title }) {
+  return h("a", { href: `#case/${encodeURIComponent(id)}` }, h("strong", {}, title));
 }
 
-function counts({ cases, labelled, leased, set_aside: aside, left, quarantined, budget }) {
+function counts({ cases, labelled, found, leased, set_aside: aside, left, quarantined, budget }) {
   const goal = Math.min(budget, cases);
   return [
     h("p", {}, labelled > goal ? `${labelled} of ${cases} labelled, more than the budget of ${budget}`
       : [`${labelled} of ${count(goal, "case")} labelled`, goal < cases && ` (the budget; ${cases} in all)`]),
+    found > 0 && h("p", { class: "quiet" }, found === 1 ? "1 label was found with the images and counts as finished; "
+      : `${found} labels were found with the images and count as finished; `, h("code", {}, "--conf study_labels=ignore"),
+    " starts afresh."),
     h("progress", { max: Math.max(1, goal), value: Math.min(labelled, goal), "aria-label": "Labelled cases" }),
     h("dl", { class: "figures" }, [["Labelled", labelled], ["Held by readers", leased], ["Set aside by you", aside],
       ["Left", left], ["Held back by the check", quarantined]]
       .map(([what, number]) => h("div", {}, h("dt", {}, what), h("dd", {}, String(number))))),
-  ];
+  ].filter(Boolean);
 }
 
 function jobs(all) {
@@ -161,10 +164,10 @@ function readers(all, own, giveBack) {
   return [table({
     caption: "Cases held by readers; one that was passed over stays held, as a colleague may use the same name",
     columns: ["Reader", "Case", "Until", "", ""],
-    rows: all.map(({ annotator, case: id, until, passed_over: passed }) => [
-      annotator, link(id), when(until), passed ? "passed over" : "",
+    rows: all.map(({ annotator, case: id, title, until, passed_over: passed }) => [
+      annotator, link({ id, title }), when(until), passed ? "passed over" : "",
       annotator === own
-        ? h("button", { type: "button", onclick: () => giveBack(id) }, `Give ${id} back`) : "",
+        ? h("button", { type: "button", onclick: () => giveBack(id) }, `Give ${title} back`) : "",
     ]),
   })];
 }

@@ -111,6 +111,16 @@ def test_a_series_whose_header_is_of_another_modality_than_its_description_is_re
     assert read_grid(case.modalities["T1ce"]).same_as(read_grid(Source(folder)))
 
 
+def test_a_study_is_called_by_its_patient_date_and_description(empty_pacs: Orthanc, tmp_path: Path) -> None:
+    upload_changed(
+        empty_pacs, SAMPLES / "STS_025" / "MR_T1", tmp_path,
+        PatientID="P 07", StudyDate="20260130", StudyDescription="Follow-up",
+    )  # fmt: skip
+    (case,) = find_studies(mirror_of(empty_pacs, tmp_path), RULES).cases
+    assert case.title == "P 07, 2026-01-30, Follow-up"
+    assert case.id != case.title
+
+
 def test_a_series_whose_description_leaves_it_open_is_named_with_the_reason(
     empty_pacs: Orthanc, tmp_path: Path
 ) -> None:
