@@ -36,7 +36,7 @@ from lib.runtime.processes import server_environment
 from lib.runtime.temporary import keep_private, remove_left_folders
 from lib.server.boundary.exposure import listening_host, warning_of_open_door
 from lib.server.boundary.middleware import set_boundary
-from lib.server.boundary.peers import HeldCases, peer
+from lib.server.boundary.peers import HeldCases, annotator_of, peer
 from lib.server.datastore import CaseDatastore, reader_of
 from lib.server.endpoints.context import Served
 from lib.server.endpoints.page import offer_page
@@ -47,7 +47,7 @@ from lib.server.submission import origin_of, record_shown, record_superseded
 from lib.server.subprocesses import ending_in_a_sentence, stop_jobs_at_the_end
 from lib.server.tasks.infer import CimlInfer
 from lib.server.tasks.scoring import ModalityDifferenceScoring
-from lib.server.tasks.strategies import PlannedStrategy, annotator_of
+from lib.server.tasks.strategies import PlannedStrategy
 from lib.server.tasks.train import CimlTrain
 from lib.server.upstream.application import running_application
 from lib.server.upstream.login import patch_login
@@ -180,7 +180,7 @@ class MdalCimlApp(MONAILabelApp):
         """The next case by the strategy that the request names."""
         strategy = offered("strategy", str(request.get("strategy") or "random"), self._strategies)
         name = annotator_of(request.get("client_id"))
-        self._hands.take(peer.get(), name, lambda: self.workspace.plan.assignments(name).annotators)
+        shared = self._hands.take(peer.get(), name, lambda: self.workspace.plan.assignments(name).annotators)
         answer: dict[str, Any] = strategy(request, self._datastore)
         if answer and answer["mdal"]["state"] in ("interrupted", "done") and self._auto_update_scoring:
             self.async_scoring(None)  # whoever scored was killed, or made a plan without this strategy
@@ -188,6 +188,7 @@ class MdalCimlApp(MONAILabelApp):
             return {}
         if self.prefetcher:
             self.prefetcher.look(offered=answer["id"])
+        answer["mdal"]["warnings"] += shared
         # a client that finds no file there asks for the image
         return {**answer, "path": self._datastore.image_place(answer["id"])}
 

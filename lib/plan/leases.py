@@ -90,6 +90,7 @@ class Lease:
         until: End of the lease.
         spent: Number of cases labelled or leased, including this one.
         held_since: Time of the earlier offer to the same annotator, where no other case was left.
+        passed_over: Id of the case that the annotator held and did not label; empty if there is none.
     """
 
     case_id: str
@@ -97,6 +98,7 @@ class Lease:
     until: datetime
     spent: int
     held_since: datetime | None = None
+    passed_over: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def lease_first(
     pool = read_pool()
     held = _end_leases(connection, leases, request, pool, aside, now)
     at_work = {lease.annotator: lease.case_id for lease in reversed(held) if pool.is_open(lease.case_id)}
-    at_work.pop(request.annotator, None)
+    passed_over = at_work.pop(request.annotator, "")
     spent = len(pool.labelled) + len(at_work)
     if request.stop is not None and spent >= request.stop:
         return None
@@ -185,7 +187,7 @@ def lease_first(
     until = now + request.lease
     connection.execute(_LEASE, [{"case_id": case_id, "annotator": request.annotator, "until": until}])
     record_event(connection, now, "offered", case_id, request.annotator, {"rank": rank, **request.about})
-    return Lease(case_id, rank, until, spent + 1, since)
+    return Lease(case_id, rank, until, spent + 1, since, passed_over if passed_over != case_id else "")
 
 
 def _longest_held(held: Sequence[Any], request: LeaseRequest, pool: PoolState) -> Any:

@@ -58,6 +58,7 @@ class Offer:
         until: End of the lease.
         spent: Number of cases labelled or leased, including this one.
         held_since: Time of the earlier offer to the same annotator, where no other case was left.
+        passed_over: Id of the case that the annotator held and did not label; empty if there is none.
     """
 
     case_id: str
@@ -67,6 +68,7 @@ class Offer:
     until: datetime
     spent: int
     held_since: datetime | None = None
+    passed_over: str = ""
 
 
 class PlanStore:
@@ -206,7 +208,10 @@ class PlanStore:
                 return None
             row = connection.execute(_SCORE, {"case": given.case_id}).one_or_none()
         score = CaseScore(*row) if row else CaseScore()
-        return Offer(given.case_id, given.rank, len(order), score, given.until, given.spent, given.held_since)
+        return Offer(
+            given.case_id, given.rank, len(order), score, given.until, given.spent, given.held_since,
+            given.passed_over,
+        )  # fmt: skip
 
     def assignments(self, annotator: str) -> Assignments:
         """Cases that annotators hold now, and the cases that this annotator has set aside."""

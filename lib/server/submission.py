@@ -16,6 +16,7 @@ from lib.labels.origin import Origin, Saved
 from lib.pipeline.segmentation import Segmenter
 from lib.pipeline.workspace import Workspace
 from lib.runtime.own_files import Unavailable
+from lib.server.boundary.peers import annotator_of
 
 logger = logging.getLogger(__name__)
 KEPT = "unsaved"  # folder in the work folder for uploads that could not be stored
@@ -34,7 +35,7 @@ def origin_of(workspace: Workspace, segmenter: Segmenter, case: Case, *, reader:
     about: dict[str, Any] = {}
     begun_from = None
     with suppress(Unavailable):  # the label is stored whatever the database answers
-        if (seconds := workspace.plan.seconds_held(case.id, reader or "anonymous")) is not None:
+        if (seconds := workspace.plan.seconds_held(case.id, annotator_of(reader))) is not None:
             about["seconds_since_offer"] = round(seconds, 1)
         if shown := workspace.plan.events.last_shown(case.id, reader):
             about["model_version"] = shown.details["version"]

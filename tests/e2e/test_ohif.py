@@ -130,9 +130,8 @@ class Ohif:
 
     def connect(self) -> None:
         panel = self.page.locator(".monaiLabelPanel")
-        panel.locator("#monailabelServerURL").fill(f"{self.address}/")
-        panel.locator("button").first.click()
-        panel.get_by_text("MDAL-CIML").wait_for()
+        panel.get_by_text("MDAL-CIML").wait_for()  # it connects by itself
+        assert panel.locator("#monailabelServerURL").input_value() == f"{self.address}/"
         self.page.wait_for_function(LABEL)
 
     def show(self, case: Case, modality: str) -> None:
@@ -279,6 +278,8 @@ def test_next_sample_opens_the_study_that_the_plan_names(ohif: Ohif) -> None:
         page.get_by_text("Next Sample").click()
     sample: dict[str, Any] = answer.value.json()
     assert sample["mdal"]["state"] == "planned"
+    (reader,) = requests.get(f"{ohif.address}/mdal/api/today", timeout=60).json()["readers"]
+    assert reader["annotator"].startswith("OHIF "), "a browser has a name of its own"
     assert sample["StudyInstanceUID"] == planned
     form = page.locator(".nextSampleForm tbody")
     form.wait_for()

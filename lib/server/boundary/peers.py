@@ -1,15 +1,29 @@
-"""Client machines, and the limit on the cases that each of them holds."""
+"""Client machines, the names of their readers, and the limit on the cases that each machine holds."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from typing import Any
 
 from lib.server.errors import ClientError
 
 MAX_HELD_CASES = 32  # cases that the clients of one machine may hold at once
 peer: ContextVar[str] = ContextVar("peer", default="")  # address of the requesting machine
+
+
+def annotator_of(name: Any) -> str:
+    """Name of the annotator, as the client gave it, or else by the machine that asks.
+
+    Raises:
+        ClientError: If it is not a printable name of at most 160 characters.
+    """
+    if not name:
+        return f"reader at {peer.get()}" if peer.get() else "anonymous"
+    if not isinstance(name, str) or not name.isprintable() or len(name) > 160:
+        raise ClientError(f"client_id must be a name of at most 160 characters; got {str(name)[:40]!r}.")
+    return name
 
 
 class HeldCases:
@@ -24,7 +38,7 @@ class HeldCases:
         self._names: dict[str, set[str]] = {}
         self._changing = threading.Lock()
 
-    def take(self, address: str, name: str, holders: Callable[[], Iterable[str]]) -> None:
+    def take(self, address: str, name: str, holders: Callable[[], Iterable[str]]) -> list[str]:
         """Let a client of a machine hold a case.
 
         Args:
@@ -32,11 +46,14 @@ class HeldCases:
             name: Annotator name that the client sent.
             holders: Returns the names of all clients that hold a case; called only near the limit.
 
+        Returns:
+            A sentence if clients of other machines asked for a case under the same name.
+
         Raises:
             ClientError: 429 if other clients of the machine hold as many cases as they may.
         """
         if not address:
-            return
+            return []
         with self._changing:
             names = self._names.setdefault(address, set())
             if name not in names and len(names) >= MAX_HELD_CASES:
@@ -48,3 +65,10 @@ class HeldCases:
                         status=429,
                     )
             names.add(name)
+            others = sorted(other for other, used in self._names.items() if name in used and other != address)
+        if not others:
+            return []
+        return [
+            f"The name {name} is also used at {', '.join(others[:3])}. If that is not you, type a name of "
+            "your own: cases are kept apart by name."
+        ]

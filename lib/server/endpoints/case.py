@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from lib.cases.case import Case
 from lib.labels.versions import check_tag
 from lib.server.boundary.exposure import administrator
+from lib.server.boundary.peers import annotator_of
 from lib.server.endpoints.context import client_errors, file_response, served
-from lib.server.tasks.strategies import annotator_of
 from lib.views.documents.case_document import case_document
 from lib.views.documents.case_files import CaseFiles
 

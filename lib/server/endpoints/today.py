@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from lib.server.boundary.peers import annotator_of
 from lib.server.endpoints.context import client_errors, served
 from lib.server.errors import ClientError
-from lib.server.tasks.strategies import annotator_of
 from lib.views.documents.today import today_document
 
 router = APIRouter()

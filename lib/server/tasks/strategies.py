@@ -17,8 +17,9 @@ from lib.plan.orm import PlanRow
 from lib.plan.scores import CaseScore
 from lib.plan.store import Event, Offer, PoolState
 from lib.runtime.own_files import Unavailable
+from lib.server.boundary.peers import annotator_of
 from lib.server.datastore import CaseDatastore
-from lib.server.errors import ClientError, client_error
+from lib.server.errors import client_error
 
 
 class PlannedStrategy(Strategy):
@@ -109,6 +110,11 @@ class PlannedStrategy(Strategy):
     def _warnings(self, offer: Offer) -> list[str]:
         """Warnings to read before the case is labelled."""
         problem = [self.workspace.verdicts.trouble] if self.workspace.verdicts.trouble else []
+        if offer.passed_over:
+            problem.append(
+                f"{offer.passed_over} was set aside, as you asked for another case before you submitted it. "
+                "It stays reserved for you for now; the page lists it and can give it back."
+            )
         if offer.held_since is not None:
             problem.append(
                 f"No other case is left: this one was offered under your name at "
@@ -121,18 +127,6 @@ def _superseded(case_id: str, event: Event) -> str:
     """Sentence for a reader whose label is current no more."""
     by, number = event.details.get("by") or "Somebody", event.details.get("of")
     return f"{by} submitted another label of {case_id}: it is current, and yours stays as version {number}."
-
-
-def annotator_of(name: Any) -> str:
-    """Name of the annotator, as the client gave it; `anonymous` by default.
-
-    Raises:
-        ClientError: If it is not a printable name of at most 160 characters.
-    """
-    name = name or "anonymous"
-    if not isinstance(name, str) or not name.isprintable() or len(name) > 160:
-        raise ClientError(f"client_id must be a name of at most 160 characters; got {str(name)[:40]!r}.")
-    return name
 
 
 def _facts(strategy: str, offer: Offer, *, planned: bool) -> dict[str, Any]:

@@ -1,8 +1,12 @@
-"""Corrections of OHIF's two label panels: answers are drawn on their own series, and labels can be stored.
+"""Corrections of OHIF's two label panels: one connects by itself and draws answers on their own series.
 
 The MONAI Label panel of MONAI Label 0.8.5 (`MonaiLabelPanel.tsx`) creates one labelmap, for the series that
 is shown when the panel connects. `updateView` copies every later answer into it without checking the series:
 after a change of series a reader sees no outline, or an outline in the wrong place.
+
+The panel also proposes port 8000 and waits for a press of its connect button, and it sends no name with Next
+Sample, so that all readers were one. Here it connects to the server that serves it, and sends the name that
+the reader typed on the page, or one of the browser's own.
 
 The segmentation panel (`PanelSegmentation.tsx`) stores with the command `storeSegmentation`, a name that two
 of OHIF's extensions use. Without a context, OHIF runs the command that needs a data source, and Export DICOM
@@ -85,7 +89,42 @@ _SORTS_SLICES = """      const along = image => {
       };
       segImages.sort((one, other) => along(other) - along(one));
 """
+_ADDRESS = """    const _url = CookieUtils.getCookieString('MONAILABEL_SERVER_URL', 'http://' + \
+window.location.host.split(':')[0] + ':8000/');
+"""
+_OWN_ADDRESS = """    const _url = window.location.origin + '/';
+"""
+_MOUNTED = """    // await this.onInfo();
+"""
+_CONNECTS = """    const connect = () => {
+      let shown = null;
+      try {
+        shown = this.getActiveViewportInfo().displaySet;
+      } catch {}
+      if (this.state.isDataReady) return;
+      if (shown) this.onInfo(this.settings.current.state.url);
+      else setTimeout(connect, 500);
+    };
+    connect();
+"""
+_ASKS = """  async next_sample(stategy = 'random', params = {}) {
+"""
+# The page keeps the reader's name in this browser; a reader without a name gets one for this browser.
+_NAMES_READER = """    const kept = 'mdal-ohif-reader';
+    const made = localStorage.getItem(kept) ?? 'OHIF ' + Math.random().toString(36).slice(2, 8);
+    localStorage.setItem(kept, made);
+    params = { client_id: localStorage.getItem('mdal-annotator') || made, ...params };
+"""
 _PATCHES = (
+    _Patch(
+        {_ADDRESS: _OWN_ADDRESS, _MOUNTED: _CONNECTS},
+        "this release of MONAI Label has another OHIF panel: readers must type this server's address there.",
+    ),
+    _Patch(
+        {_ASKS: _ASKS + _NAMES_READER},
+        "this release of MONAI Label has another OHIF panel; Next Sample takes all its readers on one machine "
+        "for one.",
+    ),
     _Patch(
         {_COPIES: _CHECKS_SERIES + _COPIES},
         "this release of MONAI Label has another OHIF panel; it may draw an answer on the wrong series. "

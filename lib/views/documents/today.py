@@ -32,6 +32,7 @@ def today_document(workspace: Workspace, annotator: str) -> dict[str, Any]:
     jobs = _jobs(workspace)
     return {
         "method": MDAL_METHOD,
+        "annotator": annotator,
         "empty": empty_sentence(workspace),
         "verdict": verdict_of(workspace, plan).to_dict(),
         "warnings": [*_scoring_warnings(jobs), *_check_warnings(workspace)],

@@ -21,7 +21,7 @@ export async function view(source) {
   async function refresh() {
     const today = await source.json(`today?annotator=${encodeURIComponent(name.value)}`);
     const state = JSON.stringify([name.value, today]);
-    if (state === drawn) return;  // no redraw while a reader is typing or clicking
+    if (state === drawn) return today;  // no redraw while a reader is typing or clicking
     drawn = state;
     parts.warnings.replaceChildren(...warnings(today));
     parts.why.replaceChildren(...why(today));
@@ -34,7 +34,8 @@ export async function view(source) {
     parts.verdict.replaceChildren(verdict(today.verdict, [" ", h("a", { href: "#trust" }, "The checks")]));
     parts.counts.replaceChildren(...counts(today.counts));
     parts.jobs.replaceChildren(...jobs(today.jobs));
-    parts.readers.replaceChildren(...readers(today.readers, source.live ? name.value || "anonymous" : null, giveBack));
+    parts.readers.replaceChildren(...readers(today.readers, source.live ? today.annotator : null, giveBack));
+    return today;
   }
 
   async function giveBack(id) {
@@ -51,13 +52,15 @@ export async function view(source) {
     event.target.disabled = true;
     try {
       const sample = await source.send("/activelearning/random", { client_id: name.value });
-      message.replaceChildren(...taken(sample));
+      drawn = "";
+      const { next: now } = await refresh();
+      message.replaceChildren(...taken(sample, now?.warnings ?? []));
       message.querySelector("a, button")?.focus();
     } catch (error) {
       message.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message));
+      drawn = "";
+      await refresh();
     }
-    drawn = "";
-    await refresh();
   }
 
   name.addEventListener("change", () => {
@@ -115,8 +118,12 @@ function button({ yours_until: until, study }, take, reader) {
   return [h("p", {}, h("button", { class: until ? null : "main", onclick: take }, text))];
 }
 
-function taken({ id }) {
-  return [h("p", {}, id ? `${id} is yours.` : "No case is left for you.")];
+// What is said once about a case that was taken, apart from what is said beside it.
+function taken({ id, mdal }, known) {
+  return [
+    h("p", {}, id ? `${id} is yours.` : "No case is left for you."),
+    ...(mdal?.warnings ?? []).filter(sentence => !known.includes(sentence)).map(sentence => h("p", { class: "warning" }, sentence)),
+  ];
 }
 
 async function strip(source, { id, modalities }) {

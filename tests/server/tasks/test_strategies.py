@@ -111,13 +111,25 @@ def test_a_uniform_order_does_not_claim_to_follow_the_difference(workspace: Work
     assert facts_of(ask(workspace, "uniform"))["reason"] == "Case 1 of 3 in random order."
 
 
+def test_who_asks_again_is_told_which_case_was_set_aside(workspace: Workspace) -> None:
+    write_plan(workspace)
+    first = ask(workspace, client_id="ann")
+    assert not any("set aside" in sentence for sentence in facts_of(first)["warnings"])
+    (told,) = (s for s in facts_of(ask(workspace, client_id="ann"))["warnings"] if "set aside" in s)
+    assert told.startswith(f"{first['id']} was set aside, as you asked for another case before you submitted")
+    label(workspace, "STS_002")
+    assert not any(
+        "STS_002" in sentence for sentence in facts_of(ask(workspace, client_id="ann"))["warnings"]
+    )
+
+
 def test_failed_gates_are_said_only_where_the_order_follows_the_difference(workspace: Workspace) -> None:
     failed = ["The difference follows foreground volume (correlation -0.6): it may measure that instead."]
     write_plan(workspace, warnings=failed, gates=[{"name": "follows foreground volume", "passed": False}])
     assert facts_of(ask(workspace, "mdal"))["warnings"] == failed
-    assert facts_of(ask(workspace, "representative"))["warnings"] == []
+    assert facts_of(ask(workspace, "representative", client_id="bob"))["warnings"] == []
     write_plan(workspace, warnings=["Cases are offered in random order: too few."])
-    assert facts_of(ask(workspace, "representative"))["warnings"] == [
+    assert facts_of(ask(workspace, "representative", client_id="cy"))["warnings"] == [
         "Cases are offered in random order: too few."
     ]
 

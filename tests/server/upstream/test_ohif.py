@@ -53,9 +53,11 @@ def test_another_release_of_the_viewer_is_left_alone_and_that_is_said(
 def test_a_panel_that_is_as_expected_is_mended_whatever_the_other_is(
     server: FastAPI, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one, other = panel._PATCHES
-    (before, after), (half, _) = *one.replacements.items(), next(iter(other.replacements.items()))
-    (tmp_path / "1.bundle.0.js").write_text(before + half)
+    *whole, other = panel._PATCHES
+    lines = [pair for patch in whole for pair in patch.replacements.items()]
+    half = next(iter(other.replacements))
+    (tmp_path / "1.bundle.0.js").write_text("".join(before for before, _ in lines) + half)
     assert not panel.patch_panel(tmp_path)
     assert [record.message for record in caplog.records] == [other.warning]
-    assert TestClient(server).get("/ohif/1.bundle.0.js").text == after + half
+    served = TestClient(server).get("/ohif/1.bundle.0.js").text
+    assert served == "".join(after for _, after in lines) + half
