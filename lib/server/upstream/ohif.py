@@ -122,8 +122,8 @@ _PATCHES = (
     ),
     _Patch(
         {_ASKS: _ASKS + _NAMES_READER},
-        "this release of MONAI Label has another OHIF panel; Next Sample takes all its readers on one machine "
-        "for one.",
+        "this release of MONAI Label has another OHIF panel; Next Sample takes its readers on one machine for "
+        "one.",
     ),
     _Patch(
         {_COPIES: _CHECKS_SERIES + _COPIES},

@@ -171,7 +171,7 @@ def test_what_may_mislead_is_said_with_the_case(workspace: Workspace) -> None:
         content="y", seed=0, scores={"STS_002": extreme}, orders={"mdal": ["STS_002"]}, about={}
     )
     workspace.plan.report(SCORING_JOB, state="running", done=0.25, message="training")
-    assert facts_of(ask(workspace))["warnings"] == [
+    assert facts_of(ask(workspace, client_id="bob"))["warnings"] == [
         "The plan is older than the pool: 2 of its cases are not offered until it is scored again.",
         "A newer plan is being computed: 25 % done.",
         "This case differs far more than the pool does: look for damaged or misregistered images before "
