@@ -96,13 +96,19 @@ _OWN_ADDRESS = """    const _url = window.location.origin + '/';
 """
 _MOUNTED = """    // await this.onInfo();
 """
-_CONNECTS = """    const connect = () => {
-      let shown = null;
+_CONNECTS = """    const isLoaded = () => {
       try {
-        shown = this.getActiveViewportInfo().displaySet;
-      } catch {}
+        const { viewportId } = this.getActiveViewportInfo().viewport;
+        const { cornerstoneViewportService } = this.props.servicesManager.services;
+        const shown = cornerstoneViewportService.getCornerstoneViewport(viewportId).getVolumeId();
+        return dist_esm.cache.getVolume(shown).loadStatus.loaded;
+      } catch {
+        return false;
+      }
+    };
+    const connect = () => {
       if (this.state.isDataReady) return;
-      if (shown) this.onInfo(this.settings.current.state.url);
+      if (isLoaded()) this.onInfo(this.settings.current.state.url);
       else setTimeout(connect, 500);
     };
     connect();
@@ -122,8 +128,7 @@ _PATCHES = (
     ),
     _Patch(
         {_ASKS: _ASKS + _NAMES_READER},
-        "this release of MONAI Label has another OHIF panel; Next Sample takes its readers on one machine for "
-        "one.",
+        "this release of MONAI Label has another OHIF panel; its readers have no names of their own.",
     ),
     _Patch(
         {_COPIES: _CHECKS_SERIES + _COPIES},
