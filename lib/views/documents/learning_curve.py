@@ -20,6 +20,8 @@ _VERSION_KEYS = (
     "problem",
 )
 _TRAINING_KEYS = ("state", "message", "epoch", "total_epochs", "seconds_left", "current_time", "warnings")
+FEW_PATIENTS = 3  # validation patients below which Dice says little
+EQUAL_DICE = 0.005  # change of Dice that is none
 RULE = (
     "A training starts from the version that answers. If you choose a version here, it answers until a "
     "training that started from it publishes a version that is not worse on the same validation patients; "
@@ -37,6 +39,7 @@ def learning_curve(workspace: Workspace) -> dict[str, Any]:
     current = next((about for about in versions if about["version"] == answers["version"]), {})
     return {
         "sentence": _sentence(workspace, versions),
+        "headline": _headline(next((about for about in shown if about["answers"]), None)),
         "answers": {**answers, "rule": RULE},
         "regions": [region.name for region in workspace.decomposition.regions],
         "versions": shown,
@@ -47,12 +50,32 @@ def learning_curve(workspace: Workspace) -> dict[str, Any]:
 
 
 def _sentence(workspace: Workspace, versions: Sequence[Mapping[str, Any]]) -> str:
-    if not versions:
-        return (
-            f"No model yet. Label {LEAST_PATIENTS} patients, submit the labels and press Train in Slicer or "
-            "OHIF."
-        )
-    return ""
+    if versions:
+        return ""
+    labelled = workspace.labels.labelled()
+    patients = {case.patient for case in workspace.verdicts.served if case.id in labelled}
+    if len(patients) >= LEAST_PATIENTS:
+        return f"No model yet. {len(patients)} labelled patients are there: press Train."
+    return f"No model yet. Label {LEAST_PATIENTS} patients and submit the labels; {len(patients)} are there."
+
+
+def _headline(version: Mapping[str, Any] | None) -> str:
+    """Whether the version that answers is better than the one before it, and what that is worth."""
+    if version is None:
+        return ""
+    dice, before, number = version.get("dice"), version.get("previous_dice"), version["validation_patients"]
+    if dice is None or not number:
+        return f"Version {version['version']} answers. It was not validated, so nobody knows how good it is."
+    on = f"on {number} validation {'patient' if number == 1 else 'patients'}"
+    if before is None:
+        told = f"The first version that was validated: Dice {dice:.2f} {on}."
+    else:
+        change = dice - before
+        word = "As good as" if abs(change) < EQUAL_DICE else "Better than" if change > 0 else "Worse than"
+        told = f"{word} version {version['previous_version']}: Dice {before:.2f} → {dice:.2f} {on}."
+    if number < FEW_PATIENTS:
+        told = f"Too few patients validate the model to judge it. {told}"
+    return told
 
 
 def _answers(workspace: Workspace, newest: int) -> dict[str, Any]:

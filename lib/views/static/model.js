@@ -26,9 +26,22 @@ export async function view(source) {
     node.querySelector("#answering").focus();
   }
 
+  async function train() {
+    for (const button of node.querySelectorAll("button")) button.disabled = true;
+    try {
+      await source.send("/train/ciml", {});
+      message = "The training is queued.";
+    } catch (error) {
+      message = error.message;
+    }
+    const model = await source.json("model");
+    if (message === "The training is queued.") model.training = { state: "running", epoch: 0, total_epochs: 1 };
+    show(model);
+  }
+
   function show(model) {
     clearTimeout(timer);
-    node.replaceChildren(...parts(model, message, source.live ? choose : null));
+    node.replaceChildren(...parts(model, message, source.live ? choose : null, source.live ? train : null));
     if (source.live && open && model.training.state === "running") timer = setTimeout(look, LOOK_MS);
   }
 
@@ -46,13 +59,18 @@ export async function view(source) {
   return { title: "Is the model getting better?", node, close: () => { open = false; clearTimeout(timer); } };
 }
 
-function parts(model, message, choose) {
-  if (!model.versions.length) return [training(model.training), h("p", {}, model.sentence)];
+function parts(model, message, choose, train) {
+  const begin = train && model.training.state !== "running" && h("p", {}, button("Train", train));
+  if (!model.versions.length) {
+    return [h("p", { id: "answering", class: "headline", tabindex: -1 }, model.sentence), begin,
+      h("p", { role: "status" }, message), training(model.training)].filter(Boolean);
+  }
   return [
-    training(model.training),
-    h("p", { id: "answering", class: "headline", tabindex: -1 },
-      `Version ${model.answers.version} answers. ${model.answers.why}`),
+    h("p", { id: "answering", class: "headline", tabindex: -1 }, model.headline),
+    h("p", {}, `Version ${model.answers.version} answers. ${model.answers.why}`),
+    begin || "",
     h("p", { role: "status" }, message),
+    training(model.training),
     ...curve(model),
     ...versions(model, choose),
     ...failures(model),

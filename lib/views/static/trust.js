@@ -24,7 +24,25 @@ export async function view(source) {
     node.push(folded("What the difference follows, and whether trainings agree: charts",
       ...agreement(trust.seeds), ...properties(trust.follows), ...protocols(trust.protocols)));
   }
+  if (source.live && trust.progress.state !== "running") node.splice(1, 0, scoreAgain(source));
   return { title: TITLE, node };
+}
+
+// Scoring an unchanged pool ends at once, so nothing is lost by a press too many.
+function scoreAgain(source) {
+  const told = h("span", { role: "status" });
+  const press = async () => {
+    button.disabled = true;
+    try {
+      await source.send("/scoring/mdal", {});
+      told.textContent = " The scoring is queued; this page shows the new plan when you open it again.";
+    } catch (error) {
+      told.textContent = ` ${error.message}`;
+      button.disabled = false;
+    }
+  };
+  const button = h("button", { type: "button", onclick: press }, "Score the pool");
+  return h("p", {}, button, told);
 }
 
 const LIGHTS = { passed: ["\u2713", "good"], failed: ["\u2717", "bad"], "not known": ["?", "doubt"] };

@@ -26,7 +26,46 @@ def publish(workspace: Workspace, **about: Any) -> int:
 
 
 def test_without_a_model_it_is_said_what_to_do(workspace: Workspace) -> None:
-    assert learning_curve(workspace)["sentence"].startswith("No model yet. Label 2 patients")
+    told = learning_curve(workspace)
+    assert told["sentence"] == "No model yet. 3 labelled patients are there: press Train."
+    assert told["headline"] == ""
+    afresh = Workspace(workspace.folders.studies, AppSettings(study_labels="ignore"))
+    assert learning_curve(afresh)["sentence"].startswith(
+        "No model yet. Label 2 patients and submit the labels; 0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("dice", "previous", "patients", "said"),
+    [
+        (
+            0.834,
+            0.82,
+            ("STS_008", "a", "b"),
+            "Better than version 1: Dice 0.82 → 0.83 on 3 validation patients.",
+        ),
+        (
+            0.822,
+            0.82,
+            ("STS_008", "a", "b"),
+            "As good as version 1: Dice 0.82 → 0.82 on 3 validation patients.",
+        ),
+        (
+            0.70,
+            None,
+            ("STS_008",),
+            "Too few patients validate the model to judge it. The first version",
+        ),
+        (None, None, (), "It was not validated"),
+    ],
+)
+def test_the_headline_answers_whether_the_model_is_better(
+    workspace: Workspace, dice: float | None, previous: float | None, patients: tuple[str, ...], said: str
+) -> None:
+    outline_uptake(workspace)
+    before = {} if previous is None else {"previous_version": 1, "previous_dice": previous}
+    publish(workspace, trained_on=["STS_025"], validated_on=list(patients), dice=dice, **before)
+    assert said in learning_curve(workspace)["headline"]
 
 
 def test_only_versions_judged_on_the_same_patients_share_a_letter(workspace: Workspace) -> None:
