@@ -86,7 +86,7 @@ def check(
 ) -> None:
     """Find the cases of a folder or a PACS and check them: readable, complete, lying on each other.
 
-    Ends with 1 if no case was found.
+    Ends with 0 if every case is served, and with 1 if cases are held back or none was found.
     """
     workspace = Workspace(studies, read_settings(key_values(conf)))
     if background:
@@ -109,6 +109,8 @@ def check(
     if not workspace.pool.cases:
         nothing = f"no case was found under {workspace.folders.address}. {workspace.pool.overview}"
         console.print(nothing.strip(), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+    if not only_list and workspace.verdicts.quarantined:
         raise typer.Exit(1)
 
 
@@ -157,15 +159,24 @@ app.command(epilog=REPORT_EPILOG)(report)
 app.command(epilog=LABELS_EPILOG)(labels)
 
 
-@app.command(epilog="Example: python main.py settings")
+@app.command(epilog="Examples: python main.py settings\n\npython main.py settings lease")
 def settings(
+    word: Annotated[
+        str,
+        typer.Argument(help="Only the settings whose name or meaning holds this word.", show_default=False),
+    ] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="As the table of docs/settings.md.")] = False,
 ) -> None:
     """List every setting with its default, unit and meaning."""
     if markdown:
         typer.echo(settings_markdown(), nl=False)
     else:
-        console.print(settings_table())
+        table = settings_table(word)
+        if not table.row_count:
+            raise UserError(
+                f"a setting must hold the word {word!r}; none does. Leave the word out to see all."
+            )
+        console.print(table)
 
 
 app.command(epilog=SERVE_EPILOG)(serve)

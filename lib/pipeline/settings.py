@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -64,13 +65,20 @@ def _key(default: Any, meaning: str, unit: str = "", *, of_plan: bool = False, *
     return Field(default, description=meaning, json_schema_extra={"unit": unit, "of_plan": of_plan}, **limits)
 
 
+SECTIONS = {  # heading before the first key of each group
+    "layout": "The studies",
+    "allowed_hosts": "Who may ask",
+    "strategy": "Which case next",
+    "labels": "Where the lesion is",
+}
+
+
 class AppSettings(BaseModel):
     """What a site can set with `--conf KEY VALUE`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # fmt: off
-    # the studies
     layout: str = _key("auto", "How the studies lie on disk; auto takes the first layout that finds a case")
     modalities: Words = _key((), "Further names of modalities that this site uses, separated by commas")
     series_rules: str = _key("usual", "Which DICOM series is which modality: usual, glioma_mr, pet_ct, pet_ct_mr, or the absolute path of your own in a .yaml file")
@@ -85,14 +93,12 @@ class AppSettings(BaseModel):
     pet_ceiling: float = _key(5.0, "PET value mapped to 1", "SUV", of_plan=True, gt=0)
     workers: int = _key(0, "Cases checked at the same time; 0: one for each core", "cases", ge=0)
 
-    # who may ask
     allowed_hosts: Words = _key((), "Further names by which clients reach this server, separated by commas; its own name, localhost and IP addresses always are")
     allowed_origins: Words = _key((), "Web pages from elsewhere that may use this server, such as https://viewer.example.org, separated by commas")
     require_login: bool = _key(False, "Refuse to start on an address that other machines reach while the login is off")
     upload_gb: float = _key(2.0, "Most that one request may send", "GB", gt=0)
     model_upload: bool = _key(False, "Administrators may send a trained model (PUT /model/ciml), which becomes the newest version")
 
-    # which case next
     strategy: str = _key("representative", "Order that answers under the name random, the only one that OHIF asks for: mdal, diversemd, representative, kmeans, stratified or uniform")
     budget: str = _key("", "When Next Sample stops: 20 cases, a share such as 20% or 0.2, plateau (coverage hardly grows); empty: never", "cases or share", of_plan=True)
     lease_minutes: float = _key(120.0, "How long a case offered to one reader is kept from the others", "min", gt=0, le=525_600)
@@ -100,7 +106,6 @@ class AppSettings(BaseModel):
     seed: int = _key(0, "Same pool, settings and seed: same plan", of_plan=True, ge=0, lt=2**32)
     scoring: Literal["full", "quick"] = _key("full", "full: 15 trainings of encoders; quick: 4 short ones, to try the program out with an order that means nothing", of_plan=True)
 
-    # where the lesion is
     labels: Words = _key((), "Names of the labels 1..n, separated by commas; empty: those of the decomposition")
     decomposition: str = _key("auto", "Table of subtasks: auto, glioma_mr, pet_ct, pet_ct_mr, generic, or the absolute path of your own in a .yaml file")
     network: Literal["auto", "tiny", "base", "large"] = _key("auto", "Size of the network; auto: tiny on a CPU, base on a GPU")
@@ -157,10 +162,7 @@ def read_settings(conf: Mapping[str, Any]) -> AppSettings:
     if gone := sorted(set(values) & set(GONE)):
         raise UserError(f"--conf {gone[0]} is no longer a key of this app. {GONE[gone[0]]}")
     if unknown := sorted(set(values) - set(AppSettings.model_fields)):
-        raise UserError(
-            f"--conf {unknown[0]} is not a key of this app. It must be one of "
-            f"{', '.join(AppSettings.model_fields)}. See `python main.py settings`."
-        )
+        raise UserError(f"--conf {unknown[0]} is not a key of this app. {_meant(unknown[0])}")
     try:
         return AppSettings(**values)
     except ValidationError as err:
@@ -173,6 +175,13 @@ def read_settings(conf: Mapping[str, Any]) -> AppSettings:
             f"--conf {key} must be: {AppSettings.model_fields[key].description}. {first['msg']}; "
             f"got {first['input']!r}."
         ) from err
+
+
+def _meant(key: str) -> str:
+    """What to write in place of an unknown key."""
+    if near := get_close_matches(key, AppSettings.model_fields, n=1):
+        return f"Did you mean {near[0]}? `python main.py settings` lists all."
+    return f"It must be one of {', '.join(AppSettings.model_fields)}. See `python main.py settings`."
 
 
 def as_conf(settings: AppSettings) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import exit_code, said
-from tests.support.images import write_series
+from tests.support.images import write_image, write_series
 from tests.support.mixed_trees import touch
 
 
@@ -64,6 +64,35 @@ def test_a_full_check_without_a_case_ends_with_one_too(
     write_series(tmp_path / "studies" / "p" / "s", modality="MR", description="wibble", study="1.2")
     assert exit_code("check", tmp_path / "studies", "--conf", f"work_dir={tmp_path / 'work'}") == 1
     assert "it looks like DICOM" in said(capsys.readouterr().out)
+
+
+def test_a_check_that_holds_a_case_back_ends_with_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("CT.nii.gz", "PET.nii.gz"):
+        write_image(tmp_path / "studies" / "p1" / name)  # one image for both
+    assert exit_code("check", tmp_path / "studies", "--conf", f"work_dir={tmp_path / 'work'}") == 1
+    assert "quarantine" in said(capsys.readouterr().out)
+    assert exit_code("check", tmp_path / "studies", "--list", "--conf", f"work_dir={tmp_path / 'work'}") == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "found", "not_found"), [("lease", "lease_minutes", "layout"), ("", "layout", "x")]
+)
+def test_settings_are_listed_in_groups_or_by_a_word(
+    word: str, found: str, not_found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code("settings", *([word] if word else [])) == 0
+    told = said(capsys.readouterr().out)
+    assert found in told
+    assert ("Which case next" in told) == (not word)
+    if word:
+        assert not_found not in told
+
+
+def test_a_word_that_no_setting_holds_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("settings", "wibble") == 2
+    assert "must hold the word 'wibble'; none does" in said(capsys.readouterr().out)
 
 
 def test_files_that_share_a_reason_share_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lib.mdal.selection.strategies import STRATEGIES
-from lib.pipeline.settings import GONE, AppSettings, as_conf, read_settings, unit_of
+from lib.pipeline.settings import GONE, SECTIONS, AppSettings, as_conf, read_settings, unit_of
 from lib.runtime.errors import UserError
 
 
@@ -22,6 +22,16 @@ def test_values_from_the_command_line_become_what_they_mean() -> None:
     assert settings.ct_window == (-100.0, 300.0)
     assert settings.follow_links is True
     assert settings.prefetch == 3
+
+
+def test_a_key_with_a_slip_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"layuot is not a key of this app. Did you mean layout\?"):
+        read_settings({"layuot": "auto"})
+
+
+def test_every_group_of_settings_begins_with_a_key_that_exists() -> None:
+    assert SECTIONS.keys() <= AppSettings.model_fields.keys()
+    assert next(iter(SECTIONS)) == next(iter(AppSettings.model_fields))
 
 
 def test_an_unknown_key_is_refused_with_the_list() -> None:

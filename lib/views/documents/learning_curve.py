@@ -65,7 +65,7 @@ def _headline(version: Mapping[str, Any] | None) -> str:
         return ""
     dice, before, number = version.get("dice"), version.get("previous_dice"), version["validation_patients"]
     if dice is None or not number:
-        return f"Version {version['version']} answers. It was not validated, so nobody knows how good it is."
+        return "Nobody knows: the version that answers was not validated."
     on = f"on {number} validation {'patient' if number == 1 else 'patients'}"
     if before is None:
         told = f"The first version that was validated: Dice {dice:.2f} {on}."

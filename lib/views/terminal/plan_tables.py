@@ -15,6 +15,11 @@ _MARKS = {True: ("passed", "green"), False: ("failed", "red"), None: ("not known
 def plan_summary(document: PlanDocument) -> RenderableType:
     """Summary of a plan, to read before labelling starts."""
     parts: list[RenderableType] = [chosen_table(document)]
+    wanted, of = document.budget, len(document.cases)
+    if wanted.rule == "count" and wanted.amount > of:
+        parts.append(
+            Text(f"the budget of {wanted} is more than the {of} cases: all are chosen", style="yellow")
+        )
     parts += [
         Text(f"look at {case.id}: {' '.join(case.warnings)}", style="yellow")
         for case in document.chosen[:_LISTED]

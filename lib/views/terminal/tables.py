@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.pool import Pool, Skipped
-from lib.pipeline.settings import AppSettings, unit_of
+from lib.pipeline.settings import SECTIONS, AppSettings, unit_of
 from lib.pipeline.workspace import Workspace
 
 _MARKS = {"ok": "[green]ok[/]", "warned": "[yellow]warned[/]", "quarantined": "[red]quarantined[/]"}
@@ -106,13 +106,17 @@ def check_table(workspace: Workspace) -> Table:
     return table
 
 
-def settings_table() -> Table:
-    """Table of every `--conf` key."""
-    table = Table(title="Settings: --conf KEY VALUE", title_justify="left")
+def settings_table(wanted: str = "") -> Table:
+    """Table of the `--conf` keys whose name or meaning holds a word, in groups."""
+    table = Table(title="Settings: --conf KEY=VALUE", title_justify="left")
     for column in ("key", "default", "unit", "meaning"):
         table.add_column(column, overflow="fold", no_wrap=column == "key")
     for key, field in AppSettings.model_fields.items():
-        table.add_row(key, _shown(field.default), unit_of(key), field.description)
+        if key in SECTIONS and not wanted:
+            table.add_section()
+            table.add_row(f"[bold]{SECTIONS[key]}[/]")
+        if wanted.casefold() in f"{key} {field.description}".casefold():
+            table.add_row(key, _shown(field.default), unit_of(key), field.description)
     return table
 
 

@@ -56,7 +56,7 @@ def test_without_a_model_it_is_said_what_to_do(workspace: Workspace) -> None:
             ("STS_008",),
             "Too few patients validate the model to judge it. The first version",
         ),
-        (None, None, (), "It was not validated"),
+        (None, None, (), "Nobody knows: the version that answers was not validated."),
     ],
 )
 def test_the_headline_answers_whether_the_model_is_better(
