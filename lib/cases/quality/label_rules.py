@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lib.cases.placement import LEAST_INSIDE
+from lib.cases.quality.figures import apart
 from lib.cases.quality.findings import LABEL_MISPLACED, LABEL_UNUSABLE, Finding, Verdict
 
 TURNED, LEAST_TOLD = 1.35, 0.15  # see `turned_fit`: best / present, and the least that `best` must be
@@ -67,15 +68,17 @@ def _misplaced(label: Mapping[str, Any]) -> tuple[str, float, float] | None:
             0.0,
         )
     if inside < LEAST_INSIDE:
+        share, least = apart(inside, LEAST_INSIDE, decimals=0, percent=True)
         return (
-            f"{inside:.0%} of it lies inside the field of view of {reference}, on whose grid the cases are "
-            f"learned from (at least {LEAST_INSIDE:.0%} expected).",
+            f"{share} of it lies inside the field of view of {reference}, on whose grid the cases are "
+            f"learned from (at least {least} expected).",
             inside,
             LEAST_INSIDE,
         )
     if body < LEAST_IN_BODY:
+        share, least = apart(body, LEAST_IN_BODY, decimals=0, percent=True)
         return (
-            f"{body:.0%} of it lies in the body (at least {LEAST_IN_BODY:.0%} expected).",
+            f"{share} of it lies in the body (at least {least} expected).",
             body,
             LEAST_IN_BODY,
         )
@@ -88,8 +91,7 @@ def _misplaced(label: Mapping[str, Any]) -> tuple[str, float, float] | None:
             times,
             TURNED,
         )
-    least = 1.0 - LEAST_INSIDE
-    lost, limit = 1.0 - kept / ml, least + 1.0 / math.sqrt(ml / label["reference_ml"])
+    lost, limit = 1.0 - kept / ml, 1.0 - LEAST_INSIDE + 1.0 / math.sqrt(ml / label["reference_ml"])
     if kept == 0.0 or lost > limit:
         return (
             f"Of {ml:.3g} ml {kept:.3g} ml are left on the grid of {reference}, whose voxels are too coarse "

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.cases.quality.alignment import MIN_EVIDENCE, MIN_SHARED, Fit
+from lib.cases.quality.figures import apart
 from lib.cases.quality.findings import CHOSEN, Finding, Severity, Status, Verdict
 from lib.cases.quality.pool_statistics import (
     SHARED_GRID_FRACTION,
@@ -116,8 +117,9 @@ def _fields_of_view(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator
             )
             yield Finding("no_overlap", "quarantined", (first, second), text, 0.0, limit)
         elif pair["shared"] < limit:
+            shared, least = apart(pair["shared"], limit, decimals=0, percent=True)
             text = (
-                f"{first} and {second} share {pair['shared']:.0%} of the field of view (at least {limit:.0%} "
+                f"{first} and {second} share {shared} of the field of view (at least {least} "
                 "expected in this pool). Check that the whole region was scanned."
             )
             yield Finding("coverage", "warned", (first, second), text, pair["shared"], limit)
@@ -144,9 +146,10 @@ def _outlines(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Findi
         limit = min(OUTLINE_WARNED, usual.pairs.get((first, second, "dice"), 1.0) - OUTLINE_BELOW_POOL)
         if pair["dice"] < limit:
             gross = pair["dice"] < limit - (OUTLINE_WARNED - OUTLINE_QUARANTINED)
+            dice, least = apart(pair["dice"], limit)
             text = (
                 f"{first} and {second} do not lie on each other: their body outlines overlap by "
-                f"{pair['dice']:.2f} (at least {limit:.2f} expected). {_CHECK_REGISTRATION}"
+                f"{dice} (at least {least} expected). {_CHECK_REGISTRATION}"
             )
             yield Finding(
                 "outlines", "quarantined" if gross else "warned", (first, second), text, pair["dice"], limit
@@ -157,9 +160,10 @@ def _mirrored(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Find
     """Modality that fits the others better when mirrored."""
     fit = max((fit for fit in _fits(facts) if fit.is_conclusive), key=lambda fit: fit.mirror, default=None)
     if fit and fit.mirror > MIRROR_WARNED:
+        times, most = apart(fit.mirror, MIRROR_WARNED)
         text = (
-            f"{fit.name} fits {_listed(fit.others)} {fit.mirror:.2f} times as well when mirrored {fit.axis} "
-            f"(at most {MIRROR_WARNED:.2f} expected). Check its orientation, and that it is this patient's."
+            f"{fit.name} fits {_listed(fit.others)} {times} times as well when mirrored {fit.axis} "
+            f"(at most {most} expected). Check its orientation, and that it is this patient's."
         )
         severity: Severity = "quarantined" if fit.mirror > MIRROR_QUARANTINED else "warned"
         yield Finding("mirrored", severity, (fit.name, *fit.others), text, fit.mirror, MIRROR_WARNED)
@@ -169,9 +173,10 @@ def _displaced(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Fin
     """Modality that fits the others clearly better in another position."""
     fit = max(filter(_gains_by_moving, _fits(facts)), key=lambda fit: fit.gain, default=None)
     if fit:
+        by, less = apart(fit.distance, MOVE_MM, decimals=0)
         text = (
             f"{fit.name} fits {_listed(fit.others)} better when moved {_towards(fit.move)} "
-            f"({fit.distance:.0f} mm; less than {MOVE_MM:.0f} mm expected). {_CHECK_REGISTRATION}"
+            f"({by} mm; less than {less} mm expected). {_CHECK_REGISTRATION}"
         )
         severity: Severity = "quarantined" if fit.gain > GAIN_GROSS else "warned"
         yield Finding("displaced", severity, (fit.name, *fit.others), text, fit.distance, MOVE_MM)
@@ -192,9 +197,10 @@ def _unrelated(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Find
             continue
         part = fit.level / level
         if fit.mirror > UNRELATED_MIRROR and part < UNRELATED_LEVEL:
+            well, least = apart(part, UNRELATED_LEVEL, decimals=0, percent=True)
             text = (
                 f"{fit.name} fits {_listed(fit.others)} hardly better than its mirror image, "
-                f"and {part:.0%} as well as usual (at least {UNRELATED_LEVEL:.0%} expected). "
+                f"and {well} as well as usual (at least {least} expected). "
                 "Check that it is this patient's."
             )
             yield Finding("unrelated", "warned", (fit.name, *fit.others), text, part, UNRELATED_LEVEL)

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,13 @@ def gather(workspace: Workspace, on_progress: OnProgress) -> Report:
     check = pool_check(workspace)
     report = Report(
         {
-            "today": today_document(workspace, ""),
+            "today": {
+                **today_document(workspace, ""),
+                "report": {
+                    "studies": workspace.folders.address,
+                    "made": datetime.now(UTC).isoformat(timespec="seconds"),
+                },
+            },
             "cases": case_list(workspace),
             "map": pool_map(workspace),
             "states": pool_states(workspace, workspace.labels.labelled()),

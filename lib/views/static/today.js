@@ -11,7 +11,7 @@ const POLL_MS = 5000;
 export const NAME = "mdal-annotator";  // key of the reader's name on this computer
 
 export async function view(source) {
-  const parts = Object.fromEntries(["warnings", "why", "next", "verdict", "counts", "jobs", "readers"].map(name => [name, h("div")]));
+  const parts = Object.fromEntries(["about", "warnings", "why", "next", "verdict", "counts", "jobs", "readers"].map(name => [name, h("div")]));
   const name = h("input", { value: localStorage.getItem(NAME) ?? "", maxlength: 160, autocomplete: "nickname" });
   const message = h("div", { "aria-live": "polite" });
   const picture = h("div");
@@ -23,6 +23,7 @@ export async function view(source) {
     const state = JSON.stringify([name.value, today]);
     if (state === drawn) return today;  // no redraw while a reader is typing or clicking
     drawn = state;
+    if (today.report) parts.about.replaceChildren(about(today));
     parts.warnings.replaceChildren(...warnings(today));
     parts.why.replaceChildren(...why(today));
     parts.next.replaceChildren(...(today.next ? next(today.next, source.live ? take : null, name.value) : []));
@@ -70,19 +71,25 @@ export async function view(source) {
   await refresh();
   const timer = source.live ? setInterval(() => refresh().catch(() => { }), POLL_MS) : null;
   return {
-    title: "Today",
+    title: source.live ? "Today" : "Report",
     close: () => clearInterval(timer),
     node: [
+      parts.about,
       parts.warnings,
       h("div", { class: "cards" },
         h("section", { class: "card" }, h("h2", {}, "The next case"),
           source.live ? h("label", { class: "above" }, "Your name", name) : null,
           parts.why, picture, parts.next, message),
         h("section", { class: "card" }, h("h2", {}, "The plan"), parts.verdict, parts.counts),
-        h("section", { class: "card" }, h("h2", {}, "Running jobs"), parts.jobs),
+        source.live && h("section", { class: "card" }, h("h2", {}, "Running jobs"), parts.jobs),
         h("section", { class: "card" }, h("h2", {}, "Cases held by readers"), parts.readers)),
     ],
   };
+}
+
+function about({ report: { studies, made }, counts: { cases, labelled, quarantined } }) {
+  return h("p", { class: "reason" }, `${studies}, ${when(made)}: ${count(cases + quarantined, "case")}, `
+    + `${labelled} labelled, ${quarantined} held back.`);
 }
 
 function warnings({ empty, warnings: sentences }) {

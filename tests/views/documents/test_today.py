@@ -53,7 +53,8 @@ def test_the_next_case_is_the_one_that_next_sample_would_give_and_nothing_is_lea
     assert today["next"]["ids"][0] == "STS_025"
     assert today["readers"] == []
     assert today["counts"] == {
-        "cases": 3, "labelled": 0, "leased": 0, "set_aside": 0, "left": 3, "quarantined": 0, "budget": 2
+        "cases": 3, "labelled": 0, "found": 0, "leased": 0, "set_aside": 0, "left": 3, "quarantined": 0,
+        "budget": 2,
     }  # fmt: skip
     assert today["verdict"]["sentence"] == "The order is partly chance."  # a plan without checks
 

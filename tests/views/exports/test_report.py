@@ -55,6 +55,7 @@ def test_a_report_opens_from_disk_without_a_server_or_a_network(workspace: Works
         assert page.locator("main h1").inner_text() == "Case STS_008"
         for name, title in (
             ("Map", "Map of the pool"),
+            ("Cases", "All cases"),
             ("Trust", "trusted"),
             ("Model", "model"),
             ("Check", "check"),
@@ -64,6 +65,11 @@ def test_a_report_opens_from_disk_without_a_server_or_a_network(workspace: Works
         page.get_by_role("img", name="CT and MR_T1 of STS_019").wait_for()
         page.get_by_role("link", name="Today", exact=True).click()
         page.get_by_role("heading", name="The next case").wait_for()
+        page.locator("main h1").filter(has_text="Report").wait_for()
+        assert f"{workspace.folders.studies}, " in page.locator("main .reason").inner_text()
+        assert "1 held back" in page.locator("main .reason").inner_text()
+        page.locator("main .verdict").wait_for()
+        page.get_by_text("Names of this case").click()
         page.get_by_role("button", name="Copy STS_").first.wait_for()
         assert page.get_by_role("button", name="Keep it for me").count() == 0  # a report asks no server
         assert not window.failures
