@@ -23,6 +23,7 @@ from lib.mdal.selection.candidates import (
 from lib.mdal.selection.clusters import cluster_tree
 from lib.mdal.selection.facility_location import representative
 
+_PLACES_TELL_NOTHING = " in random order, as the scans here show different parts of the body."
 SOUND_SHARE = 0.8  # of the pool, by the difference of the case as a whole: DiverseMD prefers these
 
 
@@ -179,12 +180,14 @@ def _explain_group(standing: Standing) -> str:
 
 
 def _explain_strata(standing: Standing) -> str:
+    if standing.salient_percentile is None:
+        return _PLACES_TELL_NOTHING
     return ", drawn at random from the cases with about as many conspicuous places."
 
 
 def _explain_representative(standing: Standing) -> str:
     if standing.salient_percentile is None:
-        return " in random order, as the scans here show different parts of the body."
+        return _PLACES_TELL_NOTHING
     return f": it stands for many similar cases and has {_conspicuous(standing.salient_percentile)}."
 
 

@@ -27,9 +27,10 @@ export async function view(source) {
     parts.warnings.replaceChildren(...warnings(today));
     parts.why.replaceChildren(...why(today));
     parts.next.replaceChildren(...(today.next ? next(today.next, source.live ? take : null, name.value) : []));
-    if (today.next && today.next.id !== pictured) {
-      pictured = today.next.id;
-      picture.replaceChildren(...await strip(source, today.next));
+    const shown = today.next && `${today.next.id} ${today.verdict.level}`;  // a new plan draws boxes
+    if (shown && shown !== pictured) {
+      pictured = shown;
+      picture.replaceChildren(...await strip(source, today.next, today.verdict.level !== "none"));
     }
     picture.hidden = !today.next;
     parts.verdict.replaceChildren(verdict(today.verdict, [" ", h("a", { href: "#trust" }, "The checks")]));
@@ -133,12 +134,12 @@ function taken({ id, mdal }, known) {
   ];
 }
 
-async function strip(source, { id, modalities }) {
+async function strip(source, { id, modalities }, boxed) {
   try {
     const address = await source.picture(`cases/${encodeURIComponent(id)}/strip.jpg`);
     return [h("figure", { class: "strip" }, h("img", { src: address, alt: `${id} in ${modalities.join(", ")}` }),
       h("figcaption", {}, modalities.map(name => h("span", {}, name)))),
-    h("p", { class: "quiet" }, "A box marks where the modalities differ most.")];
+    ...(boxed ? [h("p", { class: "quiet" }, "A box marks where the modalities differ most.")] : [])];
   } catch (error) {
     return [h("p", { class: "quiet" }, error.message)];
   }

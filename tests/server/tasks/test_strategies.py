@@ -141,9 +141,10 @@ def test_a_representative_order_says_what_there_is_to_see_and_why_a_case_is_kept
         "other cases."
     )
     anywhere = replace(seen, details={})
-    assert reason(anywhere, 3, 60, strategy="representative") == (
-        "Case 3 of 60 in random order, as the scans here show different parts of the body."
-    )
+    for strategy in ("representative", "stratified"):
+        assert reason(anywhere, 3, 60, strategy=strategy) == (
+            "Case 3 of 60 in random order, as the scans here show different parts of the body."
+        )
     damaged = CaseScore(4.0, 98.5, {"extreme": True, "salient_percentile": 50.0})
     for strategy in STRATEGIES:
         assert reason(damaged, 59, 60, strategy=strategy) == (
