@@ -35,7 +35,7 @@ def origin_of(workspace: Workspace, segmenter: Segmenter, case: Case, *, reader:
     about: dict[str, Any] = {}
     begun_from = None
     with suppress(Unavailable):  # the label is stored whatever the database answers
-        if (seconds := workspace.plan.seconds_held(case.id, annotator_of(reader))) is not None:
+        if (seconds := workspace.plan.seconds_held(case.id, reader or annotator_of(""))) is not None:
             about["seconds_since_offer"] = round(seconds, 1)
         if shown := workspace.plan.events.last_shown(case.id, reader):
             about["model_version"] = shown.details["version"]

@@ -65,9 +65,8 @@ def _of_difference(gates: Sequence[dict[str, Any]]) -> Verdict:
     failed = [gate for gate in gates if gate["passed"] is False]
     unknown = [gate for gate in gates if gate["passed"] is None]
     other = "Choose another order, such as --conf strategy=representative, or add studies."
-    if any(gate["name"] == RETRIEVAL for gate in failed):
-        (sentence,) = (gate["sentence"] for gate in failed if gate["name"] == RETRIEVAL)
-        return Verdict("unreliable", f"Do not rely on it. {sentence}", other)
+    if too_little := next((gate for gate in failed if gate["name"] == RETRIEVAL), None):
+        return Verdict("unreliable", f"Do not rely on it. {too_little['sentence']}", other)
     if failed:
         which = f"{len(failed)} of the {len(gates)} checks that the order depends on failed"
         return Verdict("care", f"Usable with care: {which}.", "Read the failed checks before you label.")
