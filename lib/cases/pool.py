@@ -160,9 +160,9 @@ def image_of(source: Source, root: Path) -> str:
     """
     if source.series:
         return source.series
-    path = source.path.relative_to(root) if source.path.is_relative_to(root) else source.path
+    path = source.path.as_posix().removeprefix(f"{root.as_posix().rstrip('/')}/")  # quicker than relative_to
     channel = "" if source.channel is None else f"#{source.channel}"
-    return path.with_name(stem_of(path)).as_posix() + channel
+    return path.removesuffix(source.path.name) + stem_of(source.path) + channel
 
 
 def names_of(case: Case) -> set[str]:
@@ -183,7 +183,7 @@ def make_pool(
     left_out = list(skipped)
 
     def is_new(case: Case) -> bool:
-        return not any(image_of(source, root) in used for source in case.modalities.values())
+        return not (used and any(image_of(source, root) in used for source in case.modalities.values()))
 
     for case in sorted(in_order(cases), key=is_new):
         own = names_of(case)

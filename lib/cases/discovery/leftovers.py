@@ -55,7 +55,13 @@ def may_be_dicom(name: str) -> bool:
 
 
 def _with_parents(paths: Iterable[Path]) -> set[Path]:
-    return {place for path in paths for place in (path, *path.parents)}
+    found: set[Path] = set()
+    for path in paths:
+        place = path
+        while place not in found:  # the parents of a known place are known
+            found.add(place)
+            place = place.parent
+    return found
 
 
 def _folders_by_kind(studies: Studies) -> dict[str, set[Path]]:

@@ -131,7 +131,7 @@ class Studies:
 
     def was_used(self, source: Source) -> bool:
         """Whether an image was a case's at an earlier listing; it is then taken before others."""
-        return image_of(source, self.root) in self.used
+        return bool(self.used) and image_of(source, self.root) in self.used
 
     def skip(self, path: Path, reason: str) -> None:
         """Record a file or folder as skipped."""
