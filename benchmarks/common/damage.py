@@ -17,6 +17,7 @@ SHIFT_MM = 15.0
 KINDS = (
     "NaN", "zero", "constant", "truncated file", "shift in header", "shift of voxels", "mirrored left-right",
     "other patient, file", "other patient, regridded", "voxel size in header",
+    "ends early", "ends early, padded",
 )  # fmt: skip
 
 
@@ -84,8 +85,30 @@ def _damage(
             return Volume(
                 array, Grid(grid.shape, affine)
             ), f"x {factor:.2f} along {''.join('DHW'[k] for k in axes)}"
+        case "ends early" | "ends early, padded":
+            axis = 2 - int(np.abs(grid.affine[2, :3]).argmax())  # along the body
+            part = float(rng.uniform(0.25, 0.5))
+            detail = f"{part:.0%} of the grid along {'DHW'[axis]}"
+            return _ending_early(volume, axis, part, sign, padded=kind_.endswith("padded")), detail
     other = read_volume(donor.modalities[modality])
     return (other if kind_ == "other patient, file" else _centred(other, grid)), donor.id
+
+
+def _ending_early(volume: Volume, axis: int, part: float, sign: int, *, padded: bool) -> Volume:
+    """A volume that lacks one end of an axis: its grid ends there, or it is padded with its minimum."""
+    grid = volume.grid
+    lost = round(part * grid.shape[axis])
+    kept = slice(0, grid.shape[axis] - lost) if sign > 0 else slice(lost, None)
+    inside = tuple(kept if k == axis else slice(None) for k in range(3))
+    if padded:
+        array = np.full_like(volume.array, volume.array.min())
+        array[inside] = volume.array[inside]
+        return Volume(array, grid)
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, 2 - axis] * (kept.start or 0)
+    array = np.ascontiguousarray(volume.array[inside])
+    depth, height, width = array.shape
+    return Volume(array, Grid((depth, height, width), affine))
 
 
 def _centred(volume: Volume, grid: Grid) -> Volume:

@@ -41,7 +41,7 @@ class Verdict:
 
     Attributes:
         status: `ok`, `warned` (served, with a warning) or `quarantined` (not served until it is released).
-        findings: Reasons for the status.
+        findings: Reasons for the status, the graver first.
     """
 
     status: Status

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lib.cases.placement import LEAST_INSIDE
-from lib.cases.quality.figures import apart
 from lib.cases.quality.findings import LABEL_MISPLACED, LABEL_UNUSABLE, Finding, Verdict
+from lib.cases.quality.wording import apart
 
 TURNED, LEAST_TOLD = 1.35, 0.15  # see `turned_fit`: best / present, and the least that `best` must be
 LEAST_IN_BODY = 0.90  # share of the label; in skin and at the surface the outline of the body is rough

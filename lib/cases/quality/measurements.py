@@ -18,12 +18,13 @@ from lib.cases.formats.image import Grid, Volume, read_places, read_volume, resa
 from lib.cases.modalities import kind
 from lib.cases.preprocessing import Preparation
 from lib.cases.quality.alignment import alignment, grey_levels
+from lib.cases.quality.coverage import covered, without_padding
 from lib.cases.quality.label_facts import Compared, label_facts
 from lib.cases.quality.plausibility import doubts
 from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
-MEASURE_VERSION = 5  # raise when a measurement changes its meaning
+MEASURE_VERSION = 6  # raise when a measurement changes its meaning
 COARSE_MM = 4.0  # half of the smallest displacement that matters
 _MIN_EXTENT_MM, _MIN_VOXELS = 40.0, 8  # along every axis, to align two images
 
@@ -77,12 +78,16 @@ def _measure(case: Case, preparation: Preparation) -> dict[str, Any]:
             coarse[name] = coarsen(volume)
     if not coarse:
         return {"modalities": facts, "pairs": []}
-    grid = coarse[reference if reference in coarse else next(iter(coarse))].grid
-    ordered = sorted(coarse)  # so that a pair has the same name in the whole pool
-    placed = {name: resample(coarse[name], grid, fill=np.nan).array for name in ordered}
-    bodies = {name: _body(placed[name], name) for name in ordered}
-    for name in ordered:
-        facts[name]["body_ml"] = float(bodies[name].sum() * grid.voxel_ml)
+    coarse = {name: coarse[name] for name in sorted(coarse)}  # so that a pair has one name in the whole pool
+    compared_on = reference if reference in coarse else next(name for name in facts if name in coarse)
+    grid = coarse[compared_on].grid
+    placed, bodies = _on_grid(coarse, grid)
+    for name, body in bodies.items():
+        facts[name]["body_ml"] = float(body.sum() * grid.voxel_ml)
+        facts[name] |= covered(name, placed, bodies, grid)
+    widest = max((volume.grid for volume in coarse.values()), key=_field_ml)
+    if _field_ml(widest) > _field_ml(grid):  # beyond its own grid nothing is seen of what the reference lacks
+        facts[compared_on] |= covered(compared_on, *_on_grid(coarse, widest), widest)
     measured = {"modalities": facts, "pairs": _compare(placed, bodies, grid)}
     if case.label is not None and reference in grids:
         measured["label"] = label_facts(
@@ -175,6 +180,20 @@ def _compare(
             pair |= alignment(levels[first], levels[second], grid)
         pairs.append(pair)
     return pairs
+
+
+def _on_grid(
+    coarse: Mapping[str, Volume], grid: Grid
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.bool_]]]:
+    """Images on one grid, NaN outside their fields of view and where they were padded, and their bodies."""
+    placed = {name: resample(volume, grid, fill=np.nan).array for name, volume in coarse.items()}
+    bodies = {name: _body(array, name) for name, array in placed.items()}
+    placed = without_padding(placed, bodies, grid)
+    return placed, {name: body & np.isfinite(placed[name]) for name, body in bodies.items()}
+
+
+def _field_ml(grid: Grid) -> float:
+    return float(np.prod(grid.shape) * grid.voxel_ml)
 
 
 def _body(array: NDArray[np.float32], name: str) -> NDArray[np.bool_]:

@@ -29,6 +29,7 @@ class PoolStatistics:
         geometry: (modality, `spacing` or `extent`) -> (median, deviation), each of log mm along D, H, W.
         pairs: (modality, modality, `dice` or `shared`) -> median.
         levels: (modality, the others) -> median of `Fit.level`.
+        covered: Modality -> median share of the body of all others that it shows.
         one_grid: Pairs of modalities that share a grid in nearly every case.
         owners: (modality, voxel hash) -> ids of the cases with this image.
     """
@@ -36,6 +37,7 @@ class PoolStatistics:
     geometry: Mapping[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.float64]]]
     pairs: Mapping[tuple[str, str, str], float]
     levels: Mapping[tuple[str, tuple[str, ...]], float]
+    covered: Mapping[str, float]
     one_grid: tuple[tuple[str, str], ...]
     owners: Mapping[tuple[str, str], set[str]]
 
@@ -45,6 +47,7 @@ class PoolStatistics:
         geometry: dict[tuple[str, str], list[NDArray[np.float64]]] = defaultdict(list)
         pairs: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         levels: dict[tuple[str, tuple[str, ...]], list[float]] = defaultdict(list)
+        covered: dict[str, list[float]] = defaultdict(list)
         grids: dict[tuple[str, str], list[bool]] = defaultdict(list)
         owners: dict[tuple[str, str], set[str]] = defaultdict(set)
         for case, facts in measurements.items():
@@ -53,6 +56,8 @@ class PoolStatistics:
                 owners[name, volume["voxels"]].add(case)
                 for what, value in extents(volume).items():
                     geometry[name, what].append(np.log(value))
+                if "covered" in volume:
+                    covered[name].append(volume["covered"])
                 if fit := Fit.of(name, facts["pairs"]):
                     levels[name, fit.others].append(fit.level)
             for pair in facts["pairs"]:
@@ -65,6 +70,7 @@ class PoolStatistics:
             {key: _middle(values) for key, values in _enough(geometry)},
             {key: float(np.median(values)) for key, values in _enough(pairs)},
             {key: float(np.median(values)) for key, values in _enough(levels)},
+            {name: float(np.median(values)) for name, values in _enough(covered)},
             tuple(key for key, values in _enough(grids) if np.mean(values) >= SHARED_GRID_FRACTION),
             owners,
         )

@@ -8,41 +8,26 @@ on the grey values of a scanner.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.cases.quality.alignment import MIN_EVIDENCE, MIN_SHARED, Fit
-from lib.cases.quality.figures import apart
+from lib.cases.quality.alignment import MIN_EVIDENCE, Fit
 from lib.cases.quality.findings import CHOSEN, Finding, Severity, Status, Verdict
-from lib.cases.quality.pool_statistics import (
-    SHARED_GRID_FRACTION,
-    Facts,
-    PoolStatistics,
-    extents,
-    readable,
-    same_grid,
-    sound_part,
-)
+from lib.cases.quality.overlap_rules import CHECK_REGISTRATION, OVERLAP_RULES, Rule
+from lib.cases.quality.pool_statistics import Facts, PoolStatistics, extents, readable, sound_part
 from lib.cases.quality.volume_rules import findings_of_volumes, missing
+from lib.cases.quality.wording import apart, listed, towards
 from lib.cases.unexpected_errors import as_case_error
 from lib.runtime.errors import UserError
 
-_CHECK_REGISTRATION = "Check the registration or leave the case out."
-
-OUTLINE_WARNED, OUTLINE_QUARANTINED = 0.80, 0.75  # Dice of body outlines; registered ones have 0.83 and more
-OUTLINE_BELOW_POOL = 0.10  # if outlines differ by protocol, the limit is the pool's median minus this
 MOVE_MM = 10.0  # smallest displacement that matters; less is within breathing and the search step
 SPREAD_MM = 10.0  # largest disagreement of the other modalities on the position of the displaced one
 GAIN_AGREED, GAIN_ALONE, GAIN_GROSS = 0.10, 0.20, 0.35  # see Fit.gain
 MIRROR_WARNED, MIRROR_QUARANTINED = 1.06, 1.25  # see Fit.mirror
 UNRELATED_MIRROR, UNRELATED_LEVEL = 0.90, 0.75  # of the own mirror image; of the pool's median
-COVERED = 0.6  # shared field of view, as a fraction of the pool's median
 SPACING_FACTOR, EXTENT_FACTOR, DEVIATIONS = 1.25, 4.0, 6.0  # an outlier exceeds the factor and the deviations
-
-
-Rule = Callable[[str, Facts, PoolStatistics], Iterator[Finding]]
 
 
 def apply_rules(
@@ -72,7 +57,8 @@ def apply_rules(
         ]
         severities = {finding.severity for finding in findings}
         status: Status = "quarantined" if "quarantined" in severities else "warned" if severities else "ok"
-        verdicts[case] = Verdict(status, tuple(findings))
+        graver_first = sorted(findings, key=lambda finding: finding.severity != "quarantined")
+        verdicts[case] = Verdict(status, tuple(graver_first))
     return verdicts
 
 
@@ -105,64 +91,13 @@ def _geometry(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Findi
                 yield Finding(what, "warned", (name,), text, math.exp(off[axis]), math.exp(limit[axis]))
 
 
-def _fields_of_view(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """Fields of view that do not overlap, or overlap less than usual."""
-    for pair in facts["pairs"]:
-        first, second = pair["modalities"]
-        limit = COVERED * usual.pairs.get((first, second, "shared"), 0.0)
-        if pair["shared"] == 0.0:
-            text = (
-                f"{first} and {second} show different regions: their fields of view do not overlap. Check "
-                "that both are this patient's, or leave the case out."
-            )
-            yield Finding("no_overlap", "quarantined", (first, second), text, 0.0, limit)
-        elif pair["shared"] < limit:
-            shared, least = apart(pair["shared"], limit, decimals=0, percent=True)
-            text = (
-                f"{first} and {second} share {shared} of the field of view (at least {least} "
-                "expected in this pool). Check that the whole region was scanned."
-            )
-            yield Finding("coverage", "warned", (first, second), text, pair["shared"], limit)
-
-
-def _grids(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """Different grids although the pool shares one: a changed header, or another patient's image."""
-    volumes = readable(facts)
-    for first, second in usual.one_grid:
-        if {first, second} <= volumes.keys() and not same_grid(volumes[first], volumes[second]):
-            text = (
-                f"{first} and {second} do not have the same grid, as they have in at least "
-                f"{SHARED_GRID_FRACTION:.0%} of this pool. Check voxel size and origin in the headers."
-            )
-            yield Finding("grid", "warned", (first, second), text)
-
-
-def _outlines(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Finding]:
-    """Body outlines that do not overlap as expected."""
-    for pair in facts["pairs"]:
-        first, second = pair["modalities"]
-        if pair["dice"] is None or pair["shared"] < MIN_SHARED:
-            continue
-        limit = min(OUTLINE_WARNED, usual.pairs.get((first, second, "dice"), 1.0) - OUTLINE_BELOW_POOL)
-        if pair["dice"] < limit:
-            gross = pair["dice"] < limit - (OUTLINE_WARNED - OUTLINE_QUARANTINED)
-            dice, least = apart(pair["dice"], limit)
-            text = (
-                f"{first} and {second} do not lie on each other: their body outlines overlap by "
-                f"{dice} (at least {least} expected). {_CHECK_REGISTRATION}"
-            )
-            yield Finding(
-                "outlines", "quarantined" if gross else "warned", (first, second), text, pair["dice"], limit
-            )
-
-
 def _mirrored(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Finding]:
     """Modality that fits the others better when mirrored."""
     fit = max((fit for fit in _fits(facts) if fit.is_conclusive), key=lambda fit: fit.mirror, default=None)
     if fit and fit.mirror > MIRROR_WARNED:
         times, most = apart(fit.mirror, MIRROR_WARNED)
         text = (
-            f"{fit.name} fits {_listed(fit.others)} {times} times as well when mirrored {fit.axis} "
+            f"{fit.name} fits {listed(fit.others)} {times} times as well when mirrored {fit.axis} "
             f"(at most {most} expected). Check its orientation, and that it is this patient's."
         )
         severity: Severity = "quarantined" if fit.mirror > MIRROR_QUARANTINED else "warned"
@@ -175,8 +110,8 @@ def _displaced(_case: str, facts: Facts, _usual: PoolStatistics) -> Iterator[Fin
     if fit:
         by, less = apart(fit.distance, MOVE_MM, decimals=0)
         text = (
-            f"{fit.name} fits {_listed(fit.others)} better when moved {_towards(fit.move)} "
-            f"({by} mm; less than {less} mm expected). {_CHECK_REGISTRATION}"
+            f"{fit.name} fits {listed(fit.others)} better when moved {towards(fit.move, lengths=True)} "
+            f"({by} mm; less than {less} mm expected). {CHECK_REGISTRATION}"
         )
         severity: Severity = "quarantined" if fit.gain > GAIN_GROSS else "warned"
         yield Finding("displaced", severity, (fit.name, *fit.others), text, fit.distance, MOVE_MM)
@@ -199,7 +134,7 @@ def _unrelated(_case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Find
         if fit.mirror > UNRELATED_MIRROR and part < UNRELATED_LEVEL:
             well, least = apart(part, UNRELATED_LEVEL, decimals=0, percent=True)
             text = (
-                f"{fit.name} fits {_listed(fit.others)} hardly better than its mirror image, "
+                f"{fit.name} fits {listed(fit.others)} hardly better than its mirror image, "
                 f"and {well} as well as usual (at least {least} expected). "
                 "Check that it is this patient's."
             )
@@ -245,9 +180,7 @@ def _duplicates(case: str, facts: Facts, usual: PoolStatistics) -> Iterator[Find
 
 RULES: tuple[Rule, ...] = (
     _geometry,
-    _fields_of_view,
-    _grids,
-    _outlines,
+    *OVERLAP_RULES,
     _mirrored,
     _displaced,
     _unrelated,
@@ -255,21 +188,6 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
 def _millimetres(value: NDArray[np.float64]) -> str:
     """Sizes along D, H, W as a viewer shows them, W first."""
     return " x ".join(f"{size:.4g}" for size in value[::-1]) + " mm"
-
-
-def _towards(move: Sequence[float]) -> str:
-    """Main components of a move in RAS mm, in words."""
-    words = (("left", "right"), ("back", "front"), ("feet", "head"))
-    parts = [
-        f"{abs(size):.0f} mm towards the {word[size > 0]}"
-        for size, word in zip(move, words, strict=True)
-        if abs(size) >= 0.5 * max(map(abs, move))
-    ]
-    return " and ".join(parts)

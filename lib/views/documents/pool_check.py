@@ -28,6 +28,7 @@ FINDING_NAMES = {  # names of findings by code
     "extent": "unusual field of view",
     "no_overlap": "fields of view do not meet",
     "coverage": "region not covered",
+    "truncated": "part of the body not covered",
     "grid": "another grid than usual",
     "outlines": "body outlines differ",
     "mirrored": "mirrored",
@@ -40,7 +41,7 @@ FINDING_NAMES = {  # names of findings by code
     "label_misplaced": "label does not lie on its images",
 }
 # Findings that a picture of two images together shows.
-PAIR_FINDINGS = ("outlines", "displaced", "mirrored", "unrelated", "no_overlap", "coverage")
+PAIR_FINDINGS = ("outlines", "displaced", "mirrored", "unrelated", "no_overlap", "coverage", "truncated")
 # Findings of an image that cannot be shown.
 UNDISPLAYABLE = ("unfetched", "unreadable", "not_finite", "value", "geometry", "empty", "constant")
 _REASONS = 20  # reasons listed for skipped files, most frequent first; a large PACS has many
@@ -102,8 +103,7 @@ def _row(workspace: Workspace, case: Case, verdict: Verdict) -> dict[str, Any]:
         "released": quarantined and case.id not in workspace.verdicts.quarantined,
         "kinds": sorted({FINDING_NAMES.get(finding.code, finding.code) for finding in verdict.findings}),
         "findings": [
-            {"severity": finding.severity, "sentence": finding.sentence}
-            for finding in sorted(verdict.findings, key=lambda finding: finding.severity)  # more severe first
+            {"severity": finding.severity, "sentence": finding.sentence} for finding in verdict.findings
         ],
         "pictured": _pictured(case, verdict.findings),
         "release": _release(workspace, case.id) if case.id in workspace.verdicts.quarantined else "",

@@ -29,6 +29,7 @@ from lib.cases.quality.rules import apply_rules
 from lib.cases.records import Records
 from tests.support.checked_samples import MODALITIES, PREPARATION, SAMPLES, changed, codes, verdict_on
 
+STATUSES = ("ok", "warned", "quarantined")
 TWO = Preparation(("T1", "T2"), "T1")
 
 
@@ -68,9 +69,12 @@ def with_nan(volume: Volume) -> Volume:
 
 def test_sound_patients_pass_and_the_misregistered_one_is_quarantined(measured: dict[str, Any]) -> None:
     verdicts = apply_rules(measured, MODALITIES)
-    assert {id for id, verdict in verdicts.items() if verdict.status != "ok"} == {"STS_019"}
-    assert verdicts["STS_019"].status == "quarantined"
-    assert "outlines overlap by 0.6" in verdicts["STS_019"].findings[0].sentence
+    by_status = {status: {id for id in verdicts if verdicts[id].status == status} for status in STATUSES}
+    assert by_status["quarantined"] == {"STS_019"}
+    assert by_status["warned"] == {"STS_032", "STS_043", "STS_047"}  # whose MR was padded by its publishers
+    assert all(codes(verdicts[id]) == {"truncated"} for id in by_status["warned"])
+    sentences = {finding.code: finding.sentence for finding in verdicts["STS_019"].findings}
+    assert "outlines overlap by 0." in sentences["outlines"]
 
 
 @pytest.mark.parametrize(

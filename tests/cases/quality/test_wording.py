@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.cases.quality.figures import apart
+from lib.cases.quality.wording import apart
 
 
 def test_a_figure_is_not_rounded_onto_the_limit_that_it_missed() -> None:
