@@ -143,7 +143,7 @@ def test_a_seed_counts_once_it_is_finished_in_every_division(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool", ["sts", "glioma_second"])
+@pytest.mark.parametrize("pool", ["sts", "sarcoma", "glioma_second"])
 def test_a_published_report_is_what_its_rows_say(pool: str) -> None:
     published = (RESULTS / f"evidence_{pool}.md").read_text()
     rows = RESULTS / f"evidence_{pool}"
