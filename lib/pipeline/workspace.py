@@ -26,6 +26,7 @@ from lib.cases.preprocessing import Preparation, VolumeCache
 from lib.cases.quality.check import check_pool
 from lib.cases.quality.kept_check import KeptCheck, case_stamps
 from lib.cases.quality.measurements import MEASURE_VERSION
+from lib.cases.quality.releases import Releases
 from lib.cases.quality.verdicts import Verdicts
 from lib.cases.records import Records
 from lib.ciml.decomposition.table import Decomposition, decomposition_for
@@ -68,7 +69,8 @@ class Workspace:
         self.folders = Folders.of(studies, settings.work_dir)
         self.case_ids = CaseIds(self.folders.labels / "case_ids.json", lambda: self.records)
         self.found = FoundPool(self.find, self._tree, where=self.folders.address)
-        self.verdicts = Verdicts(self.found, self.folders.work, settings.released)
+        releases = Releases(self.folders.labels / "released.json")
+        self.verdicts = Verdicts(self.found, self.folders.work, settings.released, releases)
 
     @property
     def pool(self) -> Pool:
@@ -301,4 +303,5 @@ class Workspace:
     @property
     def scoring_settings(self) -> dict[str, object]:
         """The settings that a plan depends on."""
-        return {**settings_of_plan(self.settings), "method": SCORING_VERSION}
+        released = {"released": sorted(self.verdicts.released)}  # by the setting or on the page
+        return {**settings_of_plan(self.settings), **released, "method": SCORING_VERSION}

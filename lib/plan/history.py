@@ -30,7 +30,8 @@ class Event:
     Attributes:
         at: Time of the event.
         kind: `planned` (the whole pool), `offered`, `set aside`, `given back`, `expired`, `segmented`,
-            `labelled`, `superseded` (by another reader's label), `restored`.
+            `labelled`, `superseded` (by another reader's label), `restored`,
+            `released` (from quarantine), `held back` (again).
         annotator: Annotator who requested or labelled the case.
         details: Rank and strategy of an offer, version and size of a plan.
     """

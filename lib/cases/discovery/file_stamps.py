@@ -32,11 +32,11 @@ class FileStamps(NamedTuple):
         """Stamps of the present files; a missing file has the stamp `gone`."""
         return cls(
             [
-                [case.id, name, _stamp(source)]
+                [case.id, name, stamp_of(source)]
                 for case in pool.cases
                 for name, source in case.modalities.items()
             ],
-            [[case.id, str(case.label), _stamp(Source(case.label))] for case in pool.cases if case.label],
+            [[case.id, str(case.label), stamp_of(Source(case.label))] for case in pool.cases if case.label],
             [case.notes for case in pool.cases],
         )
 
@@ -70,7 +70,8 @@ def tree_stamp(root: Path, *, follow_links: bool = False) -> str:
     return digest.hexdigest()
 
 
-def _stamp(source: Source) -> str:
+def stamp_of(source: Source) -> str:
+    """Stamp of the files of a volume: their names, sizes and times; `gone` if one is missing."""
     try:
         return source.stamp()
     except UserError:

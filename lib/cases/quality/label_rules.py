@@ -13,12 +13,12 @@ from typing import Any
 
 from lib.cases.placement import LEAST_INSIDE
 from lib.cases.quality.findings import LABEL_MISPLACED, LABEL_UNUSABLE, Finding, Verdict
+from lib.cases.quality.releases import how_to_release
 from lib.cases.quality.wording import apart
 
 TURNED, LEAST_TOLD = 1.35, 0.15  # see `turned_fit`: best / present, and the least that `best` must be
 LEAST_IN_BODY = 0.90  # share of the label; in skin and at the surface the outline of the body is rough
 _HELD = "Its label is held back: the case is served as one without a label."
-_REVIEWED = "Correct the label's header and copy it again; if it is right as it is, --conf released {case}."
 
 
 def with_label_findings(
@@ -52,7 +52,9 @@ def label_findings(case: str, label: Mapping[str, Any], refusal: str) -> Iterato
         yield Finding(LABEL_UNUSABLE, "warned", (), f"{_HELD} {problem}")
     elif "ml" in label and (found := _misplaced(label)):
         sentence, value, limit = found
-        remedy = _REVIEWED.format(case=case)
+        remedy = (
+            f"Correct the label's header and copy it again; if it is right as it is, {how_to_release(case)}"
+        )
         yield Finding(LABEL_MISPLACED, "warned", (), f"{_HELD} {sentence} {remedy}", value, limit)
 
 

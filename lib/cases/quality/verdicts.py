@@ -7,10 +7,13 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from lib.cases.case import Case, CaseError
+from lib.cases.case import Case, CaseError, Source
+from lib.cases.discovery.file_stamps import stamp_of
 from lib.cases.discovery.found_pool import FoundPool
 from lib.cases.quality.findings import LABEL_MISPLACED, LABEL_UNUSABLE, UNFETCHED, Verdict
 from lib.cases.quality.kept_check import KeptCheck
+from lib.cases.quality.releases import Releases, Review, how_to_release
+from lib.runtime.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +27,8 @@ class Verdicts:
 
     Attributes:
         by_case: Verdict by case id; empty if no check was made.
+        reviews: Cases that a person released on the page, by case id.
+        released: Ids of all released cases, also of those that a setting names.
         quarantined: Ids of the cases that the check holds back and nobody released.
         unchecked: Ids of the cases held back because the last check failed and never saw their files.
         served: All other cases.
@@ -31,15 +36,18 @@ class Verdicts:
             replaced, never changed.
     """
 
-    def __init__(self, found: FoundPool, folder: Path, released: Collection[str]) -> None:
+    def __init__(self, found: FoundPool, folder: Path, released: Collection[str], releases: Releases) -> None:
         """Read the stored result from a folder.
 
         Args:
             found: Pool of the cases.
             folder: Folder of the stored result.
-            released: Ids of the cases that a person reviewed and released in spite of the check.
+            released: Ids of the cases that a setting releases in spite of the check.
+            releases: Book of the cases that were released on the page.
         """
-        self._found, self._folder, self._released = found, folder, released
+        self._found, self._folder, self._by_setting, self._releases = found, folder, released, releases
+        self.reviews: dict[str, Review] = {}
+        self.released = frozenset(released)
         self.by_case: dict[str, Verdict] = {}
         self.quarantined: set[str] = set()
         self.unchecked: set[str] = set()
@@ -97,7 +105,7 @@ class Verdicts:
         if case.id in self.quarantined:
             why = " ".join(self.findings(case.id))
             raise Quarantined(
-                f"case {case.id} is quarantined. {why} Once it was reviewed: --conf released {case.id}"
+                f"case {case.id} is quarantined. {why} Once it was reviewed, {how_to_release(case.id)}"
             )
         if case.id in self.unchecked:
             raise Quarantined(f"case {case.id} must be checked before it is served. {self.trouble}")
@@ -107,6 +115,39 @@ class Verdicts:
         """Sentences of the pool check's findings on a case."""
         verdict = self.by_case.get(case_id)
         return [finding.sentence for finding in verdict.findings] if verdict else []
+
+    def is_held(self, case_id: str) -> bool:
+        """Whether a release would let a case, or its label, be used."""
+        return case_id in self.quarantined or (
+            case_id in self.labels_held and LABEL_UNUSABLE not in self._codes(case_id)
+        )
+
+    def release(self, case_id: str, *, by: str) -> None:
+        """Release a case that a person looked at, or its label.
+
+        Args:
+            case_id: Id of the case.
+            by: Name of the person; empty if it is not known.
+
+        Raises:
+            UserError: If the check holds neither the case nor its label back.
+        """
+        if not self.is_held(case_id):
+            raise UserError(f"to be released, case {case_id} must be held back by the pool check; it is not.")
+        self._releases.write(case_id, self.by_case[case_id], self._files(case_id), by=by)
+        self.apply()
+
+    def hold_back(self, case_id: str) -> None:
+        """Take back the release of a case.
+
+        Raises:
+            UserError: If the case was not released on the page.
+        """
+        if case_id not in self.reviews:
+            where = "by the setting released; change it" if case_id in self.released else "by nobody"
+            raise UserError(f"case {case_id} must have been released on the page; it was released {where}.")
+        self._releases.withdraw(case_id)
+        self.apply()
 
     @property
     def trouble(self) -> str:
@@ -128,10 +169,12 @@ class Verdicts:
     def _take(self, kept: KeptCheck) -> None:
         self._kept, pool = kept, self._found.pool
         self.by_case = {id: kept.verdicts[id] for id in pool.by_id if id in kept.verdicts}
+        self.reviews = self._releases.holding(self.by_case, self._files)
+        self.released = frozenset({*self._by_setting, *self.reviews})
         self.quarantined = {
             id
             for id, verdict in self.by_case.items()
-            if verdict.status == "quarantined" and id not in self._released
+            if verdict.status == "quarantined" and id not in self.released
         }
         unchecked = pool.by_id.keys() - kept.unchanged_cases(self._found.stamps) if kept.failed else set()
         self.unchecked = unchecked - self.quarantined
@@ -140,5 +183,14 @@ class Verdicts:
         self.labels_held = frozenset(id for id in self.by_case if self._holds_label(id))
 
     def _holds_label(self, case_id: str) -> bool:
-        codes = {finding.code for finding in self.by_case[case_id].findings}
-        return LABEL_UNUSABLE in codes or (LABEL_MISPLACED in codes and case_id not in self._released)
+        codes = self._codes(case_id)
+        return LABEL_UNUSABLE in codes or (LABEL_MISPLACED in codes and case_id not in self.released)
+
+    def _codes(self, case_id: str) -> set[str]:
+        return {finding.code for finding in self.by_case[case_id].findings}
+
+    def _files(self, case_id: str) -> str:
+        """Stamp of the images of a case at its last check, and of its label beside the images."""
+        case = self._found.pool.by_id[case_id]
+        label = stamp_of(Source(case.label)) if case.label else ""
+        return f"{self._kept.stamps.get(case_id, '')} {label}"

@@ -10,6 +10,7 @@ from typing import Any
 from lib.cases.case import Case
 from lib.cases.quality.check import PoolReport
 from lib.cases.quality.findings import Finding, Verdict
+from lib.cases.quality.releases import reasons
 from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.workspace import Workspace
 from lib.views.documents.today import empty_sentence
@@ -95,24 +96,25 @@ def _state(workspace: Workspace) -> tuple[str, list[str]]:
 
 
 def _row(workspace: Workspace, case: Case, verdict: Verdict) -> dict[str, Any]:
-    quarantined = verdict.status == "quarantined"
+    verdicts = workspace.verdicts
     return {
         "case": case.id,
         "title": case.title,
         "status": verdict.status,
-        "released": quarantined and case.id not in workspace.verdicts.quarantined,
+        "released": _released(workspace, case.id),
+        "by_setting": case.id in workspace.settings.released,
         "kinds": sorted({FINDING_NAMES.get(finding.code, finding.code) for finding in verdict.findings}),
         "findings": [
             {"severity": finding.severity, "sentence": finding.sentence} for finding in verdict.findings
         ],
         "pictured": _pictured(case, verdict.findings),
-        "release": _release(workspace, case.id) if case.id in workspace.verdicts.quarantined else "",
+        "release": _release(workspace, case.id) if verdicts.is_held(case.id) else "",
     }
 
 
 def _worst_first(row: dict[str, Any]) -> tuple[Any, ...]:
     grave = sum(finding["severity"] == "quarantined" for finding in row["findings"])
-    return row["status"] != "quarantined", row["released"], -grave, -len(row["findings"]), row["case"]
+    return row["status"] != "quarantined", bool(row["released"]), -grave, -len(row["findings"]), row["case"]
 
 
 def _pictured(case: Case, findings: Sequence[Finding]) -> list[str]:
@@ -124,6 +126,14 @@ def _pictured(case: Case, findings: Sequence[Finding]) -> list[str]:
             if finding.code == code and len(shown) > 1:
                 return shown[:2]
     return []
+
+
+def _released(workspace: Workspace, id: str) -> str:
+    """Who released a case that the check would hold back, as words after `released`; empty if nobody did."""
+    if id in workspace.settings.released:
+        return "by the setting released" if reasons(workspace.verdicts.by_case[id]) else ""
+    review = workspace.verdicts.reviews.get(id)
+    return f"by {review['by'] or 'somebody'} on {review['at'][:10]}" if review else ""
 
 
 def _release(workspace: Workspace, id: str) -> str:

@@ -69,8 +69,8 @@ def empty_sentence(workspace: Workspace) -> str | None:
         return f"There is nothing to label now. {workspace.verdicts.trouble}"
     return (
         f"There is nothing to label: the pool check holds back all {len(workspace.pool.cases)} cases found. "
-        "The view Check says why. Correct the files, or release cases that someone has looked at with "
-        "--conf released, and restart the server."
+        "The view Check says why. Correct the files, or release there the cases that someone has looked at "
+        "and found good; --conf released does the same."
     )
 
 

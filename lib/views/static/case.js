@@ -9,7 +9,7 @@ import { placeholder, viewer } from "mdal/viewer.js";
 const STATUS = {
   ok: ["good", "The pool check found nothing."],
   warned: ["doubt", "The pool check warns about this case; it is offered nevertheless."],
-  quarantined: ["bad", "The pool check holds this case back: it is not offered until someone has checked and released it."],
+  quarantined: ["bad", "The pool check holds this case back: it is not offered until someone has checked and released it under Check."],
   released: ["doubt", "The pool check held this case back; someone checked and released it."],
   unchecked: ["quiet", "The pool check has not looked at this case yet."],
 };
@@ -160,6 +160,8 @@ function describe({ kind, who, rank, strategy, plan, cases, version, of }) {
     case "superseded": return `Label${by ? ` of ${who}` : ""} superseded by version ${version}`;
     case "given back": return `Given back${by}: offered again`;
     case "set aside": return `Set aside${by}`;
+    case "released": return `Released from quarantine${by}`;
+    case "held back": return `Held back again${by}`;
     case "expired": return `Lease${who ? ` of ${who}` : ""} expired: offered to others again`;
     default: return `${kind}${by}`;
   }

@@ -2,44 +2,67 @@
 
 import { h } from "mdal/dom.js";
 import { count } from "mdal/format.js";
+import { NAME } from "mdal/today.js";
 
 export const label = "Check";
 const LISTED = 200;  // cases listed before the button that shows all
 const RELEASE = "A case in quarantine is not offered, not segmented and not used for training. If you have checked the "
-  + "case and it is good, release it with the setting beside it. For python main.py serve, use the setting as shown; "
-  + "for monailabel start_server, put a space in place of the equals sign.";
+  + "case and it is good, release it. If its files change, or the check finds another reason, it is held back again.";
 
 export async function view(source) {
-  const check = await source.json("check");
+  let check = await source.json("check");
   const pictures = new Pictures(source);
+  const about = h("div", {});
   const list = h("div", {});
-  const node = [
-    ...check.sentences.map(sentence => h("p", { class: "warning" }, sentence)),
-    check.state === "done" ? summary(check.counts, check.cases) : null,
-    ...check.labels.map(sentence => h("p", { class: "quiet" }, sentence)),
-    skipped(check.skipped),
-  ];
-  if (check.cases.length) {
-    node.push(h("h2", {}, "Cases with findings, worst first"), h("p", {}, RELEASE), filter(check, show), list);
+  const message = h("p", { role: "status", tabindex: -1 });
+  let shownKind = "";
+  let shownAll = false;
+
+  function tell() {
+    about.replaceChildren(...[
+      ...check.sentences.map(sentence => h("p", { class: "warning" }, sentence)),
+      check.state === "done" ? summary(check.counts, check.cases) : null,
+      ...check.labels.map(sentence => h("p", { class: "quiet" }, sentence)),
+      skipped(check.skipped),
+    ].filter(Boolean));
+    show(shownKind, shownAll);
   }
-  show("");
+
+  async function review(id, released) {
+    for (const button of list.querySelectorAll("button")) button.disabled = true;
+    try {
+      check = await source.send("check/released", { case: id, released, reader: localStorage.getItem(NAME) ?? "" });
+      message.textContent = released ? `${id} is released and served.` : `${id} is held back again.`;
+      message.className = "";
+    } catch (error) {
+      message.textContent = error.message;
+      message.className = "problem";
+    }
+    tell();
+    message.focus();
+  }
+
+  tell();
 
   function show(kind, all = false) {
+    [shownKind, shownAll] = [kind, all];
     const cases = check.cases.filter(({ kinds }) => !kind || kinds.includes(kind));
     const shown = all ? cases : cases.slice(0, LISTED);
     list.replaceChildren(
       h("p", { role: "status", class: "quiet" }, count(cases.length, "case")),
-      ...shown.map(doubted => row(doubted, pictures)),
+      ...shown.map(doubted => row(doubted, pictures, source.live ? review : null)),
       ...(shown.length < cases.length
         ? [h("button", { type: "button", onclick: () => show(kind, true) }, `Show all ${cases.length}`)] : []));
   }
 
-  return { title: "The pool check", node: node.filter(Boolean), close: () => pictures.close() };
+  const cases = check.cases.length
+    ? [h("h2", {}, "Cases with findings, worst first"), h("p", {}, RELEASE), message, filter(check, show), list] : [];
+  return { title: "The pool check", node: [about, ...cases], close: () => pictures.close() };
 }
 
 function summary({ cases, ok, warned, quarantined }, rows) {
   const released = rows.filter(row => row.released).length;
-  const note = released ? ` (${released} of them released by a setting, and served)` : "";
+  const note = released ? ` (${released} of them released and served)` : "";
   return h("p", { class: "headline" },
     `${count(cases, "case")}: ${ok} without findings, ${warned} warned and served, ${quarantined} quarantined${note}.`);
 }
@@ -63,18 +86,27 @@ const SIGNS = { quarantined: ["\u2717", "bad"], warned: ["!", "doubt"] };
 function state({ status, released }) {
   const [sign, kind] = SIGNS[status];
   return h("span", { class: `light ${kind}` },
-    h("span", { "aria-hidden": "true" }, sign), ` ${status}${released ? ", released by a setting" : ""}`);
+    h("span", { "aria-hidden": "true" }, sign), ` ${status}${released ? `, released ${released}` : ""}`);
 }
 
-function row(doubted, pictures) {
-  const { case: id, title, findings, pictured, release } = doubted;
+function row(doubted, pictures, review) {
+  const { case: id, title, findings, pictured } = doubted;
   return h("article", { class: "card doubted" },
     h("div", {},
       h("h3", {}, h("a", { href: `#case/${encodeURIComponent(id)}` }, title), " ", state(doubted)),
       h("ul", {}, findings.map(({ severity, sentence }) => h("li", { class: severity }, sentence))),
-      release ? h("label", { class: "release" }, `Setting that releases ${id}`,
-        h("input", { readonly: true, value: release, onfocus: event => event.target.select() })) : null),
+      decision(doubted, review)),
     pictured.length ? pictures.of(id, pictured) : null);
+}
+
+// What a person can decide about a case: a button on a server, the setting in a report.
+function decision({ case: id, release, released, by_setting: bySetting }, review) {
+  if (review && release) return h("button", { type: "button", onclick: () => review(id, true) }, `Release ${id}`);
+  if (review && released && !bySetting) {
+    return h("button", { type: "button", onclick: () => review(id, false) }, `Hold ${id} back again`);
+  }
+  return release && h("label", { class: "release" }, `Setting that releases ${id}`,
+    h("input", { readonly: true, value: release, onfocus: event => event.target.select() }));
 }
 
 // Pictures are requested when they scroll into view: the server makes each from two whole volumes.

@@ -93,7 +93,7 @@ def check_table(workspace: Workspace) -> Table:
     table.add_column("why", overflow="fold")
     flagged = {id: verdict for id, verdict in workspace.verdicts.by_case.items() if verdict.status != "ok"}
     for id, verdict in sorted(flagged.items(), key=lambda item: (item[1].status, item[0]))[:_LISTED]:
-        state = _MARKS[verdict.status] + (" (released)" if id in workspace.settings.released else "")
+        state = _MARKS[verdict.status] + (" (released)" if id in workspace.verdicts.released else "")
         table.add_row(
             id, state, "\n".join(finding.sentence for finding in verdict.findings).replace("[", r"\[")
         )

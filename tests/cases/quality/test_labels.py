@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,8 +174,21 @@ def test_a_label_without_a_place_is_held_back_and_its_case_is_served_without_it(
 
 def test_a_misplaced_label_is_used_once_a_person_released_its_case(tmp_path: Path) -> None:
     datastore = pool(tmp_path, LOST["in the air"][0], released=("p1",))
-    assert "--conf released p1" in checked(datastore)
+    assert "--conf released=p1" in checked(datastore)
     assert datastore.labelled() == {"p1"}
+
+
+def test_a_misplaced_label_that_was_released_is_held_back_again_once_it_changes(tmp_path: Path) -> None:
+    datastore = pool(tmp_path, LOST["in the air"][0])
+    checked(datastore)
+    verdicts, label = datastore.workspace.verdicts, tmp_path / "p1" / "GTV.nii.gz"
+    assert verdicts.is_held("p1")
+    verdicts.release("p1", by="ada")
+    assert datastore.labelled() == {"p1"}
+    os.utime(label, (0, 0))
+    checked(datastore)
+    assert verdicts.is_held("p1")
+    assert datastore.labelled() == set()
 
 
 def test_a_label_that_cannot_be_read_stays_held_even_where_its_case_is_released(tmp_path: Path) -> None:

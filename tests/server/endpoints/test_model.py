@@ -22,7 +22,7 @@ from lib.server.endpoints.context import Served
 from tests.support.networks import outline_uptake
 from tests.support.realm import PASSWORD, realm
 
-SERVED = "/model/served"
+SERVED, REVIEWED = "/model/served", "/check/released"
 
 
 @pytest.fixture
@@ -90,6 +90,45 @@ def test_where_the_login_is_on_only_an_administrator_chooses(
 def test_a_plan_and_a_check_that_are_not_there_yet_are_told(client: TestClient) -> None:
     assert client.get("/trust").json()["state"] == "none"
     assert client.get("/check").json()["state"] == "unchecked"
+
+
+def test_a_released_case_is_served_and_its_history_says_by_whom(
+    workspace: Workspace, client: TestClient
+) -> None:
+    workspace.check()
+    assert [case.id for case in workspace.verdicts.served] == ["STS_008"]
+    body = {"case": "STS_019", "released": True, "reader": "ada"}
+    row = client.post(REVIEWED, json=body).json()["cases"][0]
+    assert (row["case"], row["release"], row["status"]) == ("STS_019", "", "quarantined")
+    assert row["released"].startswith("by ada on 20")
+    assert [case.id for case in workspace.verdicts.served] == ["STS_008", "STS_019"]
+    assert workspace.scoring_settings["released"] == ["STS_019"]
+    told = client.post(REVIEWED, json={**body, "released": False, "reader": ""}).json()["cases"][0]
+    assert (told["released"], told["release"]) == ("", "--conf released=STS_019")
+    assert [case.id for case in workspace.verdicts.served] == ["STS_008"]
+    events = workspace.plan.history("STS_019")
+    assert [(event.kind, event.annotator) for event in events] == [("held back", None), ("released", "ada")]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"case": "STS_008", "released": True}, 409, "must be held back by the pool check; it is not"),
+        ({"case": "STS_019", "released": False}, 409, "must have been released on the page"),
+        ({"case": "STS_020", "released": True}, 404, "STS_020"),
+        ({"case": "STS_019", "released": True, "reader": "a\x00"}, 400, "must be a name"),
+        ({"case": "STS_019", "released": 1}, 422, ""),
+        ({"case": "STS_019"}, 422, ""),
+    ],
+)
+def test_what_cannot_be_released_is_refused(
+    workspace: Workspace, client: TestClient, body: dict[str, object], status: int, said: str
+) -> None:
+    workspace.check()
+    answer = client.post(REVIEWED, json=body)
+    assert said in answer.text
+    assert answer.status_code == status
+    assert [case.id for case in workspace.verdicts.served] == ["STS_008"]
 
 
 def test_a_checkerboard_is_a_picture_and_a_case_or_modality_is_looked_up(client: TestClient) -> None:
