@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from lib.pipeline.disk import disk_bytes
 from lib.pipeline.workspace import Workspace
 from lib.views.documents.case_files import NotThere
 from lib.views.pictures.picture_cache import PictureCache
+from lib.views.pictures.saving import save_jpeg
 from lib.views.pictures.thumbnails import displayed
 
 CHECKERBOARD_VERSION = 1  # raise when a picture of the same files changes
@@ -146,9 +146,7 @@ def write_checkerboard(path: Path, case: Case, first: str, second: str, preparat
         for image, (colour, style) in zip(images, _OUTLINES, strict=True)
     ]
     figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False, labelcolor="white")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script shows boxes
-        figure.savefig(path, format="jpeg", pil_kwargs={"quality": _QUALITY})
+    save_jpeg(figure, path, quality=_QUALITY)
 
 
 @dataclass(frozen=True, eq=False)

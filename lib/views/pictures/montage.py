@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from lib.ciml.inference.predict import body_box
 from lib.runtime.files import replacing
 from lib.views.pictures.outlines import draw_outlines, draw_structures, volumes_of
 from lib.views.pictures.reorientation import Reorientation
+from lib.views.pictures.saving import save_png
 from lib.views.pictures.thumbnails import displayed
 
 CIML_METHOD = "CIML as reconstructed from its abstract (Shen et al., Neural Networks 180 (2024) 106670)"
@@ -92,9 +92,8 @@ def write_montage(
 ) -> None:
     """Draw a case and put it into a PNG file, atomically; the same input gives the same bytes."""
     figure = draw_montage(case, explanation, sentence=sentence, version=version, measure=measure)
-    with replacing(path) as part, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script shows boxes
-        figure.savefig(part, format="png", metadata={"Software": None})
+    with replacing(path) as part:
+        save_png(figure, part)
 
 
 def draw_montage(

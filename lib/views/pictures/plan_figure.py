@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from itertools import combinations
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from lib.pipeline.plan_document import MDAL_METHOD, PlanDocument, PlannedCase
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
+from lib.views.pictures.saving import save_png
 from lib.views.pictures.thumbnails import Thumbnail, thumbnail
 
 PICTURED_CASES = 8  # cases with thumbnails
@@ -32,9 +32,8 @@ _SIZE_INCHES, _DPI = (15.0, 12.5), 110
 def write_figure(document: PlanDocument, workspace: Workspace, path: Path) -> None:
     """Draw a plan and put it into a PNG file, atomically; the same plan gives the same bytes."""
     figure = draw(document, workspace)
-    with replacing(path) as part, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script is shown as boxes
-        figure.savefig(part, format="png", metadata={"Software": None})
+    with replacing(path) as part:
+        save_png(figure, part)
 
 
 def draw(document: PlanDocument, workspace: Workspace) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from lib.runtime.errors import UserError
 from lib.views.pictures.difference_map import ColourRange
 from lib.views.pictures.outlines import draw_outlines, draw_structures, volumes_of
 from lib.views.pictures.reorientation import Reorientation
+from lib.views.pictures.saving import save_jpeg
 from lib.views.pictures.thumbnails import displayed
 
 _CELL_INCHES, _DPI, _QUALITY = 2.6, 100, 80
@@ -104,9 +104,7 @@ def write_planes(
         difference: Where the modalities differ, in a row of its own; None for no such row.
     """
     figure = draw_planes(case, through=through, label=label, structures=structures, difference=difference)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in another script shows boxes
-        figure.savefig(path, format="jpeg", pil_kwargs={"quality": _QUALITY, "optimize": True})
+    save_jpeg(figure, path, quality=_QUALITY, optimize=True)
 
 
 def draw_planes(
