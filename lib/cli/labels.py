@@ -12,6 +12,7 @@ from lib.cli.options import Conf, Studies, console, key_values
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
+from lib.runtime.words import counted
 from lib.views.terminal.progress import progress_bar
 
 EPILOG = (
@@ -56,7 +57,7 @@ def version_table(workspace: Workspace, case_id: str | None) -> Table:
     log = workspace.labels.log
     if case_id is None:
         versions = [each for _, tags in sorted(log.current.items()) for each in tags.values()]
-        title = f"labels of {len(workspace.labels.labelled())} of {len(workspace.pool.cases)} cases"
+        title = f"labels of {len(workspace.labels.labelled())} of {counted(len(workspace.pool.cases))}"
     else:
         if case_id not in workspace.pool.by_id and case_id not in log.current:
             raise UserError(f"--case must be the id of a case; got {case_id!r}. `check` lists them.")

@@ -18,6 +18,7 @@ from lib.pipeline.workspace import Workspace
 from lib.runtime.csv_table import write_csv
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
+from lib.runtime.words import counted
 from lib.views.terminal.progress import progress_bar
 
 EPILOG = (
@@ -25,6 +26,7 @@ EPILOG = (
     "--nproc_per_node=4 main.py segment …"
 )
 SUMMARY = "summary.csv"
+LOOKED_AT = 3  # cases named at the end
 
 
 def segment(
@@ -87,7 +89,7 @@ def _segment(
                 job,
                 pieces,
                 device=device_of(workspace.settings.device),
-                on_progress=lambda done: tell(done, f"{done * len(pieces):.0f} of {len(pieces)} cases"),
+                on_progress=lambda done: tell(done, f"{done * len(pieces):.0f} of {counted(len(pieces))}"),
             )
     except KeyboardInterrupt:
         console.print("stopped; the next run goes on with what is not done")
@@ -98,11 +100,27 @@ def _segment(
     for id, reason in failed.items():
         console.print(f"[red]{escape(id)} failed[/]: {escape(reason)}", highlight=False)
     console.print(
-        f"{len(pieces) - len(failed)} cases segmented, {len(cases) - len(pieces)} were done already, "
+        f"{counted(len(pieces) - len(failed))} segmented, {len(cases) - len(pieces)} done already, "
         f"{len(failed)} failed: {escape(str(output))}",
         highlight=False,
     )
+    if first := _look_first(figures):
+        console.print(escape(first), highlight=False)
     return failed
+
+
+def _look_first(figures: Sequence[dict[str, Any]]) -> str:
+    """Sentence on the cases whose label needs a look most; empty where there is nothing to choose from."""
+    sure = sorted(
+        (row for row in figures if "uncertainty_nats" in row), key=lambda row: -row["uncertainty_nats"]
+    )
+    if len(sure) < 2:
+        return ""
+    named = ", ".join(f"{row['case']} ({row['uncertainty_nats']:.3f})" for row in sure[:LOOKED_AT])
+    return (
+        f"Look first at {named}: the model is least sure there (entropy in nats a voxel of the body; "
+        f"{sure[len(sure) // 2]['uncertainty_nats']:.3f} in the middle of these {counted(len(sure))})."
+    )
 
 
 def _chosen(workspace: Workspace, names: Sequence[str]) -> list[Case]:

@@ -13,6 +13,7 @@ from lib.pipeline.checking import check_workspace
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
+from lib.runtime.words import counted
 from lib.views.terminal.progress import progress_bar
 
 EPILOG = (
@@ -63,7 +64,7 @@ def _train(workspace: Workspace, epochs: int) -> None:
 def training_table(stats: dict[str, Any]) -> Table:
     """How well each region is outlined on the validation cases."""
     table = Table(
-        title=f"CIML as reconstructed from its abstract: {stats['training_cases']} cases learned from, "
+        title=f"CIML as reconstructed from its abstract: {counted(stats['training_cases'])} learned from, "
         f"{stats['validation_cases']} to validate",
         title_justify="left",
     )

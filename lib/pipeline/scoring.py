@@ -22,6 +22,7 @@ from lib.pipeline.workspace import Workspace
 from lib.runtime.computation import Computation
 from lib.runtime.devices import device_of
 from lib.runtime.progress import OnProgress, stage_of
+from lib.runtime.words import counted
 
 _READ = 0.1  # share of the work done after the reading
 CONTRASTIVE = {
@@ -96,7 +97,7 @@ def score_workspace(
     keys = PoolKeys(tuple(contents[case.id] for case in cases), tuple(patients))
 
     def report_read(done: int) -> None:
-        on_progress(_READ * done / len(cases), f"read {done} of {len(cases)} cases")
+        on_progress(_READ * done / len(cases), f"read {done} of {counted(len(cases))}")
 
     gathered = workspace.folders.work / "views.npy"
     for part in workspace.folders.work.glob(".part-*-views.npy"):  # left by a scoring that was killed

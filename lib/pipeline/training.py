@@ -30,6 +30,7 @@ from lib.pipeline.workspace import Workspace
 from lib.runtime.devices import device_of
 from lib.runtime.distributed import rank_count
 from lib.runtime.progress import OnProgress
+from lib.runtime.words import counted
 
 logger = logging.getLogger(__name__)
 _READ = 0.1  # share of the work done after the reading
@@ -89,7 +90,7 @@ def train_workspace(
         begun |= {"best_metric": stats.read().get("best_metric", 0.0)}
 
         def report_read(done: int, of: int) -> None:
-            message = f"read {done} of {of} cases"
+            message = f"read {done} of {counted(of)}"
             stats.write({**begun, "message": message})
             on_progress(_READ * done / of, message)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,10 +52,16 @@ def test_each_case_gets_a_label_and_a_row_and_what_is_done_is_skipped(studies: P
     output = tmp_path / "out"
     first = run(studies, "--output", output)
     assert first.exit_code == 0, first.output
-    assert "2 cases segmented, 0 were done already, 0 failed" in " ".join(first.output.split())
+    assert "2 cases segmented, 0 done already, 0 failed" in " ".join(first.output.split())
+    doubted = re.search(
+        r"Look first at (\w+) \((\S+)\), (\w+) \((\S+)\): the model", first.output.replace("\n", " ")
+    )
     with (output / "summary.csv").open() as stream:
         rows = {row["case"]: row for row in csv.DictReader(stream)}
     assert set(rows) == {"STS_025", "STS_008"}
+    shown = {doubted[name]: float(doubted[name + 1]) for name in (1, 3)}
+    assert shown == {id: pytest.approx(float(row["uncertainty nats"]), abs=6e-4) for id, row in rows.items()}
+    assert list(shown.values()) == sorted(shown.values(), reverse=True)
     for id, row in rows.items():
         label = sitk.ReadImage(str(output / f"{id}.nii.gz"))
         image = sitk.ReadImage(str(studies / id / "MR_T1.nii.gz"))
@@ -63,12 +70,10 @@ def test_each_case_gets_a_label_and_a_row_and_what_is_done_is_skipped(studies: P
         assert float(row["lesion ml"]) == pytest.approx(ml, rel=1e-2, abs=1e-3)
         assert row["modalities used"] == "MR_T1 CT PET"
     written = (output / "STS_008.nii.gz").stat().st_mtime_ns
-    assert "0 cases segmented, 2 were done already" in " ".join(
-        run(studies, "--output", output).output.split()
-    )
+    assert "0 cases segmented, 2 done already" in " ".join(run(studies, "--output", output).output.split())
     assert (output / "STS_008.nii.gz").stat().st_mtime_ns == written
     publish(studies, seed=1)
-    assert "2 cases segmented, 0 were" in " ".join(run(studies, "--output", output).output.split())
+    assert "2 cases segmented, 0 done" in " ".join(run(studies, "--output", output).output.split())
     assert json.loads((output / "STS_008.json").read_text())["version"] == 2
 
 
@@ -85,7 +90,7 @@ def test_a_case_that_fails_is_named_with_its_reason_and_the_others_go_on(
     said = " ".join(ended.output.split())
     assert ended.exit_code == 1
     assert "STS_025 failed" in said
-    assert "1 cases segmented, 0 were done already, 1 failed" in said
+    assert "1 case segmented, 0 done already, 1 failed" in said
     assert (tmp_path / "STS_008.nii.gz").exists()
     assert not (tmp_path / "STS_025.nii.gz").exists()
     assert stat.st_size == len(sound)

@@ -14,6 +14,7 @@ from lib.cases.quality.findings import LABEL_MISPLACED, LABEL_UNUSABLE, UNFETCHE
 from lib.cases.quality.kept_check import KeptCheck
 from lib.cases.quality.releases import Releases, Review, how_to_release
 from lib.runtime.errors import UserError
+from lib.runtime.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -154,9 +155,8 @@ class Verdicts:
         """Reason why the pool could not be checked, and the number of cases held back; empty if it could."""
         if not self._kept.failed:
             return ""
-        held = (
-            f" Not checked and held back until then: {len(self.unchecked):,} cases." if self.unchecked else ""
-        )
+        left = len(self.unchecked)
+        held = f" Not checked and held back until then: {counted(left)}." if left else ""
         return f"{self._kept.failed}{held}"
 
     @property

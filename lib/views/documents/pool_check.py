@@ -13,6 +13,7 @@ from lib.cases.quality.findings import Finding, Verdict
 from lib.cases.quality.releases import reasons
 from lib.pipeline.checking import CHECK_JOB
 from lib.pipeline.workspace import Workspace
+from lib.runtime.words import counted
 from lib.views.documents.today import empty_sentence
 
 FINDING_NAMES = {  # names of findings by code
@@ -83,9 +84,7 @@ def _state(workspace: Workspace) -> tuple[str, list[str]]:
         return "done", [nothing]
     if workspace.verdicts.by_case:
         new = len({case.id for case in workspace.pool.cases} - workspace.verdicts.by_case.keys())
-        return "done", [
-            f"{new:,} cases are newer than the last check; they are served meanwhile."
-        ] if new else []
+        return "done", [f"{counted(new)} came after the last check; served meanwhile."] if new else []
     progress = workspace.plan.progress(CHECK_JOB)
     if progress.get("state") == "running":
         return "running", [f"The check is running ({progress['message']}); every case is served meanwhile."]

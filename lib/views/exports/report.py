@@ -18,6 +18,7 @@ from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
 from lib.runtime.progress import OnProgress
+from lib.runtime.words import counted
 from lib.views.documents.case_document import case_document
 from lib.views.documents.case_files import CaseFiles
 from lib.views.documents.case_list import case_list
@@ -98,7 +99,7 @@ def gather(workspace: Workspace, on_progress: OnProgress) -> Report:
     strips, boards, cases = Strips(workspace), Checkerboards(workspace), workspace.pool.cases
     pictured = {row["case"]: row["pictured"] for row in check["cases"]}
     for done, case in enumerate(cases):
-        on_progress(done / len(cases), f"{done} of {len(cases)} cases")
+        on_progress(done / len(cases), f"{done} of {counted(len(cases))}")
         path = f"cases/{case.id}"
         report.documents[path] = case_document(files, case)
         if case.id not in workspace.verdicts.quarantined:

@@ -19,6 +19,7 @@ from lib.pipeline.plan_document import MDAL_METHOD, PlanDocument, PlannedCase
 from lib.pipeline.workspace import Workspace
 from lib.runtime.errors import UserError
 from lib.runtime.files import replacing
+from lib.runtime.words import counted
 from lib.views.pictures.saving import save_png
 from lib.views.pictures.thumbnails import Thumbnail, thumbnail
 
@@ -58,7 +59,7 @@ def draw(document: PlanDocument, workspace: Workspace) -> Figure:
 def _title(document: PlanDocument) -> str:
     failed = sum(gate["passed"] is False and gate["of_the_order"] for gate in document.gates)
     rule = f"budget {document.budget}" if str(document.budget) else "no budget"
-    title = f"Plan by {document.strategy}, {rule}: {len(document.chosen)} of {len(document.cases)} cases"
+    title = f"Plan by {document.strategy}, {rule}: {len(document.chosen)} of {counted(len(document.cases))}"
     if failed:
         title += f"; {failed} of {len(document.gates)} gates failed, read them first"
     return f"{title}\n{MDAL_METHOD}"

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lib.pipeline.plan_document import MDAL_METHOD, PlanDocument
+from lib.runtime.words import counted
 
 _LISTED = 20  # chosen cases listed; the rest are only counted
 _MARKS = {True: ("passed", "green"), False: ("failed", "red"), None: ("not known", "yellow")}
@@ -48,7 +49,7 @@ def chosen_table(document: PlanDocument) -> Table:
     """Table of the first chosen cases."""
     chosen, rule = document.chosen, str(document.budget) or "the whole pool"
     table = Table(
-        title=Text(f"{len(chosen)} of {len(document.cases)} cases by {document.strategy}, budget {rule}"),
+        title=Text(f"{len(chosen)} of {counted(len(document.cases))} by {document.strategy}, budget {rule}"),
         caption=Text(MDAL_METHOD),
         title_justify="left",
         caption_justify="left",

@@ -15,6 +15,7 @@ from lib.cases.dicomweb.mirror import RemoteSeries
 from lib.cases.pool import Pool, Skipped
 from lib.pipeline.settings import SECTIONS, AppSettings, unit_of
 from lib.pipeline.workspace import Workspace
+from lib.runtime.words import counted
 
 _MARKS = {"ok": "[green]ok[/]", "warned": "[yellow]warned[/]", "quarantined": "[red]quarantined[/]"}
 _ALIKE = 3  # skipped files that share a reason and still have a line each
@@ -102,7 +103,7 @@ def check_table(workspace: Workspace) -> Table:
     if not workspace.verdicts.by_case:
         table.add_row("none", "", f"no case was found under {workspace.folders.address}")
     elif not flagged:
-        table.add_row("all", _MARKS["ok"], f"{len(workspace.verdicts.by_case)} cases, no findings")
+        table.add_row("all", _MARKS["ok"], f"{counted(len(workspace.verdicts.by_case))}, no findings")
     return table
 
 
