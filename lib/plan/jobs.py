@@ -13,13 +13,13 @@ from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.orm import Session
 
 from lib.plan.orm import ProgressRow
-from lib.runtime.progress import OnProgress
+from lib.runtime.progress import OnProgress, TimeLeft
 
 RECORD_EVERY_S = 1.0  # at most one progress report a second is recorded
 STALE_AFTER = timedelta(minutes=5)  # a running job without a report for this long was killed
 # Built once: building a statement takes longer than SQLite needs to answer it.
 _PROGRESS = select(
-    ProgressRow.state, ProgressRow.done, ProgressRow.message, ProgressRow.started, ProgressRow.at
+    ProgressRow.state, ProgressRow.done, ProgressRow.message, ProgressRow.seconds_left, ProgressRow.at
 ).where(ProgressRow.job == bindparam("wanted"))
 
 
@@ -38,13 +38,13 @@ def recording_progress(
     Yields:
         Callable that takes the share done and the current step.
     """
-    recorded = -math.inf
+    recorded, time_left = -math.inf, TimeLeft()
 
     def tell(done: float, message: str) -> None:
         nonlocal recorded
         if time.monotonic() - recorded >= RECORD_EVERY_S:
             recorded = time.monotonic()
-            record(job, state="running", done=done, message=message)
+            record(job, state="running", done=done, message=message, seconds_left=time_left(done))
         if on_progress:
             on_progress(done, message)
 
@@ -59,15 +59,7 @@ def recording_progress(
 
 
 def report(session: Session, reported: ProgressRow, now: datetime) -> None:
-    """Record a progress report.
-
-    A job starts at its first report after the previous run ended. A lower share done than before, or a long
-    silence, also means a new start.
-    """
-    row = session.get(ProgressRow, reported.job)
-    is_running = row is not None and row.state == "running" and now - row.at <= STALE_AFTER
-    continues = row is not None and is_running and reported.done >= row.done
-    reported.started = row.started if row is not None and continues else now
+    """Record a progress report."""
     reported.at = now
     session.merge(reported)
 
@@ -79,7 +71,6 @@ def progress(connection: Connection, job: str, now: datetime) -> dict[str, Any]:
         return {}
     state = "interrupted" if row.state == "running" and now - row.at > STALE_AFTER else row.state
     answer: dict[str, Any] = {"state": state, "done": round(row.done, 3), "message": row.message}
-    if state == "running" and row.done > 0.02:
-        elapsed = (row.at - row.started).total_seconds()
-        answer["seconds_left"] = round(elapsed * (1.0 - row.done) / row.done, 1)
+    if state == "running" and row.seconds_left is not None:
+        answer["seconds_left"] = round(row.seconds_left, 1)
     return answer

@@ -141,5 +141,5 @@ class ProgressRow(Base):
     state: Mapped[str] = mapped_column(String(20))  # running, done, failed
     done: Mapped[float]  # 0 to 1
     message: Mapped[str]
-    started: Mapped[datetime] = mapped_column(Moment)
     at: Mapped[datetime] = mapped_column(Moment)
+    seconds_left: Mapped[float | None]

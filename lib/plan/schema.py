@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, func, inspect, select, text
 
-REVISION = "0004"  # revision of lib/plan/orm.py
+REVISION = "0005"  # revision of lib/plan/orm.py
 FIRST_REVISION = "0001"  # tables of the release without migrations
 VERSION_TABLE = "plan_revision"  # alembic's default name may clash with another program in a shared database
 

@@ -310,10 +310,13 @@ class PlanStore:
             self._neighbourhood = (version, Neighbourhood(found))
         return self._neighbourhood[1].nearest(case_id, among)
 
-    def report(self, job: str, *, state: str, done: float, message: str) -> None:
-        """Record the progress of a job."""
+    def report(
+        self, job: str, *, state: str, done: float, message: str, seconds_left: float | None = None
+    ) -> None:
+        """Record the progress of a job; the time left is None where it is not known."""
+        row = ProgressRow(job=job, state=state, done=done, message=message, seconds_left=seconds_left)
         with Session(self._writing) as session, session.begin():
-            report(session, ProgressRow(job=job, state=state, done=done, message=message), self._now())
+            report(session, row, self._now())
 
     def progress(self, job: str) -> dict[str, Any]:
         """State, share done, message and seconds left of a job; empty if it never ran."""

@@ -181,7 +181,7 @@ def test_progress_tells_the_time_left_and_a_killed_job_is_not_running_for_ever(
     assert store.progress("mdal") == {}
     store.report("mdal", state="running", done=0.0, message="reading")
     clock.time += timedelta(seconds=30)
-    store.report("mdal", state="running", done=0.25, message="training")
+    store.report("mdal", state="running", done=0.25, message="training", seconds_left=90.04)
     assert store.progress("mdal") == {
         "state": "running",
         "done": 0.25,

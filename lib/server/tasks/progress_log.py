@@ -7,6 +7,8 @@ import math
 import time
 from collections.abc import Callable
 
+from lib.runtime.progress import TimeLeft
+
 LINE_EVERY_S = 10.0
 SHOWN = "MDAL_CIML_SCORING_SHOWN"  # in the environment of a server whose terminal shows the scoring itself
 
@@ -25,7 +27,7 @@ class ProgressLog:
             clock: Returns the time now, in seconds.
         """
         self._job, self._logger, self._clock = job, logger, clock
-        self._start, self._logged = clock(), -math.inf
+        self._time_left, self._logged = TimeLeft(clock), -math.inf
 
     def __call__(self, done: float, message: str) -> None:
         """Log the share done, 0 to 1, and what is being done, unless a line was logged just now."""
@@ -33,5 +35,6 @@ class ProgressLog:
         if now - self._logged < LINE_EVERY_S:
             return
         self._logged = now
-        left = f", {(now - self._start) * (1 - done) / done:.0f} s left" if done > 0.02 else ""
+        seconds = self._time_left(done)
+        left = "" if seconds is None else f", {seconds:.0f} s left"
         self._logger.info("%s %3.0f %%: %s%s", self._job, 100 * done, message, left)

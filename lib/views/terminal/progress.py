@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from lib.runtime.progress import OnProgress
+from lib.runtime.progress import OnProgress, TimeLeft
 
 _LINE_EVERY_S = 30.0  # where no terminal can show a bar; the first plan of a demo takes minutes
 
@@ -34,7 +35,16 @@ def progress_bar(console: Console) -> Iterator[OnProgress]:
     if not console.is_terminal:
         yield write
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[left]}")
+    )  # fmt: skip
+    time_left = TimeLeft()
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("starting", total=1.0)
-        yield lambda done, message: progress.update(task, completed=done, description=escape(message))
+        task = progress.add_task("starting", total=1.0, left="")
+
+        def show(done: float, message: str) -> None:
+            seconds = time_left(done)
+            left = "" if seconds is None else f"{timedelta(seconds=round(seconds))} left"
+            progress.update(task, completed=done, description=escape(message), left=left)
+
+        yield show

@@ -23,7 +23,7 @@ def test_ticks_are_not_printed_whatever_level_is_set_later_and_warnings_are(
 def test_a_job_logs_its_progress_every_ten_seconds_at_most(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    seconds = iter([0.0, 0.0, 3.0, 9.9, 10.0, 12.0])
+    seconds = iter([0.0, 0.0, 0.0, 3.0, 9.9, 10.0, 10.0, 12.0])
     caplog.set_level(logging.INFO)
     log = ProgressLog("scoring", logging.getLogger("a job"), clock=lambda: next(seconds))
     for done in (0.0, 0.1, 0.2, 0.5, 0.6):
