@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from typer.core import TyperCommand
 
 from lib.cases.quality.check import PoolReport
 from lib.cli.errors import ending_in_a_sentence
 from lib.cli.labels import EPILOG as LABELS_EPILOG
 from lib.cli.labels import labels
-from lib.cli.options import Conf, Studies, console, device_among, key_values
+from lib.cli.options import Command, Conf, Studies, console, device_among, key_values
 from lib.cli.report import EPILOG as REPORT_EPILOG
 from lib.cli.report import report
 from lib.cli.segment import EPILOG as SEGMENT_EPILOG
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments)
 
 
-class SelectCommand(TyperCommand):
+class SelectCommand(Command):
     """Names the strategies when asked for help; to import them takes seconds."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -70,8 +69,9 @@ class SelectCommand(TyperCommand):
 
 
 @app.command(
+    cls=Command,
     epilog="Examples: python main.py check samples/sts --output check.json\n\n"
-    "python main.py check http://127.0.0.1:8042/dicom-web --list"
+    "python main.py check http://127.0.0.1:8042/dicom-web --list",
 )
 def check(
     studies: Studies,
@@ -153,13 +153,13 @@ def select(
         _select(workspace, files, processes or cores())
 
 
-app.command(epilog=TRAIN_EPILOG)(train)
-app.command(epilog=SEGMENT_EPILOG)(segment)
-app.command(epilog=REPORT_EPILOG)(report)
-app.command(epilog=LABELS_EPILOG)(labels)
+app.command(cls=Command, epilog=TRAIN_EPILOG)(train)
+app.command(cls=Command, epilog=SEGMENT_EPILOG)(segment)
+app.command(cls=Command, epilog=REPORT_EPILOG)(report)
+app.command(cls=Command, epilog=LABELS_EPILOG)(labels)
 
 
-@app.command(epilog="Examples: python main.py settings\n\npython main.py settings lease")
+@app.command(cls=Command, epilog="Examples: python main.py settings\n\npython main.py settings lease")
 def settings(
     word: Annotated[
         str,
@@ -179,7 +179,7 @@ def settings(
         console.print(table)
 
 
-app.command(epilog=SERVE_EPILOG)(serve)
+app.command(cls=Command, epilog=SERVE_EPILOG)(serve)
 
 
 def _check(workspace: Workspace) -> None:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from lib.cases.dicomweb.client import PASSWORD, USER
 from lib.pipeline.secrets import DATABASE_PASSWORD, take_database_secret, take_pacs_secret
 from lib.runtime.errors import UserError
 
 console = Console()
+
+
+class Command(TyperCommand):
+    """A command whose help shows a flag as a flag, which takes no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Arguments and options."""
+        params = super().get_params(ctx)
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
 
 
 def _without_secret(studies: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import socket
 from pathlib import Path
 
 import pytest
 
+from lib.cases.dicomweb.client import ONE_LINE
 from tests.support.command_line import exit_code, said
 from tests.support.images import write_image, write_series
 from tests.support.mixed_trees import touch
@@ -15,6 +18,32 @@ from tests.support.mixed_trees import touch
 def checked(capsys: pytest.CaptureFixture[str], root: Path, *words: object) -> tuple[int, str]:
     code = exit_code("check", root, "--list", "--conf", f"work_dir={root.parent / 'work'}", *words)
     return code, said(capsys.readouterr().out)
+
+
+def test_a_pacs_that_is_down_is_told_in_one_line_without_urls(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ONE_LINE, "told", -math.inf)  # another test of this process may have been told
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}/dicom-web"
+        work = ("--conf", f"work_dir={tmp_path / 'work'}")
+        assert exit_code("check", address, "--list", *work) != 0
+    assert [record.getMessage() for record in caplog.records] == [
+        "The PACS does not answer or is busy; its requests are repeated."
+    ]
+    assert "Is it up? Try again." in said("".join(capsys.readouterr()))
+
+
+@pytest.mark.parametrize("command", ["check", "labels", "report", "segment", "select", "serve", "train"])
+def test_a_flag_takes_no_value_in_the_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exit_code(command, "--help")
+    help = said(capsys.readouterr().out)
+    assert "--help" in help
+    assert "<bool>" not in help
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -53,6 +55,27 @@ _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 logging.getLogger("dicomweb_client").setLevel(logging.WARNING)  # it logs every URL, and URLs name patients
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # values are used as they were sent
 logger = logging.getLogger(__name__)
+_TOLD_EVERY_S = 30.0  # a PACS that is down is told once, not once a request and repetition
+
+
+class _OneLine(logging.Filter):
+    """Tells that requests are repeated in one line without their URLs, which name patients."""
+
+    told = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not str(record.msg).startswith("Retrying"):
+            return True
+        now, before = time.monotonic(), self.told
+        if now - before < _TOLD_EVERY_S:
+            return False
+        self.told = now
+        record.msg, record.args = "The PACS does not answer or is busy; its requests are repeated.", ()
+        return True
+
+
+ONE_LINE = _OneLine()
+logging.getLogger("urllib3.connectionpool").addFilter(ONE_LINE)
 
 
 class PacsError(CaseError):
