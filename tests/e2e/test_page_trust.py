@@ -73,6 +73,7 @@ def test_a_version_chosen_by_a_click_answers_the_next_inference(page: Page, mode
     shown = page.window.page.locator("main")
     assert "Version 3 answers. It is the newest." in shown.inner_text()
     assert shown.locator("svg[role=img]").count() == 1
+    assert "What more labels bring is not known yet." in shown.inner_text()
     page.screenshot("model")
     shown.get_by_role("button", name="Let version 2 answer").click()
     shown.get_by_text("Version 2 answers from now on, for every reader.").wait_for()

@@ -8,6 +8,7 @@ from typing import Any
 from lib.pipeline.training_data import LEAST_PATIENTS
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
+from lib.views.documents.more_labels import FEW_PATIENTS, dice_interval, more_labels, patients_of
 
 _VERSION_KEYS = (
     "created",
@@ -20,7 +21,6 @@ _VERSION_KEYS = (
     "problem",
 )
 _TRAINING_KEYS = ("state", "message", "epoch", "total_epochs", "seconds_left", "current_time", "warnings")
-FEW_PATIENTS = 3  # validation patients below which Dice says little
 EQUAL_DICE = 0.005  # change of Dice that is none
 RULE = (
     "A training starts from the version that answers. If you choose a version here, it answers until a "
@@ -44,6 +44,7 @@ def learning_curve(workspace: Workspace) -> dict[str, Any]:
         "regions": [region.name for region in workspace.decomposition.regions],
         "versions": shown,
         "validations": [{"name": _letter(n), "patients": sorted(group)} for n, group in enumerate(groups)],
+        **more_labels(workspace, versions),
         "cases": _failures(workspace, current),
         "training": _training(workspace),
     }
@@ -88,7 +89,9 @@ def _answers(workspace: Workspace, newest: int) -> dict[str, Any]:
 def _version(
     workspace: Workspace, about: Mapping[str, Any], groups: list[frozenset[str]], answering: int
 ) -> dict[str, Any]:
-    learned, validated = (_patients(workspace, about.get(key, [])) for key in ("trained_on", "validated_on"))
+    learned, validated = (
+        patients_of(workspace, about.get(key, [])) for key in ("trained_on", "validated_on")
+    )
     if validated and validated not in groups:
         groups.append(validated)
     return {
@@ -97,14 +100,9 @@ def _version(
         "learned_patients": len(learned),
         "validation_patients": len(validated),
         "validation": _letter(groups.index(validated)) if validated else None,
+        "dice_interval": dice_interval(workspace, about),
         **{key: about[key] for key in _VERSION_KEYS if about.get(key) not in (None, {})},
     }
-
-
-def _patients(workspace: Workspace, case_ids: Sequence[str]) -> frozenset[str]:
-    """Patients of some cases; a case that is gone counts as a separate patient."""
-    cases = workspace.pool.by_id
-    return frozenset(cases[id].patient if id in cases else id for id in case_ids)
 
 
 def _letter(number: int) -> str:

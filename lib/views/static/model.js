@@ -72,6 +72,7 @@ function parts(model, message, choose, train) {
     h("p", { role: "status" }, message),
     training(model.training),
     ...curve(model),
+    ...more(model),
     ...versions(model, choose),
     ...failures(model),
   ];
@@ -120,6 +121,11 @@ function curve({ regions, versions: every, validations }) {
     chart.dots(has.map(patients), has.map(version => version.dice_by_region[region]),
       has.map(version => `version ${version.version}: ${region} ${version.dice_by_region[region].toFixed(3)}`));
   });
+  if (regions.length === 1) {  // the interval is that of the mean over the regions
+    for (const version of judged.filter(each => each.dice_interval)) {
+      chart.line([patients(version), patients(version)], version.dice_interval, 0);
+    }
+  }
   for (const number of new Set(labelled)) {
     const names = judged.filter(version => patients(version) === number).map(version => `v${version.version}`);
     chart.text(chart.x(number), 12, names.join(" "), { "text-anchor": "middle" });
@@ -135,8 +141,15 @@ function curve({ regions, versions: every, validations }) {
   ];
 }
 
+// What the coming labels are expected to bring, and what they cost.
+function more({ gain, effort }) {
+  return [h("h2", {}, "What do more labels bring?"), h("p", { class: "gain" }, h("strong", {}, gain.headline)),
+    h("p", {}, gain.evidence), h("p", {}, effort)];
+}
+
 const patients = version => version.learned_patients + version.validation_patients;
 const dice = value => value?.toFixed(3) ?? "\u2013";
+const within = ends => (ends ? ` [${ends.map(end => end.toFixed(2)).join(", ")}]` : "");
 
 function versions({ versions: every, regions, answers }, choose) {
   const may = choose;
@@ -147,7 +160,7 @@ function versions({ versions: every, regions, answers }, choose) {
     version.created ? when(version.created) : "\u2013",
     version.learned_patients || "\u2013",
     version.validation ? `${version.validation} (${count(version.validation_patients, "patient")})` : "\u2013",
-    version.problem ? h("span", { class: "bad" }, version.problem) : dice(version.dice),
+    version.problem ? h("span", { class: "bad" }, version.problem) : dice(version.dice) + within(version.dice_interval),
     ...named.map(region => dice(version.dice_by_region?.[region])),
     before(version),
     version.went_on_from ? `version ${version.went_on_from}` : "new weights",

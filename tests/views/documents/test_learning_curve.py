@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from lib.ciml.checkpoint import load
+from lib.labels.origin import Origin
+from lib.labels.store import FINAL
 from lib.pipeline.settings import AppSettings
 from lib.pipeline.training_stats import TrainingStats
 from lib.pipeline.workspace import Workspace
 from lib.views.documents.learning_curve import learning_curve
+from tests.conftest import SAMPLES
 from tests.support.networks import outline_uptake
 
 
@@ -110,3 +113,38 @@ def test_a_damaged_version_is_listed_with_its_problem_and_a_training_with_its_st
         told = learning_curve(workspace)
     assert "must be a complete checkpoint" in told["versions"][0]["problem"]
     assert told["training"]["seconds_left"] == 30.0
+
+
+def test_what_more_labels_bring_is_told_with_its_evidence(workspace: Workspace) -> None:
+    outline_uptake(workspace)
+    told = learning_curve(workspace)
+    assert told["gain"]["headline"] == "What more labels bring is not known yet."
+    assert "3 versions that were judged on the same 5 validation patients" in told["gain"]["evidence"]
+    assert told["versions"][-1]["dice_interval"] is None
+    patients = ["a", "b", "c", "d", "e"]
+    for labels, dice in ((5, 0.5), (15, 0.7), (35, 0.8)):
+        publish(
+            workspace,
+            dice=dice,
+            dice_by_case={name: dice + 0.01 * place for place, name in enumerate(patients)},
+            trained_on=[f"l{number}" for number in range(labels)],
+            validated_on=patients,
+        )
+    told = learning_curve(workspace)
+    assert told["gain"]["headline"].startswith("More labels help: 10 are expected to bring +0.0")
+    assert "5 validation patients that versions 2 to 4 share" in told["gain"]["evidence"]
+    assert "from 10 to 40 labelled patients" in told["gain"]["evidence"]
+    low, high = told["versions"][-1]["dice_interval"]
+    assert 0.8 <= low < 0.82 < high <= 0.84
+
+
+def test_what_labelling_took_and_what_is_left_is_told(samples: Callable[..., Path]) -> None:
+    workspace = Workspace(samples("STS_008", "STS_025", "STS_042"), AppSettings(study_labels="ignore"))
+    assert learning_curve(workspace)["effort"] == "3 cases without a label."
+    case = workspace.pool.by_id["STS_008"]
+    origin = Origin("submitted", "ann", about={"seconds_since_offer": 600.0})
+    workspace.labels.save(case, SAMPLES / "STS_008" / "GTV.nii.gz", FINAL, {}, origin)
+    assert learning_curve(workspace)["effort"] == (
+        "2 cases without a label. A case took 10 minutes from its offer to its label in the median of 1. "
+        "At that pace, one reader needs 0.3 hours for the rest."
+    )
