@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import socket
 from pathlib import Path
@@ -27,6 +28,7 @@ def test_a_pacs_that_is_down_is_told_in_one_line_without_urls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ONE_LINE, "told", -math.inf)  # another test of this process may have been told
+    monkeypatch.setattr(logging.getLogger("retrying"), "propagate", True)  # as a server's logging sets it
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/dicom-web"

@@ -53,6 +53,7 @@ RETRIES = Retry(
 )
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 logging.getLogger("dicomweb_client").setLevel(logging.WARNING)  # it logs every URL, and URLs name patients
+logging.getLogger("retrying").setLevel(logging.CRITICAL)  # of dicomweb_client; its tracebacks hold URLs
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # values are used as they were sent
 logger = logging.getLogger(__name__)
 _TOLD_EVERY_S = 30.0  # a PACS that is down is told once, not once a request and repetition
