@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from retrying import Retrying
 
 from lib.cases.dicomweb.client import ONE_LINE
 from tests.support.command_line import exit_code, said
@@ -28,7 +29,8 @@ def test_a_pacs_that_is_down_is_told_in_one_line_without_urls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ONE_LINE, "told", -math.inf)  # another test of this process may have been told
-    monkeypatch.setattr(logging.getLogger("retrying"), "propagate", True)  # as a server's logging sets it
+    Retrying()  # at its first use, it silences its logger; a server's logging makes it heard again
+    monkeypatch.setattr(logging.getLogger("retrying"), "propagate", True)
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/dicom-web"
