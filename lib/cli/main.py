@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -52,8 +54,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: Words after the program's name; None takes those that this process was started with.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    with ending_in_a_sentence():
-        app(arguments)
+    try:
+        with ending_in_a_sentence():
+            app(arguments)
+    except SystemExit as ended:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # started by torchrun
+            _end_at_once(ended.code)
+        raise
+
+
+def _end_at_once(code: int | str | None) -> NoReturn:
+    """End this process without taking the interpreter down, which may stop a thread of gloo inside C++.
+
+    torchrun would report that as a failure of a command that did its work.
+    """
+    atexit._run_exitfuncs()  # as a normal end does
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(bool(code)))
 
 
 class SelectCommand(Command):
