@@ -136,7 +136,7 @@ function curve({ regions, versions: every, validations }) {
       h("ul", { class: "series" }, regions.map((region, series) => h("li", {}, lineSample(series), region)))),
     h("p", {}, "Compare only versions with the same validation patients; they share a letter and a line. ",
       "A training is published after such a comparison: the new version is compared with the previous one on the ",
-      "same patients."),
+      "same patients.", regions.length === 1 ? " A vertical line is the 95 % interval over them." : ""),
     h("ul", {}, validations.map(({ name, patients: ids }) => h("li", {}, `${name}: ${ids.join(", ")}`))),
   ];
 }
