@@ -27,7 +27,7 @@ from lib.labels.exchange import SegmentationExchange
 from lib.labels.origin import Origin, Saved
 from lib.labels.store import FINAL
 from lib.mdal.selection.strategies import STRATEGIES
-from lib.pipeline.planning import is_current
+from lib.pipeline.planning import SCORING_JOB, is_current
 from lib.pipeline.settings import read_settings
 from lib.pipeline.workspace import Workspace
 from lib.runtime.own_files import Unavailable
@@ -174,7 +174,12 @@ class MdalCimlApp(MONAILabelApp):
         """
         if method is None and not self._scoring_is_due():
             return {}
-        return super().async_scoring(method, params)
+        queued = super().async_scoring(method, params)
+        if (
+            self.workspace.plan.progress(SCORING_JOB).get("state") != "running"
+        ):  # until the process has started
+            self.workspace.plan.report(SCORING_JOB, state="running", done=0.0, message="about to start")
+        return queued
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The next case by the strategy that the request names."""

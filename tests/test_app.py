@@ -13,6 +13,7 @@ from monailabel.interfaces.exception import MONAILabelException
 from lib.app import MdalCimlApp
 from lib.pipeline.checking import check_workspace
 from lib.server.errors import ClientError
+from lib.views.documents.expiry import what_to_do
 from tests.support.images import write_image
 
 Samples = Callable[..., Path]
@@ -45,6 +46,16 @@ def test_a_pool_that_changed_since_its_check_is_scored_after_the_next_one(
     assert len(asked) == 1
     app.async_scoring("mdal")  # somebody asks for it
     assert len(asked) == 2
+
+
+def test_a_scoring_that_is_about_to_start_is_told_as_one_that_runs(
+    app: MdalCimlApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MONAILabelApp, "async_scoring", lambda *_: {})
+    check_workspace(app.workspace)
+    assert "restart the server" in what_to_do(app.workspace)
+    app.async_scoring(None)
+    assert what_to_do(app.workspace) == "The pool is being scored; a new plan follows by itself."
 
 
 def test_only_a_final_label_ends_a_lease(app: MdalCimlApp) -> None:
