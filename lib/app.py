@@ -175,10 +175,9 @@ class MdalCimlApp(MONAILabelApp):
         if method is None and not self._scoring_is_due():
             return {}
         queued = super().async_scoring(method, params)
-        if (
-            self.workspace.plan.progress(SCORING_JOB).get("state") != "running"
-        ):  # until the process has started
-            self.workspace.plan.report(SCORING_JOB, state="running", done=0.0, message="about to start")
+        plan = self.workspace.plan
+        if plan.progress(SCORING_JOB).get("state") != "running":  # its process takes seconds to start
+            plan.report(SCORING_JOB, state="running", done=0.0, message="about to start")
         return queued
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:

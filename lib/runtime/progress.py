@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 OnShareDone = Callable[[float], None]  # share done, 0 to 1
 OnProgress = Callable[[float, str], None]  # share done, 0 to 1, and the current step in words
-_KNOWN = 0.02  # share done from which on the pace says something
 OnCasesDone = Callable[[int, int], None]  # number of cases done, and of all cases
+
+_KNOWN = 0.02  # share done from which on the pace says something
 
 
 class TimeLeft:

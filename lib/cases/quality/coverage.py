@@ -14,9 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from lib.cases.formats.image import Grid
 
 LEAST = 0.05  # share of the body that a missing part must have; less is a rim or a hollow organ
-_ON_ITS_SIDE = (
-    0.95  # share of the body beyond a cut that is missing, and of the missing part that is beyond it
-)
+_ON_ITS_SIDE = 0.95  # share of the body beyond a cut that is missing, and of the missing part beyond it
 _RIM_VOXELS = 2  # of the coarse grid: rims are no missing part
 _EQUAL = 1e-3  # of the range of values: padding that was resampled is one value to within rounding
 
